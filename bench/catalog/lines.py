@@ -1,0 +1,86 @@
+"""Signals and evidence: what log lines, arguments and variables mean, read from TOML and checked on loading."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from dataclasses import dataclass
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from bench import paths, schema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signal:
+    """A pattern that means something for a run; the fields are described in ``schemas/signal.json``."""
+
+    id: str
+    category: str
+    severity: str
+    pattern: str
+    means: str
+    todo: str
+    example: str
+    example_is: str
+    on: str = "log"
+    by_component: bool = False
+    only: tuple[str, ...] = ()
+    versions: str | None = None
+    shows: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """A line that must be there; the fields are described in ``schemas/evidence.json``."""
+
+    id: str
+    proves: str
+    required: tuple[str, ...]
+    pattern: str
+    example: str
+    shows: str | None = None
+    at_least: int = 1
+    versions: str | None = None
+
+
+def applies(versions: str | None, version: str | None) -> bool:
+    """Tell whether an entry with this version specifier judges an engine; an unknown version is judged by all."""
+    if versions is None or version is None:
+        return True
+    try:
+        return SpecifierSet(versions).contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return True
+
+
+@functools.cache
+def signals() -> tuple[Signal, ...]:
+    """Return all signals; the category is the name of the file.
+
+    Raises:
+        InvalidDocument: an entry breaks ``schemas/signal.json``.
+    """
+    found = []
+    for path in sorted((paths.CATALOG / "signals").glob("*.toml")):
+        for entry in tomllib.loads(path.read_text(encoding="utf-8"))["signal"]:
+            schema.check(entry, "signal", f"{path} [{entry.get('id')}]")
+            values = entry | {"only": tuple(entry.get("only", ()))}
+            found.append(Signal(category=path.stem, **values))
+    return tuple(found)
+
+
+@functools.cache
+def evidence() -> tuple[Evidence, ...]:
+    """Return all evidence entries.
+
+    Raises:
+        InvalidDocument: an entry breaks ``schemas/evidence.json``.
+    """
+    path = paths.CATALOG / "evidence.toml"
+    found = []
+    for entry in tomllib.loads(path.read_text(encoding="utf-8"))["evidence"]:
+        schema.check(entry, "evidence", f"{path} [{entry.get('id')}]")
+        found.append(Evidence(**(entry | {"required": tuple(entry["required"])})))
+    return tuple(found)

@@ -1,0 +1,125 @@
+"""Presets: a model and a workload under a name, read from ``presets/*.toml`` (one file per family)."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench import paths, schema
+from bench.errors import InvalidDocument, UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A synthetic checkpoint: who makes it (recipe), how large it is, and the seed of its random weights."""
+
+    recipe: str
+    size: str
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """One preset; what is None is left to the engine's default for the model. Sizes are in pixels."""
+
+    key: str
+    description: str
+    model: str
+    modality: str
+    prompt: str
+    seed: int
+    checkpoint: Checkpoint | None = None
+    tags: tuple[str, ...] = ()
+    nightly: str | None = None
+    gated: bool = False
+    negative_prompt: str | None = None
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    fps: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    gpus: int = 1
+    tensor_parallel: int | None = None
+    ulysses: int | None = None
+    precision: str | None = None
+    text_encoders: int | None = None
+    residency: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def sha256(self) -> str:
+        """The hash of the preset's content, without its key: equal workloads have equal hashes."""
+        canonical = json.dumps(self.document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def weights(self) -> str:
+        """``synthetic`` or ``real``."""
+        return "real" if self.checkpoint is None else "synthetic"
+
+
+def _preset(key: str, document: Mapping[str, Any], source: str) -> Preset:
+    schema.check(document, "preset", source)
+    values: dict[str, Any] = dict(document)
+    if "checkpoint" in values:
+        values["checkpoint"] = Checkpoint(**values["checkpoint"])
+    for name in ("tags", "arguments"):
+        if name in values:
+            values[name] = tuple(values[name])
+    return Preset(key=key, document=document, **values)
+
+
+def read_file(path: Path) -> dict[str, Preset]:
+    """Return the presets of one TOML file by key.
+
+    Raises:
+        UsageError: the file cannot be read.
+        InvalidDocument: it is no TOML, or a preset in it breaks ``schemas/preset.json``.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidDocument(f"not TOML: {error}", where=path) from error
+    for key, document in content.items():
+        if not isinstance(document, dict):
+            raise InvalidDocument(f"{key}: a preset is a table: [{key}]", where=path)
+    return {key: _preset(key, document, f"{path} [{key}]") for key, document in content.items()}
+
+
+@functools.cache
+def built_in() -> Mapping[str, Preset]:
+    """Return all presets of this repository by key, in the order of the files and of the keys in them."""
+    found: dict[str, Preset] = {}
+    for path in sorted((paths.CATALOG / "presets").glob("*.toml")):
+        for key, preset in read_file(path).items():
+            if key in found:
+                raise InvalidDocument(f"{key}: a second preset of this name", where=path)
+            found[key] = preset
+    return found
+
+
+def get(key: str, preset_file: Path | None = None) -> Preset:
+    """Return one preset, from the user's own file if one is given (its presets come before ours of the same name).
+
+    Raises:
+        UnknownName: with the names that are closest, or all.
+    """
+    known = dict(built_in())
+    if preset_file is not None:
+        known |= read_file(preset_file)
+    if key not in known:
+        raise UnknownName("model", key, known)
+    return known[key]

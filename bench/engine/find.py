@@ -1,0 +1,169 @@
+"""Find an engine: a configuration's environment, a checkout over one, or the `sglang` on PATH; and describe it.
+
+An engine is a program with its own interpreter. Nothing of it is ever imported here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import paths, process
+from bench.engine import source
+from bench.errors import EngineFailed, UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MARKER = "engine.json"
+"""Written by nox into an environment when it is complete: {"name": configuration, ...}."""
+
+DEFAULT_CONFIGURATION = "sglang-0.5.23"
+SOURCE_PREFIX = "source:"
+ON_PATH = "path"
+DESCRIBE_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One installed sglang: its name here, interpreter, the start of its command line, and its versions."""
+
+    name: str
+    python: Path
+    program: tuple[str, ...]
+    version: str
+    python_version: str
+    packages: Mapping[str, str]
+    source: source.Source | None = None
+
+
+def built() -> dict[str, Path]:
+    """Return the environments that nox has completed: configuration name -> environment folder."""
+    found = {}
+    for marker in sorted(paths.environments().glob(f"*/{MARKER}")):
+        try:
+            found[str(json.loads(marker.read_text(encoding="utf-8"))["name"])] = marker.parent
+        except (OSError, ValueError, KeyError):
+            continue  # an environment that is being built, or none of ours
+    return found
+
+
+def build_command(name: str) -> str:
+    """Return the one command that builds the environment of a configuration."""
+    return f'nox -s "engine({name})"'
+
+
+def _configuration(name: str) -> tuple[str, Path]:
+    """Return name and interpreter of a built configuration."""
+    environments = built()
+    if name in environments:
+        return name, environments[name] / "bin" / "python"
+    listed = ", ".join(environments) or "none"
+    raise UnknownName(
+        "built engine",
+        name,
+        environments,
+        todo=f"built: {listed}; `{build_command(name)}` builds it if noxfile.py has that configuration (`nox -l`)",
+    )
+
+
+def _interpreter_of(program: Path) -> Path | None:
+    """Return the interpreter that a console script names in its first line."""
+    try:
+        with program.open("rb") as file:
+            first = file.readline(4096).decode(errors="replace").strip()
+    except OSError:
+        return None
+    if first.startswith("#!"):
+        words = first[2:].split()
+        interpreter = shutil.which(words[1]) if Path(words[0]).name == "env" and len(words) > 1 else words[0]
+        if interpreter and Path(interpreter).exists():
+            return Path(interpreter)
+    beside = program.with_name("python")
+    return beside if beside.exists() else None
+
+
+def _on_path() -> tuple[str, Path]:
+    """Return the interpreter of the sglang that a working engineer's shell would run."""
+    program = shutil.which("sglang")
+    if program is not None and (interpreter := _interpreter_of(Path(program))) is not None:
+        return ON_PATH, interpreter
+    for name in ("python", "python3"):
+        found = shutil.which(name)
+        if found is None or Path(found).resolve() == Path(sys.executable).resolve():
+            continue
+        code = "import importlib.util as u, sys; sys.exit(u.find_spec('sglang') is None)"
+        if process.capture([found, "-c", code], timeout_s=DESCRIBE_SECONDS).exit_code == 0:
+            return ON_PATH, Path(found)
+    environments = built()
+    known = "".join(f"; or add --engine {name}, which is built" for name in environments)
+    raise UsageError(
+        "no engine: no --engine was given and there is no `sglang` on PATH",
+        todo=f"`{build_command(DEFAULT_CONFIGURATION)}` builds one (about 10 GB){known}",
+    )
+
+
+def find(spec: str | None) -> Engine:
+    """Return the engine that ``spec`` means, described.
+
+    ``spec`` is a configuration's name, ``source:PATH`` (a checkout over the engine on PATH), ``source:PATH@NAME`` (over
+    a configuration's dependencies), ``path``, or None for the engine on PATH.
+
+    Raises:
+        UsageError: there is no such engine; the message names the command that builds one.
+        EngineFailed: its interpreter does not work or has no sglang.
+    """
+    if spec is not None and spec.startswith(SOURCE_PREFIX):
+        folder, _, over = spec.removeprefix(SOURCE_PREFIX).rpartition("@")
+        if not folder:
+            folder, over = over, ""
+        checkout = source.read(Path(folder).expanduser())
+        _, python = _configuration(over) if over else _on_path()
+        engine = describe(f"{SOURCE_PREFIX}{checkout.commit[:12]}", python)
+        return replace(engine, version=checkout.release or engine.version, source=checkout)
+    name, python = _on_path() if spec in (None, ON_PATH) else _configuration(str(spec))
+    return describe(name, python)
+
+
+def describe(name: str, python: Path) -> Engine:
+    """Return the engine behind an interpreter.
+
+    Raises:
+        EngineFailed: it cannot be started, or has no sglang.
+    """
+    ended = process.capture(
+        [str(python), "-B", str(paths.INSIDE / "describe.py")],
+        env=interpreter_environment(),
+        timeout_s=DESCRIBE_SECONDS,
+    )
+    if ended.exit_code != 0:
+        last = (ended.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise EngineFailed(f"the engine's interpreter does not work: {last}", where=python)
+    found = json.loads(ended.stdout)
+    if "sglang" not in found["packages"]:
+        raise EngineFailed("this interpreter has no sglang", where=python, todo="choose another --engine")
+    program = python.with_name("sglang")
+    return Engine(
+        name=name,
+        python=python,
+        program=(str(program),)
+        if program.exists()
+        else (str(python), "-c", "from sglang.cli.main import main; main()"),
+        version=found["packages"]["sglang"],
+        python_version=found["python"],
+        packages=found["packages"],
+    )
+
+
+def interpreter_environment() -> dict[str, str]:
+    """Return this process's environment for another interpreter: what would make it import our packages is left out.
+
+    PYTHONDONTWRITEBYTECODE goes too: without its compiled files an engine spends a minute more on its imports.
+    """
+    ours = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "__PYVENV_LAUNCHER__"}
+    return {name: value for name, value in os.environ.items() if name not in ours}

@@ -1,0 +1,143 @@
+"""Meaning to flags: how a workload is spelled for an engine's version, and which flags are refused before a launch.
+
+What a version cannot do is refused with the versions that can, never left out: a dropped flag is another workload.
+Sources: the probed table (``catalog/flags.toml``) and the behaviour of each version's command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+from bench.catalog import flags
+from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bench.engine.workload import Workload
+
+PINNED = {
+    "--backend": "the workbench pins it",
+    "--log-level": "at warning level a fallback leaves no line, so the workbench pins info",
+    "--perf-dump-path": "the run directory has it",
+    "--save-output": "always on",
+    "--no-save-output": "an output that is not there proves nothing",
+    "--output-path": "the run directory has it",
+    "--output-file-name": "the run directory has it",
+    "--output-file-path": "the run directory has it",
+    "--master-port": "each launch gets its own",
+    "--scheduler-port": "each launch gets its own",
+    "--model-path": "use --model or --model-path of this task",
+    "--prompt": "write a preset: --preset-file",
+    "--prompt-path": "write a preset: --preset-file",
+    "--seed": "use --seed of this task",
+    "--width": "use --width of this task",
+    "--height": "use --height of this task",
+    "--num-inference-steps": "use --steps of this task",
+    "--enable-torch-compile": "use --torch-compile of this task",
+    "--warmup": "use --no-warmup of this task",
+    "--warmup-mode": "use --no-warmup of this task",
+    "--attention-backend": "use --attention-backend of this task",
+    "--config": "a file could change anything unseen",
+    "--profile": "a profiled run is never a timing",
+    "--profile-all-stages": "a profiled run is never a timing",
+}
+"""Flags that may not come from the user, and what to do instead."""
+
+COMPONENT_PATH = re.compile(
+    r"--(transformer|unet|vae|text[-_]encoder|image[-_]encoder|tokenizer|scheduler|vocoder)([-_]?\d)?-path"
+)
+"""Component overrides that the engine reads besides its parser. It swallows any other ``--x-path`` silently."""
+
+
+def spell(workload: Workload, version: str) -> list[str]:
+    """Return the flags for ``workload`` in ``version``'s spelling, ports and output files left out.
+
+    Raises:
+        UsageError: the version cannot do what the preset asks for.
+    """
+    preset = workload.preset
+    spelled = [
+        f"--backend={workload.backend}",
+        "--log-level=info",
+        f"--model-path={workload.model_path}",
+        f"--prompt={workload.prompt}",
+        f"--seed={workload.seed}",
+        f"--num-gpus={preset.gpus}",
+        *_optional("--negative-prompt", preset.negative_prompt),
+        *_optional("--width", workload.width),
+        *_optional("--height", workload.height),
+        *_optional("--num-frames", workload.frames),
+        *_optional("--fps", preset.fps),
+        *_optional("--num-inference-steps", workload.steps),
+        *_optional("--guidance-scale", preset.guidance),
+        *_optional("--tp-size", preset.tensor_parallel),
+        *_optional("--ulysses-degree", preset.ulysses),
+        *_optional("--attention-backend", workload.attention_backend),
+        *_precision(preset.precision, preset.text_encoders or 0),
+        *(f"--component-residency={name}={place}" for name, place in preset.residency.items()),
+        *_warmup(workload.warmup, version),
+        f"--enable-torch-compile={'true' if workload.torch_compile else 'false'}",
+        # left alone, a version may switch graphs on by itself, and with graphs on it drops compile without a line
+        *_if_known("--enable-breakable-cuda-graph=false", version),
+        # a repeated prompt would be served from the cache, and its encoder time would be a look-up
+        *_if_known("--disable-conditioning-cache", version),
+        *preset.arguments,
+    ]
+    refuse_unknown(spelled, version, f"preset {preset.key}")
+    return spelled
+
+
+def _optional(flag: str, value: object) -> list[str]:
+    return [] if value is None else [f"{flag}={value}"]
+
+
+def _if_known(argument: str, version: str) -> list[str]:
+    return [argument] if flags.knows(version, argument.partition("=")[0]) else []
+
+
+def _precision(precision: str | None, text_encoders: int) -> list[str]:
+    if precision is None:
+        return []
+    return [
+        f"--dit-precision={precision}",
+        f"--vae-precision={precision}",
+        "--text-encoder-precisions",
+        *[precision] * text_encoders,
+    ]
+
+
+def _warmup(wanted: bool, version: str) -> list[str]:
+    # "server" does nothing for an offline generation and the log still claims a warm-up: always "request"
+    if flags.knows(version, "--warmup-mode"):
+        return [f"--warmup-mode={'request' if wanted else 'off'}"]
+    return ["--warmup"] if wanted else []
+
+
+def _flag_names(arguments: Iterable[str]) -> list[str]:
+    return [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+
+
+def refuse_pinned(extra: Sequence[str]) -> None:
+    """Raise UsageError if the user's own arguments would change what the workbench stands for."""
+    for name in _flag_names(extra):
+        if name in PINNED:
+            raise UsageError(f"{name} may not be handed to the engine: {PINNED[name]}", where="the arguments after --")
+
+
+def refuse_unknown(arguments: Sequence[str], version: str, where: str) -> None:
+    """Raise UsageError for a flag that ``version`` does not know, or only as an abbreviation of another."""
+    for name in _flag_names(arguments):
+        if flags.knows(version, name) or COMPONENT_PATH.fullmatch(name):
+            continue
+        others = flags.versions_of(name)
+        if not others and not flags.is_probed(version) and not name.endswith("-path"):
+            continue  # a version that nobody probed may have flags that no table has: its own parser decides
+        if others:
+            todo = f"sglang {others[0]} to {others[-1]} know it"
+        else:
+            close = difflib.get_close_matches(name, flags.table().by_flag, n=2)
+            todo = f"did you mean {' or '.join(close)}? Flags are written out in full" if close else "remove it"
+        raise UsageError(f"sglang {version} does not know {name}", where=where, todo=todo)

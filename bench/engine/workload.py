@@ -1,0 +1,27 @@
+"""What is asked of a launch: a preset, with what the user changed, and how the engine shall be run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bench.catalog.presets import Preset  # noqa: TC001 - a field's type, also at run time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A resolved request; None is the engine's default for the model. Sizes are in pixels."""
+
+    preset: Preset
+    model_path: str
+    prompt: str
+    seed: int
+    width: int | None
+    height: int | None
+    frames: int | None
+    steps: int | None
+    torch_compile: bool = False
+    warmup: bool = True
+    attention_backend: str | None = None
+    backend: str = "sglang"
+    extra: tuple[str, ...] = ()
+    """Arguments for the engine as the user wrote them behind ``--``."""

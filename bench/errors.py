@@ -1,0 +1,120 @@
+"""Every failure that a person may see, and its exit code.
+
+    BenchError                  1   a fault of ours, or usage
+    ├── UsageError              1   an unknown name, a wrong value, a file that is not there
+    │   ├── UnknownName         1   a model, engine or flag that does not exist, with those that do
+    │   └── InvalidDocument     1   a document of ours breaks its schema
+    ├── EngineFailed            3   the engine could not be started, crashed, or made no output
+    ├── FallbackDetected        4   the verdict is invalid: not the native backend, or not the workload
+    ├── EvidenceMissing         5   nothing bad was said, but the proof is not there
+    ├── InvalidPerfDump         6   the engine's perf dump is absent, stale, broken or not of this run
+    ├── ThresholdMissed         7   a regression, or a quality gate not met
+    ├── TimedOut                8   the launch took longer than it was given
+    ├── Inconclusive            9   the measurement cannot decide
+    ├── PreflightFailed        10   the machine cannot run this now
+    └── Interrupted           130   Ctrl-C
+
+An error says what happened, where, and what to do. The message is put together here, so that all of them read alike.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+
+class BenchError(Exception):
+    """What went wrong (one sentence), where, and what to do about it."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, where: str | Path | None = None, todo: str | None = None) -> None:
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.todo = todo
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where is not None:
+            lines.append(f"  where: {self.where}")
+        if self.todo is not None:
+            lines.append(f"  to do: {self.todo}")
+        return "\n".join(lines)
+
+
+class UsageError(BenchError):
+    """The request cannot be understood or fulfilled as it was made."""
+
+
+class UnknownName(UsageError):
+    """A name that is not in the list it should be in."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, todo: str | None = None) -> None:
+        known = sorted(known)
+        close = difflib.get_close_matches(name, known, n=3)
+        if todo is None:
+            todo = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known) or 'none'}"
+        super().__init__(f"no {kind} is called {name!r}", todo=todo)
+
+
+class InvalidDocument(UsageError):
+    """A document breaks its schema: which value, which rule, which file."""
+
+
+class EngineFailed(BenchError):
+    """The engine did not do its work, and said so or just ended."""
+
+    exit_code = 3
+
+
+class FallbackDetected(BenchError):
+    """The run was not native, or not the workload that was asked for."""
+
+    exit_code = 4
+
+
+class EvidenceMissing(BenchError):
+    """The run cannot be shown to be what was asked for."""
+
+    exit_code = 5
+
+
+class InvalidPerfDump(BenchError):
+    """The perf dump cannot be the source of a number."""
+
+    exit_code = 6
+
+
+class ThresholdMissed(BenchError):
+    """A gate was not met."""
+
+    exit_code = 7
+
+
+class TimedOut(BenchError):
+    """The launch was stopped at its time limit."""
+
+    exit_code = 8
+
+
+class Inconclusive(BenchError):
+    """The samples do not decide the question."""
+
+    exit_code = 9
+
+
+class PreflightFailed(BenchError):
+    """The machine lacks something that this run needs."""
+
+    exit_code = 10
+
+
+class Interrupted(BenchError):
+    """Stopped by the user."""
+
+    exit_code = 130

@@ -1,0 +1,64 @@
+"""What was found, as data: the pieces that a verdict is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INVALID = "invalid"
+DEGRADED = "degraded"
+INFO = "info"
+
+ENGINE_FAILED = 3
+FALLBACK = 4
+EVIDENCE_MISSING = 5
+INVALID_DUMP = 6
+TIMED_OUT = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that speaks against a run, or about it.
+
+    ``source`` is where it was seen: log, argument, environment, dump, output or process. ``line`` is the 1-based line
+    of the log, ``at_s`` the seconds since the launch when it arrived; both None where they have no meaning.
+    """
+
+    id: str
+    category: str
+    severity: str
+    source: str
+    text: str
+    means: str
+    todo: str
+    line: int | None = None
+    at_s: float | None = None
+    component: str | None = None
+    exit_code: int = FALLBACK
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """A required piece of evidence: what it shows, and where it was seen first (None: it was not)."""
+
+    id: str
+    proves: str
+    seen: int
+    needed: int
+    line: int | None
+    text: str | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether it was seen often enough."""
+        return self.seen >= self.needed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Component:
+    """One loaded component: its class, whose implementation it is, and the line that says so."""
+
+    name: str
+    cls: str
+    implementation: str
+    line: int

@@ -1,0 +1,213 @@
+"""The guard of one launch: sees arguments, environment and every log line, and stops it at the first invalid line."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bench.catalog import lines as catalog
+from bench.errors import EngineFailed, FallbackDetected
+from bench.fallback import finding as f
+from bench.fallback.expectation import DIFFUSERS, NATIVE
+from bench.fallback.finding import Component, Finding, Proof
+from bench.fallback.matcher import Matcher, clean, lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bench.catalog.lines import Evidence, Signal
+    from bench.fallback.expectation import Expectation
+
+SERVER_ARGS = re.compile(r"server_args: (\{.*\})\s*$")
+LOADED = r"Loaded (?P<component>\w+): (?P<cls>\w+) \((?P<whose>\S+) version\)"
+CORE_COMPONENT = re.compile(r"transformer|unet|dit|vae", re.IGNORECASE)
+NATIVE_LABELS = frozenset({"sgl-diffusion", "official"})
+UNPROVEN = re.compile(r"tokenizer|scheduler|processor|feature_extractor", re.IGNORECASE)
+SHOWN_CHARACTERS = 300
+KEPT_FINDINGS = 200
+
+
+class Guard:
+    """Watches one launch for an `Expectation`; `observe` raises at the first line that makes the run invalid.
+
+    It is the observer of `process.stream`. ``stop=False`` collects without stopping, for logs made elsewhere.
+    """
+
+    def __init__(self, expectation: Expectation, *, stop: bool = True) -> None:
+        self.expectation = expectation
+        self.findings: dict[tuple[str, str | None], Finding] = {}
+        self.components: dict[str, Component] = {}
+        self.server_args: Mapping[str, Any] | None = None
+        self.stopped_by: Finding | None = None
+        self.lines = 0
+        self._stop = stop
+        self._start = time.monotonic()
+        self._conditions = expectation.conditions()
+        version = expectation.version
+        self._signals = [s for s in catalog.signals() if catalog.applies(s.versions, version)]
+        self._evidence = [e for e in catalog.evidence() if catalog.applies(e.versions, version)]
+        self._log_signals = [s for s in self._signals if s.on == "log"]
+        self._seen: dict[str, tuple[int, int, str]] = {}  # evidence id -> (count, first line, its text)
+        self._matcher = Matcher([*(e.pattern for e in (*self._log_signals, *self._evidence)), LOADED])
+        self._argument_matchers = {
+            on: (found := [s for s in self._signals if s.on == on], Matcher([s.pattern for s in found]))
+            for on in ("argument", "environment")
+        }
+
+    def start(self) -> None:
+        """Set the clock to zero: the launch begins now."""
+        self._start = time.monotonic()
+
+    # --- before anything starts -------------------------------------------------------------------------------------
+
+    def precheck(self, argv: Iterable[str], environment: Mapping[str, str]) -> None:
+        """Look at arguments and the variables that were set for the engine.
+
+        Raises:
+            FallbackDetected: one of them will make the run invalid; nothing needs to be started to know it.
+        """
+        for on, texts in (("argument", argv), ("environment", [f"{k}={v}" for k, v in environment.items()])):
+            signals, matcher = self._argument_matchers[on]
+            for text in texts:
+                for index in matcher.find(text):
+                    self._signal(signals[index], text, None, matcher.groups(index, text))
+
+    # --- while it runs ----------------------------------------------------------------------------------------------
+
+    def observe(self, block: bytes, first_line: int) -> None:
+        """Take a block of whole lines of the log.
+
+        Raises:
+            FallbackDetected: a line says that this is not the run that was asked for.
+            EngineFailed: a line says that the engine has failed; some versions would still exit 0.
+        """
+        self.lines = first_line + block.count(b"\n") - 1
+        text = clean(block.decode("utf-8", "replace"))
+        # `(?m)` patterns meet "\n" as a line end; a carriage return must be one too
+        if not self._matcher.find(text.replace("\r", "\n") if "\r" in text else text):
+            return
+        for number, line in lines(text, first_line):
+            self._line(number, line)
+
+    def _line(self, number: int, line: str) -> None:
+        if "server_args: {" in line and (found := SERVER_ARGS.search(line)):
+            self._count("server-args", number, line)
+            # set aside: it repeats every argument, and what it says of the backend stays true after a fallback
+            if self.server_args is None:
+                try:
+                    self.server_args = json.loads(found[1])
+                except ValueError:
+                    self.server_args = None
+            return
+        signals = len(self._log_signals)
+        for index in self._matcher.find(line):
+            groups = self._matcher.groups(index, line)
+            if index < signals:
+                self._signal(self._log_signals[index], line, number, groups)
+            elif index < signals + len(self._evidence):
+                self._proof(self._evidence[index - signals], number, line, groups)
+            else:
+                self._component(groups, number)
+
+    def _proof(self, entry: Evidence, number: int, line: str, groups: Mapping[str, str]) -> None:
+        if entry.shows == NATIVE and any(groups.get(name, "").startswith("Diffusers") for name in ("cls", "stage")):
+            return  # the same sentence about the other backend: a signal's business
+        self._count(entry.id, number, line)
+        if entry.shows == NATIVE and self.expectation.backend == DIFFUSERS:
+            self._add(_native_instead(line, number, self._elapsed()))
+
+    def _count(self, identity: str, number: int, line: str) -> None:
+        count, first, text = self._seen.get(identity, (0, number, line[:SHOWN_CHARACTERS]))
+        self._seen[identity] = (count + 1, first, text)
+
+    def _component(self, groups: Mapping[str, str], number: int) -> None:
+        name, whose = groups["component"], groups["whose"]
+        if UNPROVEN.search(name):
+            return  # the label is printed for a tokenizer or scheduler too, where it proves nothing
+        # "native version" is the engine's own word for the class of transformers or diffusers: the opposite of ours
+        library = "diffusers" if CORE_COMPONENT.search(name) else "transformers"
+        implementation = "sgl-diffusion" if whose in NATIVE_LABELS else library
+        self.components[name] = Component(name=name, cls=groups["cls"], implementation=implementation, line=number)
+
+    # --- judging ----------------------------------------------------------------------------------------------------
+
+    def _signal(self, signal: Signal, text: str, line: int | None, groups: Mapping[str, str]) -> None:
+        if not self._conditions.issuperset(signal.only):
+            return
+        if "a" in groups and groups["a"] == groups.get("b"):
+            return  # "Adjusting ... from A to B" is printed also when nothing is adjusted
+        severity = signal.severity
+        component = groups.get("component")
+        if signal.by_component and severity == f.INVALID and component and not CORE_COMPONENT.search(component):
+            severity = f.DEGRADED
+        if signal.shows == self.expectation.backend:
+            severity = f.INFO
+        self._add(
+            Finding(
+                id=signal.id,
+                category=signal.category,
+                severity=severity,
+                source=signal.on,
+                text=text.strip()[:SHOWN_CHARACTERS],
+                means=signal.means,
+                todo=signal.todo,
+                line=line,
+                at_s=self._elapsed() if line is not None else None,
+                component=component,
+                exit_code=f.ENGINE_FAILED if signal.category == "process" else f.FALLBACK,
+            )
+        )
+
+    def _elapsed(self) -> float | None:
+        return round(time.monotonic() - self._start, 3) if self._stop else None
+
+    def _add(self, found: Finding) -> None:
+        """Keep a finding (repeats are counted, not kept) and stop the launch if it is invalid."""
+        key = (found.id, found.component)
+        if key in self.findings:
+            first = self.findings[key]
+            self.findings[key] = replace(first, count=first.count + 1)
+        elif len(self.findings) < KEPT_FINDINGS:
+            self.findings[key] = found
+        if found.severity == f.INVALID and self._stop:
+            self.stopped_by = found
+            raise stop_error(found)
+
+    # --- at the end -------------------------------------------------------------------------------------------------
+
+    def proofs(self) -> list[Proof]:
+        """Return each required piece of evidence with where it was seen; alternatives are joined into one."""
+        joined: dict[str, Proof] = {}
+        for entry in self._evidence:
+            if not self._conditions.issuperset(entry.required):
+                continue
+            count, line, text = self._seen.get(entry.id, (0, None, None))
+            proof = Proof(id=entry.id, proves=entry.proves, seen=count, needed=entry.at_least, line=line, text=text)
+            if entry.proves not in joined or (proof.holds and not joined[entry.proves].holds):
+                joined[entry.proves] = proof
+        return list(joined.values())
+
+
+def stop_error(found: Finding) -> FallbackDetected | EngineFailed:
+    """Return the error that a finding stops a launch with."""
+    where = None if found.line is None else f"log line {found.line}: {found.text}"
+    if found.exit_code == f.ENGINE_FAILED:
+        return EngineFailed(found.means, where=where or found.text, todo=found.todo)
+    return FallbackDetected(f"{found.id}: {found.means}", where=where or found.text, todo=found.todo)
+
+
+def _native_instead(line: str, number: int, at_s: float | None) -> Finding:
+    return Finding(
+        id="native.instead",
+        category="pipeline",
+        severity=f.INVALID,
+        source="log",
+        text=line.strip()[:SHOWN_CHARACTERS],
+        means="this run was meant to use the diffusers backend, and the native one ran",
+        todo="pass --backend=diffusers, or expect a native run",
+        line=number,
+        at_s=at_s,
+    )

@@ -1,0 +1,32 @@
+"""Where things are: the single home of paths."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+APPLICATION = "sglang-diffusion-workbench"
+
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent
+SCHEMAS = ROOT / "schemas"
+CATALOG = PACKAGE / "catalog"
+INSIDE = PACKAGE / "inside"
+"""Programs that an engine's interpreter runs. They import torch and nothing of this package."""
+
+
+def cache() -> Path:
+    """Return the user's cache folder for synthetic checkpoints and what was learned of engines (not created here)."""
+    return platformdirs.user_cache_path(APPLICATION)
+
+
+def runs() -> Path:
+    """Return the folder that new run directories are made in: ``BENCH_RUNS``, else ``runs/`` in this checkout."""
+    return Path(os.environ.get("BENCH_RUNS") or ROOT / "runs")
+
+
+def environments() -> Path:
+    """Return the folder in which nox builds its environments: ``NOX_ENVDIR``, else ``.nox/`` in this checkout."""
+    return Path(os.environ.get("NOX_ENVDIR") or ROOT / ".nox")

@@ -1,0 +1,170 @@
+"""Child processes: the only module that imports subprocess.
+
+`stream` runs a long program under ``supervisor.py``: merged output goes to a log file and, in whole lines, to an
+observer; nothing that the program started outlives the call, whatever ends it (its own end, an exception of the
+observer, the time limit, Ctrl-C, or ``kill -9`` of this process). `capture` is for short helper commands.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from bench import paths
+from bench.errors import TimedOut
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+CHUNK_BYTES = 1 << 18
+LONGEST_LINE_BYTES = 1 << 16
+"""A line longer than this is handed on in pieces, so that output without line ends takes flat memory."""
+
+
+class Observer(Protocol):
+    """What is told of the output. Anything it raises stops the program at once and comes out of `stream`."""
+
+    def observe(self, block: bytes, first_line: int) -> None:
+        """Take a block of whole lines; ``first_line`` is the 1-based number, counting line feeds, of its first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a program ended: its exit code (128 + signal when killed by one) and its wall time in seconds."""
+
+    exit_code: int
+    wall_s: float
+
+
+class _Lines:
+    """Cuts a byte stream into blocks of whole lines and counts them."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._next_line = 1
+
+    def feed(self, chunk: bytes) -> tuple[bytes, int] | None:
+        """Return the whole lines that are complete now, with the number of the first, or None."""
+        data = self._rest + chunk
+        # a carriage return ends a line too (progress bars), but an editor counts line feeds: so do we
+        cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if cut == 0:
+            if len(data) < LONGEST_LINE_BYTES:
+                self._rest = data
+                return None
+            cut = len(data)
+        return self._hand_over(data, cut)
+
+    def finish(self) -> tuple[bytes, int] | None:
+        """Return what is left, a last line without an end."""
+        return self._hand_over(self._rest, len(self._rest)) if self._rest else None
+
+    def _hand_over(self, data: bytes, cut: int) -> tuple[bytes, int]:
+        block, self._rest = data[:cut], data[cut:]
+        first, self._next_line = self._next_line, self._next_line + block.count(b"\n")
+        return block, first
+
+
+def stream(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    log: Path,
+    observer: Observer,
+    cwd: Path | None = None,
+    timeout_s: float | None = None,
+) -> Ended:
+    """Run ``argv``, write its output to ``log`` (a new file) and hand it line by line to ``observer``.
+
+    Returns how it ended. When this returns or raises, no process of the program is left.
+
+    Raises:
+        TimedOut: it ran longer than ``timeout_s`` seconds.
+        FileExistsError: ``log`` is there already; nothing is ever overwritten.
+        Exception: whatever the observer raised.
+    """
+    start = time.monotonic()
+    with log.open("xb") as file:
+        lines = _Lines()
+        command = [sys.executable, "-I", "-S", str(paths.PACKAGE / "supervisor.py"), "--", *argv]
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,  # Ctrl-C reaches this process only, which then ends the child in order
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(child.stdout, selectors.EVENT_READ)
+                while True:
+                    left = None if timeout_s is None else start + timeout_s - time.monotonic()
+                    if left is not None and left <= 0:
+                        raise TimedOut(
+                            f"the launch was stopped at its limit of {timeout_s:g} s",
+                            where=log,
+                            todo="give it more with --timeout SECONDS, or read the log's last lines",
+                        )
+                    if not selector.select(left):
+                        continue
+                    chunk = os.read(child.stdout.fileno(), CHUNK_BYTES)
+                    if not chunk:
+                        break
+                    file.write(chunk)
+                    file.flush()  # a person may be following the log
+                    if (block := lines.feed(chunk)) is not None:
+                        observer.observe(*block)
+            if (block := lines.finish()) is not None:
+                observer.observe(*block)
+            exit_code = child.wait()
+        finally:
+            child.stdin.close()  # the supervisor's lifeline: now it kills whatever is left
+            while chunk := os.read(child.stdout.fileno(), CHUNK_BYTES):
+                file.write(chunk)
+            child.stdout.close()
+            child.wait()
+    return Ended(exit_code=exit_code, wall_s=time.monotonic() - start)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """What a short command printed, and its exit code (127 if it could not be started, 124 if it took too long)."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+def capture(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout_s: float = 60
+) -> Captured:
+    """Run a short helper command without standard input and return what it printed; it never raises for a failure."""
+    try:
+        ended = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Captured(exit_code=124, stdout="", stderr=f"no answer in {timeout_s:g} s")
+    except OSError as error:
+        return Captured(exit_code=127, stdout="", stderr=str(error))
+    return Captured(
+        exit_code=ended.returncode,
+        stdout=ended.stdout.decode(errors="replace"),
+        stderr=ended.stderr.decode(errors="replace"),
+    )

@@ -43,7 +43,7 @@ def _registry() -> Any:
     )
 
 
-def violations(document: object, kind: str) -> list[str]:
+def violations(document: Any, kind: str) -> list[str]:
     """Return one line for each place where ``document`` breaks ``schemas/<kind>.json``: value, then rule."""
     found = sorted(_validator(kind).iter_errors(document), key=lambda error: error.json_path)
     return [
@@ -52,7 +52,7 @@ def violations(document: object, kind: str) -> list[str]:
     ]
 
 
-def check(document: object, kind: str, source: str | Path, error: type[BenchError] = InvalidDocument) -> None:
+def check(document: Any, kind: str, source: str | Path, error: type[BenchError] = InvalidDocument) -> None:
     """Raise ``error`` unless ``document`` keeps ``schemas/<kind>.json``; ``source`` is named in the message."""
     if found := violations(document, kind):
         shown = "\n         ".join(found[:SHOWN_VIOLATIONS])

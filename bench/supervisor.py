@@ -24,7 +24,7 @@ GRACE_SECONDS = 1.0  # a resource tracker or a pool of helpers ends by itself ri
 
 
 def prctl(option: int, value: int) -> None:
-    """Call prctl(2) where there is one."""
+    """Set a property of this process (Linux; elsewhere nothing happens)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
@@ -37,7 +37,7 @@ def descendants() -> list[int]:
         if not name.isdigit():
             continue
         try:
-            with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - pathlib costs 10 ms of start-up
+            with open(f"/proc/{name}/stat", "rb") as file:
                 # the command name is in brackets and may hold anything, so read from behind the last one
                 state, parent = file.read().rpartition(b")")[2].split()[:2]
         except OSError:
@@ -66,22 +66,23 @@ def kill_all(group: int) -> None:
                 os.kill(process, signal.SIGKILL)
             except OSError:
                 pass
-        reap()
-        if not descendants():
+        if reap({}):
             return
         time.sleep(0.005)
 
 
-def reap() -> dict[int, int]:
-    """Collect ended children without waiting; return their wait statuses."""
-    ended = {}
+def reap(ended: dict[int, int]) -> bool:
+    """Collect ended children into ``ended`` (process id to wait status) without waiting; return whether none is left.
+
+    Orphans count as children here, so none left means that the whole tree is gone, zombies and all.
+    """
     while True:
         try:
             process, status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return ended
+            return True
         if process == 0:
-            return ended
+            return False
         ended[process] = status
 
 
@@ -119,11 +120,12 @@ def main() -> int:
     status = None
     deadline = None
     while True:
-        status = reap().get(command, status)
+        ended: dict[int, int] = {}
+        none_left = reap(ended)
+        status = ended.get(command, status)
         if status is not None:
-            if deadline is None:
-                deadline = time.monotonic() + GRACE_SECONDS
-            if not descendants() or time.monotonic() > deadline:
+            deadline = deadline or time.monotonic() + GRACE_SECONDS
+            if none_left or time.monotonic() > deadline:
                 break
         readable, _, _ = select.select([0, wake_read], [], [], None if status is None else 0.02)
         if wake_read in readable:

@@ -111,15 +111,23 @@ def built_in() -> Mapping[str, Preset]:
     return found
 
 
+def listed(preset_file: Path | None = None) -> Mapping[str, Preset]:
+    """Return all presets by key; those of the user's own file come before ours of the same name.
+
+    Raises:
+        UsageError: the file cannot be read.
+        InvalidDocument: a preset breaks its schema.
+    """
+    return built_in() if preset_file is None else {**built_in(), **read_file(preset_file)}
+
+
 def get(key: str, preset_file: Path | None = None) -> Preset:
-    """Return one preset, from the user's own file if one is given (its presets come before ours of the same name).
+    """Return one preset.
 
     Raises:
         UnknownName: with the names that are closest, or all.
     """
-    known = dict(built_in())
-    if preset_file is not None:
-        known |= read_file(preset_file)
+    known = listed(preset_file)
     if key not in known:
         raise UnknownName("model", key, known)
     return known[key]

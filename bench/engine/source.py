@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import process
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GIT_SECONDS = 30
 

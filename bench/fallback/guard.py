@@ -51,7 +51,8 @@ class Guard:
         self._evidence = [e for e in catalog.evidence() if catalog.applies(e.versions, version)]
         self._log_signals = [s for s in self._signals if s.on == "log"]
         self._seen: dict[str, tuple[int, int, str]] = {}  # evidence id -> (count, first line, its text)
-        self._matcher = Matcher([*(e.pattern for e in (*self._log_signals, *self._evidence)), LOADED])
+        patterns = [*(s.pattern for s in self._log_signals), *(e.pattern for e in self._evidence), LOADED]
+        self._matcher = Matcher(patterns)
         self._argument_matchers = {
             on: (found := [s for s in self._signals if s.on == on], Matcher([s.pattern for s in found]))
             for on in ("argument", "environment")

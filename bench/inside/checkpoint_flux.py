@@ -38,6 +38,7 @@ class Shapes:
     rope_axes: tuple[int, int, int]
     clip_vocab: int
     clip_dim: int
+    clip_inner: int
     clip_layers: int
     clip_heads: int
     t5_vocab: int
@@ -62,6 +63,7 @@ SIZES = {
         rope_axes=(16, 24, 24),
         clip_vocab=514,
         clip_dim=64,
+        clip_inner=128,
         clip_layers=2,
         clip_heads=4,
         t5_vocab=256,
@@ -84,6 +86,7 @@ SIZES = {
         rope_axes=(16, 56, 56),
         clip_vocab=49408,
         clip_dim=768,
+        clip_inner=3072,
         clip_layers=12,
         clip_heads=12,
         t5_vocab=32128,
@@ -234,7 +237,7 @@ def save_models(out: Path, shapes: Shapes) -> None:
             CLIPTextConfig(
                 vocab_size=shapes.clip_vocab,
                 hidden_size=shapes.clip_dim,
-                intermediate_size=(4 if shapes is SIZES["full"] else 2) * shapes.clip_dim,
+                intermediate_size=shapes.clip_inner,
                 num_hidden_layers=shapes.clip_layers,
                 num_attention_heads=shapes.clip_heads,
                 max_position_embeddings=CLIP_CONTEXT,

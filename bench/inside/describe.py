@@ -11,7 +11,7 @@ import platform
 NAMES = ("sglang", "torch", "diffusers", "transformers", "sglang-kernel", "sgl-kernel", "flashinfer-python", "triton")
 
 
-def version(name):
+def version(name: str) -> str | None:
     """Return an installed distribution's version, or None."""
     try:
         return importlib.metadata.version(name)

@@ -1,0 +1,174 @@
+"""Random-weight checkpoints in diffusers layout: `tiny` runs on a CPU, `full` has the real shapes.
+
+They are made offline by a program in ``bench/inside/``, with the interpreter of an engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import paths
+from bench.engine import launch
+from bench.errors import PreflightFailed, UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from bench.catalog.presets import Checkpoint
+    from bench.engine.find import Engine
+
+MANIFEST = "checkpoint.json"
+HASH_BLOCK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Who makes a family's checkpoint, and the bytes that each size takes on disk."""
+
+    program: str
+    bytes_by_size: dict[str, int]
+
+
+RECIPES = {"flux": Recipe(program="checkpoint_flux.py", bytes_by_size={"tiny": 20_000_000, "full": 36_000_000_000})}
+
+
+def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Path:
+    """Make a checkpoint in ``out``, which must not be there yet, and return it; whole or not at all.
+
+    Raises:
+        UnknownName: no such recipe or size.
+        UsageError: ``out`` exists, or cannot be written.
+        PreflightFailed: too little free disk.
+        EngineFailed: the engine's libraries could not make it.
+    """
+    if recipe not in RECIPES:
+        raise UnknownName("checkpoint recipe", recipe, RECIPES)
+    sizes = RECIPES[recipe].bytes_by_size
+    if size not in sizes:
+        raise UnknownName("checkpoint size", size, sizes)
+    out = out.absolute()
+    if out.exists():
+        raise UsageError("this folder is there already; nothing is overwritten", where=out, todo="choose another --out")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(out.parent).free
+        if free < sizes[size]:
+            raise PreflightFailed(
+                f"{free / 1e9:.1f} GB free, the checkpoint takes {sizes[size] / 1e9:.1f} GB", where=out.parent
+            )
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror}", where=out, todo="choose another --out") from error
+    try:
+        arguments = ["--out", str(work / out.name), "--size", size, "--seed", str(seed)]
+        launch.run_program(engine, RECIPES[recipe].program, arguments)
+        manifest = {
+            "recipe": recipe,
+            "size": size,
+            "seed": seed,
+            "made_with": dict(engine.packages),
+            "sha256": sha256(work / out.name),
+        }
+        (work / out.name / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        (work / out.name).rename(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return out
+
+
+def recipe_sha256(recipe: str) -> str:
+    """Return the hash of the program that makes a family: another program makes another checkpoint."""
+    return hashlib.sha256((paths.INSIDE / RECIPES[recipe].program).read_bytes()).hexdigest()
+
+
+def cached_path(wanted: Checkpoint, name: str) -> Path:
+    """Return where the user's cached checkpoint is, or would be."""
+    key = f"{wanted.recipe}-{wanted.size}-{wanted.seed}-{recipe_sha256(wanted.recipe)[:12]}"
+    return paths.cache() / "checkpoints" / key / name
+
+
+def cached(engine: Engine, wanted: Checkpoint, name: str) -> tuple[Path, bool]:
+    """Return the user's cached checkpoint in a folder called ``name``, and whether it was made just now.
+
+    Raises:
+        what `make` raises.
+    """
+    folder = cached_path(wanted, name)
+    if (folder / MANIFEST).is_file():
+        return folder, False
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"the cache cannot be written: {error.strerror}", where=folder.parent, todo="set XDG_CACHE_HOME"
+        ) from error
+    from filelock import FileLock  # noqa: PLC0415 - only a run that makes something needs it
+
+    with FileLock(folder.parent / ".lock"):
+        if (folder / MANIFEST).is_file():
+            return folder, False
+        return make(engine, wanted.recipe, wanted.size, folder, wanted.seed), True
+
+
+def sha256(folder: Path) -> str:
+    """Return one hash over a checkpoint's files, names and bytes, its own manifest left out."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(HASH_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def manifest(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a checkpoint that was made here, None for any other."""
+    try:
+        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def inspect(folder: Path) -> None:
+    """Raise UsageError unless ``folder`` is a pipeline in diffusers layout whose components are all there."""
+    index = folder / "model_index.json"
+    if not folder.is_dir():
+        raise UsageError(
+            "no such model folder", where=folder, todo="give a folder in diffusers layout, or a hub name owner/model"
+        )
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        components = {name: value for name, value in content.items() if isinstance(value, list) and value[0]}
+    except FileNotFoundError as error:
+        raise UsageError("no model_index.json: not a pipeline in diffusers layout", where=folder) from error
+    except (OSError, ValueError, AttributeError, IndexError) as error:
+        raise UsageError(f"model_index.json cannot be read: {error}", where=index, todo="fetch it again") from error
+    if "_class_name" not in content:
+        raise UsageError("model_index.json names no pipeline class (_class_name)", where=index, todo="fetch it again")
+    for name in components:
+        if not (folder / name).is_dir() or not any(os.scandir(folder / name)):
+            raise UsageError(f"component {name} is named in model_index.json but not there", where=folder / name)
+    _check_weights(folder)
+
+
+def _check_weights(folder: Path) -> None:
+    for index in folder.rglob("*.safetensors.index.json"):
+        try:
+            files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise UsageError(f"not an index of weights: {error}", where=index) from error
+        missing = sorted(name for name in files if not (index.parent / name).is_file())
+        if missing:
+            raise UsageError(
+                f"weights are missing: {', '.join(missing[:3])}", where=index.parent, todo="fetch it again"
+            )
+    for path in folder.rglob("*.safetensors"):
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if not 0 < header < path.stat().st_size:
+            raise UsageError("not a safetensors file, or cut short", where=path, todo="fetch it again")

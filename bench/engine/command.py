@@ -1,0 +1,110 @@
+"""The command of one launch: arguments, environment, ports and files, put together and shown; pure but for ports."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.engine import find, spelling
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.engine.find import Engine
+    from bench.engine.workload import Workload
+
+PERF_DUMP = "perf.json"
+OUTPUTS = "outputs"
+SUFFIXES = {"image": ".png", "edit": ".png", "video": ".mp4", "audio-video": ".mp4", "3d": ".glb"}
+
+RECORDED_PREFIXES = (
+    "SGLANG_", "SGL_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH", "PYTORCH_", "TRITON_", "FLASHINFER_", "HF_", "OMP_",
+    "MKL_", "KMP_", "HIP_", "ROCR_", "ASCEND_", "XLA_", "CUBLAS_", "CUDNN_", "TOKENIZERS_",
+)  # fmt: skip
+"""Variables that can change what a launch does or how fast: they go into the record."""
+
+SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY")
+HIDDEN = "<set, not shown>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One launch: its arguments, the whole environment, and the part of it that the workbench set."""
+
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    added: Mapping[str, str]
+    directory: Path
+
+
+def free_ports(count: int) -> list[int]:
+    """Return that many TCP ports that are free on this machine now, all different."""
+    sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(count)]
+    try:
+        for listener in sockets:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in sockets]
+    finally:
+        for listener in sockets:
+            listener.close()
+
+
+def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
+    """Return the variables that are set for a launch, each for its reason."""
+    added = {
+        "FLASHINFER_DISABLE_VERSION_CHECK": "1",  # the check refuses to import beside some torch builds
+        "SGLANG_DIFFUSION_SYNC_STAGE_PROFILING": "1",  # without it work is charged to a later stage
+        # else the dump's commit is that of any git repository around the engine: for an environment in .nox, ours
+        "SGLANG_GIT_COMMIT": engine.source.commit if engine.source else f"v{engine.version}",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the numbering of nvidia-smi and NVML
+        "PYTHONUNBUFFERED": "1",  # a line that waits in a buffer cannot stop a run
+        **workload.preset.environment,
+    }
+    if Path(workload.model_path).is_absolute():
+        added["HF_HUB_OFFLINE"] = "1"  # the model is here: nothing may come from, or wait for, the hub
+    if engine.source:
+        added["PYTHONPATH"] = str(engine.source.python_path)
+    return added
+
+
+def build(engine: Engine, workload: Workload, directory: Path) -> Command:
+    """Return the command for one `sglang generate` launch that writes into ``directory``.
+
+    Raises:
+        UsageError: the engine's version does not know a flag, or the user's arguments touch what is pinned.
+    """
+    spelling.refuse_pinned(workload.extra)
+    spelling.refuse_unknown(workload.extra, engine.version, "the arguments after --")
+    master, scheduler = free_ports(2)
+    argv = (
+        *engine.program,
+        "generate",
+        *spelling.spell(workload, engine.version),
+        f"--master-port={master}",
+        f"--scheduler-port={scheduler}",
+        "--save-output",
+        f"--output-path={directory / OUTPUTS}",
+        f"--output-file-name=output{SUFFIXES[workload.preset.modality]}",
+        f"--perf-dump-path={directory / PERF_DUMP}",
+        *workload.extra,
+    )
+    added = added_environment(engine, workload)
+    return Command(argv=argv, environment=find.interpreter_environment() | added, added=added, directory=directory)
+
+
+def recorded_environment(command: Command) -> dict[str, str]:
+    """Return the variables for a record: those set here and those of the user that matter; secrets only as such."""
+    names = sorted(name for name in command.environment if name in command.added or name.startswith(RECORDED_PREFIXES))
+    return {
+        name: HIDDEN if any(word in name.upper() for word in SECRET_WORDS) else command.environment[name]
+        for name in names
+    }
+
+
+def shown(command: Command) -> str:
+    """Return the command as a person would type it in a POSIX shell."""
+    variables = [f"{name}={shlex.quote(value)}" for name, value in command.added.items()]
+    return " \\\n  ".join([*variables, shlex.join(command.argv[:2]), *map(shlex.quote, command.argv[2:])])

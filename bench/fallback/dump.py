@@ -1,0 +1,153 @@
+"""The perf dump as a witness: is it of this run, and does it show the backend and the workload that were asked for?"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from bench import schema
+from bench.catalog.stages import DIFFUSERS_STAGE, stages
+from bench.errors import InvalidPerfDump
+from bench.fallback import finding as f
+from bench.fallback.expectation import DIFFUSERS, DUMP_TAGS
+from bench.fallback.finding import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from bench.fallback.expectation import Expectation
+
+CLOCK_TOLERANCE = timedelta(seconds=2)
+SUM_TOLERANCE = 1.05
+"""Stage times may exceed the total by rounding and overlap; more than 5 % means that they are not of one request."""
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return a perf dump that keeps its schema.
+
+    Raises:
+        InvalidPerfDump: it is absent, no JSON, or breaks ``schemas/perf-dump.json``.
+    """
+    if not path.exists():
+        raise InvalidPerfDump(
+            "the engine wrote no perf dump", where=path, todo="the log's last lines say why; some versions exit 0 then"
+        )
+    dump = schema.read(path, InvalidPerfDump)
+    schema.check(dump, "perf-dump", path, InvalidPerfDump)
+    return dict(dump)
+
+
+def check(
+    dump: Mapping[str, Any], expectation: Expectation, started: datetime | None, ended: datetime | None
+) -> list[Finding]:
+    """Return what the dump says against the run; ``started`` and ``ended`` (with zone) are the launch's, if known."""
+    return [*_origin(dump, expectation, started, ended), *_backend(dump, expectation), *_workload(dump, expectation)]
+
+
+def _finding(identity: str, text: str, means: str, todo: str, exit_code: int = f.INVALID_DUMP) -> Finding:
+    return Finding(
+        id=f"dump.{identity}",
+        category="process" if exit_code == f.INVALID_DUMP else "shape",
+        severity=f.INVALID,
+        source="dump",
+        text=text,
+        means=means,
+        todo=todo,
+        exit_code=exit_code,
+    )
+
+
+def _origin(
+    dump: Mapping[str, Any], expectation: Expectation, started: datetime | None, ended: datetime | None
+) -> Iterator[Finding]:
+    tag = DUMP_TAGS[expectation.launch]
+    if dump["tag"] != tag:
+        yield _finding(
+            "tag",
+            f"tag {dump['tag']!r}, expected {tag!r}",
+            "the dump was written by another kind of launch",
+            "a single `sglang generate` tags it cli_generate, a session or server server_perf_dump",
+        )
+    written = datetime.fromisoformat(dump["timestamp"])
+    early = started is not None and written < started - CLOCK_TOLERANCE
+    late = ended is not None and written > ended + CLOCK_TOLERANCE
+    if early or late:
+        yield _finding(
+            "timestamp",
+            f"written {dump['timestamp']}, the launch ran from {started} to {ended}",
+            "the dump was left over from another run",
+            "never point two runs at one dump file",
+        )
+    if expectation.model is not None and dump["meta"]["model"] != expectation.model:
+        yield _finding(
+            "model",
+            f"model {dump['meta']['model']!r}, expected {expectation.model!r}",
+            "the dump is of another model",
+            "check --model-path",
+        )
+
+
+def _backend(dump: Mapping[str, Any], expectation: Expectation) -> Iterator[Finding]:
+    names = [step["name"] for step in dump["steps"]]
+    table = stages()
+    denoising = [name for name in names if table.denoises(name)]
+    if expectation.backend == DIFFUSERS:
+        if DIFFUSERS_STAGE not in names:
+            yield _finding(
+                "not_diffusers",
+                f"stages: {', '.join(names)}",
+                "this run was meant to use the diffusers backend, and the dump shows the native one",
+                "pass --backend=diffusers, or expect a native run",
+                f.FALLBACK,
+            )
+        return
+    if DIFFUSERS_STAGE in names:
+        yield _finding(
+            "diffusers_stage",
+            DIFFUSERS_STAGE,
+            "the whole request ran in the diffusers pipeline",
+            "the log says why, if it was kept at info level",
+            f.FALLBACK,
+        )
+    elif not denoising:
+        yield _finding(
+            "no_denoising",
+            f"stages: {', '.join(names)}",
+            "no stage of the dump is known to denoise, so there is no denoise time",
+            "if this family is new, add its stage to bench/catalog/stages.toml",
+            f.EVIDENCE_MISSING,
+        )
+    total = sum(step["duration_ms"] for step in dump["steps"] if not table.is_transport(step["name"]))
+    if total > SUM_TOLERANCE * dump["total_duration_ms"]:
+        yield _finding(
+            "sum",
+            f"stages sum to {total:.1f} ms, the total is {dump['total_duration_ms']:.1f} ms",
+            "the dump mixes the times of more than one request",
+            "report it: no version of the engine that we know does this",
+        )
+
+
+def _workload(dump: Mapping[str, Any], expectation: Expectation) -> Iterator[Finding]:
+    table = stages()
+    recorded = len(dump["denoise_steps_ms"])
+    records = any(step["name"] in table.records for step in dump["steps"])
+    if expectation.backend != DIFFUSERS and records and expectation.steps not in (None, recorded):
+        yield _finding(
+            "steps",
+            f"{recorded} denoise steps, {expectation.steps} were asked for",
+            "another number of denoise steps ran",
+            "a distilled model may fix its steps: ask for that number",
+            f.FALLBACK,
+        )
+    prompt = dump["meta"].get("prompt")
+    if expectation.prompt is not None and prompt is not None:
+        said = [prompt] if isinstance(prompt, str) else prompt
+        if expectation.prompt not in said:
+            yield _finding(
+                "prompt",
+                f"prompt {said!r}",
+                "another prompt was generated",
+                "check the preset and the engine's own configuration files",
+                f.FALLBACK,
+            )

@@ -1,0 +1,76 @@
+"""Run directories and run records: made fresh, written whole or not at all, never overwritten."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bench import paths, schema
+from bench.errors import InvalidDocument, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Format history of run records:
+#   1  the first
+SCHEMA_VERSION = 1
+
+METHODOLOGY = 1
+"""Raised whenever numbers before and after a change of ours are not comparable."""
+
+RECORD = "run.json"
+LOG = "engine.log"
+REJECTED_DUMP = "perf.rejected.json"
+
+
+def now() -> datetime:
+    """Return the present time in UTC."""
+    return datetime.now(UTC)
+
+
+def new_run(kind: str, name: str, root: Path | None) -> Path:
+    """Make and return a fresh run directory: ``<root>/<UTC time>-<kind>-<name>-<random>``.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    root = (root or paths.runs()).absolute()
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "run"
+    folder = root / f"{now():%Y%m%dT%H%M%SZ}-{kind}-{safe}-{secrets.token_hex(3)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=False)
+    except OSError as error:
+        raise UsageError(
+            f"no run directory can be made: {error.strerror}", where=folder, todo="choose another --output-dir"
+        ) from error
+    return folder
+
+
+def write(record: dict[str, Any], folder: Path) -> Path:
+    """Write a record into its run directory and return its path.
+
+    Raises:
+        InvalidDocument: it breaks its schema, which is a fault of ours.
+        UsageError: it cannot be written.
+    """
+    path = folder / RECORD
+    schema.write(record, "run-record", path)
+    return path
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a record from its file or run directory.
+
+    Raises:
+        InvalidDocument: it is no record, or of a version that this code does not know.
+    """
+    if path.is_dir():
+        path = path / RECORD
+    document = schema.read(path)
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise InvalidDocument(f"a run record of version {version!r}; this workbench reads {SCHEMA_VERSION}", where=path)
+    schema.check(document, "run-record", path)
+    return dict(document)

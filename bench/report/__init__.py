@@ -1,0 +1,1 @@
+"""Reports: records to text for people. Nothing here computes a number."""

@@ -1,0 +1,115 @@
+"""A run record on the terminal: verdict first, then the numbers that it lets count, and where the record is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from bench.measure import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from rich.console import RenderableType
+
+STYLES = {"native": "bold green", "diffusers": "bold cyan", "degraded": "bold yellow", "invalid": "bold red"}
+NOT_AVAILABLE = "n/a"
+
+
+def number(value: float | None, unit: str) -> str:
+    """Return a value with a sensible number of digits and its unit; ``n/a`` for None."""
+    if value is None:
+        return NOT_AVAILABLE
+    digits = 0 if value >= 10_000 else 1 if value >= 100 else 2 if value >= 1 else 3  # noqa: PLR2004
+    return f"{value:,.{digits}f} {unit}"
+
+
+def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
+    """Print a run record; the last line is its path."""
+    console.print(Group(*_parts(record)))
+    console.print(f"record: {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
+    parts: list[RenderableType] = [_headline(record), *_verdict(record["verdict"])]
+    if record["timings"] is not None:
+        parts += [Text(), _metrics(record), Text(), _stages(record)]
+    return [*parts, Text()]
+
+
+def _headline(record: Mapping[str, Any]) -> RenderableType:
+    workload, engine = record["workload"], record["engine"]
+    size = f"{workload['width']}x{workload['height']}" if workload["width"] else "default size"
+    steps = f"{workload['steps']} steps" if workload["steps"] else "default steps"
+    devices = [device["name"] for device in record["devices"]["items"][: workload["gpus"]]] or [record["host"]["cpu"]]
+    mode = "torch.compile" if workload["torch_compile"] else "eager"
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    label = f" ({record['label']})" if record["label"] else ""
+    table.add_row("model", Text(f"{record['preset']['key']}{label}: {size}, {steps}, seed {workload['seed']}"))
+    table.add_row(
+        "engine", Text(f"sglang {engine['version']} [{engine['name']}], {mode}, warm-up {workload['warmup']}")
+    )
+    table.add_row("device", Text(f"{record['devices']['kind']}: {', '.join(devices)}"))
+    table.add_row("weights", Text(f"{record['weights']['kind']} ({record['weights']['model']})"))
+    return table
+
+
+def _verdict(verdict: Mapping[str, Any]) -> list[RenderableType]:
+    outcome = verdict["outcome"]
+    held = sum(proof["holds"] for proof in verdict["evidence"])
+    line = Text("verdict  ", style="dim")
+    line.append(outcome.upper(), style=STYLES[outcome])
+    line.append(f"  ({held} of {len(verdict['evidence'])} required pieces of evidence)")
+    parts: list[RenderableType] = [line]
+    wanted = {"invalid": ("invalid",), "degraded": ("degraded",)}.get(outcome, ())
+    shown = [finding for finding in verdict["findings"] if finding["severity"] in wanted]
+    return parts + [Padding(_finding(finding), (0, 0, 0, 2)) for finding in shown]
+
+
+def _finding(finding: Mapping[str, Any]) -> RenderableType:
+    text = Text()
+    text.append(f"{finding['id']}: ", style="bold")
+    text.append(finding["means"])
+    if finding["component"]:
+        text.append(f" [{finding['component']}]")
+    place = f"log line {finding['line']}" if finding["line"] is not None else finding["source"]
+    text.append(f"\n  {place}: {finding['text']}", style="dim")
+    text.append(f"\n  to do: {finding['todo']}")
+    return text
+
+
+def _flag(record: Mapping[str, Any]) -> str:
+    """Return what is written beside every number of a run that is not plainly native."""
+    outcome = record["verdict"]["outcome"]
+    return "" if outcome == "native" else outcome
+
+
+def _metrics(record: Mapping[str, Any]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right", style="bold")
+    table.add_column(style="yellow")
+    for metric in metrics.METRICS:
+        value = record["timings"]["metrics"].get(metric.key)
+        table.add_row(metric.title, number(value, metric.unit), _flag(record) if value is not None else "")
+    table.add_row("whole launch, wall clock", number(record["timings"]["launch_s"], "s"), _flag(record))
+    return table
+
+
+def _stages(record: Mapping[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("stage")
+    table.add_column("time", justify="right")
+    table.add_column("of total", justify="right")
+    total = record["timings"]["metrics"]["total_ms"]
+    for stage in record["timings"]["stages_ms"]:
+        if stage["kind"] != "transport":
+            table.add_row(stage["name"], number(stage["ms"], "ms"), f"{100 * stage['ms'] / total:.1f} %")
+    return table

@@ -1,0 +1,43 @@
+"""Runs a benchmark before a person's eyes: progress on stderr, the report or the record on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from bench.measure import benchmark
+from bench.report import live, run
+
+if TYPE_CHECKING:
+    from bench.errors import BenchError
+    from bench.measure.benchmark import Options, Result
+
+
+def run_and_show(options: Options, *, as_json: bool) -> None:
+    """Run and print; with ``as_json`` stdout holds the record and nothing else.
+
+    Raises:
+        BenchError: the run does not count (its record is written and shown first), or it could not be made.
+    """
+    messages = Console(stderr=True)
+    planned = benchmark.plan(options)
+    if planned.made_checkpoint is not None:
+        messages.print(f"made a synthetic checkpoint: {planned.made_checkpoint}", soft_wrap=True, highlight=False)
+    with live.Live(messages) as display:
+        result = benchmark.run(planned, display)
+    if as_json:
+        sys.stdout.write(json.dumps(result.record, indent=2, ensure_ascii=False) + "\n")
+    else:
+        run.show(result.record, result.path, Console())
+    if result.error is not None:
+        raise _short(result)
+
+
+def _short(result: Result) -> BenchError:
+    """Return the error of a run whose record says it all: which finding decided, and where to read more."""
+    decisive = result.record["verdict"]["findings"][0]
+    assert result.error is not None
+    return type(result.error)(f"{decisive['id']}: no number of this run counts", where=result.path)

@@ -1,0 +1,79 @@
+"""Invoke tasks that end as people expect: the only module that imports invoke.
+
+Every task of this repository is a `GuardedTask`: an error that a person can mend becomes one short text on stderr and
+the exit code of its class; a fault of ours keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
+from invoke.tasks import Task
+from invoke.tasks import task as invoke_task
+
+from bench.errors import BenchError, Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Collection", "Context", "GuardedTask", "extra_arguments", "number", "task"]
+
+
+class GuardedTask(Task[Any]):
+    """A task whose errors become exit codes."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task's body.
+
+        Raises:
+            Exit: with the message and code of a `BenchError`, of Ctrl-C (130), or of a refusal by the system (1).
+        """
+        try:
+            return super().__call__(*args, **kwargs)
+        except BenchError as error:
+            raise Exit(f"error: {error}", code=error.exit_code) from error
+        except KeyboardInterrupt as error:
+            raise Exit("interrupted: the engine and all its processes were stopped", Interrupted.exit_code) from error
+        except OSError as error:
+            place = f"\n  where: {error.filename}" if error.filename else ""
+            raise Exit(f"error: the system refused: {error.strerror or error}{place}", code=1) from error
+
+
+def task(help: dict[str, str] | None = None) -> Callable[[Callable[..., None]], Any]:  # noqa: A002 - invoke's word
+    """Return the decorator that makes a function a `GuardedTask` with long options only."""
+    # short flags would go to whichever option comes first in the signature: adding one would move another's
+    return lambda body: invoke_task(body, klass=GuardedTask, help=help or {}, auto_shortflags=False)
+
+
+def extra_arguments(context: Context) -> tuple[str, ...]:
+    """Return what the user wrote behind ``--``.
+
+    Raises:
+        UsageError: a quote is not closed.
+    """
+    try:
+        return tuple(shlex.split(context.remainder))
+    except ValueError as error:
+        raise UsageError(f"cannot be split into arguments: {error}", where=f"-- {context.remainder}") from error
+
+
+def number(text: str | None, option: str, *, least: float = 1, kind: type[int | float] = int) -> Any:
+    """Return an option's text as a number, None for None (invoke types an option only by its default).
+
+    Raises:
+        UsageError: it is no number, or smaller than ``least``.
+    """
+    if text is None:
+        return None
+    try:
+        value = kind(text)
+    except ValueError:
+        value = None
+    if value is None or not value >= least:
+        what = "a whole number" if kind is int else "a number"
+        raise UsageError(f"{option} takes {what} of at least {least:g}, not {text!r}")
+    return value

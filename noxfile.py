@@ -1,0 +1,178 @@
+# /// script
+# dependencies = ["nox[uv]>=2026.7.11"]
+# ///
+"""Environments, and where things run. What is run is Invoke's business: `invoke --list`."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2026.7.11"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_external_run = True
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["lint", "types", "schemas", "tests"]
+
+ROOT = Path(__file__).resolve().parent
+CONSTRAINTS = ROOT / "constraints.txt"
+PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+RUNNER = tuple(PYPROJECT["project"]["dependencies"])
+ENGINE_MARKER = "engine.json"
+CLOSING_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """How one engine environment is built: what is installed into it, and what its packages may be."""
+
+    requirement: str
+    options: tuple[str, ...] = ("--prerelease=allow",)  # sglang pins pre-releases of its own dependencies
+
+    @property
+    def digest(self) -> str:
+        """The hash that tells whether an environment is still the one that is described here."""
+        content = json.dumps(asdict(self), sort_keys=True) + sys.version
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+# Add an engine configuration here; sessions, `--engine` and the tests on the real engine are parametrised over it.
+CONFIGURATIONS = {
+    "sglang-0.5.23": Configuration(requirement="sglang[diffusion]==0.5.23"),
+    "sglang-0.5.17": Configuration(requirement="sglang[diffusion]==0.5.17"),
+}
+DEFAULT_CONFIGURATION = "sglang-0.5.23"
+
+
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install requirements at the versions of constraints.txt."""
+    session.install("--compile-bytecode", "-c", str(CONSTRAINTS), *requirements, silent=True)
+
+
+def group(name: str) -> list[str]:
+    """Return the requirements of a dependency group in pyproject.toml."""
+    return nox.project.dependency_groups(PYPROJECT, name)
+
+
+def run(session: nox.Session, *argv: str, **settings: object) -> None:
+    """Run a program that may hold a GPU: it gets time to close when it is interrupted."""
+    session.run(*argv, interrupt_timeout=CLOSING_S, terminate_timeout=CLOSING_S, **settings)
+
+
+def ensure_engine(session: nox.Session, name: str) -> None:
+    """Build a configuration's environment in a nox of its own, unless it is there and nothing changed."""
+    if name in CONFIGURATIONS:
+        session.run(
+            sys.executable, "-m", "nox", "--noxfile", str(ROOT / "noxfile.py"), "--session", f"engine({name})",
+            external=True,
+        )  # fmt: skip
+
+
+def invoke(session: nox.Session, verb: str) -> None:
+    """Run an Invoke task on the engine that the arguments name, which is built first; others are left to the task."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--engine")
+    parser.add_argument("--help", action="store_true")
+    own = session.posargs[: session.posargs.index("--")] if "--" in session.posargs else session.posargs
+    found, _ = parser.parse_known_args(own)
+    install(session, *RUNNER)
+    if found.help:
+        run(session, "invoke", "--help", verb)
+        return
+    engine = found.engine or DEFAULT_CONFIGURATION
+    ensure_engine(session, engine)
+    given = () if found.engine else (f"--engine={engine}",)
+    run(session, "invoke", verb, *given, *session.posargs)
+
+
+@nox.session(default=False, tags=["engine"])
+@nox.parametrize("name", [nox.param(name, id=name) for name in CONFIGURATIONS])
+def engine(session: nox.Session, name: str) -> None:
+    """Build one engine's own environment (about 10 GB on disk), or leave it if nothing changed."""
+    configuration = CONFIGURATIONS[name]
+    marker = Path(session.virtualenv.location) / ENGINE_MARKER
+    wanted = {"name": name, "requirement": configuration.requirement, "digest": configuration.digest}
+    if marker.exists() and json.loads(marker.read_text(encoding="utf-8")) == wanted:
+        session.log(f"engine {name} is up to date: {session.virtualenv.location}")
+        return
+    session.log(f"installing {configuration.requirement}: about 10 GB on disk")
+    marker.unlink(missing_ok=True)
+    session.install("--exact", *configuration.options, configuration.requirement, silent=True)
+    marker.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Benchmark on an engine environment: nox -s bench -- --model flux-tiny."""
+    invoke(session, "bench")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests that need no engine (seconds)."""
+    install(session, *RUNNER, *group("tests"), *group("nox"))
+    session.run("pytest", "-m", "not engine", *session.posargs)
+
+
+@nox.session(default=False, tags=["engine"])
+def tests_engine(session: nox.Session) -> None:
+    """Run the tests on the real engine, on a CPU, in every engine configuration (minutes)."""
+    install(session, *RUNNER, *group("tests"), *group("nox"))
+    for name in CONFIGURATIONS:
+        ensure_engine(session, name)
+    run(session, "pytest", "-m", "engine", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    install(session, *group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types strictly."""
+    install(session, *RUNNER, *group("types"), *group("nox"))
+    session.run("mypy")
+
+
+@nox.session
+def schemas(session: nox.Session) -> None:
+    """Check that the schemas are valid draft 2020-12, and the documents that ship with the repository."""
+    install(session, *RUNNER, *group("schemas"))
+    session.run("check-jsonschema", "--check-metaschema", *map(str, sorted((ROOT / "schemas").glob("*.json"))))
+    dumps = sorted((ROOT / "tests" / "data" / "logs").rglob("*.json"))
+    session.run("invoke", "validate", *map(str, dumps), *map(str, sorted((ROOT / "bench/catalog/presets").glob("*"))))
+
+
+@nox.session(default=False)
+def benchmark(session: nox.Session) -> None:
+    """Measure the workbench itself and print ratios, each with its baseline in the same run."""
+    install(session, *RUNNER, *group("tests"))
+    for path in sorted((ROOT / "benchmarks").glob("[!_]*.py")):
+        session.run("python", str(path), *session.posargs)
+
+
+@nox.session(default=False)
+def lock(session: nox.Session) -> None:
+    """Make constraints.txt anew from pyproject.toml."""
+    session.install("uv", silent=True)
+    session.run(
+        "uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--upgrade", "--group=dev",
+        "--no-header", "--no-annotate", "pyproject.toml", f"--output-file={CONSTRAINTS}",
+    )  # fmt: skip
+    note = "# Every version that the environments of noxfile.py install, in one place. Made anew by: nox -s lock\n"
+    CONSTRAINTS.write_text(note + CONSTRAINTS.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    nox.main()

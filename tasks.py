@@ -1,0 +1,144 @@
+"""The verbs: parse, delegate, print. `invoke --list` shows them, `invoke --help VERB` its options.
+
+What a verb does is in `bench/`, which is imported inside the verbs to keep `invoke --list` instant.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+
+from bench.errors import UsageError
+from bench.task import Collection, Context, extra_arguments, number, task
+
+ENGINE_HELP = "a built configuration, source:CHECKOUT[@CONFIGURATION], or path; default: the sglang on PATH"
+
+
+@task(
+    help={
+        "model": "preset to run (`invoke models` lists them)",
+        "engine": ENGINE_HELP,
+        "model-path": "use this checkpoint or hub model in place of the preset's",
+        "preset-file": "TOML file with presets of your own",
+        "label": "a word that goes into the run directory's name and the record",
+        "steps": "denoise steps",
+        "seed": "random seed",
+        "width": "pixels",
+        "height": "pixels",
+        "torch-compile": "compile the transformer",
+        "no-torch-compile": "run eagerly (the default)",
+        "no-warmup": "time a cold request",
+        "attention-backend": "attention backend of the engine, e.g. fa or torch_sdpa",
+        "timeout": "seconds after which the launch is stopped (default 3600)",
+        "output-dir": "where run directories are made (default runs/)",
+        "no-precheck": "launch even if the arguments show that the run will fall back",
+        "dry-run": "print the exact command and environment, run nothing",
+        "json": "print the record as JSON on stdout",
+    }
+)
+def bench(
+    c: Context,
+    model: str = "flux",
+    engine: str | None = None,
+    model_path: str | None = None,
+    preset_file: str | None = None,
+    label: str | None = None,
+    steps: str | None = None,
+    seed: str | None = None,
+    width: str | None = None,
+    height: str | None = None,
+    torch_compile: bool = False,
+    no_torch_compile: bool = False,
+    no_warmup: bool = False,
+    attention_backend: str | None = None,
+    timeout: str | None = None,
+    output_dir: str | None = None,
+    no_precheck: bool = False,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
+    from bench.measure import benchmark
+
+    if torch_compile and no_torch_compile:
+        raise UsageError("--torch-compile and --no-torch-compile exclude each other")
+    options = benchmark.Options(
+        model=model,
+        engine=engine,
+        model_path=model_path,
+        preset_file=Path(preset_file) if preset_file else None,
+        label=label,
+        steps=number(steps, "--steps"),
+        seed=number(seed, "--seed", least=0),
+        width=number(width, "--width", least=8),
+        height=number(height, "--height", least=8),
+        torch_compile=torch_compile,
+        warmup=not no_warmup,
+        attention_backend=attention_backend,
+        timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or benchmark.DEFAULT_TIMEOUT_S,
+        output_dir=Path(output_dir) if output_dir else None,
+        precheck=not no_precheck,
+        extra=extra_arguments(c),
+    )
+    if dry_run:
+        from bench.engine import command
+
+        print(command.shown(benchmark.dry_run(options)))
+        return
+    from bench.report import session
+
+    session.run_and_show(options, as_json=json)
+
+
+@task(
+    help={
+        "model": "family to make: flux",
+        "size": "tiny (runs on a CPU) or full (the real shapes; tens of GB)",
+        "out": "folder to make; keep the family in its name, the engine resolves a model by it",
+        "seed": "seed of the random weights",
+        "engine": ENGINE_HELP,
+    }
+)
+def checkpoint(
+    c: Context,
+    model: str = "flux",
+    size: str = "tiny",
+    out: str | None = None,
+    seed: str | None = None,
+    engine: str | None = None,
+) -> None:
+    """Make a random-weight checkpoint in diffusers layout, offline."""
+    from bench import checkpoint as checkpoints
+    from bench.engine import find
+
+    if out is None:
+        raise UsageError("--out is missing", todo="name the folder to make, e.g. --out models/FLUX.1-dev-tiny")
+    made = checkpoints.make(find.find(engine), model, size, Path(out), number(seed, "--seed", least=0) or 0)
+    print(f"checkpoint: {made}")
+
+
+@task(help={"files": "perf dumps, run records, presets (TOML), or run directories"})
+def validate(c: Context, files: str) -> None:
+    """Check documents against their schemas: invoke validate FILE [FILE ...]."""
+    from bench import documents
+
+    for path in files:
+        print(f"{path}: valid {documents.validate(Path(path))}")
+
+
+@task(help={"json": "as JSON on stdout", "preset-file": "TOML file with presets of your own"})
+def models(c: Context, json: bool = False, preset_file: str | None = None) -> None:
+    """List the presets that --model takes."""
+    from bench.catalog import presets
+    from bench.report import models as report
+
+    known = presets.listed(Path(preset_file) if preset_file else None)
+    if json:
+        print(
+            jsonlib.dumps({key: dict(preset.document) for key, preset in known.items()}, indent=2, ensure_ascii=False)
+        )
+    else:
+        report.show(known)
+
+
+ns = Collection(bench, checkpoint, models, validate)

@@ -56,14 +56,14 @@ def install(session: nox.Session, *requirements: str) -> None:
     session.install("--compile-bytecode", "-c", str(CONSTRAINTS), *requirements, silent=True)
 
 
-def group(name: str) -> list[str]:
+def group(name: str) -> tuple[str, ...]:
     """Return the requirements of a dependency group in pyproject.toml."""
-    return nox.project.dependency_groups(PYPROJECT, name)
+    return tuple(nox.project.dependency_groups(PYPROJECT, name))
 
 
-def run(session: nox.Session, *argv: str, **settings: object) -> None:
+def run(session: nox.Session, *argv: str) -> None:
     """Run a program that may hold a GPU: it gets time to close when it is interrupted."""
-    session.run(*argv, interrupt_timeout=CLOSING_S, terminate_timeout=CLOSING_S, **settings)
+    session.run(*argv, interrupt_timeout=CLOSING_S, terminate_timeout=CLOSING_S)
 
 
 def ensure_engine(session: nox.Session, name: str) -> None:

@@ -58,11 +58,11 @@ def bench(
     json: bool = False,
 ) -> None:
     """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
-    from bench.measure import benchmark
+    from bench.measure import plan
 
     if torch_compile and no_torch_compile:
         raise UsageError("--torch-compile and --no-torch-compile exclude each other")
-    options = benchmark.Options(
+    options = plan.Options(
         model=model,
         engine=engine,
         model_path=model_path,
@@ -75,7 +75,7 @@ def bench(
         torch_compile=torch_compile,
         warmup=not no_warmup,
         attention_backend=attention_backend,
-        timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or benchmark.DEFAULT_TIMEOUT_S,
+        timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or plan.DEFAULT_TIMEOUT_S,
         output_dir=Path(output_dir) if output_dir else None,
         precheck=not no_precheck,
         extra=extra_arguments(c),
@@ -83,7 +83,7 @@ def bench(
     if dry_run:
         from bench.engine import command
 
-        print(command.shown(benchmark.dry_run(options)))
+        print(command.shown(plan.dry_run(options)))
         return
     from bench.report import session
 
@@ -117,8 +117,8 @@ def checkpoint(
     print(f"checkpoint: {made}")
 
 
-@task(help={"files": "perf dumps, run records, presets (TOML), or run directories"})
-def validate(c: Context, files: str) -> None:
+@task(help={"files": "perf dumps, run records, presets (TOML), or run directories"}, many="files")
+def validate(c: Context, files: list[str]) -> None:
     """Check documents against their schemas: invoke validate FILE [FILE ...]."""
     from bench import documents
 

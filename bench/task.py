@@ -7,11 +7,13 @@ the exit code of its class; a fault of ours keeps its traceback.
 from __future__ import annotations
 
 import shlex
+import sys
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
+from invoke.parser.argument import Argument
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
@@ -24,7 +26,38 @@ __all__ = ["Collection", "Context", "GuardedTask", "extra_arguments", "number", 
 
 
 class GuardedTask(Task[Any]):
-    """A task whose errors become exit codes."""
+    """A task whose errors become exit codes, and that can take a list of files."""
+
+    many: str | None = None
+    """The name of the parameter that takes all positional arguments."""
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        """Return the parser's arguments; Invoke knows no list of positionals, so one is made for each word given."""
+        arguments = super().get_arguments(ignore_unknown_help)
+        if self.many is None:
+            return arguments
+        first = next(argument for argument in arguments if argument.name == self.many)
+        others = [
+            Argument(names=(f"{self.many}-{position}",), attr_name=f"{self.many}_{position}", positional=True)
+            for position in range(1, len(self._words(arguments)))
+        ]
+        place = arguments.index(first) + 1
+        return [*arguments[:place], *others, *arguments[place:]]
+
+    def _words(self, arguments: list[Argument]) -> list[str]:
+        """Return the words of the command line that are this task's, without options and their values."""
+        names = {self.name, self.name.replace("_", "-")}
+        start = next((place + 1 for place, word in enumerate(sys.argv) if place and word in names), len(sys.argv))
+        takes_value = {f"--{name}" for argument in arguments if argument.takes_value for name in argument.names}
+        words: list[str] = []
+        previous = ""
+        for word in sys.argv[start:]:
+            if word == "--":
+                break
+            if not word.startswith("-") and previous not in takes_value:
+                words.append(word)
+            previous = word
+        return words
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task's body.
@@ -32,6 +65,9 @@ class GuardedTask(Task[Any]):
         Raises:
             Exit: with the message and code of a `BenchError`, of Ctrl-C (130), or of a refusal by the system (1).
         """
+        if self.many is not None:
+            others = sorted((name for name in kwargs if name.startswith(f"{self.many}_")), key=_position)
+            kwargs[self.many] = [kwargs[self.many], *(kwargs.pop(name) for name in others)]
         try:
             return super().__call__(*args, **kwargs)
         except BenchError as error:
@@ -43,10 +79,26 @@ class GuardedTask(Task[Any]):
             raise Exit(f"error: the system refused: {error.strerror or error}{place}", code=1) from error
 
 
-def task(help: dict[str, str] | None = None) -> Callable[[Callable[..., None]], Any]:  # noqa: A002 - invoke's word
-    """Return the decorator that makes a function a `GuardedTask` with long options only."""
-    # short flags would go to whichever option comes first in the signature: adding one would move another's
-    return lambda body: invoke_task(body, klass=GuardedTask, help=help or {}, auto_shortflags=False)
+def _position(name: str) -> int:
+    return int(name.rpartition("_")[2])
+
+
+def task(
+    help: dict[str, str] | None = None,  # noqa: A002 - invoke's word
+    many: str | None = None,
+) -> Callable[[Callable[..., None]], Any]:
+    """Return the decorator that makes a function a `GuardedTask` with long options only.
+
+    ``many`` names the parameter that takes all words of the command line that are no options, as a list.
+    """
+
+    def decorate(body: Callable[..., None]) -> Any:
+        # short flags would go to whichever option comes first in the signature: adding one would move another's
+        made: Any = invoke_task(body, klass=GuardedTask, help=help or {}, auto_shortflags=False)
+        made.many = many
+        return made
+
+    return decorate
 
 
 def extra_arguments(context: Context) -> tuple[str, ...]:

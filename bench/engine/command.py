@@ -70,26 +70,34 @@ def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
     return added
 
 
-def build(engine: Engine, workload: Workload, directory: Path) -> Command:
-    """Return the command for one `sglang generate` launch that writes into ``directory``.
+def arguments(engine: Engine, workload: Workload) -> list[str]:
+    """Return the arguments for a workload, those of the user last; ports and output files are not among them.
 
     Raises:
         UsageError: the engine's version does not know a flag, or the user's arguments touch what is pinned.
     """
     spelling.refuse_pinned(workload.extra)
     spelling.refuse_unknown(workload.extra, engine.version, "the arguments after --")
+    return [*spelling.spell(workload, engine.version), *workload.extra]
+
+
+def build(engine: Engine, workload: Workload, directory: Path) -> Command:
+    """Return the command for one `sglang generate` launch that writes into ``directory``.
+
+    Raises:
+        what `arguments` raises.
+    """
     master, scheduler = free_ports(2)
     argv = (
         *engine.program,
         "generate",
-        *spelling.spell(workload, engine.version),
+        *arguments(engine, workload),
         f"--master-port={master}",
         f"--scheduler-port={scheduler}",
         "--save-output",
         f"--output-path={directory / OUTPUTS}",
         f"--output-file-name=output{SUFFIXES[workload.preset.modality]}",
         f"--perf-dump-path={directory / PERF_DUMP}",
-        *workload.extra,
     )
     added = added_environment(engine, workload)
     return Command(argv=argv, environment=find.interpreter_environment() | added, added=added, directory=directory)

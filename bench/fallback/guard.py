@@ -28,6 +28,8 @@ NATIVE_LABELS = frozenset({"sgl-diffusion", "official"})
 UNPROVEN = re.compile(r"tokenizer|scheduler|processor|feature_extractor", re.IGNORECASE)
 SHOWN_CHARACTERS = 300
 KEPT_FINDINGS = 200
+KEPT_TAIL = 16_384
+ERROR_LINE = re.compile(r"^(?!\s).*?(?:Error|Exception|error)\b.*: ?\S")
 
 
 class Guard:
@@ -45,6 +47,7 @@ class Guard:
         self.lines = 0
         self._stop = stop
         self._start = time.monotonic()
+        self._tail = ""
         self._conditions = expectation.conditions()
         version = expectation.version
         self._signals = [s for s in catalog.signals() if catalog.applies(s.versions, version)]
@@ -87,6 +90,7 @@ class Guard:
         """
         self.lines = first_line + block.count(b"\n") - 1
         text = clean(block.decode("utf-8", "replace"))
+        self._tail = (self._tail + text)[-KEPT_TAIL:]
         # `(?m)` patterns meet "\n" as a line end; a carriage return must be one too
         if not self._matcher.find(text.replace("\r", "\n") if "\r" in text else text):
             return
@@ -176,6 +180,12 @@ class Guard:
         if found.severity == f.INVALID and self._stop:
             self.stopped_by = found
             raise stop_error(found)
+
+    def last_words(self) -> str | None:
+        """Return the last line of the log that reads like an error, else the last that is not empty."""
+        said = [line.strip() for line in self._tail.replace("\r", "\n").split("\n") if line.strip()]
+        errors = [line for line in said if ERROR_LINE.match(line)]
+        return next(iter((errors or said)[-1:]), None)
 
     # --- at the end -------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ DIFFUSERS_VERDICT = "diffusers"
 DEGRADED = "degraded"
 INVALID = "invalid"
 
+SHOWN_CHARACTERS = 300
+
 ERRORS: dict[int, type[BenchError]] = {
     f.ENGINE_FAILED: EngineFailed,
     f.FALLBACK: FallbackDetected,
@@ -98,7 +100,7 @@ def conclude(
     expectation = guard.expectation
     findings = list(guard.findings.values())
     if guard.stopped_by is None:
-        findings += _process(exit_code, timed_out=timed_out)
+        findings += _process(exit_code, guard.last_words(), timed_out=timed_out)
         if isinstance(dump, InvalidPerfDump):
             findings.append(_bad_dump(dump))
         elif dump is not None:
@@ -138,7 +140,7 @@ def _rank(finding: Finding, stopped_by: Finding | None) -> tuple[int, int, int, 
     return severity, not stopped, cause, finding.line or 0
 
 
-def _process(exit_code: int | None, *, timed_out: bool) -> list[Finding]:
+def _process(exit_code: int | None, last_words: str | None, *, timed_out: bool) -> list[Finding]:
     if timed_out:
         return [
             Finding(
@@ -160,7 +162,7 @@ def _process(exit_code: int | None, *, timed_out: bool) -> list[Finding]:
             category="process",
             severity=f.INVALID,
             source="process",
-            text=f"exit code {exit_code}",
+            text=f"exit code {exit_code}; {last_words or 'it printed nothing'}"[:SHOWN_CHARACTERS],
             means="the engine ended with an error",
             todo="read the log's last lines",
             exit_code=f.ENGINE_FAILED,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench.measure import benchmark
+from bench.measure import benchmark, plan
 from bench.report import live, run
 
 if TYPE_CHECKING:
     from bench.errors import BenchError
-    from bench.measure.benchmark import Options, Result
+    from bench.measure.benchmark import Result
+    from bench.measure.plan import Options
 
 
 def run_and_show(options: Options, *, as_json: bool) -> None:
@@ -23,7 +24,7 @@ def run_and_show(options: Options, *, as_json: bool) -> None:
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
     """
     messages = Console(stderr=True)
-    planned = benchmark.plan(options)
+    planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         messages.print(f"made a synthetic checkpoint: {planned.made_checkpoint}", soft_wrap=True, highlight=False)
     with live.Live(messages) as display:

@@ -1,0 +1,146 @@
+"""What is settled before a launch: preset, engine, devices, workload and what the run will have to show."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import checkpoint
+from bench.catalog import presets
+from bench.engine import command as commands
+from bench.engine import devices, find
+from bench.engine.workload import Workload
+from bench.fallback.expectation import Expectation
+
+if TYPE_CHECKING:
+    from bench.catalog.presets import Preset
+    from bench.engine.command import Command
+    from bench.engine.devices import Machine
+    from bench.engine.find import Engine
+
+DEFAULT_TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the user asked for; None is the preset's value or the default."""
+
+    model: str
+    engine: str | None = None
+    model_path: str | None = None
+    preset_file: Path | None = None
+    label: str | None = None
+    steps: int | None = None
+    seed: int | None = None
+    width: int | None = None
+    height: int | None = None
+    torch_compile: bool = False
+    warmup: bool = True
+    attention_backend: str | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    output_dir: Path | None = None
+    precheck: bool = True
+    extra: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that is settled before a launch; nothing has been started or written but a synthetic checkpoint."""
+
+    options: Options
+    preset: Preset
+    engine: Engine
+    machine: Machine
+    workload: Workload
+    expectation: Expectation
+    made_checkpoint: Path | None
+
+
+def plan(options: Options) -> Plan:
+    """Return the plan for a run; a synthetic checkpoint that is not in the user's cache yet is made.
+
+    Raises:
+        UsageError: an unknown model or engine, a broken model folder, a wrong value.
+        EngineFailed: the engine does not work.
+    """
+    preset = presets.get(options.model, options.preset_file)
+    engine = find.find(options.engine)
+    made = None
+    if options.model_path is None and preset.checkpoint is not None:
+        folder, is_new = checkpoint.cached(engine, preset.checkpoint, preset.model)
+        made = folder if is_new else None
+    workload = _workload(options, preset, _model(options, preset))
+    commands.arguments(engine, workload)  # whatever is wrong with them is said before anything is made
+    visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    machine = devices.visible(devices.machine(), visible)
+    return Plan(
+        options=options,
+        preset=preset,
+        engine=engine,
+        machine=machine,
+        workload=workload,
+        expectation=expect(workload, engine, machine),
+        made_checkpoint=made,
+    )
+
+
+def _model(options: Options, preset: Preset) -> str:
+    """Return what --model-path of the engine gets: a checked folder, or a name on the hub."""
+    if options.model_path is not None:
+        given = options.model_path
+        on_hub = given.count("/") == 1 and not given.startswith((".", "/", "~")) and not Path(given).exists()
+        if on_hub:
+            return given
+        folder = Path(given).expanduser().absolute()
+        checkpoint.inspect(folder)
+        return str(folder)
+    return preset.model if preset.checkpoint is None else str(checkpoint.cached_path(preset.checkpoint, preset.model))
+
+
+def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
+    return Workload(
+        preset=preset,
+        model_path=model_path,
+        prompt=preset.prompt,
+        seed=preset.seed if options.seed is None else options.seed,
+        width=options.width or preset.width,
+        height=options.height or preset.height,
+        frames=preset.frames,
+        steps=options.steps or preset.steps,
+        torch_compile=options.torch_compile,
+        warmup=options.warmup,
+        attention_backend=options.attention_backend,
+        extra=options.extra,
+    )
+
+
+def expect(workload: Workload, engine: Engine, machine: Machine) -> Expectation:
+    """Return what a launch of this workload has to show."""
+    return Expectation(
+        version=engine.version,
+        device=machine.kind,
+        model=workload.model_path,
+        prompt=workload.prompt,
+        modality=workload.preset.modality,
+        steps=workload.steps,
+        width=workload.width,
+        height=workload.height,
+        frames=workload.frames,
+        gpus=workload.preset.gpus,
+        warmup=workload.warmup,
+        compile=workload.torch_compile,
+        attention_backend=workload.attention_backend,
+    )
+
+
+def dry_run(options: Options) -> Command:
+    """Return the command that a run would use; nothing is made or written, and the run directory is a stand-in.
+
+    Raises:
+        what `plan` and `commands.build` raise.
+    """
+    preset = presets.get(options.model, options.preset_file)
+    engine = find.find(options.engine)
+    return commands.build(engine, _workload(options, preset, _model(options, preset)), Path("RUN_DIRECTORY").absolute())

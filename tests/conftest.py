@@ -1,0 +1,111 @@
+"""What tests share: a clean environment, the real `invoke` entry point, and replay engines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers import LOGS, ROOT, Ended, invoke_command
+
+CHANGES_RESULTS = ("SGLANG_", "CUDA_", "INVOKE_", "BENCH_", "HF_", "NOX_", "FORCE_COLOR", "NO_COLOR")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(CHANGES_RESULTS):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A place for runs, engine environments and the cache that is this test's own."""
+    monkeypatch.setenv("BENCH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("NOX_ENVDIR", str(tmp_path / "environments"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path
+
+
+@pytest.fixture
+def invoke(home):
+    """Run a task as a person does: the real program, from the repository's root."""
+
+    def run(*arguments, shell_before=None, **settings):
+        command = invoke_command(*arguments)
+        if shell_before:
+            command = ["bash", "-c", f'{shell_before}; exec "$@"', "bash", *command]
+        ended = subprocess.run(
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=120,
+            check=False,
+            env=os.environ | {"COLUMNS": "100"} | settings.pop("env", {}),
+        )
+        assert "Traceback" not in ended.stderr, ended.stderr
+        return Ended(code=ended.returncode, out=ended.stdout, err=ended.stderr)
+
+    return run
+
+
+@pytest.fixture
+def replay(home):
+    """Make a replay engine: an environment whose `sglang` emits what the scenario says."""
+
+    def make(version="0.5.23", name="replay", **scenario):
+        environment = home / "environments" / f"engine-{name}"
+        site = environment / "site"
+        (environment / "bin").mkdir(parents=True)
+        for package, its_version in {"sglang": version, "torch": "2.11.0", "diffusers": "0.37.0"}.items():
+            info = site / f"{package}-{its_version}.dist-info"
+            info.mkdir(parents=True)
+            (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {its_version}\n")
+        (site / "sglang").mkdir()
+        (site / "sglang" / "__init__.py").touch()
+        python = environment / "bin" / "python"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH="{site}" exec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        program = environment / "bin" / "sglang"
+        program.write_text(f"#!{sys.executable}\n" + (ROOT / "tests" / "replay_engine.py").read_text())
+        program.chmod(0o755)
+        for key in ("log", "dump"):
+            if key in scenario:
+                scenario[key] = str(LOGS / scenario[key])
+        (environment / "replay.json").write_text(json.dumps(scenario))
+        (environment / "engine.json").write_text(json.dumps({"name": name}))
+        return name
+
+    return make
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A folder that looks like a pipeline in diffusers layout, for engines that do not load it."""
+
+    def make(name="FLUX.1-dev-tiny"):
+        folder = tmp_path / "models" / name
+        (folder / "vae").mkdir(parents=True)
+        (folder / "vae" / "config.json").write_text("{}")
+        (folder / "model_index.json").write_text(
+            json.dumps({"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"]})
+        )
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def only_run(home):
+    """Return the one run directory that was made."""
+
+    def find():
+        found = list((home / "runs").iterdir())
+        assert len(found) == 1, found
+        return found[0]
+
+    return find

@@ -1,0 +1,45 @@
+"""Plain helpers of the tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "tests" / "data"
+LOGS = DATA / "logs"
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+def invoke_command(*arguments):
+    return [sys.executable, "-m", "invoke", *map(str, arguments)]
+
+
+def processes_like(text):
+    """Return the command lines of running processes that contain ``text``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in line:
+                found.append(line)
+    return found
+
+
+def check_golden(name, text):
+    """Compare a text with its golden file; UPDATE_GOLDEN=1 writes it anew, for a person to read in the diff."""
+    path = DATA / "golden" / name
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()

@@ -1,0 +1,78 @@
+"""A stand-in for `sglang` that emits a captured log and dump: for failures that cannot be provoked in the real engine.
+
+Reads the scenario in replay.json beside its environment. Never used where the real engine could run.
+"""
+
+import argparse
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def png(path, width, height, colours=2):
+    """Write an RGB image by hand: the engine under test must not need our libraries."""
+    rows = b"".join(
+        b"\0" + bytes(v for x in range(width) for v in (((x + y) * 7 % 256 if colours > 1 else 0), 10, 20))
+        for y in range(height)
+    )
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+def main():
+    scenario = json.loads((Path(sys.argv[0]).resolve().parent.parent / "replay.json").read_text())
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("verb")
+    for flag in ("--model-path", "--output-path", "--output-file-name", "--perf-dump-path", "--prompt"):
+        parser.add_argument(flag)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--height", type=int, default=64)
+    asked, _ = parser.parse_known_args()
+
+    for session in (False, True)[: scenario.get("children", 0)]:
+        subprocess.Popen(["sleep", "300.125"], start_new_session=session)
+    out = sys.stdout.buffer
+    if "log" in scenario:
+        for line in Path(scenario["log"]).read_bytes().splitlines(keepends=True):
+            out.write(line)
+            out.flush()
+            if "pause_after" in scenario and scenario["pause_after"].encode() in line:
+                time.sleep(scenario["pause_s"])
+    for text in scenario.get("lines", ()):
+        out.write(text.encode() + b"\n")
+    out.flush()
+    if "flood_bytes" in scenario:
+        line = b"[11-22 08:53:49] an ordinary line of an engine that talks too much, number 0123456789 of very many\n"
+        block = line * 1000
+        for _ in range(scenario["flood_bytes"] // len(block)):
+            out.write(block)
+        out.flush()
+    if "dump" in scenario:
+        dump = json.loads(Path(scenario["dump"]).read_text())
+        dump |= {"timestamp": datetime.now(UTC).isoformat()}
+        dump["meta"] = {"prompt": [asked.prompt], "model": asked.model_path}
+        for name, value in scenario.get("dump_changes", {}).items():
+            dump[name] = value
+        Path(asked.perf_dump_path).write_text(json.dumps(dump))
+    if scenario.get("image", True):
+        size = scenario.get("size", (asked.width, asked.height))
+        png(Path(asked.output_path) / asked.output_file_name, *size, colours=scenario.get("colours", 2))
+    time.sleep(scenario.get("linger_s", 0))
+    sys.stdout.flush()
+    os._exit(scenario.get("exit", 0))
+
+
+if __name__ == "__main__":
+    main()

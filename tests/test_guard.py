@@ -1,0 +1,176 @@
+"""Captured logs and dumps of real runs get the verdict that each run deserves."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from helpers import LOGS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.errors import EngineFailed, FallbackDetected, InvalidPerfDump
+from bench.fallback import dump as dumps
+from bench.fallback.expectation import Expectation
+from bench.fallback.guard import Guard
+from bench.fallback.matcher import Matcher
+from bench.fallback.verdict import conclude
+
+CPU = {"device": "cpu", "gpus": 1, "steps": 4, "width": 256, "height": 256, "prompt": "A cat", "modality": "image"}
+TINY = "models/FLUX.1-dev-tiny"
+
+
+def judge(name, *, dump=None, exit_code=0, **expectation):
+    guard = Guard(Expectation(**(CPU | expectation)), stop=False)
+    guard.observe((LOGS / f"{name}.log").read_bytes(), 1)
+    loaded = None
+    if dump is not None:
+        loaded = dumps.load(LOGS / f"{dump}.json")
+    return conclude(guard, exit_code=exit_code, dump=loaded)
+
+
+@pytest.mark.parametrize(
+    ("name", "exit_code", "expectation", "code", "decisive"),
+    [
+        ("cpu/awq_sglang", 0, {"version": "0.5.23"}, 4, "diffusers."),
+        ("cpu/diffusers", 0, {"version": "0.5.23"}, 4, "diffusers."),
+        ("cpu/unkclass_auto", 1, {"version": "0.5.23"}, 4, "diffusers."),
+        ("cpu/unkclass_sglang", 1, {"version": "0.5.23"}, 3, "process.exit"),
+        ("cpu/port_collision", 1, {"version": "0.5.23"}, 3, "process."),
+        ("cpu/unknown_flag", 1, {"version": "0.5.23"}, 3, "process.exit"),
+        ("cpu/warmup_flag", 2, {"version": "0.5.23"}, 3, "process.exit"),
+        ("h200/diffusers_eager", 0, {"version": "0.5.17", "steps": 50, "prompt": None}, 4, "diffusers."),
+    ],
+)
+def test_a_run_that_is_not_native_is_invalid_for_its_reason(name, exit_code, expectation, code, decisive):
+    verdict = judge(name, exit_code=exit_code, **expectation)
+    assert (verdict.outcome, verdict.exit_code) == ("invalid", code)
+    assert verdict.reasons()[0].id.startswith(decisive)
+
+
+@pytest.mark.parametrize(
+    ("name", "expectation"),
+    [
+        ("cpu/warmup_request", {"version": "0.5.23", "model": TINY, "warmup": True}),
+        ("cpu/awq_pipeclass", {"version": "0.5.23", "model": "scratch/ck/FLUX.1-dev-tiny-awq"}),
+        ("cpu/native_0.5.17", {"version": "0.5.17", "model": TINY, "warmup": True}),
+        ("h200/native_eager", {"version": "0.5.17", "device": "cuda", "steps": 50, "warmup": True, "prompt": None}),
+    ],
+)
+def test_a_native_run_counts_and_all_its_evidence_was_seen(name, expectation):
+    verdict = judge(name, dump=name, **expectation)
+    assert verdict.counts, verdict.reasons()
+    assert verdict.missing() == []
+    assert {component.name: component.implementation for component in verdict.components}["transformer"] == (
+        "sgl-diffusion"
+    )
+
+
+def test_a_component_in_transformers_own_class_is_named():
+    verdict = judge("h200/native_eager", version="0.5.17", device="cuda", steps=50, warmup=True, prompt=None)
+    text_encoder = next(component for component in verdict.components if component.name == "text_encoder")
+    assert (text_encoder.cls, text_encoder.implementation) == ("CLIPTextModel", "transformers")
+
+
+def test_exit_code_0_does_not_hide_a_failed_save():
+    guard = Guard(Expectation(**CPU, version="0.5.23"), stop=False)
+    guard.observe((LOGS / "cpu/save_failure.log").read_bytes(), 1)
+    verdict = conclude(guard, exit_code=0, dump=InvalidPerfDump("the engine wrote no perf dump"), outputs=[])
+    assert verdict.outcome == "invalid"
+    assert verdict.exit_code == 3
+
+
+def test_a_silenced_log_is_no_proof():
+    """At warning level a fallback prints nothing at all: absence of bad lines must not pass."""
+    quiet = [
+        line for line in (LOGS / "cpu/awq_sglang.log").read_bytes().splitlines(keepends=True) if b"[11-22" not in line
+    ]
+    guard = Guard(Expectation(**CPU, version="0.5.23"), stop=False)
+    guard.observe(b"".join(quiet), 1)
+    verdict = conclude(guard, exit_code=0)
+    assert (verdict.outcome, verdict.exit_code) == ("invalid", 5)
+    assert "native pipeline" in " ".join(proof.proves for proof in verdict.missing())
+
+
+def test_a_warm_up_that_is_only_claimed_is_missing():
+    log = (LOGS / "cpu/warmup_request.log").read_text(errors="replace")
+    claimed = "".join(line for line in log.splitlines(keepends=True) if "Warmup requests" not in line)
+    guard = Guard(Expectation(**CPU, version="0.5.23", warmup=True), stop=False)
+    guard.observe(claimed.encode(), 1)
+    assert "Warmed-up request processed" in claimed
+    assert [proof.id for proof in conclude(guard, exit_code=0).missing()] == ["warmup"]
+
+
+@pytest.mark.parametrize(
+    ("change", "finding", "code"),
+    [
+        ({"tag": "server_perf_dump"}, "dump.tag", 6),
+        ({"timestamp": "2026-11-21T10:00:00+00:00"}, "dump.timestamp", 6),
+        ({"meta": {"prompt": ["A cat"], "model": "another"}}, "dump.model", 6),
+        ({"meta": {"prompt": ["A dog"], "model": TINY}}, "dump.prompt", 4),
+        ({"denoise_steps_ms": []}, "dump.steps", 4),
+        ({"steps": [{"name": "DiffusersExecutionStage", "duration_ms": 5}]}, "dump.diffusers_stage", 4),
+        ({"steps": [{"name": "DecodingStage", "duration_ms": 5}]}, "dump.no_denoising", 5),
+        ({"total_duration_ms": 3.0}, "dump.sum", 6),
+    ],
+)
+def test_a_dump_that_is_not_of_this_run_is_refused(change, finding, code):
+    dump = json.loads((LOGS / "cpu/native_0.5.17.json").read_text()) | change
+    written = datetime(2026, 11, 22, 8, 53, 49, tzinfo=UTC)
+    guard = Guard(Expectation(**CPU, version="0.5.17", model=TINY, warmup=True), stop=False)
+    guard.observe((LOGS / "cpu/native_0.5.17.log").read_bytes(), 1)
+    window = {"started": written - timedelta(minutes=1), "ended": written + timedelta(minutes=1)}
+    verdict = conclude(guard, exit_code=0, dump=dump, **window)
+    assert (verdict.reasons()[0].id, verdict.exit_code) == (finding, code)
+
+
+def test_the_live_watch_stops_at_the_line_and_names_it():
+    guard = Guard(Expectation(**CPU, version="0.5.23"))
+    blocks = (LOGS / "cpu/awq_sglang.log").read_bytes().splitlines(keepends=True)
+    with pytest.raises(FallbackDetected) as caught:
+        for number, line in enumerate(blocks, 1):
+            guard.observe(line, number)
+    assert "Falling back to diffusers backend" in str(caught.value)
+    assert f"log line {number}" in str(caught.value)
+    assert b"Falling back" in line
+
+
+def test_a_run_that_must_be_diffusers_has_to_prove_it():
+    assert judge("cpu/diffusers", version="0.5.23", backend="diffusers", steps=None).outcome == "diffusers"
+    native = judge("cpu/warmup_request", version="0.5.23", backend="diffusers", dump="cpu/warmup_request")
+    assert (native.outcome, native.exit_code) == ("invalid", 4)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
+def test_the_verdict_does_not_depend_on_how_output_arrives(chunk):
+    from bench.process import _Lines
+
+    data = (LOGS / "cpu/warmup_request.log").read_bytes()
+    whole = judge("cpu/warmup_request", version="0.5.23", warmup=True)
+    guard, lines = Guard(Expectation(**CPU, version="0.5.23", warmup=True), stop=False), _Lines()
+    for start in range(0, len(data), chunk):
+        if (block := lines.feed(data[start : start + chunk])) is not None:
+            guard.observe(*block)
+    if (block := lines.finish()) is not None:
+        guard.observe(*block)
+    assert conclude(guard, exit_code=0) == whole
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=2000))
+def test_no_bytes_upset_the_guard(data):
+    guard = Guard(Expectation(version="0.5.23"), stop=False)
+    guard.observe(data, 1)
+    assert not conclude(guard, exit_code=0).counts
+
+
+def test_an_engines_last_words_are_quoted():
+    verdict = judge("cpu/unknown_flag", exit_code=1, version="0.5.23")
+    assert "unrecognized arguments: --not-a-real-flag=1" in verdict.reasons()[0].text
+
+
+def test_a_matcher_of_nothing_finds_nothing():
+    assert Matcher([]).find("anything") == []
+
+
+def test_stopping_raises_the_engines_failure_as_such():
+    assert EngineFailed("x").exit_code == 3

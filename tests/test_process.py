@@ -1,0 +1,132 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers import ROOT, processes_like
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import process
+from bench.errors import TimedOut
+
+
+class Collector:
+    def __init__(self, stop_at=None):
+        self.blocks = []
+        self.stop_at = stop_at
+
+    def observe(self, block, first_line):
+        self.blocks.append((block, first_line))
+        if self.stop_at is not None and self.stop_at in block:
+            raise ZeroDivisionError("the observer's own error")
+
+
+def stream(tmp_path, script, observer=None, **settings):
+    observer = observer or Collector()
+    ended = process.stream(["bash", "-c", script], env=os.environ, log=tmp_path / "log", observer=observer, **settings)
+    return ended, observer
+
+
+def gone(marker, within_s=3.0):
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if not processes_like(marker):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -9 $$", 137), ("true", 0)])
+def test_the_exit_code_is_the_programs_own(tmp_path, script, code):
+    ended, _ = stream(tmp_path, script)
+    assert ended.exit_code == code
+
+
+def test_a_program_that_is_not_there_says_so(tmp_path):
+    ended = process.stream(["/no/such/engine"], env=os.environ, log=tmp_path / "log", observer=Collector())
+    assert ended.exit_code == 127
+    assert "cannot start /no/such/engine" in (tmp_path / "log").read_text()
+
+
+def test_both_streams_arrive_in_the_log_as_they_were_printed(tmp_path):
+    stream(tmp_path, "echo one; echo two >&2; printf 'no end'")
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\nno end"
+
+
+def test_an_existing_log_is_never_overwritten(tmp_path):
+    (tmp_path / "log").write_text("of an earlier run")
+    with pytest.raises(FileExistsError):
+        stream(tmp_path, "echo new")
+    assert (tmp_path / "log").read_text() == "of an earlier run"
+
+
+def test_an_observers_error_stops_the_whole_tree(tmp_path):
+    script = "sleep 300.25 & setsid sleep 300.25 & (setsid sleep 300.25 &) ; echo BAD; sleep 300.25"
+    with pytest.raises(ZeroDivisionError):
+        stream(tmp_path, script, Collector(stop_at=b"BAD"))
+    assert not processes_like("sleep 300.25")
+    assert (tmp_path / "log").read_text() == "BAD\n"
+
+
+def test_a_time_limit_stops_the_whole_tree(tmp_path):
+    with pytest.raises(TimedOut) as caught:
+        stream(tmp_path, "echo hi; setsid sleep 300.5 & sleep 300.5", timeout_s=0.5)
+    assert caught.value.exit_code == 8
+    assert not processes_like("sleep 300.5")
+
+
+def test_what_a_program_leaves_behind_is_stopped_when_it_ends(tmp_path):
+    ended, _ = stream(tmp_path, "setsid sleep 300.75 >/dev/null 2>&1 & exit 0")
+    assert ended.exit_code == 0
+    assert not processes_like("sleep 300.75")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_runner_leaves_no_process_behind(tmp_path, number):
+    program = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from bench import process\n"
+        "class O:\n  def observe(self, block, first_line): pass\n"
+        "process.stream(['bash', '-c', 'sleep 301.5 & setsid sleep 301.5 & echo up; sleep 301.5'],"
+        " env=os.environ, log=Path(sys.argv[2]), observer=O())\n"
+    )
+    runner = subprocess.Popen([sys.executable, "-c", program, str(ROOT), str(tmp_path / "log")], stderr=subprocess.PIPE)
+    while not (tmp_path / "log").exists() or b"up" not in (tmp_path / "log").read_bytes():
+        time.sleep(0.02)
+    runner.send_signal(number)
+    runner.communicate()
+    assert gone("sleep 301.5")
+
+
+@given(st.binary(max_size=400).map(lambda raw: raw.replace(b"\x00", b"\n")), st.lists(st.integers(1, 40), max_size=30))
+def test_however_output_is_cut_the_lines_are_the_same(data, cuts):
+    lines = process._Lines()
+    blocks, start = [], 0
+    for cut in [*cuts, len(data)]:
+        if (block := lines.feed(data[start : start + cut])) is not None:
+            blocks.append(block)
+        start += cut
+    if (block := lines.finish()) is not None:
+        blocks.append(block)
+    assert b"".join(block for block, _ in blocks) == data
+    position = 1
+    for block, first in blocks:
+        assert first == position
+        position += block.count(b"\n")
+    for block, _ in blocks[:-1]:
+        assert block.endswith((b"\n", b"\r"))
+
+
+def test_output_without_line_ends_is_handed_on_in_pieces(tmp_path):
+    _, observer = stream(tmp_path, "head -c 10000000 /dev/zero | tr '\\0' x")
+    assert sum(len(block) for block, _ in observer.blocks) == 10_000_000
+    assert max(len(block) for block, _ in observer.blocks) < 1_000_000
+    assert {first for _, first in observer.blocks} == {1}
+
+
+def test_a_helper_command_never_raises():
+    assert process.capture(["/no/such/program"]).exit_code == 127
+    assert process.capture(["sleep", "5"], timeout_s=0.1).exit_code == 124
+    assert process.capture(["echo", "hi"]).stdout == "hi\n"

@@ -1,0 +1,304 @@
+"""The tasks as a person runs them; failures that the real engine cannot be made to have come from a replay engine."""
+
+import json
+import os
+import shlex
+import subprocess
+import time
+
+import pytest
+from helpers import LOGS, ROOT, check_golden, invoke_command, processes_like
+
+NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
+MARKER = "sleep 300.125"
+
+
+@pytest.fixture
+def bench(invoke, replay, model):
+    """Run `invoke bench` on a replay engine with the scenario that is given."""
+
+    def run(*arguments, scenario=None, name="FLUX.1-dev-tiny", **settings):
+        engine = replay(**(NATIVE if scenario is None else scenario))
+        folder = model(name)
+        return invoke(
+            "bench", "--model", "flux-tiny", "--engine", engine, "--model-path", folder, *arguments, **settings
+        )
+
+    return run
+
+
+def record_of(ended):
+    path = next(line for line in reversed(ended.out.splitlines()) if line.startswith("record: "))
+    return json.loads(open(path.removeprefix("record: ")).read())
+
+
+# --- usage ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--model", "flux-tyni"), ["no model is called 'flux-tyni'", "did you mean flux-tiny"]),
+        (("--engine", "sglang-9"), ["no built engine is called 'sglang-9'", 'nox -s "engine(sglang-9)"']),
+        (("--steps", "many"), ["--steps takes a whole number of at least 1, not 'many'"]),
+        (("--steps", "0"), ["--steps takes a whole number of at least 1, not '0'"]),
+        (("--timeout", "nan"), ["--timeout takes a number of at least 0.1, not 'nan'"]),
+        (("--width", "4"), ["--width takes a whole number of at least 8"]),
+        (("--torch-compile", "--no-torch-compile"), ["exclude each other"]),
+        (("--model-path", "/no/such/folder"), ["no such model folder", "/no/such/folder"]),
+        (("--preset-file", "/no/such/file.toml"), ["cannot be read", "/no/such/file.toml"]),
+        (("--no-such-option",), ["No idea what '--no-such-option' is!"]),
+        (("--", "--backend=diffusers"), ["--backend may not be handed to the engine: the workbench pins it"]),
+        (("--", "--log-level=warning"), ["--log-level may not be handed to the engine"]),
+        (("--", "--not-a-flag=1"), ["sglang 0.5.23 does not know --not-a-flag"]),
+        (("--", "--warmup-res=1x1"), ["sglang 0.5.23 does not know --warmup-res", "--warmup-res"]),
+        (("--", "--foo-path=x"), ["sglang 0.5.23 does not know --foo-path"]),
+        (("--", "'unclosed"), ["cannot be split into arguments"]),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_users_mistake_is_one_clear_error(invoke, replay, model, only_run, home, arguments, says):
+    defaults = ["--engine", replay(), "--model-path", model(), "--model", "flux-tiny"]
+    for option in set(arguments) & {"--engine", "--model-path", "--model"}:
+        place = defaults.index(option)
+        del defaults[place : place + 2]
+    ended = invoke("bench", *defaults, *arguments)
+    assert ended.code == 1
+    assert ended.out == ""
+    for text in says:
+        assert text in ended.err
+    assert not (home / "runs").exists(), "nothing may be left of a run that could not start"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda m: (m / "model_index.json").write_text("{not json"), "model_index.json cannot be read"),
+        (lambda m: (m / "model_index.json").write_text("{}"), "names no pipeline class"),
+        (lambda m: (m / "model_index.json").unlink(), "no model_index.json"),
+        (lambda m: (m / "vae" / "config.json").unlink(), "component vae is named in model_index.json but not there"),
+        (lambda m: (m / "vae" / "model.safetensors").write_bytes(b"\xff" * 100), "not a safetensors file, or cut"),
+        (
+            lambda m: (m / "vae" / "x.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}'),
+            "weights are missing: gone.safetensors",
+        ),
+    ],
+)
+def test_a_broken_checkpoint_is_named_before_anything_starts(invoke, replay, model, home, spoil, says):
+    folder = model()
+    spoil(folder)
+    ended = invoke("bench", "--model", "flux-tiny", "--engine", replay(), "--model-path", folder)
+    assert ended.code == 1
+    assert says in ended.err
+    assert str(folder) in ended.err
+    assert not (home / "runs").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_named(bench):
+    ended = bench("--output-dir", "/proc/nope")
+    assert ended.code == 1
+    assert "no run directory can be made" in ended.err
+    assert "/proc/nope" in ended.err
+
+
+def test_no_engine_at_all_names_the_command_that_builds_one(invoke, tmp_path):
+    ended = invoke("bench", "--model", "flux-tiny", env={"PATH": "/nowhere"})
+    assert ended.code == 1
+    assert 'nox -s "engine(sglang-0.5.23)"' in ended.err
+
+
+def test_an_engine_whose_interpreter_is_broken_says_so(invoke, replay, home):
+    name = replay()
+    python = home / "environments" / f"engine-{name}" / "bin" / "python"
+    python.write_text("#!/bin/sh\necho 'libpython3.so: cannot open' >&2\nexit 1\n")
+    ended = invoke("bench", "--model", "flux-tiny", "--engine", name)
+    assert ended.code == 3
+    assert "libpython3.so: cannot open" in ended.err
+
+
+def test_a_preset_that_asks_for_more_than_a_version_can_is_refused(invoke, replay):
+    ended = invoke("bench", "--model", "flux", "--engine", replay(version="0.5.17"), "--dry-run")
+    assert ended.code == 1
+    assert "sglang 0.5.17 does not know --component-residency" in ended.err
+    assert "0.5.19 to 0.5.23" in ended.err
+
+
+# --- dry run ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["0.5.11", "0.5.17", "0.5.23"])
+def test_a_dry_run_prints_a_command_that_a_shell_reads_back(invoke, replay, home, version):
+    name = replay(version=version)
+    ended = invoke("bench", "--model", "flux-tiny", "--engine", name, "--dry-run", "--", "--vae-tiling=true")
+    assert (ended.code, ended.err) == (0, "")
+    words = shlex.split(ended.out.replace("\\\n", " "))
+    environment = dict(word.split("=", 1) for word in words[: words.index("generate") - 1])
+    arguments = words[words.index("generate") + 1 :]
+    ports = [a for a in arguments if a.startswith(("--master-port", "--scheduler-port"))]
+    assert len({port.partition("=")[2] for port in ports}) == 2
+    fixed = [a.replace(str(home), "HOME").replace(str(ROOT), "ROOT") for a in arguments if a not in ports]
+    shown = "\n".join([*(f"{k}={v}" for k, v in environment.items()), *fixed]) + "\n"
+    key = next(word for word in fixed if "checkpoints/" in word).split("checkpoints/")[1].split("/")[0]
+    check_golden(f"dry_run_{version}.txt", shown.replace(key, "KEY"))
+    assert not (home / "runs").exists()
+    assert not (home / "cache").exists()
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_native_run_is_recorded_and_shown(bench, only_run):
+    ended = bench("--label", "first try")
+    assert ended.code == 0, ended.err
+    run = only_run()
+    assert sorted(os.listdir(run)) == ["engine.log", "outputs", "perf.json", "run.json"]
+    record = record_of(ended)
+    assert record["verdict"]["outcome"] == "native"
+    assert record["timings"]["metrics"]["denoise_ms"] == pytest.approx(1594.807939999555)
+    assert record["timings"]["metrics"]["peak_allocated_mib"] is None
+    assert record["weights"] == {"kind": "real", "sha256": None, "model": "FLUX.1-dev-tiny"}
+    assert record["outputs"][0]["width"] == 256
+    assert ended.out.splitlines()[-1] == f"record: {run / 'run.json'}"
+    assert "NATIVE" in ended.out
+    assert "1,594.8 ms" in ended.out
+    assert "n/a" in ended.out
+
+
+def test_the_report_is_what_it_was(bench):
+    """The golden text of what a person reads; machine and paths are taken out."""
+    ended = bench()
+    changing = ("device ", "record: ", "whole launch")
+    shown = [line.rstrip() for line in ended.out.splitlines() if not line.startswith(changing)]
+    check_golden("report_native.txt", "\n".join(shown) + "\n")
+
+
+def test_json_holds_the_record_and_nothing_else(bench, only_run):
+    ended = bench("--json")
+    assert ended.code == 0
+    assert json.loads(ended.out) == json.loads((only_run() / "run.json").read_text())
+
+
+def test_two_runs_never_touch_each_others_files(invoke, replay, model, home):
+    engine, folder = replay(**NATIVE), model()
+    command = ["bench", "--model", "flux-tiny", "--engine", engine, "--model-path", folder]
+    first = invoke(*command)
+    before = {path: path.read_bytes() for path in (home / "runs").rglob("*") if path.is_file()}
+    second = invoke(*command)
+    assert (first.code, second.code) == (0, 0)
+    assert len(list((home / "runs").iterdir())) == 2
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_invalid_line_stops_everything_at_once(bench, only_run):
+    scenario = {"log": "cpu/awq_sglang.log", "dump": "cpu/awq_sglang.json", "children": 2, "linger_s": 60,
+                "pause_after": "Falling back to diffusers backend", "pause_s": 60}  # fmt: skip
+    start = time.monotonic()
+    ended = bench(scenario=scenario)
+    assert ended.code == 4
+    assert time.monotonic() - start < 30, "it waited for the engine"
+    assert not processes_like(MARKER)
+    record = record_of(ended)
+    assert record["timings"] is None
+    assert record["verdict"]["findings"][0]["id"].startswith("diffusers.")
+    assert " ms" not in ended.out
+    assert "INVALID" in ended.out
+    assert not (only_run() / "perf.json").exists()
+
+
+def test_a_rejected_runs_dump_is_set_aside(bench, only_run):
+    ended = bench(scenario=NATIVE | {"dump_changes": {"denoise_steps_ms": []}})
+    assert ended.code == 4
+    assert not (only_run() / "perf.json").exists()
+    assert (only_run() / "perf.rejected.json").exists()
+    assert record_of(ended)["files"]["perf_dump"]["file"] == "perf.rejected.json"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "code", "finding"),
+    [
+        ({"log": "cpu/save_failure.log", "image": False}, 3, None),
+        ({"log": "cpu/unkclass_sglang.log", "image": False, "exit": 1}, 3, "process.exit"),
+        ({"lines": ["nothing of interest"], "image": False, "exit": 0}, 3, "output.none"),
+        ({"lines": ["a quiet log"], "dump": "cpu/warmup_request.json"}, 5, None),
+        ({"log": "cpu/warmup_request.log"}, 6, "dump.unreadable"),
+        (NATIVE | {"dump_changes": {"timestamp": "2026-11-20T10:00:00+00:00"}}, 6, "dump.timestamp"),
+        (NATIVE | {"dump_changes": {"total_duration_ms": 0}}, 6, "dump.unreadable"),
+        (NATIVE | {"size": (128, 256)}, 4, "output.size"),
+        (NATIVE | {"colours": 1}, 4, "output.one_colour"),
+        (NATIVE | {"exit": 1}, 3, "process.exit"),
+    ],
+)
+def test_a_run_that_proves_nothing_has_its_own_exit_code(bench, scenario, code, finding):
+    ended = bench(scenario=scenario)
+    assert ended.code == code, ended.out + ended.err
+    record = record_of(ended)
+    assert record["timings"] is None
+    if finding is not None:
+        assert record["verdict"]["findings"][0]["id"] == finding
+    assert ended.err.rstrip().endswith("run.json")
+
+
+def test_a_run_over_its_time_is_stopped_and_says_so(bench, only_run):
+    ended = bench("--timeout", "2", scenario=NATIVE | {"children": 2, "linger_s": 60})
+    assert ended.code == 8
+    assert not processes_like(MARKER)
+    assert record_of(ended)["verdict"]["findings"][0]["id"] == "process.timeout"
+
+
+def test_a_limit_on_file_size_is_an_error_without_a_record(bench, only_run):
+    """A full disk, as the kernel reports it to a process with a limit."""
+    ended = bench(scenario=NATIVE | {"flood_bytes": 3_000_000}, shell_before="ulimit -f 1024")
+    assert ended.code == 1
+    assert "File too large" in ended.err
+    assert not (only_run() / "run.json").exists()
+
+
+def test_kill_9_leaves_no_process_and_nothing_that_looks_finished(replay, model, home, only_run):
+    scenario = NATIVE | {"children": 2, "linger_s": 60}
+    command = invoke_command("bench", "--model", "flux-tiny", "--engine", replay(**scenario), "--model-path", model())
+    task = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(processes_like(MARKER)) < 2:
+        time.sleep(0.05)
+        assert task.poll() is None
+    task.kill()
+    task.wait()
+    deadline = time.monotonic() + 5
+    while processes_like(MARKER) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not processes_like(MARKER)
+    assert not (only_run() / "run.json").exists()
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+def test_models_lists_every_preset(invoke):
+    shown, as_json = invoke("models"), json.loads(invoke("models", "--json").out)
+    assert set(as_json) >= {"flux", "flux-tiny"}
+    assert as_json["flux"]["model"] == "black-forest-labs/FLUX.1-dev"
+    for key in as_json:
+        assert key in shown.out
+
+
+def test_a_users_own_preset_file_works(invoke, replay, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        '[mine]\ndescription = "of my own"\nmodel = "owner/model"\nmodality = "image"\nprompt = "a cat"\nseed = 7\n'
+    )
+    ended = invoke("bench", "--model", "mine", "--preset-file", path, "--engine", replay(), "--dry-run")
+    assert ended.code == 0, ended.err
+    assert "--model-path=owner/model" in ended.out
+    assert "HF_HUB_OFFLINE" not in ended.out
+
+
+def test_secrets_do_not_reach_the_record(bench, only_run):
+    ended = bench(env={"HF_TOKEN": "hf_topsecret", "CUDA_MODULE_LOADING": "LAZY"})
+    assert ended.code == 0
+    assert "hf_topsecret" not in (only_run() / "run.json").read_text()
+    environment = record_of(ended)["command"]["environment"]
+    assert environment["HF_TOKEN"] == "<set, not shown>"
+    assert environment["CUDA_MODULE_LOADING"] == "LAZY"
+
+
+def test_the_captured_logs_are_there():
+    assert len(list(LOGS.rglob("*.log"))) >= 12

@@ -29,6 +29,7 @@ class Signal:
     only: tuple[str, ...] = ()
     versions: str | None = None
     shows: str | None = None
+    emitter: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

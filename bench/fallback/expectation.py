@@ -51,6 +51,8 @@ class Expectation:
             "single-gpu": self.gpus == 1,
             "multi-gpu": self.gpus is not None and self.gpus > 1,
             "no-cache": not self.cache,
+            "no-compile": not self.compile,
+            "no-cuda-graph": not self.cuda_graph,
             "no-profile": not self.profile,
             "component-loader": self.component_loader,
             "image": self.modality in ("image", "edit"),

@@ -38,7 +38,13 @@ def judge(name, *, dump=None, exit_code=0, **expectation):
         ("cpu/port_collision", 1, {"version": "0.5.23"}, 3, "process."),
         ("cpu/unknown_flag", 1, {"version": "0.5.23"}, 3, "process.exit"),
         ("cpu/warmup_flag", 2, {"version": "0.5.23"}, 3, "process.exit"),
-        ("h200/diffusers_eager", 0, {"version": "0.5.17", "steps": 50, "prompt": None}, 4, "diffusers."),
+        (
+            "h200/diffusers_eager",
+            0,
+            {"version": "0.5.17", "steps": 50, "width": 1024, "height": 1024, "prompt": None},
+            4,
+            "diffusers.",
+        ),
     ],
 )
 def test_a_run_that_is_not_native_is_invalid_for_its_reason(name, exit_code, expectation, code, decisive):
@@ -53,7 +59,18 @@ def test_a_run_that_is_not_native_is_invalid_for_its_reason(name, exit_code, exp
         ("cpu/warmup_request", {"version": "0.5.23", "model": TINY, "warmup": True}),
         ("cpu/awq_pipeclass", {"version": "0.5.23", "model": "scratch/ck/FLUX.1-dev-tiny-awq"}),
         ("cpu/native_0.5.17", {"version": "0.5.17", "model": TINY, "warmup": True}),
-        ("h200/native_eager", {"version": "0.5.17", "device": "cuda", "steps": 50, "warmup": True, "prompt": None}),
+        (
+            "h200/native_eager",
+            {
+                "version": "0.5.17",
+                "device": "cuda",
+                "steps": 50,
+                "width": 1024,
+                "height": 1024,
+                "warmup": True,
+                "prompt": None,
+            },
+        ),
     ],
 )
 def test_a_native_run_counts_and_all_its_evidence_was_seen(name, expectation):
@@ -66,7 +83,16 @@ def test_a_native_run_counts_and_all_its_evidence_was_seen(name, expectation):
 
 
 def test_a_component_in_transformers_own_class_is_named():
-    verdict = judge("h200/native_eager", version="0.5.17", device="cuda", steps=50, warmup=True, prompt=None)
+    verdict = judge(
+        "h200/native_eager",
+        version="0.5.17",
+        device="cuda",
+        steps=50,
+        width=1024,
+        height=1024,
+        warmup=True,
+        prompt=None,
+    )
     text_encoder = next(component for component in verdict.components if component.name == "text_encoder")
     assert (text_encoder.cls, text_encoder.implementation) == ("CLIPTextModel", "transformers")
 

@@ -217,7 +217,7 @@ def test_a_rejected_runs_dump_is_set_aside(bench, only_run):
     ("scenario", "code", "finding"),
     [
         ({"log": "cpu/save_failure.log", "image": False}, 3, None),
-        ({"log": "cpu/unkclass_sglang.log", "image": False, "exit": 1}, 3, "process.exit"),
+        ({"log": "cpu/unkclass_sglang.log", "image": False, "exit": 1}, 3, "native.class_unregistered"),
         ({"lines": ["nothing of interest"], "image": False, "exit": 0}, 3, "output.none"),
         ({"lines": ["a quiet log"], "dump": "cpu/warmup_request.json"}, 5, None),
         ({"log": "cpu/warmup_request.log"}, 6, "dump.unreadable"),

@@ -70,6 +70,11 @@ def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
     return added
 
 
+def launch_environment(engine: Engine, workload: Workload) -> dict[str, str]:
+    """Return the whole environment of a launch: the user's, and what is set for it."""
+    return find.interpreter_environment() | added_environment(engine, workload)
+
+
 def arguments(engine: Engine, workload: Workload) -> list[str]:
     """Return the arguments for a workload, those of the user last; ports and output files are not among them.
 
@@ -99,8 +104,12 @@ def build(engine: Engine, workload: Workload, directory: Path) -> Command:
         f"--output-file-name=output{SUFFIXES[workload.preset.modality]}",
         f"--perf-dump-path={directory / PERF_DUMP}",
     )
-    added = added_environment(engine, workload)
-    return Command(argv=argv, environment=find.interpreter_environment() | added, added=added, directory=directory)
+    return Command(
+        argv=argv,
+        environment=launch_environment(engine, workload),
+        added=added_environment(engine, workload),
+        directory=directory,
+    )
 
 
 def recorded_environment(command: Command) -> dict[str, str]:

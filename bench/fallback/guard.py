@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.catalog import lines as catalog
 from bench.errors import EngineFailed, FallbackDetected
 from bench.fallback import finding as f
 from bench.fallback.expectation import DIFFUSERS, NATIVE
-from bench.fallback.finding import Component, Finding, Proof
+from bench.fallback.facts import CORE_COMPONENT, PATTERNS, Facts
+from bench.fallback.finding import Finding, Proof
 from bench.fallback.matcher import Matcher, clean, lines
 
 if TYPE_CHECKING:
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from bench.catalog.lines import Evidence, Signal
     from bench.fallback.expectation import Expectation
 
-SERVER_ARGS = re.compile(r"server_args: (\{.*\})\s*$")
-LOADED = r"Loaded (?P<component>\w+): (?P<cls>\w+) \((?P<whose>\S+) version\)"
-CORE_COMPONENT = re.compile(r"transformer|unet|dit|vae", re.IGNORECASE)
-NATIVE_LABELS = frozenset({"sgl-diffusion", "official"})
-UNPROVEN = re.compile(r"tokenizer|scheduler|processor|feature_extractor", re.IGNORECASE)
 SHOWN_CHARACTERS = 300
 KEPT_FINDINGS = 200
 KEPT_TAIL = 16_384
@@ -41,8 +36,7 @@ class Guard:
     def __init__(self, expectation: Expectation, *, stop: bool = True) -> None:
         self.expectation = expectation
         self.findings: dict[tuple[str, str | None], Finding] = {}
-        self.components: dict[str, Component] = {}
-        self.server_args: Mapping[str, Any] | None = None
+        self.facts = Facts()
         self.stopped_by: Finding | None = None
         self.lines = 0
         self._stop = stop
@@ -54,7 +48,7 @@ class Guard:
         self._evidence = [e for e in catalog.evidence() if catalog.applies(e.versions, version)]
         self._log_signals = [s for s in self._signals if s.on == "log"]
         self._seen: dict[str, tuple[int, int, str]] = {}  # evidence id -> (count, first line, its text)
-        patterns = [*(s.pattern for s in self._log_signals), *(e.pattern for e in self._evidence), LOADED]
+        patterns = [*(s.pattern for s in self._log_signals), *(e.pattern for e in self._evidence), *PATTERNS.values()]
         self._matcher = Matcher(patterns)
         self._argument_matchers = {
             on: (found := [s for s in self._signals if s.on == on], Matcher([s.pattern for s in found]))
@@ -98,24 +92,20 @@ class Guard:
             self._line(number, line)
 
     def _line(self, number: int, line: str) -> None:
-        if "server_args: {" in line and (found := SERVER_ARGS.search(line)):
-            self._count("server-args", number, line)
+        if "server_args: {" in line:
             # set aside: it repeats every argument, and what it says of the backend stays true after a fallback
-            if self.server_args is None:
-                try:
-                    self.server_args = json.loads(found[1])
-                except ValueError:
-                    self.server_args = None
+            self._count("server-args", number, line)
+            self.facts.learn("server_args", {}, line, number)
             return
-        signals = len(self._log_signals)
+        signals, evidence = len(self._log_signals), len(self._evidence)
         for index in self._matcher.find(line):
             groups = self._matcher.groups(index, line)
             if index < signals:
                 self._signal(self._log_signals[index], line, number, groups)
-            elif index < signals + len(self._evidence):
+            elif index < signals + evidence:
                 self._proof(self._evidence[index - signals], number, line, groups)
             else:
-                self._component(groups, number)
+                self.facts.learn(list(PATTERNS)[index - signals - evidence], groups, line, number)
 
     def _proof(self, entry: Evidence, number: int, line: str, groups: Mapping[str, str]) -> None:
         if entry.shows == NATIVE and any(groups.get(name, "").startswith("Diffusers") for name in ("cls", "stage")):
@@ -127,15 +117,6 @@ class Guard:
     def _count(self, identity: str, number: int, line: str) -> None:
         count, first, text = self._seen.get(identity, (0, number, line[:SHOWN_CHARACTERS]))
         self._seen[identity] = (count + 1, first, text)
-
-    def _component(self, groups: Mapping[str, str], number: int) -> None:
-        name, whose = groups["component"], groups["whose"]
-        if UNPROVEN.search(name):
-            return  # the label is printed for a tokenizer or scheduler too, where it proves nothing
-        # "native version" is the engine's own word for the class of transformers or diffusers: the opposite of ours
-        library = "diffusers" if CORE_COMPONENT.search(name) else "transformers"
-        implementation = "sgl-diffusion" if whose in NATIVE_LABELS else library
-        self.components[name] = Component(name=name, cls=groups["cls"], implementation=implementation, line=number)
 
     # --- judging ----------------------------------------------------------------------------------------------------
 

@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, EngineFailed, EvidenceMissing, FallbackDetected, InvalidPerfDump, TimedOut
+from bench.fallback import delivered
 from bench.fallback import dump as dumps
 from bench.fallback import finding as f
 from bench.fallback import outputs as files
-from bench.fallback.expectation import DIFFUSERS, NATIVE
+from bench.fallback.expectation import NATIVE
 from bench.fallback.finding import Finding
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def conclude(
             findings += dumps.check(dump, expectation, started, ended)
         if outputs is not None:
             findings += files.check(outputs, expectation)
-        findings += _arguments(guard)
+        findings += delivered.check(guard.facts, expectation)
     proofs = guard.proofs()
     if guard.stopped_by is None:
         findings += [_missing(proof) for proof in proofs if not proof.holds]
@@ -127,7 +128,7 @@ def conclude(
         exit_code=invalid[0].exit_code if invalid else 0,
         findings=tuple(findings),
         proofs=tuple(proofs),
-        components=tuple(sorted(guard.components.values(), key=lambda component: component.line)),
+        components=tuple(sorted(guard.facts.components.values(), key=lambda component: component.line)),
     )
 
 
@@ -195,29 +196,3 @@ def _missing(proof: Proof) -> Finding:
         todo="run at --log-level=info, which prints it; if a new version words it otherwise, mend evidence.toml",
         exit_code=f.EVIDENCE_MISSING,
     )
-
-
-def _arguments(guard: Guard) -> list[Finding]:
-    """Compare what the engine resolved (its server_args line) with what was asked for."""
-    resolved, expectation = guard.server_args, guard.expectation
-    if resolved is None:
-        return []
-    asked = {"num_gpus": expectation.gpus, "attention_backend": expectation.attention_backend}
-    if expectation.backend == DIFFUSERS or expectation.version is not None:
-        asked["enable_torch_compile"] = expectation.compile
-    findings = []
-    for name, wanted in asked.items():
-        if wanted is None or name not in resolved or resolved[name] == wanted:
-            continue
-        findings.append(
-            Finding(
-                id=f"arguments.{name}",
-                category="shape",
-                severity=f.INVALID,
-                source="argument",
-                text=f"{name} = {resolved[name]!r}, asked for {wanted!r}",
-                means="the engine resolved another value than the one that was asked for",
-                todo="an argument handed on after -- may contradict the preset",
-            )
-        )
-    return findings

@@ -41,10 +41,8 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     options = planned.options
     guard = Guard(planned.expectation)
     if options.precheck:
-        guard.precheck(
-            commands.arguments(planned.engine, planned.workload),
-            commands.added_environment(planned.engine, planned.workload),
-        )
+        arguments, variables = commands.arguments, commands.launch_environment
+        guard.precheck(arguments(planned.engine, planned.workload), variables(planned.engine, planned.workload))
     directory = record.new_run("bench", "-".join(filter(None, (options.model, options.label))), options.output_dir)
     command = commands.build(planned.engine, planned.workload, directory)
     log, dump_path = directory / record.LOG, directory / commands.PERF_DUMP

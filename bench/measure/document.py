@@ -76,7 +76,7 @@ def document(
 
 
 def _workload(workload: Workload, guard: Guard) -> dict[str, Any]:
-    resolved = guard.server_args or {}
+    resolved = guard.facts.server_args or {}
     return {
         "prompt": workload.prompt,
         "seed": workload.seed,
@@ -91,6 +91,7 @@ def _workload(workload: Workload, guard: Guard) -> dict[str, Any]:
         "sync_stages": True,
         "extra": list(workload.extra),
         "resolved": {name: resolved[name] for name in RESOLVED if name in resolved},
+        "delivered": dict(guard.facts.sampling) | {"attention": dict(guard.facts.attention)},
     }
 
 

@@ -1,0 +1,64 @@
+"""What was asked against what the log says was resolved and delivered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.fallback import finding as f
+from bench.fallback.expectation import DIFFUSERS
+from bench.fallback.finding import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bench.fallback.expectation import Expectation
+    from bench.fallback.facts import Facts
+
+SAMPLING = {"steps": "infer_steps", "width": "width", "height": "height", "frames": "num_frames"}
+"""Field of the expectation -> name in the engine's list of sampling parameters."""
+
+
+def check(facts: Facts, expectation: Expectation) -> list[Finding]:
+    """Return a finding for each value that differs from what was asked for."""
+    return [
+        *_compare("arguments", _arguments(expectation), facts.server_args or {}),
+        *_compare("request", {SAMPLING[name]: getattr(expectation, name) for name in SAMPLING}, facts.sampling),
+        *_attention(facts, expectation),
+    ]
+
+
+def _arguments(expectation: Expectation) -> dict[str, object]:
+    return {
+        "num_gpus": expectation.gpus,
+        "attention_backend": expectation.attention_backend,
+        "enable_torch_compile": expectation.compile,
+    }
+
+
+def _compare(what: str, asked: Mapping[str, object], said: Mapping[str, object]) -> Iterator[Finding]:
+    for name, wanted in asked.items():
+        if wanted is not None and name in said and said[name] != wanted:
+            yield _finding(
+                f"{what}.{name}",
+                f"{name} = {said[name]!r}, asked for {wanted!r}",
+                "the engine resolved another value than the one that was asked for: another workload was timed",
+                "an argument handed on after --, or the model's own fixed value, contradicts the preset",
+            )
+
+
+def _attention(facts: Facts, expectation: Expectation) -> Iterator[Finding]:
+    wanted = expectation.attention_backend
+    if wanted is None or expectation.backend == DIFFUSERS:
+        return
+    for component, backends in facts.attention.items():
+        if wanted not in backends.replace(",", " ").replace(";", " ").replace("=", " ").split():
+            yield _finding(
+                "request.attention_backend",
+                f"{component}: {backends}, asked for {wanted}",
+                "another attention backend was dispatched than the one that was asked for",
+                "the log says why: not installed, not for this device, or not for this head size",
+            )
+
+
+def _finding(identity: str, text: str, means: str, todo: str) -> Finding:
+    return Finding(id=identity, category="shape", severity=f.INVALID, source="log", text=text, means=means, todo=todo)

@@ -1,0 +1,63 @@
+"""What a log states as plain facts: components, devices, the request's parameters, the attention backend dispatched."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench.fallback.finding import Component
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PATTERNS = {
+    "server_args": r"server_args: \{",
+    "component": r"Loaded (?P<component>\w+): (?P<cls>\w+) \((?P<whose>\S+) version\)",
+    "device": r"Initializing distributed environment with world_size=(?P<gpus>\d+), device=(?P<device>[a-z]+)",
+    "sampling": r"^ +(?P<name>width|height|num_frames|fps|seed|infer_steps|guidance_scale): (?P<value>[\d.]+)$",
+    "attention": r"Attention backends for (?P<component>(?:transformer|video_dit|audio_dit)\w*): (?P<backends>\S.*)",
+}
+"""By kind; they held in every captured log of 0.5.17 and 0.5.23."""
+
+SERVER_ARGS = re.compile(r"server_args: (\{.*\})\s*$")
+CORE_COMPONENT = re.compile(r"transformer|unet|dit|vae", re.IGNORECASE)
+NATIVE_LABELS = frozenset({"sgl-diffusion", "official"})
+UNPROVEN = re.compile(r"tokenizer|scheduler|processor|feature_extractor", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Facts:
+    """Collects the facts of one log. What was never said is None or absent."""
+
+    server_args: Mapping[str, Any] | None = None
+    components: dict[str, Component] = field(default_factory=dict)
+    device: str | None = None
+    sampling: dict[str, float] = field(default_factory=dict)
+    attention: dict[str, str] = field(default_factory=dict)
+
+    def learn(self, kind: str, groups: Mapping[str, str], line: str, number: int) -> None:
+        """Take a line that one of `PATTERNS` was found in."""
+        if kind == "server_args" and self.server_args is None and (found := SERVER_ARGS.search(line)):
+            try:
+                self.server_args = json.loads(found[1])
+            except ValueError:
+                self.server_args = None
+        elif kind == "component":
+            self._component(groups, number)
+        elif kind == "device":
+            self.device = groups["device"]
+        elif kind == "sampling":
+            self.sampling[groups["name"]] = float(groups["value"])
+        elif kind == "attention":
+            self.attention[groups["component"]] = groups["backends"].strip()
+
+    def _component(self, groups: Mapping[str, str], number: int) -> None:
+        name, whose = groups["component"], groups["whose"]
+        if UNPROVEN.search(name):
+            return  # the label is printed for a tokenizer or scheduler too, where it proves nothing
+        # "native version" is the engine's own word for the class of transformers or diffusers: the opposite of ours
+        library = "diffusers" if CORE_COMPONENT.search(name) else "transformers"
+        implementation = "sgl-diffusion" if whose in NATIVE_LABELS else library
+        self.components[name] = Component(name=name, cls=groups["cls"], implementation=implementation, line=number)

@@ -1,0 +1,161 @@
+"""The real engine on this machine's CPU, in every configuration that nox built: `nox -s tests_engine`."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from helpers import ROOT, invoke_command, processes_like
+from PIL import Image
+
+from bench import schema
+from bench.engine import find
+
+pytestmark = pytest.mark.engine
+
+CONFIGURATIONS = re.findall(r'^    "(sglang-[\d.]+)": Configuration', (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+MINUTES = 60.0
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+def invoke(*arguments, runs, timeout=8 * MINUTES):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SGLANG_", "CUDA_"))}
+    return subprocess.run(
+        invoke_command(*arguments), cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        timeout=timeout, check=False, env=environment | {"BENCH_RUNS": str(runs), "COLUMNS": "100"},
+    )  # fmt: skip
+
+
+def last_record(ended):
+    path = Path(
+        next(x for x in reversed(ended.stdout.splitlines()) if x.startswith("record: ")).removeprefix("record: ")
+    )
+    return json.loads(path.read_text()), path.parent
+
+
+def engine_processes():
+    return [line for line in processes_like("sglang") if "generate" in line or "multiprocessing" in line]
+
+
+@pytest.fixture(scope="module", params=CONFIGURATIONS)
+def engine(request):
+    assert request.param in find.built(), f"not built: {find.build_command(request.param)}"
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def native(engine, runs):
+    """One native run of each configuration, that several tests look at."""
+    return invoke("bench", "--model", "flux-tiny", "--engine", engine, runs=runs)
+
+
+def test_a_run_on_the_real_engine_is_native_and_recorded(engine, native):
+    assert native.returncode == 0, native.stdout + native.stderr
+    record, folder = last_record(native)
+    assert schema.violations(record, "run-record") == []
+    assert record["verdict"]["outcome"] == "native"
+    assert all(proof["holds"] for proof in record["verdict"]["evidence"])
+    assert record["engine"]["version"] == engine.removeprefix("sglang-")
+    assert record["weights"]["kind"] == "synthetic"
+    assert len(record["timings"]["steps_ms"]) == record["preset"]["document"]["steps"] == 4
+    assert record["timings"]["metrics"]["denoise_ms"] > 0
+    with Image.open(folder / record["outputs"][0]["file"]) as image:
+        assert image.size == (256, 256)
+    implementations = {part["name"]: part["implementation"] for part in record["verdict"]["components"]}
+    assert implementations == dict.fromkeys(("transformer", "vae", "text_encoder", "text_encoder_2"), "sgl-diffusion")
+    assert invoke("validate", folder, folder / "perf.json", runs=folder.parent).returncode == 0
+
+
+def test_the_environments_paths_are_not_in_the_engines_identity(native):
+    record, _ = last_record(native)
+    assert str(ROOT) not in json.dumps([record["engine"], record["host"], record["devices"], record["weights"]])
+
+
+def test_a_quantised_name_is_stopped_at_the_line(engine, native, runs, tmp_path):
+    """--no-precheck, because the name alone would be refused before the launch."""
+    record, _ = last_record(native)
+    source = next(a for a in record["command"]["argv"] if a.startswith("--model-path=")).removeprefix("--model-path=")
+    model = shutil.copytree(source, tmp_path / "FLUX.1-dev-tiny-awq")
+    command = ["bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model]
+    refused = invoke(*command, runs=tmp_path / "none")
+    assert refused.returncode == 4
+    assert "--no-precheck" in refused.stderr
+    assert not (tmp_path / "none").exists()
+
+    ended = invoke(*command, "--no-precheck", runs=runs)
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+    assert engine_processes() == []
+    record, folder = last_record(ended)
+    decisive = record["verdict"]["findings"][0]
+    assert decisive["id"].startswith("diffusers.")
+    whole = (datetime.fromisoformat(record["finished"]) - datetime.fromisoformat(record["started"])).total_seconds()
+    assert whole - decisive["at_s"] < 1.0, "seconds from the line to no process left"
+    assert record["timings"] is None
+    assert " ms" not in ended.stdout
+    assert not (folder / "perf.json").exists()
+
+
+def test_kill_9_leaves_no_engine_process(runs, tmp_path):
+    task = subprocess.Popen(
+        invoke_command("bench", "--model", "flux-tiny", "--engine", CONFIGURATIONS[0], "--output-dir", tmp_path),
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 4 * MINUTES
+    # the worker is there when the scheduler says where it listens
+    while not any(
+        "Loading pipeline modules" in log.read_text(errors="replace") for log in tmp_path.glob("*/engine.log")
+    ):
+        assert time.monotonic() < deadline
+        assert task.poll() is None
+        time.sleep(0.1)
+    assert len(engine_processes()) >= 2
+    os.kill(task.pid, signal.SIGKILL)
+    task.wait()
+    gone = time.monotonic() + 5
+    while engine_processes() and time.monotonic() < gone:
+        time.sleep(0.02)
+    assert engine_processes() == []
+    assert list(tmp_path.glob("*/run.json")) == []
+
+
+def test_a_checkout_over_a_configuration_is_named_by_commit_and_changes(runs, tmp_path):
+    """SGLang's contributors run their checkout's python/ folder over installed dependencies."""
+    configuration = CONFIGURATIONS[0]
+    installed = next(find.built()[configuration].glob("lib/python*/site-packages/sglang"))
+    checkout = tmp_path / "sglang"
+    shutil.copytree(installed, checkout / "python" / "sglang", ignore=shutil.ignore_patterns("__pycache__", "srt"))
+    git = ["git", "-C", str(checkout), "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", "as installed"], check=True)
+    subprocess.run([*git, "tag", "v0.5.23"], check=True)
+    spec = f"source:{checkout}@{configuration}"
+    clean = find.find(spec)
+    assert clean.source.changes_sha256 is None
+    assert clean.version == "0.5.23"
+    module = checkout / "python" / "sglang" / "multimodal_gen" / "__init__.py"
+    module.write_text(module.read_text() + "\nprint('changed by a contributor', flush=True)\n")
+    changed = find.find(spec)
+    assert changed.source.commit == clean.source.commit
+    assert changed.source.changes_sha256
+    probe = "import sglang.multimodal_gen as m; print(m.__file__)"
+    environment = find.interpreter_environment() | {"PYTHONPATH": str(changed.source.python_path)}
+    shown = subprocess.run([changed.python, "-c", probe], env=environment, capture_output=True, text=True, check=False)
+    if shown.returncode == 0:
+        assert str(checkout) in shown.stdout
+
+
+def test_the_runner_never_has_the_engines_libraries():
+    for library in ("torch", "sglang", "diffusers"):
+        assert subprocess.run([sys.executable, "-c", f"import {library}"], capture_output=True, check=False).returncode

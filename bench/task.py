@@ -17,12 +17,12 @@ from invoke.parser.argument import Argument
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
-from bench.errors import BenchError, Interrupted, UsageError
+from bench.errors import BenchError, Interrupted, UnknownName, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-__all__ = ["Collection", "Context", "GuardedTask", "extra_arguments", "number", "task"]
+__all__ = ["Collection", "Context", "GuardedTask", "extra_arguments", "number", "one_of", "task"]
 
 
 class GuardedTask(Task[Any]):
@@ -111,6 +111,17 @@ def extra_arguments(context: Context) -> tuple[str, ...]:
         return tuple(shlex.split(context.remainder))
     except ValueError as error:
         raise UsageError(f"cannot be split into arguments: {error}", where=f"-- {context.remainder}") from error
+
+
+def one_of(text: str, option: str, choices: Sequence[str]) -> str:
+    """Return an option's text if it is one of the choices.
+
+    Raises:
+        UnknownName: it is none of them.
+    """
+    if text not in choices:
+        raise UnknownName(f"value of {option}", text, choices)
+    return text
 
 
 def number(text: str | None, option: str, *, least: float = 1, kind: type[int | float] = int) -> Any:

@@ -103,6 +103,7 @@ def build(engine: Engine, workload: Workload, directory: Path) -> Command:
         f"--output-path={directory / OUTPUTS}",
         f"--output-file-name=output{SUFFIXES[workload.preset.modality]}",
         f"--perf-dump-path={directory / PERF_DUMP}",
+        *workload.sabotage,
     )
     return Command(
         argv=argv,

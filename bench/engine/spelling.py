@@ -60,7 +60,7 @@ def spell(workload: Workload, version: str) -> list[str]:
     """
     preset = workload.preset
     spelled = [
-        f"--backend={workload.backend}",
+        "--backend=sglang",
         "--log-level=info",
         f"--model-path={workload.model_path}",
         f"--prompt={workload.prompt}",

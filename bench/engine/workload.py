@@ -22,6 +22,7 @@ class Workload:
     torch_compile: bool = False
     warmup: bool = True
     attention_backend: str | None = None
-    backend: str = "sglang"
     extra: tuple[str, ...] = ()
     """Arguments for the engine as the user wrote them behind ``--``."""
+    sabotage: tuple[str, ...] = ()
+    """Arguments that come last of all and win; only the self-test has any, to lose on purpose."""

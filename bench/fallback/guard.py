@@ -47,6 +47,7 @@ class Guard:
         self._signals = [s for s in catalog.signals() if catalog.applies(s.versions, version)]
         self._evidence = [e for e in catalog.evidence() if catalog.applies(e.versions, version)]
         self._log_signals = [s for s in self._signals if s.on == "log"]
+        self._last: dict[str, str] = {}
         self._seen: dict[str, tuple[int, int, str]] = {}  # evidence id -> (count, first line, its text)
         patterns = [*(s.pattern for s in self._log_signals), *(e.pattern for e in self._evidence), *PATTERNS.values()]
         self._matcher = Matcher(patterns)
@@ -117,6 +118,7 @@ class Guard:
     def _count(self, identity: str, number: int, line: str) -> None:
         count, first, text = self._seen.get(identity, (0, number, line[:SHOWN_CHARACTERS]))
         self._seen[identity] = (count + 1, first, text)
+        self._last[identity] = line[:SHOWN_CHARACTERS]
 
     # --- judging ----------------------------------------------------------------------------------------------------
 
@@ -161,6 +163,10 @@ class Guard:
         if found.severity == f.INVALID and self._stop:
             self.stopped_by = found
             raise stop_error(found)
+
+    def last_seen(self, evidence: str) -> str | None:
+        """Return the last line that a piece of evidence was found in, None if it never was."""
+        return self._last.get(evidence)
 
     def last_words(self) -> str | None:
         """Return the last line of the log that reads like an error, else the last that is not empty."""

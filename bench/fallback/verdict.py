@@ -27,6 +27,8 @@ DEGRADED = "degraded"
 INVALID = "invalid"
 
 SHOWN_CHARACTERS = 300
+AFTER_THE_LOG = 1 << 60
+"""Where a finding that is in no log line is ordered: behind those that are, which tend to name the cause."""
 
 ERRORS: dict[int, type[BenchError]] = {
     f.ENGINE_FAILED: EngineFailed,
@@ -138,7 +140,7 @@ def _rank(finding: Finding, stopped_by: Finding | None) -> tuple[int, int, int, 
     stopped = stopped_by is not None and finding.id == stopped_by.id
     causes = (f.TIMED_OUT, f.FALLBACK, f.ENGINE_FAILED, f.INVALID_DUMP, f.EVIDENCE_MISSING)
     cause = causes.index(finding.exit_code) if severity == 0 else 0
-    return severity, not stopped, cause, finding.line or 0
+    return severity, not stopped, cause, finding.line or AFTER_THE_LOG
 
 
 def _process(exit_code: int | None, last_words: str | None, *, timed_out: bool) -> list[Finding]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from bench.measure import metrics
+from bench.report import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-STYLES = {"native": "bold green", "diffusers": "bold cyan", "degraded": "bold yellow", "invalid": "bold red"}
 NOT_AVAILABLE = "n/a"
 
 
@@ -36,7 +35,7 @@ def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
 
 
 def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
-    parts: list[RenderableType] = [_headline(record), *_verdict(record["verdict"])]
+    parts: list[RenderableType] = [_headline(record), *verdict.parts(record["verdict"])]
     if record["timings"] is not None:
         parts += [Text(), _metrics(record), Text(), _stages(record)]
     return [*parts, Text()]
@@ -59,30 +58,6 @@ def _headline(record: Mapping[str, Any]) -> RenderableType:
     table.add_row("device", Text(f"{record['devices']['kind']}: {', '.join(devices)}"))
     table.add_row("weights", Text(f"{record['weights']['kind']} ({record['weights']['model']})"))
     return table
-
-
-def _verdict(verdict: Mapping[str, Any]) -> list[RenderableType]:
-    outcome = verdict["outcome"]
-    held = sum(proof["holds"] for proof in verdict["evidence"])
-    line = Text("verdict  ", style="dim")
-    line.append(outcome.upper(), style=STYLES[outcome])
-    line.append(f"  ({held} of {len(verdict['evidence'])} required pieces of evidence)")
-    parts: list[RenderableType] = [line]
-    wanted = {"invalid": ("invalid",), "degraded": ("degraded",)}.get(outcome, ())
-    shown = [finding for finding in verdict["findings"] if finding["severity"] in wanted]
-    return parts + [Padding(_finding(finding), (0, 0, 0, 2)) for finding in shown]
-
-
-def _finding(finding: Mapping[str, Any]) -> RenderableType:
-    text = Text()
-    text.append(f"{finding['id']}: ", style="bold")
-    text.append(finding["means"])
-    if finding["component"]:
-        text.append(f" [{finding['component']}]")
-    place = f"log line {finding['line']}" if finding["line"] is not None else finding["source"]
-    text.append(f"\n  {place}: {finding['text']}", style="dim")
-    text.append(f"\n  to do: {finding['todo']}")
-    return text
 
 
 def _flag(record: Mapping[str, Any]) -> str:

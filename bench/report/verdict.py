@@ -1,0 +1,87 @@
+"""A verdict on the terminal: the outcome, what decided it, the evidence, and whose implementation each component is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
+STYLES = {"native": "bold green", "diffusers": "bold cyan", "degraded": "bold yellow", "invalid": "bold red"}
+
+
+def parts(verdict: Mapping[str, Any], *, everything: bool = False) -> list[RenderableType]:
+    """Return what to print for a verdict document; ``everything`` adds evidence and components."""
+    outcome = verdict["outcome"]
+    held = sum(proof["holds"] for proof in verdict["evidence"])
+    line = Text("verdict  ", style="dim")
+    line.append(outcome.upper(), style=STYLES[outcome])
+    line.append(f"  ({held} of {len(verdict['evidence'])} required pieces of evidence)")
+    wanted = {"invalid": ("invalid",), "degraded": ("degraded",)}.get(outcome, ())
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for finding in verdict["findings"]:
+        if finding["severity"] in wanted:
+            groups.setdefault(finding["category"], []).append(finding)
+    found: list[RenderableType] = [line]
+    for group in groups.values():
+        # the one that names a component says most; the sort is stable, so otherwise the first line leads
+        first, *others = sorted(group, key=lambda finding: finding["component"] is None)
+        found.append(Padding(_finding(first), (0, 0, 0, 2)))
+        if others:
+            found.append(Padding(_others(others), (0, 0, 0, 4)))
+    if everything:
+        found += [Text(), _evidence(verdict)]
+        if verdict["components"]:
+            found += [Text(), _components(verdict)]
+    return found
+
+
+def _others(findings: list[Mapping[str, Any]]) -> RenderableType:
+    """Return the rest of a category in one line: mostly the same thing, said again."""
+    text = Text("also: ", style="dim")
+    text.append(", ".join(f"{finding['id']} ({_place(finding)})" for finding in findings))
+    return text
+
+
+def _place(finding: Mapping[str, Any]) -> str:
+    """Return where a finding was seen, in words."""
+    return f"log line {finding['line']}" if finding["line"] is not None else str(finding["source"])
+
+
+def _finding(finding: Mapping[str, Any]) -> RenderableType:
+    text = Text()
+    text.append(f"{finding['id']}: ", style="bold")
+    text.append(finding["means"])
+    if finding["component"]:
+        text.append(f" [{finding['component']}]")
+    times = f" ({finding['count']} times)" if finding["count"] > 1 else ""
+    text.append(f"\n  {_place(finding)}{times}: {finding['text']}", style="dim")
+    text.append(f"\n  to do: {finding['todo']}")
+    return text
+
+
+def _evidence(verdict: Mapping[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for title in ("evidence", "seen", "log line"):
+        table.add_column(title, justify="left" if title == "evidence" else "right", overflow="fold")
+    for proof in verdict["evidence"]:
+        style = "" if proof["holds"] else "red"
+        line = "-" if proof["line"] is None else str(proof["line"])
+        table.add_row(proof["proves"], f"{proof['seen']} of {proof['needed']}", line, style=style)
+    return table
+
+
+def _components(verdict: Mapping[str, Any]) -> RenderableType:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for title in ("component", "class", "implementation", "log line"):
+        table.add_column(title, justify="right" if title == "log line" else "left", overflow="fold")
+    for part in verdict["components"]:
+        style = "" if part["implementation"] == "sgl-diffusion" else "yellow"
+        table.add_row(part["name"], part["cls"], part["implementation"], str(part["line"]), style=style)
+    return table

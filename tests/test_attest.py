@@ -1,0 +1,166 @@
+"""`invoke attest`: runs made elsewhere, judged by the same code."""
+
+import gzip
+import json
+import subprocess
+
+import pytest
+from helpers import LOGS, ROOT, check_golden, invoke_command
+
+from bench import schema
+
+
+def attest(invoke, name, *more, dump=True):
+    arguments = ["attest", "--log", LOGS / f"{name}.log", *more]
+    if dump and (LOGS / f"{name}.json").exists():
+        arguments += ["--dump", LOGS / f"{name}.json"]
+    return invoke(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "outcome", "code"),
+    [
+        ("cpu/awq_pipeclass", "0.5.23", "NATIVE", 0),
+        ("cpu/awq_sglang", "0.5.23", "INVALID", 4),
+        ("cpu/diffusers", "0.5.23", "INVALID", 4),
+        ("cpu/native_0.5.17", "0.5.17", "DEGRADED", 0),
+        ("cpu/port_collision", "0.5.23", "INVALID", 3),
+        ("cpu/save_failure", "0.5.23", "INVALID", 3),
+        ("cpu/unkclass_auto", "0.5.23", "INVALID", 4),
+        ("cpu/unkclass_sglang", "0.5.23", "INVALID", 3),
+        ("cpu/warmup_request", "0.5.23", "NATIVE", 0),
+        ("h200/native_eager", "0.5.17", "DEGRADED", 0),
+        ("h200/diffusers_eager", "0.5.17", "INVALID", 4),
+    ],
+)
+def test_every_captured_run_gets_the_verdict_it_deserves(invoke, name, version, outcome, code):
+    ended = attest(invoke, name, "--engine-version", version)
+    assert ended.code == code, ended.out + ended.err
+    assert outcome in ended.out.splitlines()[0]
+    assert attest(invoke, name).code == code, "without a version all signals judge, with the same result here"
+
+
+@pytest.mark.parametrize("name", ["cpu/unknown_flag", "cpu/warmup_flag"])
+def test_a_run_that_ended_in_its_arguments_has_no_evidence(invoke, name):
+    ended = attest(invoke, name, "--engine-version", "0.5.23")
+    assert ended.code in {3, 5}
+    assert "INVALID" in ended.out
+
+
+def test_degraded_is_said_in_words(invoke):
+    ended = attest(invoke, "h200/native_eager", "--engine-version", "0.5.17")
+    check_golden("attest_h200_native_eager.txt", "\n".join(x.rstrip() for x in ended.out.splitlines()) + "\n")
+    flowing = " ".join(ended.out.split())
+    assert "transformers' or diffusers' class" in flowing
+    assert "layerwise offload" in flowing
+
+
+def test_the_verdict_is_a_document(invoke):
+    ended = attest(invoke, "h200/native_eager", "--json")
+    document = json.loads(ended.out)
+    assert schema.violations(document, "verdict") == []
+    parts = {part["name"]: part["implementation"] for part in document["components"]}
+    assert parts == {
+        "transformer": "sgl-diffusion", "vae": "sgl-diffusion", "text_encoder": "transformers",
+        "text_encoder_2": "sgl-diffusion",
+    }  # fmt: skip
+    assert all(finding["line"] for finding in document["findings"] if finding["source"] == "log")
+
+
+def test_a_reference_arm_has_to_be_diffusers(invoke):
+    assert attest(invoke, "h200/diffusers_eager", "--expect", "diffusers").code == 0
+    native = attest(invoke, "cpu/warmup_request", "--expect", "diffusers")
+    assert native.code == 4
+    assert "native" in native.out
+
+
+@pytest.mark.parametrize("name", ["cpu/awq_sglang", "h200/native_eager"])
+def test_gzip_and_standard_input_give_the_same_verdict(invoke, home, name):
+    plain = attest(invoke, name, "--json", dump=False)
+    packed = home / "log.gz"
+    packed.write_bytes(gzip.compress((LOGS / f"{name}.log").read_bytes()))
+    assert invoke("attest", "--log", packed, "--json").out == plain.out
+    with (LOGS / f"{name}.log").open("rb") as log:
+        piped = subprocess.run(
+            invoke_command("attest", "--log", "-", "--json"), cwd=ROOT, stdin=log, capture_output=True, check=False
+        )
+    assert piped.stdout.decode() == plain.out
+    assert piped.returncode == plain.code
+
+
+def test_a_fallback_whose_log_was_silenced_is_not_native(invoke, home):
+    kept = [x for x in (LOGS / "cpu/awq_sglang.log").read_text().splitlines(keepends=True) if "[11-22" not in x]
+    (home / "log").write_text("".join(kept))
+    ended = invoke("attest", "--log", home / "log")
+    assert ended.code == 5
+    assert "it is not shown that" in ended.out
+    with_dump = invoke("attest", "--log", home / "log", "--dump", LOGS / "cpu/awq_sglang.json")
+    assert with_dump.code == 4
+    assert "dump.diffusers_stage" in with_dump.out
+
+
+def test_a_warm_up_that_never_ran_is_not_taken_at_its_word(invoke, home):
+    """0.5.23 with --warmup-mode=server runs none and still prints "Warmed-up request processed"."""
+    log = (LOGS / "cpu/warmup_request.log").read_text(errors="replace")
+    claimed = [x for x in log.replace('"warmup_mode": "request"', '"warmup_mode": "server"').splitlines(keepends=True)
+               if "Warmup requests" not in x]  # fmt: skip
+    (home / "log").write_text("".join(claimed))
+    ended = invoke("attest", "--log", home / "log", "--engine-version", "0.5.23")
+    assert ended.code == 5
+    assert "a warm-up request finished" in ended.out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"timestamp": "2026-11-21T10:04:08.9+00:00"}, {"timestamp": "2026-11-22T09:31:40.0+00:00"}],
+    ids=["a day before", "half an hour and a bit before"],
+)
+def test_a_dump_left_over_from_another_run_is_refused(invoke, home, change):
+    dump = json.loads((LOGS / "cpu/warmup_request.json").read_text()) | change
+    (home / "perf.json").write_text(json.dumps(dump))
+    ended = invoke("attest", "--log", LOGS / "cpu/warmup_request.log", "--dump", home / "perf.json")
+    assert ended.code == 6
+    assert "left over from another run" in ended.out
+
+
+def test_a_log_in_another_time_zone_keeps_its_dump(invoke, home):
+    dump = json.loads((LOGS / "cpu/warmup_request.json").read_text()) | {"timestamp": "2026-11-22T02:34:08.9+00:00"}
+    (home / "perf.json").write_text(json.dumps(dump))
+    assert invoke("attest", "--log", LOGS / "cpu/warmup_request.log", "--dump", home / "perf.json").code == 0
+
+
+def test_steps_that_the_engine_changed_are_another_workload(invoke, home):
+    log = (LOGS / "cpu/warmup_request.log").read_text(errors="replace").replace("infer_steps: 4", "infer_steps: 8")
+    (home / "log").write_text(log)
+    ended = invoke("attest", "--log", home / "log", "--dump", LOGS / "cpu/warmup_request.json")
+    assert ended.code == 4
+    assert "dump.steps" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "No such file"), (b"", "the log is empty"), (b"\x1f\x8b\x08\x00cut", "not a whole gzip file")],
+)
+def test_a_log_that_cannot_be_read_is_one_clear_error(invoke, home, content, says):
+    if content is not None:
+        (home / "log").write_bytes(content)
+    ended = invoke("attest", "--log", home / "log")
+    assert ended.code == 1
+    assert says in ended.err
+    assert ended.out == ""
+
+
+def test_what_is_asked_wrongly_is_said(invoke):
+    assert "--log is missing" in invoke("attest").err
+    wrong = invoke("attest", "--log", LOGS / "cpu/diffusers.log", "--expect", "nativ")
+    assert wrong.code == 1
+    assert "did you mean native" in wrong.err
+
+
+def test_signals_are_listed_and_filtered(invoke):
+    everything = json.loads(invoke("signals", "--json").out)
+    assert len(everything) > 150
+    components = json.loads(invoke("signals", "--category", "component", "--json").out)
+    assert {signal["category"] for signal in components} == {"component"}
+    assert components[0]["id"] in invoke("signals", "--category", "component").out
+    assert "component" in invoke("signals", "--category", "componant").err

@@ -60,7 +60,7 @@ def test_one_sample_has_a_middle_and_nothing_else():
     assert (found.n, found.median, found.mean, found.minimum, found.maximum) == (1, 230, 230, 230, 230)
     unknown = (found.interval, found.p95, found.sd, found.mad, found.iqr, found.drift, found.warm_up)
     assert unknown == (None,) * 7
-    assert found.interval_note == "1 samples cannot give a 95% interval of the median; 6 can"
+    assert found.interval_note == "a 95% interval of the median takes 6 samples; there are 1"
 
 
 def test_equal_samples_fall_back_to_ranks_and_say_so():
@@ -209,12 +209,12 @@ def test_precision_is_reached_and_says_how_many_it_takes():
     assert fine.half_width < 0.01
 
 
-def test_precision_waits_for_eight_samples():
+def test_precision_waits_for_ten_samples():
     assert known_well_enough([230.0] * 5, 0.01).half_width is None
-    early = known_well_enough([230.0] * 7, 0.01)
+    early = known_well_enough([230.0] * 9, 0.01)
     assert (early.reached, early.half_width) == (False, 0)
-    assert "at least 8" in early.reason
-    assert known_well_enough([230.0] * 8, 0.01).reached
+    assert "at least 10" in early.reason
+    assert known_well_enough([230.0] * 10, 0.01).reached
 
 
 @pytest.mark.parametrize("precision", [0, -0.01, 1, 5, math.nan])

@@ -5,10 +5,10 @@ A-B, then B-A). A block cancels any linear drift but gives one difference for fo
 still meet a linear drift with opposite signs, so that it only widens the interval. Six differences are the fewest that
 can reach p < .05 two-sided (2 / 2^6): six blocks, or three blocks taken as pairs.
 
-A curved drift (a machine that warms up) falls harder on the outer positions. With every block A-B-B-A the outer arm is
-always the baseline, which then looks slower; `plan_orders` therefore draws A-B-B-A or B-A-A-B for each block, which is
-the randomisation that makes the sign-permutation test of blocks exact whatever the drift (R. A. Fisher, "The Design of
-Experiments", 1935).
+What repeats with every block does not cancel: where blocks begin cold after a pause, the first launch of each is slow,
+and with A-B-B-A throughout it is always a baseline (a simulated 2 % named a winner in some 40 % of sessions without
+one). `plan_orders` therefore draws A-B-B-A or B-A-A-B for each block, which is the randomisation that makes the
+sign-permutation test of blocks exact whatever the drift (R. A. Fisher, "The Design of Experiments", 1935).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def minimum_detectable_log(differences: int, noise: float | None, *, level: floa
     vectors leave, the usual sample-size formula (S.-C. Chow et al., "Sample Size Calculations in Clinical Research").
     The test suite holds its power to within .08 of what is asked for.
     """
-    from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
+    from scipy import special  # noqa: PLC0415 - time that other tasks need not pay
 
     if noise is None or noise <= 0 or smallest_p(differences) > level * (1 + 1e-9):
         return None
@@ -126,9 +126,9 @@ def minimum_detectable_log(differences: int, noise: float | None, *, level: floa
     vectors = 2.0 ** min(differences, 40)
     rejecting = math.floor(level / 2 * vectors * (1 + 1e-9))
     if rejecting == 1:
-        return float(noise * stats.norm.ppf(power ** (1 / differences)))
+        return float(noise * special.ndtri(power ** (1 / differences)))
     freedom = differences - 1
-    quantiles = stats.t.ppf(1 - rejecting / vectors, freedom) + stats.t.ppf(power, freedom)
+    quantiles = special.stdtrit(freedom, 1 - rejecting / vectors) + special.stdtrit(freedom, power)
     return float(quantiles * noise / math.sqrt(differences))
 
 

@@ -94,14 +94,14 @@ def warm_up(samples: Samples) -> WarmUp | None:
     Raises:
         UsageError: no sample, or one that is not a duration.
     """
-    from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
+    from scipy import special  # noqa: PLC0415 - time that other tasks need not pay
 
     array = checked(samples, "samples")
     if array.size < WARM_UP_MINIMUM:
         return None
     half = array.size // 2
     steady = array[half:]
-    reach = float(stats.t.ppf(1 - WARM_UP_LEVEL, steady.size - 1)) * math.sqrt(1 + 1 / steady.size)
+    reach = float(special.stdtrit(steady.size - 1, 1 - WARM_UP_LEVEL)) * math.sqrt(1 + 1 / steady.size)
     # The sum of equal floats may round upwards, so the largest steady sample is a limit too.
     limit = max(float(steady.mean()) + reach * float(steady.std(ddof=1)), float(steady.max()))
     below = np.flatnonzero(array[:half] <= limit)

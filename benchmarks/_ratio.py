@@ -23,4 +23,4 @@ def median_s(action: Callable[[], object], times: int) -> float:
 
 def show(what: str, value: str, baseline: str, ratio: float, aim: str) -> None:
     """Print one line: the figure, its baseline in this run, the ratio, and what is aimed at."""
-    print(f"{what:<44} {value:>12}   {baseline:<38} x{ratio:<9.3g} aim: {aim}")  # noqa: T201
+    print(f"{what:<44} {value:>12}   {baseline:<38} x{ratio:<9.3g} aim: {aim}")

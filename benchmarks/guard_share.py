@@ -53,7 +53,7 @@ def main() -> None:
     """Print the share; without a built engine say what is missing."""
     built = list(find.built())
     if not built:
-        print(f"the guard's share of a real run: not measured, no engine is built ({find.build_command('...')})")  # noqa: T201
+        print(f"the guard's share of a real run: not measured, no engine is built ({find.build_command('...')})")
         return
     planned = plan.plan(plan.Options(model="flux-tiny", engine=find.DEFAULT_CONFIGURATION))
     watched, blind, spent = [], [], []

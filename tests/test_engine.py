@@ -134,7 +134,7 @@ def test_a_checkout_over_a_configuration_is_named_by_commit_and_changes(runs, tm
     configuration = CONFIGURATIONS[0]
     installed = next(find.built()[configuration].glob("lib/python*/site-packages/sglang"))
     checkout = tmp_path / "sglang"
-    shutil.copytree(installed, checkout / "python" / "sglang", ignore=shutil.ignore_patterns("__pycache__", "srt"))
+    shutil.copytree(installed, checkout / "python" / "sglang", ignore=shutil.ignore_patterns("__pycache__"))
     git = ["git", "-C", str(checkout), "-c", "user.name=t", "-c", "user.email=t@example.invalid"]
     subprocess.run([*git, "init", "-q"], check=True)
     subprocess.run([*git, "add", "-A"], check=True)
@@ -149,11 +149,28 @@ def test_a_checkout_over_a_configuration_is_named_by_commit_and_changes(runs, tm
     changed = find.find(spec)
     assert changed.source.commit == clean.source.commit
     assert changed.source.changes_sha256
-    probe = "import sglang.multimodal_gen as m; print(m.__file__)"
-    environment = find.interpreter_environment() | {"PYTHONPATH": str(changed.source.python_path)}
-    shown = subprocess.run([changed.python, "-c", probe], env=environment, capture_output=True, text=True, check=False)
-    if shown.returncode == 0:
-        assert str(checkout) in shown.stdout
+    ended = invoke("bench", "--model", "flux-tiny", "--engine", spec, runs=runs)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    record, folder = last_record(ended)
+    assert record["engine"]["source"] == {
+        "commit": changed.source.commit, "changes_sha256": changed.source.changes_sha256,
+    }  # fmt: skip
+    assert "changed by a contributor" in (folder / "engine.log").read_text(), (
+        "the checkout's code ran, not the installed"
+    )
+
+
+def test_each_signal_has_its_emitter_in_the_installed_engine(engine, runs):
+    ended = invoke("signals", "--check-engine", engine, runs=runs)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "every signal has its emitter" in ended.stdout
+
+
+def test_the_judge_catches_every_known_loss(engine, runs):
+    ended = invoke("attest", "--self-test", "--engine", engine, runs=runs, timeout=15 * MINUTES)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "6 of 6 as they had to be" in ended.stdout
+    assert engine_processes() == []
 
 
 def test_the_runner_never_has_the_engines_libraries():

@@ -9,7 +9,7 @@ import json as jsonlib
 from pathlib import Path
 
 from bench.errors import UsageError
-from bench.task import Collection, Context, extra_arguments, number, one_of, task
+from bench.task import Collection, Context, extra_arguments, number, one_of, share, task
 
 ENGINE_HELP = "a built configuration, source:CHECKOUT[@CONFIGURATION], or path; default: the sglang on PATH"
 
@@ -32,6 +32,11 @@ ENGINE_HELP = "a built configuration, source:CHECKOUT[@CONFIGURATION], or path; 
         "timeout": "seconds after which the launch is stopped (default 3600)",
         "output-dir": "where run directories are made (default runs/)",
         "no-precheck": "launch even if the arguments show that the run will fall back",
+        "repeats": "requests to one loaded engine (default 1: a single sglang generate)",
+        "launches": "engine starts, each serving --repeats requests (default 1)",
+        "precision": "go on until the median denoise time is known this well, e.g. 1%",
+        "max-repeats": "requests at most, with --precision (default 100)",
+        "resume": "run directory that was cut off: go on with what is missing",
         "dry-run": "print the exact command and environment, run nothing",
         "json": "print the record as JSON on stdout",
     }
@@ -54,6 +59,11 @@ def bench(
     timeout: str | None = None,
     output_dir: str | None = None,
     no_precheck: bool = False,
+    repeats: str | None = None,
+    launches: str | None = None,
+    precision: str | None = None,
+    max_repeats: str | None = None,
+    resume: str | None = None,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -62,6 +72,8 @@ def bench(
 
     if torch_compile and no_torch_compile:
         raise UsageError("--torch-compile and --no-torch-compile exclude each other")
+    if precision and (repeats or launches):
+        raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
     options = plan.Options(
         model=model,
         engine=engine,
@@ -79,6 +91,10 @@ def bench(
         output_dir=Path(output_dir) if output_dir else None,
         precheck=not no_precheck,
         extra=extra_arguments(c),
+        repeats=number(repeats, "--repeats") or 1,
+        launches=number(launches, "--launches") or 1,
+        precision=share(precision, "--precision"),
+        max_repeats=number(max_repeats, "--max-repeats") or plan.DEFAULT_MAX_REPEATS,
     )
     if dry_run:
         from bench.engine import command
@@ -87,7 +103,7 @@ def bench(
         return
     from bench.report import session
 
-    session.run_and_show(options, as_json=json)
+    session.run_and_show(options, as_json=json, resume=Path(resume) if resume else None)
 
 
 @task(

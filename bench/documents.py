@@ -21,7 +21,8 @@ def validate(path: Path) -> str:
         InvalidPerfDump: likewise for a perf dump.
     """
     if path.is_dir():
-        path = path / record.RECORD
+        record.read(path)
+        return "run-record"
     if not path.is_file():
         raise UsageError("no such file", where=path)
     if path.suffix == ".toml":

@@ -7,13 +7,14 @@ observer, the time limit, Ctrl-C, or ``kill -9`` of this process). `capture` is 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from bench import paths
 from bench.errors import TimedOut
@@ -32,6 +33,13 @@ class Observer(Protocol):
 
     def observe(self, block: bytes, first_line: int) -> None:
         """Take a block of whole lines; ``first_line`` is the 1-based number, counting line feeds, of its first."""
+
+
+class Partner(Protocol):
+    """Whom a program talks to on pipes of its own, beside its output. What it raises stops the program."""
+
+    def hear(self, message: bytes) -> bytes | None:
+        """Take one line of the program (without its end) and return the line to answer with, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,27 +87,33 @@ def stream(
     observer: Observer,
     cwd: Path | None = None,
     timeout_s: float | None = None,
+    partner: Partner | None = None,
 ) -> Ended:
     """Run ``argv``, write its output to ``log`` (a new file) and hand it line by line to ``observer``.
+
+    With a ``partner`` the program also gets two pipes, whose descriptors are in its variables BENCH_COMMANDS_FD (it
+    reads) and BENCH_EVENTS_FD (it writes). What was printed before a message is observed before the message is heard.
 
     Returns how it ended. When this returns or raises, no process of the program is left.
 
     Raises:
         TimedOut: it ran longer than ``timeout_s`` seconds.
         FileExistsError: ``log`` is there already; nothing is ever overwritten.
-        Exception: whatever the observer raised.
+        Exception: whatever the observer or the partner raised.
     """
     start = time.monotonic()
+    pipes = None if partner is None else _Pipes(partner)
+    variables = {} if pipes is None else pipes.variables()
     with log.open("xb") as file:
-        lines = _Lines()
-        command = [sys.executable, "-I", "-S", str(paths.PACKAGE / "supervisor.py"), "--", *argv]
+        output = _Output(file, observer)
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", str(paths.PACKAGE / "supervisor.py"), "--", *argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=dict(env),
+            env={**env, **variables},
             cwd=cwd,
+            pass_fds=[int(descriptor) for descriptor in variables.values()],
             start_new_session=True,  # Ctrl-C reaches this process only, which then ends the child in order
         )
         assert child.stdin is not None
@@ -107,7 +121,11 @@ def stream(
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(child.stdout, selectors.EVENT_READ)
-                while True:
+                if pipes is not None:
+                    pipes.close_childs()
+                    selector.register(pipes.events, selectors.EVENT_READ)
+                running = True
+                while running:
                     left = None if timeout_s is None else start + timeout_s - time.monotonic()
                     if left is not None and left <= 0:
                         raise TimedOut(
@@ -115,25 +133,80 @@ def stream(
                             where=log,
                             todo="give it more with --timeout SECONDS, or read the log's last lines",
                         )
-                    if not selector.select(left):
-                        continue
-                    chunk = os.read(child.stdout.fileno(), CHUNK_BYTES)
-                    if not chunk:
-                        break
-                    file.write(chunk)
-                    file.flush()  # a person may be following the log
-                    if (block := lines.feed(chunk)) is not None:
-                        observer.observe(*block)
-            if (block := lines.finish()) is not None:
-                observer.observe(*block)
+                    ready = {key.fileobj for key, _ in selector.select(left)}
+                    if child.stdout in ready:
+                        running = output.take(os.read(child.stdout.fileno(), CHUNK_BYTES))
+                    elif pipes is not None and pipes.events in ready:  # only once no output is waiting
+                        pipes.talk()
+            output.finish()
             exit_code = child.wait()
         finally:
             child.stdin.close()  # the supervisor's lifeline: now it kills whatever is left
+            if pipes is not None:
+                pipes.close()
             while chunk := os.read(child.stdout.fileno(), CHUNK_BYTES):
                 file.write(chunk)
             child.stdout.close()
             child.wait()
     return Ended(exit_code=exit_code, wall_s=time.monotonic() - start)
+
+
+class _Output:
+    """Writes output to the log and hands its lines to the observer."""
+
+    def __init__(self, file: IO[bytes], observer: Observer) -> None:
+        self._file = file
+        self._observer = observer
+        self._lines = _Lines()
+
+    def take(self, chunk: bytes) -> bool:
+        """Take what was read; return False at the end of the output."""
+        self._file.write(chunk)
+        self._file.flush()  # a person may be following the log
+        if (block := self._lines.feed(chunk)) is not None:
+            self._observer.observe(*block)
+        return bool(chunk)
+
+    def finish(self) -> None:
+        """Hand over a last line that has no end."""
+        if (block := self._lines.finish()) is not None:
+            self._observer.observe(*block)
+
+
+class _Pipes:
+    """The two pipes between a program and its partner."""
+
+    def __init__(self, partner: Partner) -> None:
+        self._partner = partner
+        self.events, self._childs_events = os.pipe()
+        self._childs_commands, self._commands = os.pipe()
+        self._rest = b""
+        self._open = {self.events, self._childs_events, self._childs_commands, self._commands}
+
+    def variables(self) -> dict[str, str]:
+        """Return the program's variables that name its ends."""
+        return {"BENCH_COMMANDS_FD": str(self._childs_commands), "BENCH_EVENTS_FD": str(self._childs_events)}
+
+    def talk(self) -> None:
+        """Read what the program said and answer each whole line."""
+        *lines, self._rest = (self._rest + os.read(self.events, CHUNK_BYTES)).split(b"\n")
+        for line in lines:
+            if (answer := self._partner.hear(line)) is not None:
+                with contextlib.suppress(BrokenPipeError):  # it ended: its output and exit code tell why
+                    os.write(self._commands, answer + b"\n")
+
+    def close_childs(self) -> None:
+        """Close the program's ends in this process."""
+        self._close(self._childs_events, self._childs_commands)
+
+    def close(self) -> None:
+        """Close whatever is open."""
+        self._close(*self._open)
+
+    def _close(self, *descriptors: int) -> None:
+        for descriptor in set(descriptors) & self._open:
+            os.close(descriptor)
+            self._open.discard(descriptor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ METHODOLOGY = 1
 """Raised whenever numbers before and after a change of ours are not comparable."""
 
 RECORD = "run.json"
+PARTIAL = "run.partial.json"
+"""The record of a run that is going on or was cut off; the one file that is ever replaced."""
+
 LOG = "engine.log"
 REJECTED_DUMP = "perf.rejected.json"
 
@@ -48,8 +52,17 @@ def new_run(kind: str, name: str, root: Path | None) -> Path:
     return folder
 
 
+def file_entry(path: Path, directory: Path) -> dict[str, Any] | None:
+    """Return a file's name below the run directory, hash and size in bytes; None if it is not there."""
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"file": str(path.relative_to(directory)), "sha256": digest, "size_bytes": path.stat().st_size}
+
+
 def write(record: dict[str, Any], folder: Path) -> Path:
-    """Write a record into its run directory and return its path.
+    """Write a finished record into its run directory, take the partial one away, and return its path.
 
     Raises:
         InvalidDocument: it breaks its schema, which is a fault of ours.
@@ -57,6 +70,14 @@ def write(record: dict[str, Any], folder: Path) -> Path:
     """
     path = folder / RECORD
     schema.write(record, "run-record", path)
+    (folder / PARTIAL).unlink(missing_ok=True)
+    return path
+
+
+def write_partial(record: dict[str, Any], folder: Path) -> Path:
+    """Write what is known of a run that is not complete, in place of what was known before, and return its path."""
+    path = folder / PARTIAL
+    schema.write(record, "run-record", path, replace=True)
     return path
 
 
@@ -67,7 +88,7 @@ def read(path: Path) -> dict[str, Any]:
         InvalidDocument: it is no record, or of a version that this code does not know.
     """
     if path.is_dir():
-        path = path / RECORD
+        path = path / PARTIAL if (path / PARTIAL).exists() else path / RECORD
     document = schema.read(path)
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != SCHEMA_VERSION:

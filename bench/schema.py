@@ -88,8 +88,8 @@ def read(path: Path, error: type[BenchError] = InvalidDocument) -> Any:
         raise error(f"cannot be read: {failure.strerror}", where=path) from failure
 
 
-def write(document: object, kind: str, path: Path) -> None:
-    """Check ``document`` and write it to ``path``, whole or not at all; an existing file is never replaced.
+def write(document: object, kind: str, path: Path, *, replace: bool = False) -> None:
+    """Check ``document`` and write it to ``path``, whole or not at all; a file that exists is only replaced if asked.
 
     Raises:
         InvalidDocument: it breaks its schema.
@@ -107,7 +107,7 @@ def write(document: object, kind: str, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
-        if path.exists():
+        if path.exists() and not replace:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         temporary.replace(path)
     except OSError as failure:

@@ -22,7 +22,7 @@ from bench.errors import BenchError, Interrupted, UnknownName, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Collection", "Context", "GuardedTask", "extra_arguments", "number", "one_of", "task"]
+__all__ = ["Collection", "Context", "GuardedTask", "extra_arguments", "number", "one_of", "share", "task"]
 
 
 class GuardedTask(Task[Any]):
@@ -111,6 +111,18 @@ def extra_arguments(context: Context) -> tuple[str, ...]:
         return tuple(shlex.split(context.remainder))
     except ValueError as error:
         raise UsageError(f"cannot be split into arguments: {error}", where=f"-- {context.remainder}") from error
+
+
+def share(text: str | None, option: str) -> float | None:
+    """Return an option's percentage (1 or 1%) as a share of one, None for None.
+
+    Raises:
+        UsageError: it is no percentage above 0 and below 100.
+    """
+    value = number(None if text is None else text.removesuffix("%"), option, least=0, kind=float)
+    if value is not None and not 0 < value < 100:  # noqa: PLR2004 - percent
+        raise UsageError(f"{option} takes a percentage such as 1%, not {text!r}")
+    return None if value is None else value / 100
 
 
 def one_of(text: str, option: str, choices: Sequence[str]) -> str:

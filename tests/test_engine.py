@@ -70,7 +70,7 @@ def test_a_run_on_the_real_engine_is_native_and_recorded(engine, native):
     assert record["weights"]["kind"] == "synthetic"
     assert len(record["timings"]["steps_ms"]) == record["preset"]["document"]["steps"] == 4
     assert record["timings"]["metrics"]["denoise_ms"] > 0
-    with Image.open(folder / record["outputs"][0]["file"]) as image:
+    with Image.open(folder / record["requests"][0]["outputs"][0]["file"]) as image:
         assert image.size == (256, 256)
     implementations = {part["name"]: part["implementation"] for part in record["verdict"]["components"]}
     assert implementations == dict.fromkeys(("transformer", "vae", "text_encoder", "text_encoder_2"), "sgl-diffusion")
@@ -85,7 +85,9 @@ def test_the_environments_paths_are_not_in_the_engines_identity(native):
 def test_a_quantised_name_is_stopped_at_the_line(engine, native, runs, tmp_path):
     """--no-precheck, because the name alone would be refused before the launch."""
     record, _ = last_record(native)
-    source = next(a for a in record["command"]["argv"] if a.startswith("--model-path=")).removeprefix("--model-path=")
+    source = next(a for a in record["launches"][0]["command"]["argv"] if a.startswith("--model-path=")).removeprefix(
+        "--model-path="
+    )
     model = shutil.copytree(source, tmp_path / "FLUX.1-dev-tiny-awq")
     command = ["bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model]
     refused = invoke(*command, runs=tmp_path / "none")

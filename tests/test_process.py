@@ -130,3 +130,69 @@ def test_a_helper_command_never_raises():
     assert process.capture(["/no/such/program"]).exit_code == 127
     assert process.capture(["sleep", "5"], timeout_s=0.1).exit_code == 124
     assert process.capture(["echo", "hi"]).stdout == "hi\n"
+
+
+class Teacher:
+    """A partner that answers the first messages and keeps all."""
+
+    def __init__(self, answers):
+        self.answers = list(answers)
+        self.heard = []
+
+    def hear(self, message):
+        self.heard.append(message)
+        return self.answers.pop(0) if self.answers else None
+
+
+PUPIL = """
+import os, sys
+commands, events = os.fdopen(int(os.environ["BENCH_COMMANDS_FD"])), os.fdopen(int(os.environ["BENCH_EVENTS_FD"]), "w")
+print("loaded", flush=True); events.write("ready\\n"); events.flush()
+for line in commands:
+    print("doing", line.strip(), flush=True); events.write("did " + line); events.flush()
+    if line == "stop\\n": break
+"""
+
+
+def test_a_program_and_its_partner_talk_beside_the_log(tmp_path):
+    teacher, seen = Teacher([b"one", b"two", b"stop"]), Collector()
+    ended = process.stream(
+        [sys.executable, "-c", PUPIL], env=os.environ, log=tmp_path / "log", observer=seen, partner=teacher
+    )
+    assert ended.exit_code == 0
+    assert teacher.heard == [b"ready", b"did one", b"did two", b"did stop"]
+    assert (tmp_path / "log").read_text() == "loaded\ndoing one\ndoing two\ndoing stop\n"
+
+
+def test_what_was_printed_before_a_message_is_seen_before_it(tmp_path):
+    seen = Collector()
+
+    class Checks(Teacher):
+        def hear(self, message):
+            printed = b"".join(block for block, _ in seen.blocks)
+            assert printed.endswith(b"loaded\n" if message == b"ready" else b"doing " + message[4:] + b"\n")
+            return super().hear(message)
+
+    answers = [str(number).encode() for number in range(50)] + [b"stop"]
+    process.stream(
+        [sys.executable, "-c", PUPIL], env=os.environ, log=tmp_path / "log", observer=seen, partner=Checks(answers)
+    )
+
+
+def test_a_partners_error_stops_the_program(tmp_path):
+    class Upset:
+        def hear(self, message):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        process.stream(
+            [sys.executable, "-c", PUPIL], env=os.environ, log=tmp_path / "log", observer=Collector(), partner=Upset()
+        )
+
+
+def test_a_program_that_dies_in_a_conversation_ends_it(tmp_path):
+    ended = process.stream(
+        ["bash", "-c", "echo hello >&$BENCH_EVENTS_FD; kill -9 $$"], env=os.environ, log=tmp_path / "log",
+        observer=Collector(), partner=Teacher([b"an answer that nobody reads"] * 5),
+    )  # fmt: skip
+    assert ended.exit_code == 137

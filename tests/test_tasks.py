@@ -157,7 +157,7 @@ def test_a_native_run_is_recorded_and_shown(bench, only_run):
     assert record["timings"]["metrics"]["denoise_ms"] == pytest.approx(1594.807939999555)
     assert record["timings"]["metrics"]["peak_allocated_mib"] is None
     assert record["weights"] == {"kind": "real", "sha256": None, "model": "FLUX.1-dev-tiny"}
-    assert record["outputs"][0]["width"] == 256
+    assert record["requests"][0]["outputs"][0]["width"] == 256
     assert ended.out.splitlines()[-1] == f"record: {run / 'run.json'}"
     assert "NATIVE" in ended.out
     assert "1,594.8 ms" in ended.out
@@ -210,7 +210,7 @@ def test_a_rejected_runs_dump_is_set_aside(bench, only_run):
     assert ended.code == 4
     assert not (only_run() / "perf.json").exists()
     assert (only_run() / "perf.rejected.json").exists()
-    assert record_of(ended)["files"]["perf_dump"]["file"] == "perf.rejected.json"
+    assert record_of(ended)["launches"][0]["rejected"]["perf_dump"]["file"] == "perf.rejected.json"
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_secrets_do_not_reach_the_record(bench, only_run):
     ended = bench(env={"HF_TOKEN": "hf_topsecret", "CUDA_MODULE_LOADING": "LAZY"})
     assert ended.code == 0
     assert "hf_topsecret" not in (only_run() / "run.json").read_text()
-    environment = record_of(ended)["command"]["environment"]
+    environment = record_of(ended)["launches"][0]["command"]["environment"]
     assert environment["HF_TOKEN"] == "<set, not shown>"
     assert environment["CUDA_MODULE_LOADING"] == "LAZY"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import paths
 from bench.engine import find, spelling
 
 if TYPE_CHECKING:
@@ -68,6 +69,30 @@ def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
     if engine.source:
         added["PYTHONPATH"] = str(engine.source.python_path)
     return added
+
+
+def build_session(engine: Engine, workload: Workload, directory: Path) -> Command:
+    """Return the command for one session: the worker with the same arguments, without those of a single request.
+
+    Raises:
+        what `arguments` raises.
+    """
+    master, scheduler = free_ports(2)
+    argv = (
+        str(engine.python),
+        str(paths.INSIDE / "session_worker.py"),
+        *arguments(engine, workload),
+        f"--master-port={master}",
+        f"--scheduler-port={scheduler}",
+        "--save-output",
+        *workload.sabotage,
+    )
+    return Command(
+        argv=argv,
+        environment=launch_environment(engine, workload),
+        added=added_environment(engine, workload),
+        directory=directory,
+    )
 
 
 def launch_environment(engine: Engine, workload: Workload) -> dict[str, str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bench.engine.command import Command
     from bench.engine.find import Engine
     from bench.fallback.guard import Guard
-    from bench.process import Ended, Observer
+    from bench.process import Ended, Observer, Partner
 
 PROGRAM_SECONDS = 3600
 
@@ -33,9 +33,15 @@ class _Both:
 
 
 def launch(
-    command: Command, *, guard: Guard, log: Path, timeout_s: float | None = None, display: Observer | None = None
+    command: Command,
+    *,
+    guard: Guard,
+    log: Path,
+    timeout_s: float | None = None,
+    display: Observer | None = None,
+    partner: Partner | None = None,
 ) -> Ended:
-    """Run one engine process to its end under ``guard``; its output goes to ``log``.
+    """Run one engine process to its end under ``guard``; its output goes to ``log``, its messages to ``partner``.
 
     Returns how it ended. No process of it is left when this returns or raises.
 
@@ -52,6 +58,7 @@ def launch(
         log=log,
         observer=guard if display is None else _Both(display, guard),
         timeout_s=timeout_s,
+        partner=partner,
     )
 
 

@@ -92,18 +92,24 @@ def conclude(
     timed_out: bool = False,
     dump: Mapping[str, Any] | InvalidPerfDump | None = None,
     outputs: Sequence[files.Output] | None = None,
+    requests: Sequence[Finding] = (),
+    failed: BenchError | None = None,
     started: datetime | None = None,
     ended: datetime | None = None,
 ) -> Verdict:
     """Join everything that is known of a run into its verdict.
 
     ``exit_code`` is the engine's (None: not known); ``dump`` is the perf dump, or the error that loading it raised,
-    None where it is not asked about; ``outputs`` likewise.
+    None where it is not asked about; ``outputs`` likewise. ``requests`` are findings about requests read elsewhere,
+    ``failed`` is what ended a session otherwise than by a line of its log.
     """
     expectation = guard.expectation
     findings = list(guard.findings.values())
     if guard.stopped_by is None:
         findings += _process(exit_code, guard.last_words(), timed_out=timed_out)
+        findings += requests
+        if isinstance(failed, EngineFailed):
+            findings.append(_failed(failed))
         if isinstance(dump, InvalidPerfDump):
             findings.append(_bad_dump(dump))
         elif dump is not None:
@@ -171,6 +177,19 @@ def _process(exit_code: int | None, last_words: str | None, *, timed_out: bool) 
             exit_code=f.ENGINE_FAILED,
         )
     ]
+
+
+def _failed(error: EngineFailed) -> Finding:
+    return Finding(
+        id="process.request",
+        category="process",
+        severity=f.INVALID,
+        source="process",
+        text=error.what[:SHOWN_CHARACTERS],
+        means="the engine could not serve the session to its end",
+        todo="read the log's last lines; `invoke bench --resume RUN` goes on with what is missing",
+        exit_code=f.ENGINE_FAILED,
+    )
 
 
 def _bad_dump(error: InvalidPerfDump) -> Finding:

@@ -1,25 +1,65 @@
-"""One benchmark launch, from a plan to a record: the middle of `invoke bench`."""
+"""Benchmarks, from a plan to a record: one `sglang generate` launch, or sessions that serve many requests."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench import record
 from bench.engine import command as commands
 from bench.engine import launch
-from bench.errors import BenchError, InvalidPerfDump, TimedOut
-from bench.fallback import dump as dumps
-from bench.fallback import outputs as files
+from bench.errors import BenchError, FallbackDetected, InvalidPerfDump, TimedOut
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
 from bench.measure import document
+from bench.measure import request as requests
+from bench.measure.enough import Enough
+from bench.measure.session import Session
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
+    from bench.engine.command import Command
+    from bench.fallback.facts import Facts
+    from bench.fallback.verdict import Verdict
     from bench.measure.plan import Plan
-    from bench.process import Observer
+    from bench.measure.request import Request
+    from bench.process import Ended, Observer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """One launch that has ended, or of which this is known so far (``ended`` None)."""
+
+    index: int
+    mode: str
+    log: Path
+    started: datetime
+    finished: datetime
+    ended: Ended | None
+    command: Command
+    facts: Facts
+    verdict: Verdict
+    rejected: Request | None
+    error: BenchError | None
+
+
+@dataclass(slots=True)
+class Run:
+    """A run that is going on: its launches and the documents of the requests that count."""
+
+    planned: Plan
+    directory: Path
+    launches: list[dict[str, Any]] = field(default_factory=list)
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    stopped_because: str | None = None
+
+    def write(self, *, complete: bool, failure: BenchError | None = None) -> tuple[dict[str, Any], Path]:
+        """Write the record of what is known now and return it and its path."""
+        known = document.document(self, complete=complete, failure=failure)
+        writer = record.write if complete or not self.requests else record.write_partial
+        return known, writer(known, self.directory)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,50 +71,137 @@ class Result:
     error: BenchError | None
 
 
-def run(planned: Plan, display: Observer | None = None) -> Result:
-    """Launch the engine under guard and return the finished run, whatever its verdict.
+def run(planned: Plan, display: Observer | None = None, resume: Path | None = None) -> Result:
+    """Launch the engine under guard, as often as it takes, and return the finished run, whatever its verdict.
+
+    With ``resume``, a run directory, its requests are kept and what is missing is added.
 
     Raises:
         FallbackDetected: arguments or environment show beforehand that the run would be invalid.
-        UsageError: the run directory or the record cannot be written.
+        UsageError: the run directory or the record cannot be written, or that run cannot be resumed by this plan.
     """
     options = planned.options
-    guard = Guard(planned.expectation)
     if options.precheck:
         arguments, variables = commands.arguments, commands.launch_environment
-        guard.precheck(arguments(planned.engine, planned.workload), variables(planned.engine, planned.workload))
-    directory = record.new_run("bench", "-".join(filter(None, (options.model, options.label))), options.output_dir)
-    command = commands.build(planned.engine, planned.workload, directory)
-    log, dump_path = directory / record.LOG, directory / commands.PERF_DUMP
-    (directory / commands.OUTPUTS).mkdir()
+        Guard(planned.expectation).precheck(
+            arguments(planned.engine, planned.workload), variables(planned.engine, planned.workload)
+        )
+    if resume is not None:
+        running = _taken_up(planned, resume)
+    else:
+        name = "-".join(filter(None, (options.model, options.label)))
+        running = Run(planned=planned, directory=record.new_run("bench", name, options.output_dir))
+    enough = Enough(options)
+    while (error := _launch(running, enough, display)) is None and not enough.of_launches(running.requests):
+        pass
+    complete = error is None
+    known, path = running.write(complete=complete, failure=error)
+    return Result(record=known, path=path, error=error)
 
-    started, stopped, ended = record.now(), None, None
+
+def _taken_up(planned: Plan, directory: Path) -> Run:
+    """Return the run in ``directory`` with what it has, its files checked by hash."""
+    earlier = document.resumable(planned, directory)
+    return Run(
+        planned=planned, directory=directory.absolute(), launches=earlier["launches"], requests=earlier["requests"]
+    )
+
+
+def _launch(running: Run, enough: Enough, display: Observer | None) -> BenchError | None:
+    """Make one launch, add what it gave to the run, and return what it failed with."""
+    index = len(running.launches) + 1
+    if running.planned.options.in_session:
+        launched = _session(running, index, enough, display)
+    else:
+        launched = _single(running, index, display)
+    entry = document.launch(launched, running.directory)
+    running.launches[index - 1 :] = [entry]
+    if not launched.verdict.counts and launched.verdict.exit_code not in document.CUT_OFF:
+        running.requests = [request for request in running.requests if request["launch"] != index]
+    return launched.error
+
+
+def _single(running: Run, index: int, display: Observer | None) -> Launched:
+    """Make the canonical single launch, `sglang generate`, which serves one request."""
+    planned, directory = running.planned, running.directory
+    guard = Guard(planned.expectation)
+    command = commands.build(planned.engine, planned.workload, directory)
+    (directory / commands.OUTPUTS).mkdir()
+    log = directory / record.LOG
+    started, ended, stopped = record.now(), None, None
     try:
-        ended = launch.launch(command, guard=guard, log=log, timeout_s=options.timeout_s, display=display)
+        ended = launch.launch(command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display)
     except BenchError as error:
         stopped = error
     finished = record.now()
-
-    dump = _load(dump_path)
-    outputs = files.read(directory / commands.OUTPUTS)
+    done = requests.read(directory, directory / commands.OUTPUTS, planned.expectation, (started, finished))
     verdict = conclude(
         guard,
         exit_code=None if ended is None else ended.exit_code,
         timed_out=isinstance(stopped, TimedOut),
-        dump=dump,
-        outputs=outputs,
-        started=started,
-        ended=finished,
+        dump=done.dump if isinstance(done.dump, InvalidPerfDump) else None,
+        requests=done.findings,
     )
-    if not verdict.counts and dump_path.exists():
-        dump_path.rename(directory / record.REJECTED_DUMP)  # no later reader may take it for a result
-    written = document.document(planned, command, guard, verdict, dump, outputs, (started, finished), ended)
-    path = record.write(written, directory)
-    return Result(record=written, path=path, error=stopped or verdict.error(path))
+    if verdict.counts and done.counts:
+        running.requests.append(requests.document(done, directory))
+    return Launched(
+        index=index,
+        mode="command-line",
+        log=log,
+        started=started,
+        finished=finished,
+        ended=ended,
+        command=command,
+        facts=guard.facts,
+        verdict=verdict,
+        rejected=None if verdict.counts else done,
+        error=stopped or verdict.error(log),
+    )
 
 
-def _load(path: Path) -> dict[str, Any] | InvalidPerfDump:
+def _session(running: Run, index: int, enough: Enough, display: Observer | None) -> Launched:
+    """Make one launch that serves requests until there are enough; the partial record is kept up as it goes."""
+    planned = running.planned
+    directory = running.directory / f"launch-{index}"
+    directory.mkdir()
+    guard, log = Guard(planned.expectation), directory / record.LOG
+    command = commands.build_session(planned.engine, planned.workload, directory)
+    started = record.now()
+
+    def launched(ended: Ended | None, error: BenchError | None, rejected: Request | None = None) -> Launched:
+        verdict = conclude(
+            guard,
+            exit_code=None if ended is None else ended.exit_code,
+            timed_out=isinstance(error, TimedOut),
+            failed=error,
+            requests=() if rejected is None else rejected.findings,
+        )
+        return Launched(
+            index=index, mode="session", log=log, started=started, finished=record.now(), ended=ended,
+            command=command, facts=guard.facts, verdict=verdict, rejected=rejected, error=error or verdict.error(log),
+        )  # fmt: skip
+
+    def tell(done: Request) -> None:
+        running.requests.append(requests.document(done, running.directory))
+        running.launches[index - 1 :] = [document.launch(launched(None, None), running.directory)]
+        running.write(complete=False)
+
+    session = Session(
+        directory,
+        launch=index,
+        first_request=len(running.requests) + 1,
+        suffix=commands.SUFFIXES[planned.workload.preset.modality],
+        expectation=planned.expectation,
+        enough=lambda: enough.of_requests(running.requests, index),
+        tell=tell,
+    )
     try:
-        return dumps.load(path)
-    except InvalidPerfDump as error:
-        return error
+        ended = launch.launch(
+            command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display, partner=session
+        )
+    except FallbackDetected as error:
+        return launched(None, error, session.rejected)
+    except BenchError as error:
+        return launched(None, error)
+    running.stopped_because = session.stopped_because
+    return launched(ended, None)

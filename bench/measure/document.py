@@ -1,4 +1,4 @@
-"""A finished launch as a run record: the document that ``schemas/run-record.json`` describes."""
+"""A run as a record: the document that ``schemas/run-record.json`` describes, and taking one up again."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Any
 from bench import checkpoint, record
 from bench.engine import command as commands
 from bench.engine import devices
-from bench.errors import InvalidPerfDump
-from bench.measure import metrics
+from bench.errors import UsageError
+from bench.fallback import verdict as verdicts
+from bench.fallback.finding import ENGINE_FAILED, INFO, INVALID, TIMED_OUT
+from bench.measure.timings import timings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from datetime import datetime
+    from collections.abc import Mapping
 
-    from bench.engine.command import Command
     from bench.engine.find import Engine
     from bench.engine.workload import Workload
-    from bench.fallback.guard import Guard
-    from bench.fallback.outputs import Output
-    from bench.fallback.verdict import Verdict
+    from bench.errors import BenchError
+    from bench.measure.benchmark import Launched, Run
     from bench.measure.plan import Plan
-    from bench.process import Ended
 
 RESOLVED = (
     "backend", "attention_backend", "enable_torch_compile", "warmup_mode", "num_gpus", "tp_size", "ulysses_degree",
@@ -32,51 +30,128 @@ RESOLVED = (
 )  # fmt: skip
 """What of the engine's resolved arguments goes into a record."""
 
+OUTCOMES = (verdicts.NATIVE_VERDICT, verdicts.DIFFUSERS_VERDICT, verdicts.DEGRADED, verdicts.INVALID)
+"""From best to worst: a run is what its worst launch was."""
 
-def document(
-    planned: Plan,
-    command: Command,
-    guard: Guard,
-    verdict: Verdict,
-    dump: dict[str, Any] | InvalidPerfDump,
-    outputs: Sequence[Output],
-    times: tuple[datetime, datetime],
-    ended: Ended | None,
-) -> dict[str, Any]:
-    """Return the run record; its form is ``schemas/run-record.json``."""
-    directory, workload = command.directory, planned.workload
-    started, finished = times
-    counts = verdict.counts and not isinstance(dump, InvalidPerfDump)
-    dump_name = commands.PERF_DUMP if counts else record.REJECTED_DUMP
+CUT_OFF = frozenset({ENGINE_FAILED, TIMED_OUT})
+"""Ends that take nothing away from the requests finished before; any other makes them doubtful."""
+
+
+def document(run: Run, *, complete: bool, failure: BenchError | None) -> dict[str, Any]:
+    """Return the record of a run as far as it has come; ``failure`` is what cut it off."""
+    planned, options = run.planned, run.planned.options
+    verdict = _overall(run)
+    counts = bool(run.requests) and verdict["outcome"] != verdicts.INVALID
+    walls = [launch["wall_s"] for launch in run.launches if launch["wall_s"] is not None]
     return {
         "schema": "run-record",
         "schema_version": record.SCHEMA_VERSION,
         "methodology": record.METHODOLOGY,
-        "id": directory.name,
+        "id": run.directory.name,
         "kind": "bench",
-        "label": planned.options.label,
-        "started": started.isoformat(),
-        "finished": finished.isoformat(),
+        "label": options.label,
+        "complete": complete,
+        "failure": None if failure is None else {"exit_code": failure.exit_code, "what": failure.what},
+        "started": run.launches[0]["started"],
+        "finished": run.launches[-1]["finished"],
+        "asked": options.document(),
         "preset": {"key": planned.preset.key, "sha256": planned.preset.sha256, "document": planned.preset.document},
-        "workload": _workload(workload, guard),
+        "workload": _workload(planned.workload),
         "weights": _weights(planned),
-        "command": {"argv": list(command.argv), "environment": commands.recorded_environment(command)},
         "engine": _engine(planned.engine),
         "devices": devices.for_record(planned.machine),
         "host": devices.host(),
-        "verdict": verdict.document(),
-        "timings": _timings(dump, ended, (finished - started).total_seconds()) if counts else None,
-        "memory": dump["memory_checkpoints"] if counts and not isinstance(dump, InvalidPerfDump) else None,
-        "outputs": [asdict(output) for output in outputs],
-        "files": {
-            "log": _file(directory / record.LOG, directory),
-            "perf_dump": _file(directory / dump_name, directory),
-        },
+        "verdict": verdict,
+        "timings": timings(run.requests, walls) if counts else None,
+        "stopped_because": run.stopped_because,
+        "launches": run.launches,
+        "requests": run.requests if counts else [],
     }
 
 
-def _workload(workload: Workload, guard: Guard) -> dict[str, Any]:
-    resolved = guard.facts.server_args or {}
+def launch(launched: Launched, directory: Path) -> dict[str, Any]:
+    """Return a launch as a record holds it. The dump of one that does not count is set aside under another name."""
+    ended, facts, rejected = launched.ended, launched.facts, launched.rejected
+    dump = None
+    if rejected is not None and rejected.dump_file.exists():
+        # no later reader may take it for a result
+        dump = rejected.dump_file.rename(rejected.dump_file.with_name(record.REJECTED_DUMP))
+    return {
+        "index": launched.index,
+        "mode": launched.mode,
+        "started": launched.started.isoformat(),
+        "finished": launched.finished.isoformat(),
+        "wall_s": None if ended is None else round(ended.wall_s, 3),
+        "exit_code": None if ended is None else ended.exit_code,
+        "command": {
+            "argv": list(launched.command.argv),
+            "environment": commands.recorded_environment(launched.command),
+        },
+        "resolved": {name: (facts.server_args or {})[name] for name in RESOLVED if name in (facts.server_args or {})},
+        "delivered": dict(facts.sampling) | {"attention": dict(facts.attention)},
+        "log": record.file_entry(launched.log, directory),
+        "rejected": None
+        if rejected is None
+        else {
+            "perf_dump": None if dump is None else record.file_entry(dump, directory),
+            "outputs": [asdict(output) for output in rejected.outputs],
+        },
+        "verdict": launched.verdict.document(),
+    }
+
+
+def _overall(run: Run) -> dict[str, Any]:
+    """Return the verdict on the whole: that of the worst launch whose requests count, else of the last launch."""
+    with_requests = {request["launch"] for request in run.requests}
+    standing = [_standing(entry["verdict"]) for entry in run.launches if entry["index"] in with_requests]
+    if not standing:
+        return dict(run.launches[-1]["verdict"])
+    return max(standing, key=lambda verdict: OUTCOMES.index(verdict["outcome"]))
+
+
+def _standing(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a launch's verdict on the requests that it finished: that it was cut off later is only told."""
+    findings = [
+        finding | {"severity": INFO}
+        if finding["severity"] == INVALID and finding["exit_code"] in CUT_OFF and finding["category"] == "process"
+        else finding
+        for finding in verdict["findings"]
+    ]
+    severities = {finding["severity"] for finding in findings}
+    if INVALID in severities:
+        return dict(verdict)
+    best = verdicts.NATIVE_VERDICT if verdict["expected"] == "native" else verdicts.DIFFUSERS_VERDICT
+    outcome = verdicts.DEGRADED if "degraded" in severities else best
+    return {**verdict, "findings": findings, "outcome": outcome, "exit_code": 0}
+
+
+def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
+    """Return the partial record in ``directory``, its dumps checked by hash.
+
+    Raises:
+        UsageError: it is complete, of another preset, engine or weights, or a file of it was changed.
+        InvalidDocument: it is no record.
+    """
+    if not (directory / record.PARTIAL).is_file():
+        raise UsageError("there is nothing to resume: no partial record", where=directory / record.PARTIAL)
+    earlier = record.read(directory / record.PARTIAL)
+    same = {
+        "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
+        "engine": (earlier["engine"], _engine(planned.engine)),
+        "weights": (earlier["weights"], _weights(planned)),
+        "devices": (earlier["devices"], devices.for_record(planned.machine)),
+    }
+    for name, (then, now) in same.items():
+        if then != now:
+            raise UsageError(f"the {name} is another now: what would be added could not be compared", where=directory)
+    for request in earlier["requests"]:
+        path = directory / request["perf_dump"]["file"]
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != request["perf_dump"]["sha256"]:
+            raise UsageError("a perf dump of this run is gone or was changed", where=path)
+    return earlier
+
+
+def _workload(workload: Workload) -> dict[str, Any]:
     return {
         "prompt": workload.prompt,
         "seed": workload.seed,
@@ -90,8 +165,6 @@ def _workload(workload: Workload, guard: Guard) -> dict[str, Any]:
         "attention_backend": workload.attention_backend,
         "sync_stages": True,
         "extra": list(workload.extra),
-        "resolved": {name: resolved[name] for name in RESOLVED if name in resolved},
-        "delivered": dict(guard.facts.sampling) | {"attention": dict(guard.facts.attention)},
     }
 
 
@@ -119,24 +192,3 @@ def _engine(engine: Engine) -> dict[str, Any]:
         if engine.source is None
         else {"commit": engine.source.commit, "changes_sha256": engine.source.changes_sha256},
     }
-
-
-def _timings(dump: dict[str, Any] | InvalidPerfDump, ended: Ended | None, launch_s: float) -> dict[str, Any]:
-    assert not isinstance(dump, InvalidPerfDump)
-    return {
-        "metrics": metrics.compute(dump),
-        "steps_ms": metrics.steps_ms(dump),
-        "stages_ms": [
-            {"name": step["name"], "ms": step["duration_ms"], "kind": metrics.stage_kind(step["name"])}
-            for step in dump["steps"]
-        ],
-        "launch_s": round(launch_s if ended is None else ended.wall_s, 3),
-    }
-
-
-def _file(path: Path, directory: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": str(path.relative_to(directory)), "sha256": digest, "size_bytes": path.stat().st_size}

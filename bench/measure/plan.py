@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import checkpoint
 from bench.catalog import presets
 from bench.engine import command as commands
 from bench.engine import devices, find
 from bench.engine.workload import Workload
-from bench.fallback.expectation import Expectation
+from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.catalog.presets import Preset
     from bench.engine.command import Command
     from bench.engine.devices import Machine
     from bench.engine.find import Engine
 
 DEFAULT_TIMEOUT_S = 3600.0
+DEFAULT_MAX_REPEATS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,26 @@ class Options:
     output_dir: Path | None = None
     precheck: bool = True
     extra: tuple[str, ...] = ()
+    repeats: int = 1
+    launches: int = 1
+    precision: float | None = None
+    """Go on until the interval of the median denoise time is this narrow: half its width over the median."""
+    max_repeats: int = DEFAULT_MAX_REPEATS
+
+    @property
+    def in_session(self) -> bool:
+        """Whether engines are kept to serve several requests; otherwise `sglang generate` serves one."""
+        return self.repeats > 1 or self.launches > 1 or self.precision is not None
+
+    def document(self) -> dict[str, Any]:
+        """Return the options as a record holds them, to resume from."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Options:
+        """Return the options that a record holds."""
+        places = {name: Path(document[name]) if document[name] else None for name in ("preset_file", "output_dir")}
+        return cls(**{**document, **places, "extra": tuple(document["extra"])})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +104,7 @@ def plan(options: Options) -> Plan:
         engine=engine,
         machine=machine,
         workload=workload,
-        expectation=expect(workload, engine, machine),
+        expectation=expect(workload, engine, machine, in_session=options.in_session),
         made_checkpoint=made,
     )
 
@@ -116,9 +139,10 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
     )
 
 
-def expect(workload: Workload, engine: Engine, machine: Machine) -> Expectation:
+def expect(workload: Workload, engine: Engine, machine: Machine, *, in_session: bool = False) -> Expectation:
     """Return what a launch of this workload has to show."""
     return Expectation(
+        launch=SESSION if in_session else COMMAND_LINE,
         version=engine.version,
         device=machine.kind,
         model=workload.model_path,

@@ -38,6 +38,10 @@ def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [_headline(record), *verdict.parts(record["verdict"])]
     if record["timings"] is not None:
         parts += [Text(), _metrics(record), Text(), _stages(record)]
+        if record["timings"]["summary"] is not None:
+            parts += [Text(), *(Text(line) for line in _session(record))]
+    if record["failure"] is not None and record["requests"]:
+        parts += [Text(), Text(f"not complete: {record['failure']['what']}", style="yellow")]
     return [*parts, Text()]
 
 
@@ -67,15 +71,59 @@ def _flag(record: Mapping[str, Any]) -> str:
 
 
 def _metrics(record: Mapping[str, Any]) -> RenderableType:
+    timings = record["timings"]
     table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(justify="right", style="bold")
-    table.add_column(style="yellow")
+    for justify in ("left", "right", "left", "left"):
+        table.add_column(justify=justify, style="bold" if justify == "right" else "")
     for metric in metrics.METRICS:
-        value = record["timings"]["metrics"].get(metric.key)
-        table.add_row(metric.title, number(value, metric.unit), _flag(record) if value is not None else "")
-    table.add_row("whole launch, wall clock", number(record["timings"]["launch_s"], "s"), _flag(record))
+        value = timings["metrics"][metric.key]
+        summary = (timings["summary"] or {}).get(metric.key)
+        interval = _interval(summary, metric.unit) if summary else ""
+        table.add_row(metric.title, number(value, metric.unit), interval, _flag(record) if value is not None else "")
+    table.add_row("whole launch, wall clock", number(timings["launch_s"], "s"), "", _flag(record))
     return table
+
+
+def _interval(summary: Mapping[str, Any], unit: str) -> str:
+    """Return a median's interval in words, or why there is none."""
+    interval = summary["interval"]
+    if interval is None:
+        return f"no interval: {summary['interval_note']}"
+    low, high = number(interval["low"], unit), number(interval["high"], unit)
+    return f"{100 * interval['confidence']:.0f} %: {low} to {high}"
+
+
+def _session(record: Mapping[str, Any]) -> list[str]:
+    """Return what several requests tell beyond their medians, one line each."""
+    timings, primary = record["timings"], record["timings"]["summary"]["denoise_ms"]
+    lines = [f"{timings['requests']} requests in {len(record['launches'])} launch(es)"]
+    if record["stopped_because"]:
+        lines[0] += f"; {record['stopped_because']}"
+    if (spread := timings["spread"]) is not None:
+        within, between = spread["within_percent"], spread["between_percent"]
+        note = f" ({spread['note']})" if spread["note"] else ""
+        lines.append(
+            f"spread of the denoise time: within launches {_percent(within)}, between {_percent(between)}{note}"
+        )
+    if primary is not None:
+        if primary["outliers"]:
+            places = ", ".join(f"#{outlier['index'] + 1}" for outlier in primary["outliers"])
+            lines.append(f"outliers, kept: request {places}")
+        if primary["drift"] and primary["drift"]["drifting"]:
+            lines.append(f"drifting: {primary['drift']['session_percent']:+.1f} % from first to last request")
+        if primary["warm_up"] and primary["warm_up"]["falling"]:
+            lines.append(
+                f"warm-up: the first {primary['warm_up']['falling']} request(s) were slower, the first by"
+                f" {primary['warm_up']['first_excess_percent']:.1f} %"
+            )
+    identical = timings["outputs_identical"]
+    if identical is not None:
+        lines.append("outputs: all identical" if identical else "outputs: NOT identical, though the seed is one")
+    return lines
+
+
+def _percent(value: float | None) -> str:
+    return NOT_AVAILABLE if value is None else f"{value:.2f} %"
 
 
 def _stages(record: Mapping[str, Any]) -> RenderableType:

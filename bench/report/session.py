@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from bench import record
 from bench.measure import benchmark, plan
 from bench.report import live, run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bench.errors import BenchError
     from bench.measure.benchmark import Result
     from bench.measure.plan import Options
 
 
-def run_and_show(options: Options, *, as_json: bool) -> None:
+def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None) -> None:
     """Run and print; with ``as_json`` stdout holds the record and nothing else.
 
     Raises:
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
     """
     messages = Console(stderr=True)
+    if resume is not None:
+        options = replace(plan.Options.from_document(record.read(resume)["asked"]), timeout_s=options.timeout_s)
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         messages.print(f"made a synthetic checkpoint: {planned.made_checkpoint}", soft_wrap=True, highlight=False)
     with live.Live(messages) as display:
-        result = benchmark.run(planned, display)
+        result = benchmark.run(planned, display, resume)
     if as_json:
         sys.stdout.write(json.dumps(result.record, indent=2, ensure_ascii=False) + "\n")
     else:
@@ -39,6 +45,10 @@ def run_and_show(options: Options, *, as_json: bool) -> None:
 
 def _short(result: Result) -> BenchError:
     """Return the error of a run whose record says it all: which finding decided, and where to read more."""
-    decisive = result.record["verdict"]["findings"][0]
     assert result.error is not None
+    if result.record["requests"]:
+        done = len(result.record["requests"])
+        todo = f"`invoke bench --resume {result.path.parent}` goes on with what is missing"
+        return type(result.error)(f"cut off after {done} request(s): {result.error.what}", where=result.path, todo=todo)
+    decisive = result.record["verdict"]["findings"][0]
     return type(result.error)(f"{decisive['id']}: no number of this run counts", where=result.path)

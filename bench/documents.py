@@ -32,6 +32,9 @@ def validate(path: Path) -> str:
     if isinstance(document, dict) and document.get("schema") == "run-record":
         record.read(path)
         return "run-record"
+    if isinstance(document, dict) and document.get("schema") == "ab-record":
+        schema.check(document, "ab-record", path)
+        return "ab-record"
     if isinstance(document, dict) and {"total_duration_ms", "steps", "denoise_steps_ms"} & document.keys():
         schema.check(document, "perf-dump", path, InvalidPerfDump)
         return "perf-dump"

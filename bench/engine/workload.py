@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping  # noqa: TC003 - a field's type, also at run time
+from dataclasses import dataclass, field
 
 from bench.catalog.presets import Preset  # noqa: TC001 - a field's type, also at run time
 
@@ -24,5 +25,7 @@ class Workload:
     attention_backend: str | None = None
     extra: tuple[str, ...] = ()
     """Arguments for the engine as the user wrote them behind ``--``."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables for the engine, besides those of the preset."""
     sabotage: tuple[str, ...] = ()
     """Arguments that come last of all and win; only the self-test has any, to lose on purpose."""

@@ -17,6 +17,7 @@ from bench.measure.enough import Enough
 from bench.measure.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
     from pathlib import Path
 
@@ -111,13 +112,23 @@ def _launch(running: Run, enough: Enough, display: Observer | None) -> BenchErro
     """Make one launch, add what it gave to the run, and return what it failed with."""
     index = len(running.launches) + 1
     if running.planned.options.in_session:
-        launched = _session(running, index, enough, display)
-    else:
-        launched = _single(running, index, display)
-    entry = document.launch(launched, running.directory)
-    running.launches[index - 1 :] = [entry]
+        return session(running, lambda: enough.of_requests(running.requests, index), display)
+    return _add(running, _single(running, index, display))
+
+
+def session(running: Run, enough: Callable[[], str | None], display: Observer | None = None) -> BenchError | None:
+    """Make one launch that serves requests until ``enough`` gives a reason to stop; return what it failed with.
+
+    The requests that count and the launch are added to the run, and its partial record is kept up as it goes.
+    """
+    return _add(running, _session(running, len(running.launches) + 1, enough, display))
+
+
+def _add(running: Run, launched: Launched) -> BenchError | None:
+    """Add a launch to the run; one that is doubtful takes its requests away again."""
+    running.launches[launched.index - 1 :] = [document.launch(launched, running.directory)]
     if not launched.verdict.counts and launched.verdict.exit_code not in document.CUT_OFF:
-        running.requests = [request for request in running.requests if request["launch"] != index]
+        running.requests = [request for request in running.requests if request["launch"] != launched.index]
     return launched.error
 
 
@@ -159,8 +170,7 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
     )
 
 
-def _session(running: Run, index: int, enough: Enough, display: Observer | None) -> Launched:
-    """Make one launch that serves requests until there are enough; the partial record is kept up as it goes."""
+def _session(running: Run, index: int, enough: Callable[[], str | None], display: Observer | None) -> Launched:
     planned = running.planned
     directory = running.directory / f"launch-{index}"
     directory.mkdir()
@@ -186,22 +196,22 @@ def _session(running: Run, index: int, enough: Enough, display: Observer | None)
         running.launches[index - 1 :] = [document.launch(launched(None, None), running.directory)]
         running.write(complete=False)
 
-    session = Session(
+    partner = Session(
         directory,
         launch=index,
         first_request=len(running.requests) + 1,
         suffix=commands.SUFFIXES[planned.workload.preset.modality],
         expectation=planned.expectation,
-        enough=lambda: enough.of_requests(running.requests, index),
+        enough=enough,
         tell=tell,
     )
     try:
         ended = launch.launch(
-            command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display, partner=session
+            command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display, partner=partner
         )
     except FallbackDetected as error:
-        return launched(None, error, session.rejected)
+        return launched(None, error, partner.rejected)
     except BenchError as error:
         return launched(None, error)
-    running.stopped_because = session.stopped_because
+    running.stopped_because = partner.stopped_because
     return launched(ended, None)

@@ -71,7 +71,7 @@ METRICS = (
     Metric(key="denoise_ms", title="denoise", unit="ms", better="lower", value=denoise_ms),
     Metric(
         key="total_ms",
-        title="end to end (worker, without encoding the file)",
+        title="end to end",
         unit="ms",
         better="lower",
         value=lambda dump: float(dump["total_duration_ms"]),
@@ -86,14 +86,14 @@ METRICS = (
     ),
     Metric(
         key="peak_allocated_mib",
-        title="peak memory, allocated, of the request",
+        title="peak memory, allocated",
         unit="MiB",
         better="lower",
         value=_peak("peak_allocated_mb"),
     ),
     Metric(
         key="peak_reserved_mib",
-        title="peak memory, reserved, of the request",
+        title="peak memory, reserved",
         unit="MiB",
         better="lower",
         value=_peak("peak_reserved_mb"),

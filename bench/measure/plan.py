@@ -46,6 +46,8 @@ class Options:
     output_dir: Path | None = None
     precheck: bool = True
     extra: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables for the engine, as (name, value)."""
     repeats: int = 1
     launches: int = 1
     precision: float | None = None
@@ -65,7 +67,8 @@ class Options:
     def from_document(cls, document: Mapping[str, Any]) -> Options:
         """Return the options that a record holds."""
         places = {name: Path(document[name]) if document[name] else None for name in ("preset_file", "output_dir")}
-        return cls(**{**document, **places, "extra": tuple(document["extra"])})
+        pairs = tuple((name, value) for name, value in document["environment"])
+        return cls(**{**document, **places, "extra": tuple(document["extra"]), "environment": pairs})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +84,10 @@ class Plan:
     made_checkpoint: Path | None
 
 
-def plan(options: Options) -> Plan:
+def plan(options: Options, *, in_session: bool | None = None) -> Plan:
     """Return the plan for a run; a synthetic checkpoint that is not in the user's cache yet is made.
+
+    ``in_session`` says how the requests will be served; None: as the options say.
 
     Raises:
         UsageError: an unknown model or engine, a broken model folder, a wrong value.
@@ -104,7 +109,9 @@ def plan(options: Options) -> Plan:
         engine=engine,
         machine=machine,
         workload=workload,
-        expectation=expect(workload, engine, machine, in_session=options.in_session),
+        expectation=expect(
+            workload, engine, machine, in_session=options.in_session if in_session is None else in_session
+        ),
         made_checkpoint=made,
     )
 
@@ -136,6 +143,7 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
         warmup=options.warmup,
         attention_backend=options.attention_backend,
         extra=options.extra,
+        environment=dict(options.environment),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from bench.measure.plan import Options
 
 
-def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None) -> None:
-    """Run and print; with ``as_json`` stdout holds the record and nothing else.
+def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None) -> dict[str, Any]:
+    """Run, print and return the record; with ``as_json`` stdout holds the record and nothing else.
 
     Raises:
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
@@ -41,6 +41,7 @@ def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None)
         run.show(result.record, result.path, Console())
     if result.error is not None:
         raise _short(result)
+    return result.record
 
 
 def _short(result: Result) -> BenchError:

@@ -1,0 +1,182 @@
+"""Comparisons for people: a verdict in one line, a table, and Markdown that can be pasted into a pull request."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from bench.errors import Inconclusive, ThresholdMissed
+from bench.measure import ab, calibration, compare, metrics, plan, sequential, verdict
+from bench.report import session
+from bench.report.run import number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bench.errors import BenchError
+    from bench.measure.compare import Side
+
+ONE_SAMPLE = (
+    "One sample against one sample shows what two runs took, not that the next two would differ: nothing is known of the"
+    " spread between launches. Measure with `invoke ab`, or keep this machine's noise: `invoke calibrate`."
+)
+
+
+def measure_ab(
+    common: plan.Options, specs: dict[str, str], planned: sequential.Plan, *, co_resident: bool, as_json: bool
+) -> None:
+    """Measure two arms and print the comparison.
+
+    Raises:
+        ThresholdMissed: the candidate is slower.
+        Inconclusive: the blocks do not decide.
+        BenchError: an arm failed.
+    """
+    messages = Console(stderr=True, highlight=False)
+    result = ab.measure(
+        common, specs, planned, co_resident=co_resident, tell=lambda text: messages.print(text, markup=False)
+    )
+    if as_json:
+        sys.stdout.write(json.dumps(result.document, indent=2, ensure_ascii=False) + "\n")
+    else:
+        records = result.records
+        notes = [result.document["why"], f"spread between launches: {result.document['between_launch_spread']}"]
+        notes += [f"differs on purpose: {line}" for line in result.document["differences"]]
+        text = markdown(records[ab.BASELINE], records[ab.CANDIDATE], result.document["comparison"], notes)
+        console = Console()
+        console.print(Markdown(text))
+        console.print(f"record: {result.path}", soft_wrap=True, highlight=False, markup=False)
+    if result.error is not None:
+        raise result.error
+    _raise(result.document["comparison"], result.path)
+
+
+def compare_files(files: Sequence[Path], *, as_json: bool, as_markdown: bool) -> None:
+    """Compare the first file with each of the others and print it.
+
+    Raises:
+        ThresholdMissed: a candidate is slower.
+        Inconclusive: one comparison does not decide, and none is slower.
+        UsageError: fewer than two files, or unlike ones.
+    """
+    baseline, *others = [compare.read(path) for path in files]
+    documents: list[dict[str, Any]] = []
+    for candidate in others:
+        comparison = verdict.to_document(compare.compare(baseline, candidate))
+        documents.append({"baseline": baseline.name, "candidate": candidate.name, "comparison": comparison})
+        if not as_json:
+            _print_sides(baseline, candidate, comparison, as_markdown=as_markdown)
+    if as_json:
+        sys.stdout.write(json.dumps(documents, indent=2, ensure_ascii=False) + "\n")
+    worst = max(documents, key=lambda one: {0: 0, 9: 1, 7: 2}[one["comparison"]["exit_code"]])
+    _raise(worst["comparison"], worst["candidate"])
+
+
+def _print_sides(baseline: Side, candidate: Side, comparison: Mapping[str, Any], *, as_markdown: bool) -> None:
+    notes = [] if comparison["interval"] is not None else [ONE_SAMPLE]
+    if baseline.is_dump:
+        text = _table(_view(baseline.document), _view(candidate.document), comparison, notes)
+    else:
+        text = markdown(baseline.document, candidate.document, comparison, notes)
+    if as_markdown:
+        sys.stdout.write(text + "\n")
+    else:
+        Console().print(Markdown(text))
+
+
+def _view(dump: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a bare dump's numbers in the form that a record has them."""
+    stages = [
+        {"name": step["name"], "ms": step["duration_ms"], "kind": metrics.stage_kind(step["name"])}
+        for step in dump["steps"]
+    ]
+    return {"timings": {"metrics": metrics.compute(dump), "stages_ms": stages}, "outcome": "not judged"}
+
+
+def _of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the table shows of a record."""
+    return {"timings": record["timings"], "outcome": record["verdict"]["outcome"]}
+
+
+def markdown(
+    baseline: Mapping[str, Any], candidate: Mapping[str, Any], comparison: Mapping[str, Any], notes: Sequence[str]
+) -> str:
+    """Return a comparison of two records as Markdown: verdict, table, how each was run."""
+    lines = [_table(_of(baseline), _of(candidate), comparison, notes), ""]
+    lines += ["<details><summary>how both were run</summary>", ""]
+    for name, record in (("baseline", baseline), ("candidate", candidate)):
+        engine, launch = record["engine"], record["launches"][0]
+        source = "" if engine["source"] is None else f", commit {engine['source']['commit'][:12]}"
+        devices = [device["name"] for device in record["devices"]["items"]] or [record["host"]["cpu"]]
+        weights = record["weights"]["kind"]
+        head = f"{name}: {record['id']}, sglang {engine['version']}{source}, {', '.join(devices)}, weights {weights}"
+        command = " ".join(shlex.quote(word) for word in launch["command"]["argv"])
+        lines += [head, "", "```sh", command, "```", ""]
+    return "\n".join([*lines, "</details>"])
+
+
+def _table(
+    baseline: Mapping[str, Any], candidate: Mapping[str, Any], comparison: Mapping[str, Any], notes: Sequence[str]
+) -> str:
+    mde = comparison["mde_percent"]
+    smallest = (
+        "the smallest effect these samples could show is not known"
+        if mde is None
+        else (f"the smallest effect these samples could show is {mde:.2f} %")
+    )
+    lines = [
+        f"**{comparison['verdict'].upper()}**: {comparison['reason']}; {smallest}.",
+        "",
+        "| | baseline | candidate | change |",
+        "|---|---:|---:|---:|",
+        f"| verdict | {baseline['outcome']} | {candidate['outcome']} | |",
+    ]
+    one, other = baseline["timings"]["metrics"], candidate["timings"]["metrics"]
+    lines += [_row(metric.title, one[metric.key], other[metric.key], metric.unit) for metric in metrics.METRICS]
+    stages = {stage["name"]: stage["ms"] for stage in candidate["timings"]["stages_ms"]}
+    for stage in baseline["timings"]["stages_ms"]:
+        if stage["kind"] != "transport":
+            lines.append(_row(stage["name"], stage["ms"], stages.pop(stage["name"], None), "ms"))
+    lines += [
+        _row(name, None, value, "ms") for name, value in stages.items() if metrics.stage_kind(name) != "transport"
+    ]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+
+
+def _row(name: str, one: float | None, other: float | None, unit: str) -> str:
+    change = "" if not one or other is None else f"{100 * (other / one - 1):+.1f} %"
+    return f"| {name} | {number(one, unit)} | {number(other, unit)} | {change} |"
+
+
+def _raise(comparison: Mapping[str, Any], where: object) -> None:
+    error: dict[int, type[BenchError]] = {7: ThresholdMissed, 9: Inconclusive}
+    if comparison["exit_code"] in error:
+        raise error[comparison["exit_code"]](f"{comparison['verdict']}: {comparison['reason']}", where=str(where))
+
+
+def calibrate(options: plan.Options) -> None:
+    """Measure one arm over several launches, keep its noise, and print how many blocks a small effect needs here.
+
+    Raises:
+        BenchError: what a benchmark raises.
+        Inconclusive: the spread between launches is too small to be seen beside the spread within.
+    """
+    record = session.run_and_show(options, as_json=False)
+    console = Console(highlight=False)
+    path = calibration.store(record)
+    if path is None:
+        note = (record["timings"]["spread"] or {"note": "no spread"})["note"]
+        raise Inconclusive(f"no noise was kept: {note}", todo="more --launches, or fewer --repeats")
+    between = record["timings"]["spread"]["between_percent"]
+    needed = calibration.blocks_for(between)
+    wanted = f"{needed} A-B-B-A blocks" if needed is not None else "more blocks than anybody would measure"
+    console.print(
+        f"noise between launches: {between:.2f} %; an effect of {calibration.EFFECT_PERCENT} % needs {wanted}"
+    )
+    console.print(f"kept: {path}", soft_wrap=True, markup=False)

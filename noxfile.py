@@ -118,7 +118,8 @@ def bench(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests that need no engine (seconds)."""
     install(session, *RUNNER, *group("tests"), *group("nox"))
-    session.run("pytest", "-m", "not engine", *session.posargs)
+    # by file: the tests of one file look for processes that those of another would start
+    session.run("pytest", "-m", "not engine", "--numprocesses=auto", "--dist=loadfile", *session.posargs)
 
 
 @nox.session(default=False, tags=["engine"])

@@ -190,6 +190,7 @@ def compare(c: Context, files: list[str], markdown: bool = False, json: bool = F
         "engine": ENGINE_HELP,
         "launches": "engine starts (default 4)",
         "repeats": "requests of each (default 3)",
+        "preset-file": "TOML file with presets of your own",
         "output-dir": "where run directories are made (default runs/)",
     }
 )
@@ -199,6 +200,7 @@ def calibrate(
     engine: str | None = None,
     launches: str | None = None,
     repeats: str | None = None,
+    preset_file: str | None = None,
     output_dir: str | None = None,
 ) -> None:
     """Measure this machine's own noise, A against A, and say how many blocks a 1.5 % effect needs here."""
@@ -208,6 +210,7 @@ def calibrate(
     options = plan.Options(
         model=model,
         engine=engine,
+        preset_file=Path(preset_file) if preset_file else None,
         launches=number(launches, "--launches", least=2) or 4,
         repeats=number(repeats, "--repeats") or 3,
         output_dir=Path(output_dir) if output_dir else None,

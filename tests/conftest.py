@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 from helpers import LOGS, ROOT, Ended, invoke_command
+
+SESSION_MODULES = {
+    "multimodal_gen/runtime/entrypoints/cli/generate": "from multimodal_gen import *\n"
+    "from multimodal_gen import _resolve_cli_sampling_params_cls\n",
+    "multimodal_gen/runtime/server_args": "from multimodal_gen import ServerArgs\n",
+    "multimodal_gen/configs/sample/sampling_params": "from multimodal_gen import generate_request_id\n",
+}
+"""What the session worker imports of an engine, from the replay package."""
 
 CHANGES_RESULTS = ("SGLANG_", "CUDA_", "INVOKE_", "BENCH_", "HF_", "NOX_", "FORCE_COLOR", "NO_COLOR")
 
@@ -65,8 +74,15 @@ def replay(home):
             info = site / f"{package}-{its_version}.dist-info"
             info.mkdir(parents=True)
             (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {its_version}\n")
-        (site / "sglang").mkdir()
-        (site / "sglang" / "__init__.py").touch()
+        for module, source in SESSION_MODULES.items():
+            path = site / "sglang" / f"{module}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(source)
+            for folder in {*path.parents} - {*site.parents, site}:
+                (folder / "__init__.py").touch()
+        for source in ("replay_engine.py", "replay_package/multimodal_gen.py"):
+            shutil.copy(ROOT / "tests" / source, site)
+        (site / "sglang" / "multimodal_gen" / "__init__.py").write_text("from multimodal_gen import DiffGenerator\n")
         python = environment / "bin" / "python"
         python.write_text(f'#!/bin/sh\nPYTHONPATH="{site}" exec "{sys.executable}" "$@"\n')
         python.chmod(0o755)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from bench.measure.compare import Side
 
 ONE_SAMPLE = (
-    "One sample against one sample shows what two runs took, not that the next two would differ: nothing is known of the"
-    " spread between launches. Measure with `invoke ab`, or keep this machine's noise: `invoke calibrate`."
+    "One sample against one sample shows what two runs took, not that the next two would differ: nothing is known of"
+    " the spread between launches. Measure with `invoke ab`, or keep this machine's noise: `invoke calibrate`."
 )
 
 

@@ -1,0 +1,97 @@
+"""A stand-in for `sglang.multimodal_gen` in sessions: prints a captured log and writes dumps; see replay_engine.py."""
+
+import json
+import os
+import random
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from replay_engine import png
+
+SCENARIO = json.loads((Path(__file__).resolve().parents[1] / "replay.json").read_text())
+LOADED = "The server is fired up"
+
+
+def say(lines):
+    for line in lines:
+        sys.stdout.buffer.write(line)
+    sys.stdout.flush()
+
+
+class DiffGenerator:
+    def __init__(self, server_args):
+        self.args = server_args
+        lines = Path(SCENARIO["log"]).read_bytes().splitlines(keepends=True)
+        cut = next((n for n, line in enumerate(lines) if LOADED.encode() in line), len(lines))
+        say(lines[:cut])
+        self.request_lines = [line for line in lines[cut:] if b"Metrics dumped" not in line]
+        self.served = 0
+        self.random = random.Random(f"{SCENARIO.get('seed', 0)} {os.getpid()}")
+        self.launch = self.random.gauss(0, SCENARIO.get("between", 0))
+
+    @classmethod
+    def from_pretrained(cls, model_path, server_args, local_mode):
+        if SCENARIO.get("fail_loading"):
+            raise RuntimeError("the weights are of another model")
+        return cls(server_args)
+
+    def generate(self, sampling_params_kwargs):
+        asked = sampling_params_kwargs
+        self.served += 1
+        total = SCENARIO.get("served_before", 0) + self.served
+        if SCENARIO.get("die_at") == total:
+            os.kill(os.getpid(), 9)
+        if SCENARIO.get("hang_at") == total:
+            time.sleep(600)
+        if SCENARIO.get("fail_at") == total:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if SCENARIO.get("fall_back_at") == total:
+            print("[11-22 09:46:02] Falling back to diffusers backend", flush=True)
+        steps = asked["num_inference_steps"]
+        say(line.replace(b"infer_steps: 4", b"infer_steps: %d" % steps) for line in self.request_lines)
+        factor = SCENARIO.get("factor", 1) * (1 + self.launch + self.random.gauss(0, SCENARIO.get("within", 0)))
+        dump = json.loads(Path(SCENARIO["dump"]).read_text())
+        each = 50.0 * factor
+        dump["denoise_steps_ms"] = [{"step": n, "duration_ms": each} for n in range(steps)]
+        for stage in dump["steps"]:
+            if stage["name"] == "DenoisingStage":
+                stage["duration_ms"] = each * steps
+        dump["total_duration_ms"] = sum(stage["duration_ms"] for stage in dump["steps"])
+        dump |= {"tag": "server_perf_dump", "timestamp": datetime.now(UTC).isoformat()}
+        dump["meta"] = {"model": self.args.model_path}
+        Path(asked["perf_dump_path"]).write_text(json.dumps(dump))
+        print(f"[11-22 08:53:49] Metrics dumped to: {asked['perf_dump_path']}", flush=True)
+        png(Path(asked["output_path"]) / asked["output_file_name"], asked["width"], asked["height"])
+        return object()
+
+    def shutdown(self):
+        pass
+
+
+class ServerArgs:
+    @classmethod
+    def from_cli_args(cls, arguments, unknown):
+        return arguments
+
+
+class Sampling:
+    @staticmethod
+    def get_cli_args(arguments):
+        return {name: getattr(arguments, name) for name in ("prompt", "width", "height", "num_inference_steps", "seed")}
+
+
+def add_multimodal_gen_generate_args(parser):
+    parser.add_argument("--model-path")
+    parser.add_argument("--prompt")
+    for flag in ("--width", "--height", "--num-inference-steps", "--seed"):
+        parser.add_argument(flag, type=int)
+
+
+def _resolve_cli_sampling_params_cls(server_args):
+    return Sampling
+
+
+def generate_request_id():
+    return "replayed"

@@ -1,0 +1,328 @@
+"""Sessions, repeats, resuming and comparing, on a replay engine; the real engine's sessions are in test_engine.py."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+from helpers import LOGS, ROOT, invoke_command, processes_like
+
+from bench import schema
+
+NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
+
+
+@pytest.fixture
+def bench(invoke, replay, model):
+    def run(*arguments, engine="replay", **scenario):
+        name = replay(name=engine, **NATIVE, **scenario)
+        return invoke("bench", "--model", "flux-tiny", "--engine", name, "--model-path", model(), *arguments)
+
+    return run
+
+
+def record_of(ended):
+    path = next(x for x in reversed(ended.out.splitlines()) if x.startswith("record: ")).removeprefix("record: ")
+    return json.loads(open(path).read())
+
+
+def change(home, name, **scenario):
+    """Change what a replay engine does from now on."""
+    path = home / "environments" / f"engine-{name}" / "replay.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | scenario))
+
+
+# --- unhappy first ----------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_cannot_be_loaded_says_why(bench):
+    ended = bench("--repeats", "3", fail_loading=True)
+    assert ended.code == 3
+    assert "the weights are of another model" in json.dumps(record_of(ended)["failure"])
+    assert record_of(ended)["timings"] is None
+
+
+def test_a_fallback_in_a_session_takes_all_its_numbers_away(bench, only_run):
+    ended = bench("--repeats", "5", fall_back_at=3)
+    assert ended.code == 4
+    record = record_of(ended)
+    assert record["requests"] == []
+    assert record["timings"] is None
+    assert record["verdict"]["outcome"] == "invalid"
+
+
+@pytest.mark.parametrize(("scenario", "says"), [({"fail_at": 6}, "illegal memory access"), ({"die_at": 6}, "exit")])
+def test_a_crash_in_the_middle_keeps_what_was_paid_for(bench, only_run, scenario, says):
+    ended = bench("--repeats", "10", **scenario)
+    assert ended.code == 3
+    assert "--resume" in ended.err
+    record = record_of(ended)
+    assert len(record["requests"]) == 5
+    assert record["complete"] is False
+    assert record["timings"]["metrics"]["denoise_ms"] == 200.0
+    assert not (only_run() / "run.json").exists(), "nothing may look finished"
+    assert len(list(only_run().rglob("perf.json"))) == 5
+    assert schema.violations(record, "run-record") == []
+
+
+def test_a_session_killed_with_9_after_its_5th_request_resumes_to_ten(invoke, replay, model, home, only_run):
+    engine, folder = replay(**NATIVE, hang_at=6), model()
+    command = ["bench", "--model", "flux-tiny", "--engine", engine, "--model-path", folder, "--repeats", "10"]
+    task = subprocess.Popen(invoke_command(*command), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    partial = None
+    while partial is None or len(partial["requests"]) < 5:
+        assert task.poll() is None
+        time.sleep(0.05)
+        found = list((home / "runs").glob("*/run.partial.json"))
+        partial = json.loads(found[0].read_text()) if found else None
+    os.kill(task.pid, signal.SIGKILL)
+    task.wait()
+    deadline = time.monotonic() + 5
+    while processes_like("session_worker.py") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not processes_like("session_worker.py")
+    assert schema.violations(partial, "run-record") == []
+
+    change(home, engine, hang_at=None)
+    ended = invoke("bench", "--resume", only_run())
+    assert ended.code == 0, ended.err
+    record = record_of(ended)
+    assert [request["index"] for request in record["requests"]] == list(range(1, 11))
+    assert [request["launch"] for request in record["requests"]] == [1] * 5 + [2] * 5
+    assert record["complete"] is True
+    assert not (only_run() / "run.partial.json").exists()
+    again = invoke("bench", "--resume", only_run())
+    assert again.code == 1
+    assert "nothing to resume" in again.err
+
+
+def test_a_dump_that_was_changed_is_not_resumed_over(bench, invoke, only_run, home):
+    bench("--repeats", "4", die_at=3)
+    next(iter(only_run().rglob("perf.json"))).write_text("{}")
+    ended = invoke("bench", "--resume", only_run())
+    assert ended.code == 1
+    assert "is gone or was changed" in ended.err
+
+
+def test_precision_and_repeats_exclude_each_other(bench):
+    assert "leave --repeats and --launches out" in bench("--repeats", "3", "--precision", "1%").err
+
+
+@pytest.mark.parametrize("wrong", ["0", "100%", "one", "-1%"])
+def test_a_precision_is_a_percentage(bench, wrong):
+    assert bench("--precision", wrong).code == 1
+
+
+# --- what it is for ---------------------------------------------------------------------------------------------------
+
+
+def test_ten_repeats_are_one_record_with_ten_dumps_and_an_interval(bench, invoke, only_run):
+    ended = bench("--repeats", "10", within=0.01)
+    assert ended.code == 0, ended.err
+    record = record_of(ended)
+    assert schema.violations(record, "run-record") == []
+    dumps = sorted(only_run().rglob("perf.json"))
+    assert len(dumps) == len(record["requests"]) == 10
+    assert invoke("validate", only_run(), *dumps).code == 0
+    summary = record["timings"]["summary"]["denoise_ms"]
+    assert summary["n"] == 10
+    assert summary["interval"]["low"] < summary["median"] < summary["interval"]["high"]
+    assert record["timings"]["outputs_identical"] is True
+    assert len(record["launches"]) == 1
+    assert "95 %" in ended.out
+    assert "outputs: all identical" in ended.out
+
+
+def test_launches_are_replicated_and_their_spread_is_told(bench):
+    ended = bench("--launches", "3", "--repeats", "4", within=0.002, between=0.05)
+    record = record_of(ended)
+    assert [request["launch"] for request in record["requests"]] == [1] * 4 + [2] * 4 + [3] * 4
+    assert record["timings"]["spread"]["launches"] == 3
+    assert record["timings"]["spread"]["between_percent"] > record["timings"]["spread"]["within_percent"]
+    assert "between" in ended.out
+
+
+def test_precision_goes_on_until_it_is_known_or_says_that_it_is_not(bench):
+    known = record_of(bench("--precision", "2%", within=0.005, engine="steady"))
+    assert known["complete"]
+    assert 10 <= len(known["requests"]) < 100
+    unknown = record_of(bench("--precision", "0.1%", "--max-repeats", "12", within=0.2, engine="noisy"))
+    assert len(unknown["requests"]) == 12
+    assert "before the precision was reached" in unknown["stopped_because"]
+
+
+def ab(invoke, model, *arguments, **settings):
+    return invoke("ab", "--model", "flux-tiny", "--json", "--preset-file", settings.pop("presets"), *arguments)
+
+
+@pytest.fixture
+def presets(home, model):
+    """A preset of the replay engines' own, so that ab needs no checkpoint."""
+    path = home / "mine.toml"
+    path.write_text(
+        f'[flux-tiny]\ndescription = "replayed"\nmodel = "{model()}"\nmodality = "image"\nprompt = "p"\nseed = 1\n'
+        "width = 256\nheight = 256\nsteps = 4\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize("co_resident", [True, False], ids=["co-resident", "by launches"])
+def test_a_slower_candidate_is_found_and_exits_7(invoke, replay, presets, model, co_resident, home):
+    replay(name="old", **NATIVE, within=0.005)
+    replay(name="new", **NATIVE, within=0.005)
+    mode = ["--co-resident"] if co_resident else []
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "new steps=5", *mode, presets=presets)
+    assert ended.code == 7, ended.err
+    document = json.loads(ended.out)
+    assert schema.violations(document, "ab-record") == []
+    assert document["comparison"]["verdict"] == "slower"
+    assert document["comparison"]["effect"]["percent"] == pytest.approx(25, abs=3)
+    assert document["differences"] == ["steps: 4 against 5"]
+    assert len(document["blocks"]) < 8, "it stops when it is decided"
+    run = next((home / "runs").iterdir())
+    assert invoke("validate", run / "comparison.json", run / "baseline", run / "candidate").code == 0
+    launches = len(json.loads((run / "baseline" / "run.json").read_text())["launches"])
+    assert launches == (1 if co_resident else 2 * len(document["blocks"]))
+
+
+def test_the_same_arm_twice_is_never_a_winner(invoke, replay, presets, model):
+    replay(name="old", **NATIVE, within=0.01)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", "--co-resident", presets=presets)
+    assert ended.code in {0, 9}
+    assert json.loads(ended.out)["comparison"]["verdict"] in {"same", "inconclusive"}
+
+
+def test_an_arm_that_falls_back_ends_the_comparison(invoke, replay, presets, model):
+    replay(name="old", **NATIVE)
+    replay(name="new", **NATIVE, fall_back_at=2)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "new", "--co-resident", presets=presets)
+    assert ended.code == 4
+    assert ended.out == ""
+    assert not processes_like("session_worker.py")
+
+
+@pytest.mark.parametrize("spec", ["steps=many", "colour=red", "'unclosed"])
+def test_a_spec_that_means_nothing_is_said(invoke, replay, presets, model, spec):
+    replay(name="old", **NATIVE)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", spec, presets=presets)
+    assert ended.code == 1
+
+
+# --- compare: upstream's blind spots ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def measured(bench, home, replay):
+    """Return a function that makes a record of launches whose denoise time has a factor."""
+
+    def make(name, factor, launches="4"):
+        ended = bench("--launches", launches, "--repeats", "2", engine=name, factor=factor, between=0.003, within=0.002)
+        assert ended.code == 0, ended.err
+        return next(x for x in reversed(ended.out.splitlines()) if x.startswith("record: ")).removeprefix("record: ")
+
+    return make
+
+
+@pytest.fixture
+def model(model):
+    made = []
+
+    def once(name="FLUX.1-dev-tiny"):
+        if not made:
+            made.append(model(name))
+        return made[0]
+
+    return once
+
+
+def test_230_to_345_ms_is_slower_and_exits_7(invoke, measured):
+    before, after = measured("before", 230 / 200), measured("after", 345 / 200)
+    ended = invoke("compare", before, after)
+    assert ended.code == 7
+    assert "SLOWER" in ended.out
+    assert "+50" in ended.out
+    assert invoke("compare", after, before).code == 0
+    pasted = invoke("compare", before, after, "--markdown").out
+    assert "| denoise |" in pasted
+    assert "<details>" in pasted
+
+
+def test_unlike_records_are_refused_and_the_field_is_named(invoke, bench, measured):
+    before = measured("before", 1)
+    other = bench("--repeats", "2", "--steps", "5", engine="other")
+    ended = invoke("compare", before, record_path(other))
+    assert ended.code == 1
+    assert "not comparable: steps: 4 against 5" in ended.err
+
+
+def record_path(ended):
+    return next(x for x in reversed(ended.out.splitlines()) if x.startswith("record: ")).removeprefix("record: ")
+
+
+def dump(home, name, **changes):
+    content = json.loads((LOGS / "cpu/native_0.5.17.json").read_text())
+    content["steps"][4]["duration_ms"] = changes.pop("denoise", 230.0)
+    content |= {"total_duration_ms": 500.0} | changes
+    path = home / f"{name}.json"
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    return path
+
+
+def test_two_bare_dumps_are_told_what_one_sample_shows(invoke, home):
+    ended = invoke("compare", dump(home, "a"), dump(home, "b", denoise=345.0))
+    assert ended.code == 9
+    assert "+50.0 %" in ended.out
+    assert "One sample against one sample" in ended.out
+    assert "unchanged" not in ended.out
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "says"),
+    [
+        ({"total_duration_ms": None}, 6, "'total_duration_ms' is a required property"),
+        ({"total_duration_ms": 0}, 6, "minimum of 0"),
+        ({"meta": {"model": "another", "prompt": ["A cat"]}}, 1, "not comparable: model"),
+        ({"denoise_steps_ms": []}, 1, "not comparable: denoise steps: 4 against 0"),
+        ({"steps": [{"name": "DiffusersExecutionStage", "duration_ms": 5}]}, 1, "no native denoising stage"),
+    ],
+)
+def test_a_dump_that_cannot_be_compared_is_an_error(invoke, home, changes, code, says):
+    ended = invoke("compare", dump(home, "a"), dump(home, "b", **changes))
+    assert ended.code == code
+    assert says in ended.err
+    assert ended.out == ""
+
+
+def test_a_dump_and_a_record_are_not_compared(invoke, home, measured):
+    ended = invoke("compare", dump(home, "a"), measured("before", 1, launches="1"))
+    assert ended.code == 1
+    assert "does not say where and how it was made" in ended.err
+
+
+def test_one_file_is_no_comparison(invoke, home):
+    assert "nothing to compare with" in invoke("compare", dump(home, "a")).err
+
+
+def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
+    name = replay(name="old", **NATIVE, between=0.02, within=0.001)
+    arguments = ["--model", "flux-tiny", "--engine", name, "--preset-file", presets]
+    ended = invoke("calibrate", *arguments, "--launches", "5")
+    assert ended.code == 0, ended.err
+    assert "A-B-B-A blocks" in ended.out
+    assert len(list((home / "cache").rglob("noise/*.json"))) == 1
+
+    one = record_path(invoke("bench", *arguments))
+    change(home, name, factor=1.5)
+    other = record_path(invoke("bench", *arguments))
+    compared = invoke("compare", one, other, "--json")
+    assert compared.code == 7
+    assert json.loads(compared.out)[0]["comparison"]["method"] == "history-noise"
+
+
+def test_a_noise_too_small_to_see_is_not_kept(invoke, replay, presets, home):
+    name = replay(name="old", **NATIVE, between=0, within=0.05)
+    ended = invoke("calibrate", "--model", "flux-tiny", "--engine", name, "--preset-file", presets, "--launches", "2")
+    assert ended.code in {0, 9}
+    assert ended.code == 0 or "no noise was kept" in ended.err

@@ -313,9 +313,9 @@ def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
     assert "A-B-B-A blocks" in ended.out
     assert len(list((home / "cache").rglob("noise/*.json"))) == 1
 
-    one = record_path(invoke("bench", *arguments))
+    one = record_path(invoke("bench", *arguments, "--repeats", "2"))
     change(home, name, factor=1.5)
-    other = record_path(invoke("bench", *arguments))
+    other = record_path(invoke("bench", *arguments, "--repeats", "2"))
     compared = invoke("compare", one, other, "--json")
     assert compared.code == 7
     assert json.loads(compared.out)[0]["comparison"]["method"] == "history-noise"

@@ -178,3 +178,30 @@ def test_the_judge_catches_every_known_loss(engine, runs):
 def test_the_runner_never_has_the_engines_libraries():
     for library in ("torch", "sglang", "diffusers"):
         assert subprocess.run([sys.executable, "-c", f"import {library}"], capture_output=True, check=False).returncode
+
+
+def test_a_session_serves_ten_requests_with_identical_pixels(engine, runs):
+    ended = invoke("bench", "--model", "flux-tiny", "--engine", engine, "--repeats", "10", runs=runs)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    record, folder = last_record(ended)
+    assert schema.violations(record, "run-record") == []
+    assert len(record["requests"]) == 10
+    assert len({request["outputs"][0]["sha256"] for request in record["requests"]}) == 1
+    assert record["timings"]["outputs_identical"] is True
+    assert record["timings"]["summary"]["denoise_ms"]["interval"] is not None
+    dumps = sorted(folder.rglob("perf.json"))
+    assert len(dumps) == 10
+    assert invoke("validate", *dumps, runs=runs).returncode == 0
+
+
+def test_a_session_makes_the_pixels_of_the_single_launch(engine, native, runs):
+    """The canonical single launch is the reference: a session must run the same workload."""
+    single, _ = last_record(native)
+    session = next(
+        record
+        for path in sorted(runs.glob("*/run.json"))
+        if (record := json.loads(path.read_text()))["launches"][0]["mode"] == "session"
+        and record["engine"]["version"] == engine.removeprefix("sglang-")
+    )
+    assert session["requests"][0]["outputs"][0]["pixels_sha256"] == single["requests"][0]["outputs"][0]["pixels_sha256"]
+    assert session["launches"][0]["delivered"] == single["launches"][0]["delivered"]

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+REQUEST = "request"
 PHASES = (
     (re.compile(r"server_args: \{"), "starting workers"),
     (re.compile(r"Loading pipeline modules|Loading diffusers pipeline"), "loading the model"),
     (re.compile(r"Compiling \w+ with mode"), "compiling"),
     (re.compile(r"Processing \d+ grouped request"), "warming up"),
-    (re.compile(r"Running pipeline stages"), "request"),
+    (re.compile(r"Running pipeline stages"), REQUEST),
     (re.compile(r"\[(?P<stage>\w+)\] started"), None),
     (re.compile(r"Output saved to"), "saving"),
 )
@@ -35,6 +36,7 @@ class Live:
         self._console = console
         self._start = time.monotonic()
         self._phase = ""
+        self._requests = 0
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -69,7 +71,10 @@ class Live:
         if phase == self._phase:
             return
         self._phase = phase
-        self._progress.update(self._task, description=phase, completed=0, total=None)
-        if not self._console.is_terminal:
+        self._requests += phase == REQUEST
+        name = f"request {self._requests}" if phase == REQUEST else phase
+        self._progress.update(self._task, description=name, completed=0, total=None)
+        # the stages of the first request are told; of later ones a person wants to see no more than that they come
+        if not self._console.is_terminal and (self._requests <= 1 or phase == REQUEST):
             elapsed = time.monotonic() - self._start
-            self._console.print(f"[{elapsed:6.1f} s] {phase}", markup=False, highlight=False)
+            self._console.print(f"[{elapsed:6.1f} s] {name}", markup=False, highlight=False)

@@ -169,7 +169,7 @@ def ab(
 
 @task(
     help={
-        "files": "run records, run directories or bare perf dumps; the first is the baseline",
+        "files": "run records, run directories or perf dumps; the first is the baseline (one alone: the named one)",
         "markdown": "print Markdown as it is, for a pull request",
         "json": "as JSON on stdout",
     },
@@ -179,8 +179,6 @@ def compare(c: Context, files: list[str], markdown: bool = False, json: bool = F
     """Compare records made earlier: invoke compare BASELINE CANDIDATE [CANDIDATE ...]."""
     from bench.report import comparison
 
-    if len(files) == 1:
-        raise UsageError("nothing to compare with", todo="name two records: invoke compare BASELINE CANDIDATE")
     comparison.compare_files([Path(name) for name in files], as_json=json, as_markdown=markdown)
 
 
@@ -330,4 +328,34 @@ def signals(c: Context, category: str | None = None, check_engine: str | None = 
         report.show(known)
 
 
-ns = Collection(ab, attest, bench, calibrate, checkpoint, compare, models, signals, validate)
+@task(
+    help={
+        "model": "preset whose records are shown",
+        "output-dir": "where run directories are (default runs/)",
+    }
+)
+def history(c: Context, model: str = "flux", output_dir: str | None = None) -> None:
+    """Show every record of a preset in order of time, with change points and engine versions."""
+    from bench.report import history as report
+
+    report.show(model, Path(output_dir) if output_dir else None)
+
+
+@task(help={"record": "run record or run directory"})
+def baseline_set(c: Context, record: str) -> None:
+    """Make a record the baseline of its workload on its devices."""
+    from bench.report import history as report
+
+    report.set_baseline(Path(record))
+
+
+@task(help={})
+def baseline_show(c: Context) -> None:
+    """Show the records that are baselines."""
+    from bench.report import history as report
+
+    report.show_baselines()
+
+
+ns = Collection(ab, attest, bench, calibrate, checkpoint, compare, history, models, signals, validate)
+ns.add_collection(Collection("baseline", set=baseline_set, show=baseline_show))

@@ -301,8 +301,43 @@ def test_a_dump_and_a_record_are_not_compared(invoke, home, measured):
     assert "does not say where and how it was made" in ended.err
 
 
-def test_one_file_is_no_comparison(invoke, home):
-    assert "nothing to compare with" in invoke("compare", dump(home, "a")).err
+def test_one_record_is_compared_with_its_baseline(invoke, measured, bench):
+    before, after = measured("before", 1), measured("after", 1.2)
+    alone = invoke("compare", after)
+    assert alone.code == 1
+    assert "no baseline is named" in alone.err
+    assert invoke("baseline.set", before).code == 0
+    assert invoke("compare", after).code == 7
+    assert before.split("/")[-2] in invoke("baseline.show").out
+    shown = invoke("history", "--model", "flux-tiny").out
+    assert "baseline" in shown
+    assert "+20" in shown
+
+
+def test_a_baseline_has_to_count(invoke, bench, only_run):
+    bench("--repeats", "3", fall_back_at=1)
+    ended = invoke("baseline.set", only_run())
+    assert ended.code == 1
+    assert "does not count" in ended.err
+    nothing = invoke("history", "--model", "flux-tiny")
+    assert nothing.code == 1
+    assert "no complete record" in nothing.err
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([100, 101, 99, 100, 101, 100, 99], []),
+        ([100, 101, 99, 100, 110, 111, 109, 110], [4]),
+        ([100, 101], []),
+        ([100.0] * 8, []),
+        ([100, 101, 99, 100, 90, 91, 89, 90, 100, 101, 99, 100], [4, 8]),
+    ],
+)
+def test_a_new_level_is_found_and_noise_is_not(values, expected):
+    from bench.measure.history import change_points
+
+    assert change_points(values) == expected
 
 
 def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markdown import Markdown
 
+from bench import paths
 from bench.errors import Inconclusive, ThresholdMissed
-from bench.measure import ab, calibration, compare, metrics, plan, sequential, verdict
+from bench.measure import ab, calibration, compare, history, metrics, plan, sequential, verdict
 from bench.report import session
 from bench.report.run import number
 
@@ -63,8 +64,10 @@ def compare_files(files: Sequence[Path], *, as_json: bool, as_markdown: bool) ->
     Raises:
         ThresholdMissed: a candidate is slower.
         Inconclusive: one comparison does not decide, and none is slower.
-        UsageError: fewer than two files, or unlike ones.
+        UsageError: unlike files, or one alone for which no baseline was named.
     """
+    if len(files) == 1:
+        files = [history.baseline_of(paths.runs(), files[0]), files[0]]
     baseline, *others = [compare.read(path) for path in files]
     documents: list[dict[str, Any]] = []
     for candidate in others:

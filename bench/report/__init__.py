@@ -1,0 +1,1 @@
+"""Records as text, Markdown and HTML. Nothing is computed here."""

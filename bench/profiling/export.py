@@ -15,7 +15,7 @@ from bench.profiling.table import module_path
 from bench.profiling.trace import KERNEL, MEMCPY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from bench.profiling.attribution import Attribution
@@ -46,6 +46,24 @@ def _open(path: Path) -> IO[str]:
         return io.TextIOWrapper(gzip.GzipFile("", "wb", 6, path.open("xb"), mtime=0), encoding="utf-8", newline="")
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror}", where=path, todo="choose another folder") from error
+
+
+def into(directory: Path) -> Callable[[Attribution, dict[str, Any]], None]:
+    """Return what ``analysis.analyse`` calls with each trace to export it to a folder.
+
+    It writes ``events.csv.gz`` and ``step.trace.json.gz`` for a trace with GPU events, with the rank before them
+    (``rank1-events.csv.gz``) where the job has several.
+    """
+
+    def export(attribution: Attribution, document: dict[str, Any]) -> None:
+        if document["gpu"] is None:
+            return
+        rank, size = document["source"]["rank"], document["source"]["world_size"]
+        prefix = f"rank{rank}-" if rank is not None and (size or 1) > 1 else ""
+        events_csv(attribution, directory / f"{prefix}events.csv.gz")
+        slim_trace(attribution, directory / f"{prefix}step.trace.json.gz")
+
+    return export
 
 
 def events_csv(attribution: Attribution, path: Path) -> None:

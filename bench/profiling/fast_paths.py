@@ -156,7 +156,7 @@ def _judge(path: FastPath, evidence: Evidence, situation: Situation, limits: Cei
         stage=path.stage,
         state=state,
         why=why,
-        action=path.action,
+        action=_action(path, state, path.since_for(situation.family)),
         confidence=path.confidence,
         on_ms=sum(row.ms for row in on),
         off_ms=sum(row.ms for row in replaced),
@@ -168,6 +168,18 @@ def _judge(path: FastPath, evidence: Evidence, situation: Situation, limits: Cei
             if state not in {"not-applicable", "not-seen"}
         ),
     )
+
+
+def _action(path: FastPath, state: str, since: str | None) -> str:
+    """Return what to do about a path in this state; nothing when it is on."""
+    quality = " or ".join(path.quality or ())
+    if state == "on":
+        return ""
+    if state == "not-in-version":
+        return f"upgrade SGLang to {since} or later" + (f", then ask for quality {quality}" if quality else "")
+    if state == "version-unknown":
+        return f"upgrade SGLang if this is older than {since}; else: {path.action}"
+    return path.action
 
 
 def _shows(path: FastPath, row: Row) -> bool:

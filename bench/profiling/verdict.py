@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.profiling.fast_paths import ACTIONABLE, LAUNCH_BOUND_PERCENT, Finding
+from bench.profiling.fast_paths import ACTIONABLE, LAUNCH_BOUND_PERCENT, Finding, Sighting
 from bench.profiling.roofline import MATRIX
 
 if TYPE_CHECKING:
@@ -78,11 +78,8 @@ def actions(findings: Sequence[Finding], median: Mapping[str, Any]) -> tuple[Act
             title=finding.title,
             saving_ms=finding.saving_ms,
             state=finding.state,
-            todo=_todo(finding),
-            evidence="; ".join(
-                f"{sighting.operator or sighting.kernel[:60]} x{sighting.per_step:g}, {sighting.ms:.2f} ms"
-                for sighting in finding.shown_by[:3]
-            ),
+            todo=finding.action,
+            evidence="; ".join(map(_sighting, finding.shown_by[:3])),
         )
         for finding in findings
         if finding.state in (*ACTIONABLE, "partly-on") and (finding.saving_ms or 0.0) >= WORTH_MS
@@ -115,9 +112,6 @@ def actions(findings: Sequence[Finding], median: Mapping[str, Any]) -> tuple[Act
     return tuple(sorted(found, key=lambda action: -action.saving_ms))
 
 
-def _todo(finding: Finding) -> str:
-    if finding.state == "not-in-version":
-        return f"upgrade SGLang to {finding.since} or later"
-    if finding.state == "version-unknown":
-        return f"upgrade SGLang if this is older than {finding.since}; else {finding.action}"
-    return finding.action
+def _sighting(sighting: Sighting) -> str:
+    inside = f" in {sighting.module.rpartition(' > ')[2]}" if sighting.module else ""
+    return f"{sighting.operator or sighting.kernel[:60]}{inside} x{sighting.per_step:g}, {sighting.ms:.2f} ms"

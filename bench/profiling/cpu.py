@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.profiling import timeline
 from bench.profiling.steps import class_of
 
 if TYPE_CHECKING:
@@ -57,28 +58,24 @@ def self_us(
 def operators(trace: Trace, steps: Steps) -> tuple[OperatorTime, ...]:
     """Return the operators of a step, most own time first; of the whole trace when it has no steps."""
     rows = trace.operators
-    chosen = steps.of(rows.start_us) >= 0 if len(steps) else np.ones(len(rows), np.bool_)
-    count = max(1, len(steps))
-    width = len(trace.signatures)
-    signature = rows.signature[chosen]
-    own = np.bincount(signature, self_us(rows.start_us, rows.duration_us, rows.thread)[chosen], width)
-    total = np.bincount(signature, rows.duration_us[chosen], width)
-    calls = np.bincount(signature, minlength=width)
-    merged: dict[tuple[str, str], list[float]] = {}
-    for index in np.flatnonzero(calls):
-        called = trace.signatures[index]
-        sums = merged.setdefault((called.operator, called.shape), [0.0, 0.0, 0.0])
-        for at, value in enumerate((calls[index], own[index], total[index])):
-            sums[at] += float(value)
+    table: dict[tuple[str, str], int] = {}
+    of_signature = [table.setdefault((called.operator, called.shape), len(table)) for called in trace.signatures]
+    group = np.array(of_signature, np.int64)[rows.signature] if len(rows) else np.empty(0, np.int64)
+    own = self_us(rows.start_us, rows.duration_us, rows.thread)
+    step = _step(steps, rows.start_us)
+    counts, own_us, total_us = (
+        _median(group, step, values, len(table), len(steps)) for values in (None, own, rows.duration_us)
+    )
     found = [
         OperatorTime(
             operator=name,
             shape=shape,
-            per_step=sums[0] / count,
-            self_ms=sums[1] / count / 1e3,
-            total_ms=sums[2] / count / 1e3,
+            per_step=float(counts[at]),
+            self_ms=float(own_us[at]) / 1e3,
+            total_ms=float(total_us[at]) / 1e3,
         )
-        for (name, shape), sums in merged.items()
+        for (name, shape), at in table.items()
+        if counts[at]
     ]
     return tuple(sorted(found, key=lambda one: (-one.self_ms, one.operator, one.shape)))
 
@@ -86,17 +83,32 @@ def operators(trace: Trace, steps: Steps) -> tuple[OperatorTime, ...]:
 def modules(trace: Trace, steps: Steps) -> tuple[ModuleTime, ...]:
     """Return the classes of modules in a step, most time first; one that contains itself counts at each level."""
     frames = trace.modules
-    chosen = steps.of(frames.start_us) >= 0 if len(steps) else np.ones(len(frames), np.bool_)
-    count = max(1, len(steps))
-    merged: dict[str, list[float]] = {}
-    for name, start, end in zip(
-        frames.name[chosen].tolist(), frames.start_us[chosen].tolist(), frames.end_us[chosen].tolist(), strict=True
-    ):
-        sums = merged.setdefault(class_of(trace.names[name]), [0.0, 0.0])
-        sums[0] += 1
-        sums[1] += end - start
+    table: dict[str, int] = {}
+    group = np.array(
+        [table.setdefault(class_of(trace.names[name]), len(table)) for name in frames.name.tolist()], np.int64
+    )
+    step = _step(steps, frames.start_us)
+    counts, total_us = (
+        _median(group, step, values, len(table), len(steps)) for values in (None, frames.end_us - frames.start_us)
+    )
     found = [
-        ModuleTime(module=name, per_step=sums[0] / count, total_ms=sums[1] / count / 1e3)
-        for name, sums in merged.items()
+        ModuleTime(module=name, per_step=float(counts[at]), total_ms=float(total_us[at]) / 1e3)
+        for name, at in table.items()
+        if counts[at]
     ]
     return tuple(sorted(found, key=lambda one: (-one.total_ms, one.module)))
+
+
+def _step(steps: Steps, start_us: NDArray[np.float64]) -> NDArray[np.int32]:
+    return steps.of(start_us) if len(steps) else np.zeros(len(start_us), np.int32)
+
+
+def _median(
+    group: NDArray[np.int64], step: NDArray[np.int32], values: NDArray[np.float64] | None, groups: int, steps: int
+) -> NDArray[np.float64]:
+    """Return for each group the median over the representative steps of the sum in a step; of the count for None."""
+    count = max(1, steps)
+    inside = step >= 0
+    flat = group[inside] * count + step[inside]
+    sums = np.bincount(flat, None if values is None else values[inside], minlength=groups * count)
+    return np.median(sums.reshape(groups, count)[:, list(timeline.representative(count))].astype(np.float64), axis=1)

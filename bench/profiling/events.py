@@ -153,21 +153,18 @@ def _decoded(pieces: list[bytes], progress: Progress, source: Source, *, first: 
         return []
     try:
         return orjson.loads(b"[{" + b"},{".join(kept) + b"}]")  # type: ignore[no-any-return]
-    except orjson.JSONDecodeError as error:
-        if first:
-            raise OtherLayout from error
+    except orjson.JSONDecodeError:
+        pass  # one by one, to leave out only what is broken
     events = []
     for piece in kept:
         try:
             events.append(orjson.loads(b"{" + piece + b"}"))
         except orjson.JSONDecodeError:
             progress.unreadable += 1
+    if first and not events:
+        raise OtherLayout
     if progress.unreadable > max(8, UNREADABLE_SHARE * len(kept)) and not events:
-        raise InvalidDocument(
-            f"the trace is damaged: no event can be read near byte {source.raw_bytes:,}",
-            where=source.path,
-            todo="capture it again; a text editor or a merge may have changed the file",
-        )
+        raise _damaged(source, "no event can be read")
     return events
 
 
@@ -191,31 +188,33 @@ def _compact(source: Source, progress: Progress) -> Iterator[list[dict[str, Any]
     progress.head |= _compact_head(source)
     pending = 0
     seen = False
-    try:
-        for chunk in source.chunks():
+    for chunk in source.chunks():
+        try:
             items.send(chunk)
-            seen = seen or bool(events)
-            pending = 0 if events else pending + len(chunk)
-            if pending > PENDING_BYTES:
-                if seen:
-                    return
-                raise _no_trace(source, "no event in its first 8 MiB")
-            if events:
-                yield list(events)
-                del events[:]
+        except ijson.JSONError as error:
+            raise _damaged(source, str(error).splitlines()[0]) from error
+        seen = seen or bool(events)
+        pending = 0 if events else pending + len(chunk)
+        if pending > PENDING_BYTES and not seen:
+            raise _no_trace(source, "no event in its first 8 MiB")
+        if pending > PENDING_BYTES:
+            return  # so much without an event is no event, and what follows the events is not needed
+        if events:
+            yield list(events)
+            del events[:]
+    try:
+        items.close()
         progress.complete = source.damage is None
-        if progress.complete:
-            items.close()
     except ijson.IncompleteJSONError:
         progress.complete = False
-    except ijson.JSONError as error:
-        raise InvalidDocument(
-            f"the trace is damaged near byte {source.raw_bytes:,}: {str(error).splitlines()[0]}",
-            where=source.path,
-            todo="capture it again",
-        ) from error
-    if events:
-        yield list(events)
+
+
+def _damaged(source: Source, why: str) -> InvalidDocument:
+    return InvalidDocument(
+        f"the trace is damaged near byte {source.raw_bytes:,}: {why}",
+        where=source.path,
+        todo="capture it again; a text editor or a merge may have changed the file",
+    )
 
 
 def _compact_head(source: Source) -> dict[str, Any]:
@@ -226,21 +225,25 @@ def _compact_head(source: Source) -> dict[str, Any]:
     parser = ijson.parse_coro(found, use_float=True)
     builder = ijson.ObjectBuilder()
     read = 0
-    try:
-        for chunk in source.chunks():
-            _refuse_other_json(source, chunk if read == 0 else b"{")
+    for chunk in source.chunks():
+        _refuse_other_json(source, chunk if read == 0 else b"{")
+        broken = None
+        try:
             parser.send(chunk)
-            read += len(chunk)
-            for prefix, event, value in found:
-                if (prefix, event, value) == ("", "map_key", "traceEvents"):
-                    builder.event("end_map", None)
-                    return dict(builder.value)
-                builder.event(event, value)
-            del found[:]
-            if read > PENDING_BYTES:
-                break
-    except ijson.JSONError as error:
-        raise _no_trace(source, f"no traceEvents and is no JSON: {str(error).splitlines()[0]}") from error
+        except ijson.JSONError as error:
+            broken = error
+        read += len(chunk)
+        for prefix, event, value in found:
+            if (prefix, event, value) == ("", "map_key", "traceEvents"):
+                builder.event("end_map", None)
+                return dict(builder.value)
+            builder.event(event, value)
+        if broken is not None:
+            what = f"no traceEvents and is no JSON: {str(broken).splitlines()[0]}"
+            raise _no_trace(source, what) from broken
+        del found[:]
+        if read > PENDING_BYTES:
+            break
     if source.damage or read == 0:
         raise InvalidDocument(
             f"the trace cannot be read: {source.damage or 'it holds nothing'}", where=source.path, todo=NOT_A_TRACE

@@ -13,11 +13,13 @@ from bench.report.profile_tables import Column, Table, figure
 from bench.report.profile_terminal import WIDE_COLUMNS, grid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import Console
 
 SHOWN_BUCKETS = 20
+LEAST_MS = 0.005
+"""Less is written as 0.00."""
 
 
 def render(document: Mapping[str, Any], console: Console) -> None:
@@ -48,7 +50,7 @@ def _title(document: Mapping[str, Any]) -> str:
 
 
 def _signed(value: float) -> str:
-    return figure(0.0) if abs(value) < 0.005 else f"{value:+.2f}"  # noqa: PLR2004 - less is written as 0.00
+    return figure(0.0) if abs(value) < LEAST_MS else f"{value:+.2f}"
 
 
 def _tables(document: Mapping[str, Any]) -> tuple[Table, ...]:
@@ -145,10 +147,14 @@ def _buckets(document: Mapping[str, Any]) -> Table:
                 _signed(bucket["delta_ms"]),
                 _kernels(bucket),
             )
-            for bucket in [one for one in document["buckets"] if not one["within_spread"]][:SHOWN_BUCKETS]
-            if bucket["state"] != "same"
+            for bucket in _shown(document["buckets"])
         ),
     )
+
+
+def _shown(buckets: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    telling = [bucket for bucket in buckets if not bucket["within_spread"] and bucket["state"] != "same"]
+    return [bucket for bucket in telling if abs(bucket["delta_ms"]) >= LEAST_MS][:SHOWN_BUCKETS]
 
 
 def _counts(bucket: Mapping[str, Any]) -> str:

@@ -82,7 +82,13 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
         note=f"the {SHOWN_ROWS} with most time of their own; milliseconds of a step",
         columns=_columns("operator | shape | >n | >own ms | >with callees ms"),
         rows=tuple(
-            (one["operator"], one["shape"], figure(one["per_step"], 1), figure(one["self_ms"]), figure(one["total_ms"]))
+            (
+                one["operator"],
+                one["shape"],
+                figure(one["per_step"], 1),
+                figure(one["self_ms"], 3),
+                figure(one["total_ms"], 3),
+            )
             for one in cpu["operators"][:SHOWN_ROWS]
         ),
     )
@@ -91,14 +97,15 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
         note="with everything inside them; milliseconds of a step",
         columns=_columns("module | >n | >ms"),
         rows=tuple(
-            (one["module"], figure(one["per_step"], 1), figure(one["total_ms"])) for one in cpu["modules"][:SHOWN_ROWS]
+            (one["module"], figure(one["per_step"], 1), figure(one["total_ms"], 3))
+            for one in cpu["modules"][:SHOWN_ROWS]
         ),
     )
     steps = Table(
         title="Steps",
         note="on the CPU",
         columns=_columns("step | >ms"),
-        rows=tuple((step["label"], figure(step["ms"])) for step in cpu["steps"]),
+        rows=tuple((step["label"], figure(step["ms"], 3)) for step in cpu["steps"]),
     )
     return tuple(table for table in (operators, modules, steps) if table.rows)
 

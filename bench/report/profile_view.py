@@ -85,7 +85,7 @@ def _facts(context: Mapping[str, Any], trace: Mapping[str, Any]) -> list[tuple[s
         found.append(("rank", f"{source['rank']} of {source['world_size']}"))
     if source["captured"]:
         found.append(("captured", source["captured"]))
-    size = f"{source['events']:,} events, {source['file_bytes'] / 1e6:.1f} MB"
+    size = f"{source['events']:,} events, {source['file_bytes'] / 1e6:.3g} MB"
     found.append(("file", f"{source['path']} ({size})"))
     if gpu:
         found += _gpu_facts(context, trace, gpu)

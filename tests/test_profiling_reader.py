@@ -156,7 +156,7 @@ def test_damaged_gzip_data_is_reported(tmp_path):
     whole[len(whole) // 3 : len(whole) // 3 + 64] = bytes(64)
     path = tmp_path / "damaged.json.gz"
     path.write_bytes(whole)
-    with pytest.raises(InvalidDocument, match="cut before|damaged|no JSON"):
+    with pytest.raises(InvalidDocument, match=r"cut before|damaged|no JSON"):
         analyse([path])
 
 

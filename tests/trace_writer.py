@@ -38,17 +38,17 @@ def module(name, start, duration, thread=1):
     return span("python_function", f"nn.Module: {name}", start, duration, thread=thread)
 
 
-def op(name, start, duration, external, dims=(), types=None, thread=1, **more):
+def op(name, start, duration, external, dims=(), *, types=None, thread=1, **more):
     kinds = list(types) if types is not None else ["c10::BFloat16" if shape else "Scalar" for shape in dims]
     arguments = {"External id": external, "Input type": kinds, "Input Dims": [list(shape) for shape in dims]}
     return span("cpu_op", name, start, duration, thread=thread, **arguments, **more)
 
 
-def launch(correlation, start, duration=2.0, name="cudaLaunchKernel", category="cuda_runtime", thread=1):
+def launch(correlation, start, duration=2.0, *, name="cudaLaunchKernel", category="cuda_runtime", thread=1):
     return span(category, name, start, duration, thread=thread, cbid=211, correlation=correlation)
 
 
-def kernel(name, start, duration, correlation, external=None, stream=7, category="kernel"):
+def kernel(name, start, duration, correlation, external=None, *, stream=7, category="kernel"):
     arguments = {"device": 0, "stream": stream, "correlation": correlation}
     if external is not None:
         arguments = {"External id": external} | arguments
@@ -65,16 +65,16 @@ class Script:
         self.gpu_us = 1100.0
 
     def call(self, name, duration=10.0, operator=None, dims=(), *, stream=7, gap=1.0, modules=(), types=None, lag=None):
-        """Add a kernel after the last one; ``gap`` is the idle time before it, ``lag`` starts it that long after its launch."""
+        """Add a kernel ``gap`` after the last one, or ``lag`` after its own launch."""
         self.number += 1
         start = self.cpu_us
         for depth, label in enumerate(modules):
             self.events.append(module(label, start + depth * 0.1, 8.0 - depth * 0.2))
         if operator:
-            self.events.append(op(operator, start + 1, 6, self.number, dims, types))
+            self.events.append(op(operator, start + 1, 6, self.number, dims, types=types))
         self.events.append(launch(self.number, start + 2))
         begin = start + 2 + lag if lag is not None else self.gpu_us + gap
-        self.events.append(kernel(name, begin, duration, self.number, self.number if operator else None, stream))
+        self.events.append(kernel(name, begin, duration, self.number, self.number if operator else None, stream=stream))
         self.gpu_us = max(self.gpu_us, begin + duration)
         self.cpu_us = start + 10
         return self

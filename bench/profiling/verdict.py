@@ -19,8 +19,8 @@ COMMUNICATION_BOUND_PERCENT = 20.0
 HOST_WAIT_PERCENT = LAUNCH_BOUND_PERCENT / 2
 """Host wait above this share of a step is worth an action; below it is a handful of bubbles."""
 
-WORTH_MS = 0.05
-"""An action that would save less than this in a step is not listed."""
+WORTH_SHARE = 0.0005
+"""An action that would save less than this share of a step is not listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +73,7 @@ def verdict(median: Mapping[str, Any], category_ms: Mapping[str, float], floors:
 def actions(findings: Sequence[Finding], median: Mapping[str, Any]) -> tuple[Action, ...]:
     """Return what to do, most saving first. Savings of different actions may overlap; they do not add up."""
     step_ms, host_wait_ms, exposed_ms = median["ms"], median["host_wait_ms"], median["exposed_communication_ms"]
+    least_ms = WORTH_SHARE * step_ms
     found = [
         Action(
             title=finding.title,
@@ -82,7 +83,7 @@ def actions(findings: Sequence[Finding], median: Mapping[str, Any]) -> tuple[Act
             evidence="; ".join(map(_sighting, finding.shown_by[:3])),
         )
         for finding in findings
-        if finding.state in (*ACTIONABLE, "partly-on") and (finding.saving_ms or 0.0) >= WORTH_MS
+        if finding.state in (*ACTIONABLE, "partly-on") and (finding.saving_ms or 0.0) > least_ms
         if finding.saving_ms is not None
     ]
     if 100 * host_wait_ms > HOST_WAIT_PERCENT * step_ms:
@@ -99,7 +100,7 @@ def actions(findings: Sequence[Finding], median: Mapping[str, Any]) -> tuple[Act
                 evidence=f"{host_wait_ms:.2f} ms a step in gaps whose launch returned after the GPU had run dry",
             )
         )
-    if exposed_ms >= WORTH_MS:
+    if exposed_ms > least_ms:
         found.append(
             Action(
                 title="Communication that nothing hides",

@@ -67,6 +67,9 @@ class Columns:
     """Takes events one by one and keeps what analyses need of them."""
 
     def __init__(self) -> None:
+        import orjson  # noqa: PLC0415 - see bench.profiling.events
+
+        self.dumps = orjson.dumps
         self.gpu = Rows(
             name="I", kind="B", start_us="d", duration_us="d", correlation="q", external="q", stream="i", device="i"
         )
@@ -127,8 +130,9 @@ class Columns:
         signature, start, duration, external, thread = self.operators.appends
         arguments = event.get("args") or {}
         name = event["name"]
-        concrete = repr(arguments.get("Concrete Inputs", ())) if "conv" in name else ""
-        key = (name, repr(arguments.get("Input Dims", ())), repr(arguments.get("Input type", ())), concrete)
+        dumps = self.dumps
+        concrete = dumps(arguments.get("Concrete Inputs", ())) if "conv" in name else b"[]"
+        key = (name, dumps(arguments.get("Input Dims", ())), dumps(arguments.get("Input type", ())), concrete)
         start(event["ts"])
         duration(event["dur"])
         signature(self.signatures[key])
@@ -181,15 +185,15 @@ def _refuse(source: Source, columns: Columns, error: Exception) -> NoReturn:
     ) from error
 
 
-def _signature(key: tuple[str, str, str, str]) -> Signature:
-    import ast  # noqa: PLC0415 - a few hundred short literals of our own making, after reading
+def _signature(key: tuple[str, bytes, bytes, bytes]) -> Signature:
+    import orjson  # noqa: PLC0415 - see bench.profiling.events
 
     operator, dims, types, concrete = key
     return Signature(
         operator=operator,
-        dims=tuple(ast.literal_eval(dims)),
-        types=tuple(map(str, ast.literal_eval(types))),
-        concrete=tuple(map(str, ast.literal_eval(concrete))) if concrete else (),
+        dims=tuple(orjson.loads(dims)),
+        types=tuple(map(str, orjson.loads(types))),
+        concrete=tuple(map(str, orjson.loads(concrete))),
     )
 
 

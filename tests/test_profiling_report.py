@@ -20,8 +20,8 @@ from bench.profiling import export
 from bench.profiling.analysis import Context, analyse
 from bench.profiling.diff import diff
 from bench.report import profile, profile_diff, profile_html, profile_markdown, profile_terminal
+from bench.report.profile_cells import figure
 from bench.report.profile_names import short_kernel
-from bench.report.profile_tables import figure
 from bench.report.profile_view import view
 from tests.trace_writer import CPU, DATA, FLUX, HEAD, NCCL, Script, loaded
 
@@ -197,6 +197,33 @@ def test_ranks_are_shown_side_by_side_and_the_slowest_in_detail(tmp_path):
     assert view(document).title == "Profile of rank1.trace.json.gz"
     assert "slowest" in profile_markdown.render(document)
     assert {path.name for path in tmp_path.glob("rank2-*")} == {"rank2-events.csv.gz", "rank2-step.trace.json.gz"}
+
+
+def test_an_all_stages_trace_has_steps_and_shows_what_is_outside_of_them(tmp_path):
+    script = Script().call("encode", 300, modules=["T5EncoderModel_0"])
+    for _ in range(4):
+        script.call("nvjet", 120, modules=["FluxTransformer2DModel_0"])
+    script.call("nchwToNhwcKernel", 80, modules=["Decoder_0"])
+    document = analyse([script.write(tmp_path / "x.json")])
+    assert schema.violations(document, "profile-report") == []
+    trace = document["traces"][0]
+    assert (trace["steps_found_by"], len(trace["gpu"]["steps"])) == ("module forwards", 4)
+    assert trace["gpu"]["median_step"]["busy_ms"] == pytest.approx(0.120)
+    assert trace["excluded"]["outside_steps"]["ms"] == pytest.approx(0.380)
+    assert "Outside of the steps" in profile_markdown.render(document)
+    states = {finding["id"]: finding["state"] for finding in trace["gpu"]["fast_paths"]}
+    assert states["kl-vae-cl"] == "not-seen"
+
+
+def test_a_trace_without_steps_is_one_window(tmp_path):
+    document = analyse([Script().call("nvjet", 120).call("gelu", 30, gap=5).write(tmp_path / "x.json")])
+    assert schema.violations(document, "profile-report") == []
+    gpu = document["traces"][0]["gpu"]
+    assert (gpu["steps"], gpu["median_step"]["of"]) == ([], 0)
+    assert gpu["median_step"]["busy_ms"] == pytest.approx(0.150)
+    assert sum(bar["ms"] for bar in gpu["waterfall"]) == pytest.approx(0.155)
+    assert "no denoise steps" in document["traces"][0]["warnings"][0]
+    assert 'id="plot-waterfall"' in profile_html.render(document)
 
 
 def test_the_unprofiled_step_stands_beside_the_profiled_one():

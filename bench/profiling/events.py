@@ -140,14 +140,11 @@ def _decoded(pieces: list[bytes], progress: Progress, source: Source, *, first: 
     """Parse blocks between separators; those that no analysis needs are only counted."""
     import orjson  # noqa: PLC0415 - see _head
 
-    kept = [
-        piece
-        for piece in pieces
-        if not piece.startswith(ARROWS) and (not piece.startswith(PYTHON_FRAME) or piece.startswith(MODULE_FRAME))
-    ]
-    if len(kept) != len(pieces):
-        arrows = sum(piece.startswith(ARROWS) for piece in pieces)
-        for name, count in (("ac2g", arrows), ("python_function", len(pieces) - len(kept) - arrows)):
+    no_arrows = [piece for piece in pieces if not piece.startswith(ARROWS)]
+    kept = [piece for piece in no_arrows if not piece.startswith(PYTHON_FRAME) or piece.startswith(MODULE_FRAME)]
+    dropped = {"ac2g": len(pieces) - len(no_arrows), "python_function": len(no_arrows) - len(kept)}
+    for name, count in dropped.items():
+        if count:
             progress.dropped[name] = progress.dropped.get(name, 0) + count
     if not kept:
         return []

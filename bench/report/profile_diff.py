@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from bench.report.profile_cells import Column, Table, figure
 from bench.report.profile_markdown import escaped, table_lines
 from bench.report.profile_names import short_kernel
-from bench.report.profile_tables import Column, Table, figure
 from bench.report.profile_terminal import WIDE_COLUMNS, grid
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from bench.report.profile_view import view
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bench.report.profile_tables import Table
+    from bench.report.profile_cells import Table
 
 ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", "*": "\\*", "_": "\\_", "\n": " "})
 

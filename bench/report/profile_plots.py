@@ -36,7 +36,7 @@ IDLE_COLOUR = "#ffffff"
 WIDTH = 9.0
 """Of a plot, in inches: 72 units of the SVG each."""
 
-HOST_COLOUR, KERNEL_COLOUR = "#c0392b", "#f0b27a"
+HOST_COLOUR, KERNEL_COLOUR = "#641e16", "#f0b27a"
 LEGEND_CATEGORIES = 8
 LEAST_SHOWN_BYTES = 100_000
 """Events that move less are all launch: far below the memory's ceiling, and nothing can be done about it."""
@@ -52,8 +52,8 @@ class Plot:
     svg: str
 
 
-WATERFALL = """Each bar starts where the one above it ends; together they are the step. What is not floor can be
-gained, in the part that the tables show."""
+WATERFALL = """Each bar starts where the one above it ends; together they are the step. What follows the floors is what
+better kernels, fusion and fewer gaps could gain."""
 STEPS = """GPU time and idle time of each step. A step that stands out alone is an outlier; the counted steps make the
 figures of this report."""
 ROOFLINE = """Left: matrix products. Right: whatever is nearer to the memory's ceiling. A dot is a shape, its area the
@@ -119,18 +119,24 @@ def _waterfall(gpu: Mapping[str, Any], figure: Figure) -> None:
     left = 0.0
     for row, bar in enumerate(bars):
         named = next((titles[title] for title in titles if bar["label"].startswith(title)), None)
-        colour = KERNEL_COLOUR if bar["label"].startswith("idle") else _colour(named or "")
+        idle = HOST_COLOUR if "host" in bar["label"] else KERNEL_COLOUR
+        colour = idle if bar["label"].startswith("idle") else _colour(named or "")
         floor = bar["label"].endswith(" floor")
         axes.barh(
             row, bar["ms"], left=left, color=colour, edgecolor="#333333", linewidth=0.4, alpha=0.45 if floor else 1
         )
         left += bar["ms"]
-        axes.text(max(left, left - bar["ms"]) + 0.8, row, f"{bar['ms']:.2f}", va="center", fontsize=8)
+        _beside(axes, max(left, left - bar["ms"]), row, f"{bar['ms']:.2f}")
     axes.axvline(gpu["median_step"]["ms"], color="#333333", linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(bars)), [bar["label"] for bar in bars])
     axes.invert_yaxis()
     axes.set_xlim(0, gpu["median_step"]["ms"] * 1.08)
     axes.set_xlabel(f"milliseconds; dashed: the step, {gpu['median_step']['ms']:.1f} ms")
+
+
+def _beside(axes: Axes, x: float, y: float, text: str) -> None:
+    """Write a text to the right of the end of a bar."""
+    axes.annotate(text, (x, y), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
 
 
 def _steps(gpu: Mapping[str, Any], figure: Figure) -> None:
@@ -152,7 +158,7 @@ def _steps(gpu: Mapping[str, Any], figure: Figure) -> None:
         left = [start + value for start, value in zip(left, values, strict=True)]
     for row, (step, end) in enumerate(zip(steps, left, strict=True)):
         note = f"{step['span_ms']:.1f}" + (f"  outlier ({step['busy_ratio']:.2f} x)" if step["outlier"] else "")
-        axes.text(end + 0.8, row, note, va="center", fontsize=8)
+        _beside(axes, end, row, note)
     axes.set_yticks(rows, [f"step {step['label']} ({step['role']})" for step in steps])
     axes.invert_yaxis()
     axes.set_xlim(0, max(left, default=1.0) * 1.18)
@@ -216,6 +222,10 @@ def _dots(axes: Axes, shapes: Sequence[Mapping[str, Any]], across: str, up: str,
         axis.set_major_locator(LogLocator(numticks=6))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
+    axes.grid(visible=True, which="major", linewidth=0.3)
+    if not shapes:
+        axes.text(0.5, 0.5, "no shape whose work is known", transform=axes.transAxes, ha="center", color="#5b6876")
+        return
     areas = _areas(shapes)
     for category in dict.fromkeys(shape["category"] for shape in shapes):
         mine = [index for index, shape in enumerate(shapes) if shape["category"] == category]
@@ -233,7 +243,6 @@ def _dots(axes: Axes, shapes: Sequence[Mapping[str, Any]], across: str, up: str,
     for handle in legend.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_sizes([36])
-    axes.grid(visible=True, which="major", linewidth=0.3)
 
 
 def _gaps(gpu: Mapping[str, Any], figure: Figure) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.report.profile_cells import NO_FIGURE, Table, columns, figure
 from bench.report.profile_names import short_kernel
 
 if TYPE_CHECKING:
@@ -12,44 +12,6 @@ if TYPE_CHECKING:
 
 SHOWN_ROWS = 15
 SHOWN_FAST_PATHS = ("on", "partly-on", "miss", "not-in-version", "version-unknown", "needs-quality", "opportunity")
-NO_FIGURE = "-"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """A column: ``right`` aligns figures; ``wide`` ones are left out where there is little room."""
-
-    name: str
-    right: bool = False
-    wide: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table with a title, a sentence that says how to read it, columns, and rows of text."""
-
-    title: str
-    note: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-def figure(value: float | None, digits: int = 2) -> str:
-    """Return a figure as text; a dash for what is not known."""
-    if value is None:
-        return NO_FIGURE
-    text = f"{value:,.{digits}f}"
-    return text.lstrip("-") if not text.strip("-0.,") else text  # no "-0.00"
-
-
-def _columns(text: str) -> tuple[Column, ...]:
-    """Return columns from ``name | >figure | ?wide | >?wide figure``: a compact way to write many."""
-    found = []
-    for name in text.split("|"):
-        bare = name.strip()
-        marks = bare[: len(bare) - len(bare.lstrip(">?"))]
-        found.append(Column(name=bare.lstrip(">?"), right=">" in marks, wide="?" in marks))
-    return tuple(found)
 
 
 def _percent(share: float | None) -> str:
@@ -80,7 +42,7 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
     operators = Table(
         title="Operators",
         note=f"the {SHOWN_ROWS} with most time of their own; milliseconds of a step",
-        columns=_columns("operator | shape | >n | >own ms | >with callees ms"),
+        columns=columns("operator | shape | >n | >own ms | >with callees ms"),
         rows=tuple(
             (
                 one["operator"],
@@ -95,7 +57,7 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
     modules = Table(
         title="Modules",
         note="with everything inside them; milliseconds of a step",
-        columns=_columns("module | >n | >ms"),
+        columns=columns("module | >n | >ms"),
         rows=tuple(
             (one["module"], figure(one["per_step"], 1), figure(one["total_ms"], 3))
             for one in cpu["modules"][:SHOWN_ROWS]
@@ -104,7 +66,7 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
     steps = Table(
         title="Steps",
         note="on the CPU",
-        columns=_columns("step | >ms"),
+        columns=columns("step | >ms"),
         rows=tuple((step["label"], figure(step["ms"], 3)) for step in cpu["steps"]),
     )
     return tuple(table for table in (operators, modules, steps) if table.rows)
@@ -115,7 +77,7 @@ def ranks(document: Mapping[str, Any]) -> Table:
     return Table(
         title="Ranks",
         note="the slowest rank is the one whose own work takes longest: the others wait for it",
-        columns=_columns("rank | >step ms | >busy ms | >exposed communication ms | "),
+        columns=columns("rank | >step ms | >busy ms | >exposed communication ms | "),
         rows=tuple(
             (
                 figure(line["rank"], 0),
@@ -133,7 +95,7 @@ def _categories(entries: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="GPU time by category",
         note="milliseconds and events of a step",
-        columns=_columns("category | >ms | >share | >n | >TFLOP | >TFLOP/s"),
+        columns=columns("category | >ms | >share | >n | >TFLOP | >TFLOP/s"),
         rows=tuple(
             (
                 entry["title"],
@@ -152,7 +114,7 @@ def _fast_paths(entries: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="Fast paths",
         note="what a path saves is a model and an upper bound, milliseconds of a step; savings do not add up",
-        columns=_columns("path | state | >ms | >saves | why | ?to do | ?confidence"),
+        columns=columns("path | state | >ms | >saves | why | ?to do | ?confidence"),
         rows=tuple(
             (
                 entry["title"],
@@ -173,7 +135,7 @@ def _waterfall(bars: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="From the floor to the measured step",
         note="the bars add up to the step",
-        columns=_columns("part | >ms | note"),
+        columns=columns("part | >ms | note"),
         rows=tuple((bar["label"], figure(bar["ms"]), bar["note"]) for bar in bars if abs(bar["ms"]) >= 0.005),  # noqa: PLR2004 - less is written as 0.00
     )
 
@@ -182,7 +144,7 @@ def _floors(floors: Sequence[Mapping[str, Any]], median: Mapping[str, Any], limi
     return Table(
         title="Floors",
         note=f"lower bounds of the step of {median['ms']:.1f} ms. Ceilings: {'; '.join(limits['sources'])}",
-        columns=_columns("floor | >ms | assumes"),
+        columns=columns("floor | >ms | assumes"),
         rows=tuple((floor["label"], figure(floor["ms"]), floor["assumes"]) for floor in floors),
     )
 
@@ -191,7 +153,7 @@ def _shapes(shapes: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="Shapes",
         note=f"the {SHOWN_ROWS} with most time; the share is of the nearer ceiling",
-        columns=_columns(
+        columns=columns(
             "operator | shape | >n | >ms | >median us | >TFLOP/s | >TB/s | >of ceiling | ?bound | ?category | ?kernel"
         ),
         rows=tuple(
@@ -217,7 +179,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="Kernels by module",
         note=f"the {SHOWN_ROWS} with most time",
-        columns=_columns("kernel | module | >n | >ms | >median us | >p95 us | ?operator | ?shape"),
+        columns=columns("kernel | module | >n | >ms | >median us | >p95 us | ?operator | ?shape"),
         rows=tuple(
             (
                 short_kernel(row["kernel"]),
@@ -238,7 +200,7 @@ def _scopes(scopes: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="Blocks",
         note="by the modules directly inside the outermost one",
-        columns=_columns("module | >instances | >n | >ms | >ms each"),
+        columns=columns("module | >instances | >n | >ms | >ms each"),
         rows=tuple(
             (
                 scope["module"],
@@ -256,7 +218,7 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="Steps",
         note="milliseconds; counted steps make the figures above",
-        columns=_columns(
+        columns=columns(
             "step | role | >span | >busy | >host wait | >kernel wait | >of median"
             " | >?events | >?CPU | >?launch lag | >?syncs"
         ),
@@ -288,7 +250,7 @@ def _gaps(gaps: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="Idle gaps",
         note="of all steps; host wait: the launch returned after the GPU had run dry",
-        columns=_columns("length us | >host waits | >ms | >kernel waits | >ms"),
+        columns=columns("length us | >host waits | >ms | >kernel waits | >ms"),
         rows=tuple(
             (
                 _length(gap),
@@ -306,7 +268,7 @@ def _streams(streams: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="Streams",
         note="of all steps",
-        columns=_columns("device | stream | >events | >busy ms"),
+        columns=columns("device | stream | >events | >busy ms"),
         rows=tuple(
             (str(entry["device"]), str(entry["stream"]), figure(entry["events"], 0), figure(entry["busy_ms"]))
             for entry in streams
@@ -318,7 +280,7 @@ def _outside(rows: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="Outside of the steps",
         note=f"launched in no denoise step: text encoding, decoding; the {SHOWN_ROWS} with most time, in all",
-        columns=_columns("kernel | module | >n | >ms"),
+        columns=columns("kernel | module | >n | >ms"),
         rows=tuple(
             (short_kernel(row["kernel"]), row["module"], figure(row["per_step"], 0), figure(row["ms"]))
             for row in rows[:SHOWN_ROWS]

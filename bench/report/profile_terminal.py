@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from bench.report.profile_tables import Table
+    from bench.report.profile_cells import Table
 
 WIDE_COLUMNS = 150
 """From this width on the terminal shows the wide columns too."""

@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from bench.report import profile_tables
-from bench.report.profile_tables import Table, figure
+from bench.report.profile_cells import Table, figure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,0 +1,243 @@
+"""What others may want of a trace: its GPU events as CSV, and one step as a small trace that Perfetto opens at once."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.errors import UsageError
+from bench.profiling import timeline
+from bench.profiling.table import module_path
+from bench.profiling.trace import KERNEL, MEMCPY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from bench.profiling.attribution import Attribution
+
+COLUMNS = (
+    "step",
+    "start_us",
+    "duration_us",
+    "launch_us",
+    "device",
+    "stream",
+    "category",
+    "kernel",
+    "operator",
+    "shape",
+    "module",
+    "instance",
+)
+"""The columns of the events: times since the trace's origin; ``step`` is empty for what belongs to none,
+``launch_us`` for the backlog; ``instance`` is the module path with the instances' numbers."""
+
+KINETO = {KERNEL: "kernel", MEMCPY: "gpu_memcpy"}
+
+
+def _open(path: Path) -> IO[str]:
+    try:
+        # no name and no time in the header: equal contents are equal files
+        return io.TextIOWrapper(gzip.GzipFile("", "wb", 6, path.open("xb"), mtime=0), encoding="utf-8", newline="")
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror}", where=path, todo="choose another folder") from error
+
+
+def into(directory: Path) -> Callable[[Attribution, dict[str, Any]], None]:
+    """Return what ``analysis.analyse`` calls with each trace to export it to a folder.
+
+    It writes ``events.csv.gz`` and ``step.trace.json.gz`` for a trace with GPU events, with the rank before them
+    (``rank1-events.csv.gz``) where the job has several.
+    """
+
+    def export(attribution: Attribution, document: dict[str, Any]) -> None:
+        if document["gpu"] is None:
+            return
+        rank, size = document["source"]["rank"], document["source"]["world_size"]
+        prefix = f"rank{rank}-" if rank is not None and (size or 1) > 1 else ""
+        events_csv(attribution, directory / f"{prefix}events.csv.gz")
+        slim_trace(attribution, directory / f"{prefix}step.trace.json.gz")
+
+    return export
+
+
+def events_csv(attribution: Attribution, path: Path) -> None:
+    """Write one line for each GPU event to ``path``, a new gzip file.
+
+    Raises:
+        UsageError: the file is there already, or cannot be written.
+    """
+    trace = attribution.trace
+    gpu, names, signatures = trace.gpu, trace.names, trace.signatures
+    classes = [module_path(one) for one in attribution.paths]
+    instances = [" > ".join(one) for one in attribution.paths]
+    shapes = [signature.shape for signature in signatures]
+    labels = attribution.steps.labels
+    launched = attribution.launched
+    launch_us = np.full(len(gpu), np.nan)
+    launch_us[launched] = trace.calls.start_us[attribution.call[launched]]
+    signature = attribution.signature()
+    with _open(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for row in np.argsort(gpu.start_us, kind="stable").tolist():
+            step, called, where = int(attribution.step[row]), int(signature[row]), int(attribution.path[row])
+            writer.writerow(
+                (
+                    labels[step] if step >= 0 else "",
+                    f"{gpu.start_us[row]:.3f}",
+                    f"{gpu.duration_us[row]:.3f}",
+                    f"{launch_us[row]:.3f}" if launched[row] else "",
+                    int(gpu.device[row]),
+                    int(gpu.stream[row]),
+                    attribution.categories[attribution.category[row]],
+                    names[gpu.name[row]],
+                    signatures[called].operator if called >= 0 else "",
+                    shapes[called] if called >= 0 else "",
+                    classes[where],
+                    instances[where],
+                )
+            )
+
+
+def typical_step(attribution: Attribution) -> int | None:
+    """Return the most usual step: of the representative ones, that whose busy time is nearest to the median."""
+    gpu = attribution.trace.gpu
+    present = [index for index in range(len(attribution.steps)) if (attribution.step == index).any()]
+    if not present:
+        return None
+    busy = [
+        timeline.covered_us(gpu.start_us[attribution.step == index], gpu.end_us[attribution.step == index])
+        for index in present
+    ]
+    chosen = list(timeline.representative(len(present)))
+    usual = float(np.median([busy[place] for place in chosen]))
+    return present[min(chosen, key=lambda place: abs(busy[place] - usual))]
+
+
+def slim_trace(attribution: Attribution, path: Path) -> str | None:
+    """Write the typical step to ``path``, a new gzip file, and return its label; None, and no file, without steps.
+
+    It is a trace like Kineto's, with the category and the module path in the arguments of every GPU event, arrows from
+    launches to kernels, and the number of queued events as a counter.
+
+    Raises:
+        UsageError: the file is there already, or cannot be written.
+    """
+    import orjson  # noqa: PLC0415 - see bench.profiling.events
+
+    step = typical_step(attribution)
+    if step is None:
+        return None
+    head = {
+        name: attribution.trace.head[name]
+        for name in ("schemaVersion", "deviceProperties", "distributedInfo", "with_stack", "record_shapes")
+        if name in attribution.trace.head
+    }
+    with _open(path) as file:
+        file.write("{" + "".join(f'\n  "{name}": {orjson.dumps(value).decode()},' for name, value in head.items()))
+        file.write('\n  "displayTimeUnit": "ms",\n  "traceEvents": [')
+        for number, event in enumerate(_events(attribution, step)):
+            members = ", ".join(f'"{name}": {orjson.dumps(value).decode()}' for name, value in event.items())
+            file.write(("," if number else "") + "\n  {\n    " + members + "\n  }")
+        file.write("\n  ]\n}\n")
+    return attribution.steps.labels[step]
+
+
+def _events(attribution: Attribution, step: int) -> Iterator[dict[str, Any]]:
+    trace, steps = attribution.trace, attribution.steps
+    low, high = float(steps.start_us[step]), float(steps.end_us[step])
+    threads = [(index, *thread) for index, thread in enumerate(trace.threads)]
+    process = threads[0][1] if threads else 0
+    yield {"name": "process_name", "ph": "M", "pid": process, "tid": 0, "args": {"name": "CPU"}}
+    label = f"ProfilerStep#{steps.labels[step]}"
+    where = {"pid": process, "tid": threads[0][2] if threads else 0}
+    yield _span("user_annotation", label, low, high - low) | where
+    # every span of the CPU that touches the step: a module frame may have been opened before it
+    for kind, rows in (("cpu_op", trace.operators), ("module", trace.modules), ("cuda_runtime", trace.calls)):
+        end = rows.end_us if kind != "cpu_op" else rows.start_us + rows.duration_us  # type: ignore[union-attr]
+        for row in np.flatnonzero((rows.start_us <= high) & (end >= low)).tolist():
+            yield _cpu_event(attribution, kind, row)
+    yield from _gpu_events(attribution, step, process)
+
+
+def _span(category: str, name: str, start_us: float, duration_us: float) -> dict[str, Any]:
+    return {"ph": "X", "cat": category, "name": name, "ts": round(start_us, 3), "dur": round(duration_us, 3)}
+
+
+def _cpu_event(attribution: Attribution, kind: str, row: int) -> dict[str, Any]:
+    trace = attribution.trace
+    if kind == "cpu_op":
+        operators = trace.operators
+        signature = trace.signatures[operators.signature[row]]
+        thread = trace.threads[operators.thread[row]]
+        event = _span("cpu_op", signature.operator, float(operators.start_us[row]), float(operators.duration_us[row]))
+        arguments: dict[str, Any] = {"External id": int(operators.external[row])}
+        arguments |= {"Input Dims": list(signature.dims), "Input type": list(signature.types)}
+        if signature.concrete:
+            arguments["Concrete Inputs"] = list(signature.concrete)
+        return event | {"pid": thread[0], "tid": thread[1], "args": arguments}
+    if kind == "module":
+        frames = trace.modules
+        thread = trace.threads[frames.thread[row]]
+        start = float(frames.start_us[row])
+        name = f"nn.Module: {trace.names[frames.name[row]]}"
+        event = _span("python_function", name, start, float(frames.end_us[row]) - start)
+        return event | {"pid": thread[0], "tid": thread[1]}
+    calls = trace.calls
+    thread = trace.threads[calls.thread[row]]
+    name = trace.names[calls.name[row]]
+    event = _span("cuda_runtime", name, float(calls.start_us[row]), float(calls.duration_us[row]))
+    return event | {"pid": thread[0], "tid": thread[1], "args": {"correlation": int(calls.correlation[row])}}
+
+
+def _gpu_events(attribution: Attribution, step: int, process: Any) -> Iterator[dict[str, Any]]:
+    trace = attribution.trace
+    gpu, calls = trace.gpu, trace.calls
+    rows = np.flatnonzero(attribution.step == step)
+    for device in np.unique(gpu.device[rows]).tolist():
+        yield {"name": "process_name", "ph": "M", "pid": device, "tid": 0, "args": {"name": f"GPU {device}"}}
+    for row in rows.tolist():
+        call = int(attribution.call[row])
+        correlation = int(gpu.correlation[row])
+        start = float(gpu.start_us[row])
+        place = {"pid": int(gpu.device[row]), "tid": int(gpu.stream[row])}
+        category = KINETO.get(int(gpu.kind[row]), "gpu_memset")
+        arguments = {
+            "External id": int(gpu.external[row]),
+            "device": int(gpu.device[row]),
+            "stream": int(gpu.stream[row]),
+            "correlation": correlation,
+            "category": attribution.categories[attribution.category[row]],
+            "module": " > ".join(attribution.paths[attribution.path[row]]),
+        }
+        event = _span(category, trace.names[gpu.name[row]], start, float(gpu.duration_us[row]))
+        yield event | place | {"args": arguments}
+        thread = trace.threads[calls.thread[call]]
+        arrow = {"id": correlation, "cat": "ac2g", "name": "ac2g"}
+        launched = round(float(calls.start_us[call]), 3)
+        yield {"ph": "s"} | arrow | {"pid": thread[0], "tid": thread[1], "ts": launched}
+        yield {"ph": "f"} | arrow | place | {"ts": round(start, 3), "bp": "e"}
+    yield from _queue(attribution, rows.tolist(), process)
+
+
+def _queue(attribution: Attribution, rows: list[int], process: Any) -> Iterator[dict[str, Any]]:
+    """Yield how many events of the step were launched and had not begun, each time it changes."""
+    gpu, calls = attribution.trace.gpu, attribution.trace.calls
+    changes = [(float(calls.start_us[attribution.call[row]]), 1) for row in rows]
+    changes += [(float(gpu.start_us[row]), -1) for row in rows]
+    depth = 0
+    for time_us, change in sorted(changes):
+        depth += change
+        yield {
+            "ph": "C",
+            "name": "queued GPU events",
+            "pid": process,
+            "ts": round(time_us, 3),
+            "args": {"queued": depth},
+        }

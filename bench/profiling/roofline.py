@@ -1,0 +1,261 @@
+"""What the device could do at best, each shape against it, the floor of a step and the way from there to the measured.
+
+The arithmetic ceiling is the better of the device's measured rate and the best shape of this trace: a benchmark
+figure is not a limit, and a shape that beats it shows where the limit really is. The maker's dense figure stands
+beside it. The memory ceiling is the device's copy rate; a small tensor that stays in the cache may beat it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.catalog import devices
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.catalog.devices import Device
+    from bench.profiling.table import Row
+
+MATRIX = ("gemm", "skinny-gemm", "attention", "convolution")
+"""The categories that do matrix arithmetic on the tensor cores."""
+
+BEST_SHAPE_LEAST_MS = 0.5
+"""A shape counts as the best of the trace only if it takes this long in a step: one odd short event proves nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceilings:
+    """The upper rates that a trace is held against; None where nobody knows one. ``sources``: where each is from."""
+
+    device: str | None
+    data_type: str | None
+    tflops: float | None
+    tflops_specified: float | None
+    tflops_best_seen: float | None
+    tb_s: float | None
+    tb_s_specified: float | None
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """One kernel on one operator and shape, in all modules, against the ceilings. ``share`` is of the nearer one."""
+
+    category: str
+    operator: str
+    shape: str
+    kernel: str
+    per_step: float
+    ms: float
+    median_us: float
+    tflops: float | None
+    tb_s: float | None
+    intensity: float | None
+    bound: str | None
+    share: float | None
+    flops: float | None
+    moved_bytes: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One bar of the waterfall from the floor to the measured step."""
+
+    label: str
+    ms: float
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """A lower bound of a step, in milliseconds, and what it assumes."""
+
+    label: str
+    ms: float
+    assumes: str
+
+
+def ceilings(rows: Sequence[Row], device_name: str | None, probed: Device | None = None) -> Ceilings:
+    """Return the ceilings for a trace: those of a probe on this device if there was one, else of the table.
+
+    The data type is the one of most matrix time.
+    """
+    device = probed or devices.find(device_name)
+    time_of: dict[str, float] = {}
+    for row in rows:
+        if row.category in MATRIX and row.work.data_type:
+            time_of[row.work.data_type] = time_of.get(row.work.data_type, 0.0) + row.ms
+    data_type = max(time_of, key=time_of.__getitem__, default=None)
+    best = max(
+        (
+            row.tflops
+            for row in rows
+            if row.tflops
+            and row.ms >= BEST_SHAPE_LEAST_MS
+            and row.category in MATRIX
+            and row.work.data_type == data_type
+        ),
+        default=None,
+    )
+    measured = device.ceiling(data_type, "measured") if device and data_type else None
+    specified = device.ceiling(data_type, "specified") if device and data_type else None
+    copy = device.ceiling("memory", "measured") if device else None
+    memory = device.ceiling("memory", "specified") if device else None
+    basis = measured or specified
+    tflops = None if basis is None or basis.tflops is None else basis.tflops
+    if tflops is not None and best is not None and best > tflops:
+        tflops = best
+    copy_or_memory = copy or memory
+    return Ceilings(
+        device=device.title if device else None,
+        data_type=data_type,
+        tflops=tflops,
+        tflops_specified=specified.tflops if specified else None,
+        tflops_best_seen=best,
+        tb_s=copy_or_memory.tb_s if copy_or_memory else None,
+        tb_s_specified=memory.tb_s if memory else None,
+        sources=tuple(
+            f"{entry.of} {entry.kind} {entry.rate}: {entry.source}"
+            for entry in (measured, specified, copy, memory)
+            if entry
+        ),
+    )
+
+
+def shapes(rows: Sequence[Row], limits: Ceilings) -> tuple[Shape, ...]:
+    """Return the rows merged over modules, most time first, each against the nearer of the two ceilings."""
+    merged: dict[tuple[str, str, str, str], list[Row]] = {}
+    for row in rows:
+        merged.setdefault((row.category, row.operator, row.shape, row.kernel), []).append(row)
+    found = [_shape(key, members, limits) for key, members in merged.items()]
+    return tuple(sorted(found, key=lambda shape: -shape.ms))
+
+
+def _shape(key: tuple[str, str, str, str], members: list[Row], limits: Ceilings) -> Shape:
+    per_step = sum(row.per_step for row in members)
+    # the medians of the modules, weighed by their events: the modules of one shape run the same kernel
+    events = sum(row.per_step for row in members) or 1.0
+    median_us = sum(row.median_us * row.per_step for row in members) / events
+    flops, moved = members[0].work.flops, members[0].work.moved_bytes
+    tflops = flops / median_us / 1e6 if flops and median_us else None
+    tb_s = moved / median_us / 1e6 if moved and median_us else None
+    of_arithmetic = tflops / limits.tflops if tflops and limits.tflops else None
+    of_memory = tb_s / limits.tb_s if tb_s and limits.tb_s else None
+    bound = share = None
+    if of_arithmetic is not None or of_memory is not None:
+        bound = "arithmetic" if (of_arithmetic or 0.0) >= (of_memory or 0.0) else "memory"
+        share = max(of_arithmetic or 0.0, of_memory or 0.0)
+    category, operator, shape, kernel = key
+    return Shape(
+        category=category,
+        operator=operator,
+        shape=shape,
+        kernel=kernel,
+        per_step=per_step,
+        ms=sum(row.ms for row in members),
+        median_us=median_us,
+        tflops=tflops,
+        tb_s=tb_s,
+        intensity=flops / moved if flops and moved else None,
+        bound=bound,
+        share=share,
+        flops=flops,
+        moved_bytes=moved,
+    )
+
+
+def matrix_flops(rows: Sequence[Row]) -> float:
+    """Return the FLOPs of a step that are known: of matrix products, attention and convolutions."""
+    return sum(row.per_step * row.work.flops for row in rows if row.work.flops)
+
+
+def roof_ms(row: Row, limits: Ceilings) -> float | None:
+    """Return what a row would take in a step at the nearer ceiling; None where its work is not known."""
+    at_arithmetic = row.work.flops / limits.tflops / 1e9 if row.work.flops and limits.tflops else None
+    at_memory = row.work.moved_bytes / limits.tb_s / 1e9 if row.work.moved_bytes and limits.tb_s else None
+    if at_arithmetic is None and at_memory is None:
+        return None
+    return row.per_step * max(at_arithmetic or 0.0, at_memory or 0.0)
+
+
+def floors(rows: Sequence[Row], limits: Ceilings) -> tuple[Floor, ...]:
+    """Return the lower bounds of a step, lowest first; none when the device's ceilings are not known."""
+    flops = matrix_flops(rows)
+    found = []
+    if flops and limits.tflops_specified:
+        found.append(
+            Floor(
+                label="arithmetic at the maker's figure",
+                ms=flops / limits.tflops_specified / 1e9,
+                assumes=f"{flops / 1e12:.2f} TFLOP at {limits.tflops_specified:g} TFLOP/s, everything else free",
+            )
+        )
+    if flops and limits.tflops:
+        found.append(
+            Floor(
+                label="arithmetic at the ceiling",
+                ms=flops / limits.tflops / 1e9,
+                assumes=f"{flops / 1e12:.2f} TFLOP at {limits.tflops:.0f} TFLOP/s, everything else free",
+            )
+        )
+    if limits.tflops and limits.tb_s:
+        # a row may beat the copy rate out of the cache; its own time is then its floor
+        best = [min(row.ms, roof_ms(row, limits) or row.ms) for row in rows]
+        found.append(
+            Floor(
+                label="today's kernels, each at its ceiling",
+                ms=sum(best),
+                assumes=f"the same operators, each at {limits.tflops:.0f} TFLOP/s or {limits.tb_s:g} TB/s; no idle",
+            )
+        )
+    return tuple(found)
+
+
+def waterfall(
+    rows: Sequence[Row],
+    limits: Ceilings,
+    titles: dict[str, str],
+    *,
+    idle: Mapping[str, float],
+    overlap_ms: float,
+    step_ms: float,
+) -> tuple[Bar, ...]:
+    """Return the bars from the arithmetic floor to the measured step; they add up to ``step_ms``.
+
+    Args:
+        rows: the rows of a step.
+        limits: the ceilings; without an arithmetic one there is no floor bar.
+        titles: what to call the categories.
+        idle: the idle time of the step by cause, milliseconds.
+        overlap_ms: what ran at the same time as something else, which the categories count twice.
+        step_ms: the measured step.
+    """
+    by_category: dict[str, float] = {}
+    for row in rows:
+        by_category[row.category] = by_category.get(row.category, 0.0) + row.ms
+    bars = []
+    for category in ("gemm", "attention", "convolution"):
+        mine = [row for row in rows if row.category == category]
+        flops = matrix_flops(mine)
+        if flops and limits.tflops:
+            floor = min(flops / limits.tflops / 1e9, by_category[category])
+            by_category[category] -= floor
+            bars.append(
+                Bar(label=f"{titles[category]} floor", ms=floor, note=f"{flops / 1e12:.2f} TFLOP at the ceiling")
+            )
+            bars.append(
+                Bar(label=f"{titles[category]} above it", ms=by_category.pop(category), note="time over the floor")
+            )
+    bars.sort(key=lambda bar: "floor" not in bar.label)
+    bars += [
+        Bar(label=titles[category], ms=ms, note="measured")
+        for category, ms in sorted(by_category.items(), key=lambda item: -item[1])
+    ]
+    bars += [Bar(label=f"idle: {cause}", ms=ms, note="nothing ran") for cause, ms in idle.items()]
+    if overlap_ms > 0:
+        bars.append(Bar(label="overlap", ms=-overlap_ms, note="ran beside other work"))
+    rest = step_ms - sum(bar.ms for bar in bars)
+    bars.append(Bar(label="rounding", ms=rest, note="medians do not add up exactly"))
+    return tuple(bars)

@@ -1,0 +1,86 @@
+"""What a reader of the analysis must know before a number is believed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bench.profiling.attribution import Attribution
+
+FEW_STEPS = 3
+"""With fewer steps there is no median of steps 2..n-1."""
+
+LAUNCHES = ("Launch", "Memset", "Memcpy")
+"""Parts of the names of the calls that queue a GPU event each."""
+
+
+def warnings(attribution: Attribution, gpu: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield one sentence for each thing that limits what the analysis means."""
+    trace = attribution.trace
+    if trace.damage:
+        cut = f"; steps {', '.join(attribution.cut_steps)} are left out" if attribution.cut_steps else ""
+        yield f"truncated: {trace.damage}{cut}"
+    if trace.unreadable:
+        yield f"{trace.unreadable} events are no JSON and are left out"
+    if not len(attribution.steps):
+        yield "no denoise steps (no ProfilerStep annotation, no denoiser among the modules): all events are one window"
+    if gpu is None:
+        yield "no GPU events: this is the operator view of the CPU"
+        return
+    yield from _of_steps(attribution, gpu)
+    yield from _of_capture(attribution)
+    if backlog := _backlog(attribution):
+        yield backlog
+
+
+def _of_capture(attribution: Attribution) -> Iterator[str]:
+    trace = attribution.trace
+    if trace.head.get("with_stack"):
+        yield "Python stacks were recorded: they slow every launch, so that host wait is overstated"
+    if not len(trace.modules):
+        yield "no module frames (captured without stacks): nothing is attributed to modules"
+    if not any(signature.dims for signature in trace.signatures):
+        yield "no input shapes (captured without record_shapes): no FLOPs, no bytes, no modulation"
+    if missing := _without_event(attribution):
+        yield f"{missing:,} launches inside the steps have no GPU event: the profiler lost some"
+    devices = np.unique(trace.gpu.device[attribution.counted])
+    if len(devices) > 1:
+        yield f"{len(devices)} devices in one trace: busy means that at least one of them was"
+
+
+def _of_steps(attribution: Attribution, gpu: Mapping[str, Any]) -> Iterator[str]:
+    steps = gpu["steps"]
+    if attribution.steps.found_by == "module forwards":
+        yield "no ProfilerStep annotations: a step is one forward of the denoiser (two for a request with CFG)"
+    if 0 < len(steps) < FEW_STEPS:
+        yield f"{len(steps)} step(s): too few for a median of steps 2..n-1; all are counted"
+    if outliers := [step["label"] for step in steps if step["outlier"]]:
+        yield f"outlier steps (busy more than 5 % off the median): {', '.join(outliers)}"
+    if gpu["median_step"]["synchronisations"]:
+        yield (
+            f"{gpu['median_step']['synchronisations']:g} device synchronisations in each step drain the queue "
+            "(SGLANG_DIFFUSION_SYNC_STAGE_PROFILING?): host wait is overstated"
+        )
+
+
+def _backlog(attribution: Attribution) -> str | None:
+    """Return a sentence on the events that were queued before the window, None when there are none."""
+    gpu = attribution.trace.gpu
+    backlog = ~attribution.launched
+    if not backlog.any():
+        return None
+    ms = float(gpu.duration_us[backlog].sum()) / 1e3
+    share = 100 * ms / (float(gpu.duration_us[attribution.counted].sum()) / 1e3)
+    count = int(backlog.sum())
+    return f"{count:,} GPU events ({ms:.1f} ms, +{share:.1f} %) were launched before the window and are left out"
+
+
+def _without_event(attribution: Attribution) -> int:
+    trace = attribution.trace
+    named = [index for index, name in enumerate(trace.names) if any(part in name for part in LAUNCHES)]
+    launching = np.isin(trace.calls.name, named) & (attribution.steps.of(trace.calls.start_us) >= 0)
+    return int((launching & ~np.isin(trace.calls.correlation, trace.gpu.correlation)).sum())

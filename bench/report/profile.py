@@ -1,0 +1,51 @@
+"""Write a profile report or diff to a folder: the document, which is the truth, and its Markdown and HTML forms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench import schema
+from bench.errors import UsageError
+from bench.report import profile_diff, profile_html, profile_markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+def write(document: Mapping[str, Any], directory: Path) -> tuple[Path, ...]:
+    """Write ``report.json``, ``report.md`` and ``report.html``; return their paths. The folder must be there.
+
+    Raises:
+        InvalidDocument: the document breaks ``schemas/profile-report.json``.
+        UsageError: a file is there already, or cannot be written.
+    """
+    schema.write(document, "profile-report", directory / "report.json")
+    forms = {"report.md": profile_markdown.render(document), "report.html": profile_html.render(document)}
+    return (directory / "report.json", *_write(forms, directory))
+
+
+def write_diff(document: Mapping[str, Any], directory: Path) -> tuple[Path, ...]:
+    """Write ``diff.json`` and ``diff.md``; return their paths. The folder must be there.
+
+    Raises:
+        InvalidDocument: the document breaks ``schemas/profile-diff.json``.
+        UsageError: a file is there already, or cannot be written.
+    """
+    schema.write(document, "profile-diff", directory / "diff.json")
+    return (directory / "diff.json", *_write({"diff.md": profile_diff.markdown(document)}, directory))
+
+
+def _write(forms: Mapping[str, str], directory: Path) -> list[Path]:
+    written = []
+    for name, text in forms.items():
+        path = directory / name
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise UsageError(
+                f"cannot be written: {error.strerror}", where=path, todo="choose another folder"
+            ) from error
+        written.append(path)
+    return written

@@ -1,0 +1,66 @@
+"""A profile report or diff in the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.padding import Padding
+from rich.table import Table as Grid
+from rich.text import Text
+
+from bench.report.profile_view import view
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console, RenderableType
+
+    from bench.report.profile_cells import Table
+
+WIDE_COLUMNS = 150
+"""From this width on the terminal shows the wide columns too."""
+
+FIRST_TABLES = 2
+"""How many tables a short report has; all are in Markdown and HTML."""
+
+
+def render(document: Mapping[str, Any], console: Console, *, full: bool = False) -> None:
+    """Print a profile report: verdict, actions, warnings and the most telling tables; all tables when ``full``."""
+    shown = view(document)
+    console.print(Text(shown.title, style="bold"))
+    facts = Grid.grid(padding=(0, 2))
+    for name, value in shown.facts:
+        facts.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
+    console.print(Padding(facts, (0, 0, 1, 2)))
+    console.print(Text.assemble(("verdict  ", "bold green"), shown.verdict))
+    if shown.todos:
+        console.print(Text("\nwhat to do first, and what it saves in a step at most", style="bold"))
+    for number, todo in enumerate(shown.todos, 1):
+        console.print(
+            Text.assemble(f" {number}. ", (todo.saving, "bold"), f"  {todo.title} ", (f"[{todo.state}]", "cyan"))
+        )
+        console.print(Padding(Text(f"{todo.todo}\n{todo.evidence}", style="dim"), (0, 0, 0, 6)))
+    for warning in shown.warnings:
+        console.print(Text.assemble(("warning  ", "yellow"), warning))
+    for table in shown.tables if full else shown.tables[:FIRST_TABLES]:
+        console.print()
+        console.print(grid(table, wide=console.width >= WIDE_COLUMNS))
+
+
+def grid(table: Table, *, wide: bool) -> RenderableType:
+    """Return a table for the terminal."""
+    laid = Grid(title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    laid.caption, laid.caption_justify, laid.caption_style = table.note, "left", "dim"
+    shown = [index for index, column in enumerate(table.columns) if wide or not column.wide]
+    for index in shown:
+        column = table.columns[index]
+        laid.add_column(
+            Text(column.name),
+            justify="right" if column.right else "left",
+            no_wrap=column.right,
+            overflow="fold",
+        )
+    for row in table.rows:
+        laid.add_row(*(Text(row[index]) for index in shown))
+    return laid

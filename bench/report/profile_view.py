@@ -1,0 +1,113 @@
+"""What every form of a profile report shows: facts, verdict, actions, warnings and tables, as text.
+
+The terminal, Markdown and HTML forms lay the same view out. Nothing is computed here: figures are only written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from bench.report import profile_tables
+from bench.report.profile_cells import Table, figure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SHOWN_ACTIONS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Todo:
+    """One action, as text."""
+
+    saving: str
+    title: str
+    state: str
+    todo: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A report, ready to be laid out."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    verdict: str
+    todos: tuple[Todo, ...]
+    warnings: tuple[str, ...]
+    tables: tuple[Table, ...]
+    trace: Mapping[str, Any]
+
+
+def view(document: Mapping[str, Any], index: int | None = None) -> View:
+    """Return the view of a profile report: of one of its traces, else of the slowest rank's."""
+    ranks = document["ranks"]
+    if index is None:
+        index = ranks["slowest"] if ranks and ranks["slowest"] is not None else 0
+    trace = document["traces"][index]
+    gpu = trace["gpu"]
+    tables = profile_tables.of_gpu(gpu) if gpu else profile_tables.of_cpu(trace["cpu"])
+    if ranks:
+        tables = (profile_tables.ranks(ranks), *tables)
+    return View(
+        title=f"Profile of {PurePath(trace['source']['path']).name}",
+        facts=tuple(_facts(document["context"], trace)),
+        verdict=gpu["verdict"]["sentence"] if gpu else "no GPU events: CPU time by operator instead",
+        todos=tuple(map(_todo, gpu["actions"][:SHOWN_ACTIONS])) if gpu else (),
+        warnings=tuple(trace["warnings"]),
+        tables=tables,
+        trace=trace,
+    )
+
+
+def _todo(action: Mapping[str, Any]) -> Todo:
+    return Todo(
+        saving=f"{action['saving_ms']:.1f} ms",
+        title=action["title"],
+        state=action["state"],
+        todo=action["todo"],
+        evidence=action["evidence"],
+    )
+
+
+def _facts(context: Mapping[str, Any], trace: Mapping[str, Any]) -> list[tuple[str, str]]:
+    source, device, gpu = trace["source"], trace["device"], trace["gpu"]
+    found = [("model", trace["model"] or "not known")]
+    found.append(("SGLang", context["engine_version"] or "version not known"))
+    if context["quality"]:
+        found.append(("quality", context["quality"]))
+    if device:
+        found.append(("device", f"{device['name']} (compute capability {device['compute_capability']})"))
+    if source["rank"] is not None:
+        found.append(("rank", f"{source['rank']} of {source['world_size']}"))
+    if source["captured"]:
+        found.append(("captured", source["captured"]))
+    size = f"{source['events']:,} events, {source['file_bytes'] / 1e6:.3g} MB"
+    found.append(("file", f"{source['path']} ({size})"))
+    if gpu:
+        found += _gpu_facts(context, trace, gpu)
+    if context["about"]:
+        found += [(str(name), str(value)) for name, value in context["about"].items()]
+    return found
+
+
+def _gpu_facts(context: Mapping[str, Any], trace: Mapping[str, Any], gpu: Mapping[str, Any]) -> list[tuple[str, str]]:
+    window, coverage, median = gpu["window"], trace["coverage"], gpu["median_step"]
+    taken = f"the median of {median['of']} of {len(gpu['steps'])} steps" if median["of"] else "the whole trace"
+    without = f", {context['unprofiled_step_ms']:.1f} ms without" if context["unprofiled_step_ms"] else ""
+    idle = f"host wait {window['host_wait_ms']:.1f} ms, kernel wait {window['kernel_wait_ms']:.1f} ms"
+    busy = f"busy {window['busy_ms']:.1f} of {window['span_ms']:.1f} ms, idle {window['idle_percent']:.1f} % ({idle})"
+    known = ", ".join(f"{name} {coverage[f'{name}_percent']:.1f} %" for name in ("operator", "module", "category"))
+    found = [
+        ("figures", f"of a step, {taken}; steps by {trace['steps_found_by']}"),
+        ("step", f"{median['ms']:.1f} ms with the profiler{without}"),
+        ("GPU", f"{busy}, overlap {window['overlap_percent']:.1f} %"),
+        ("attributed", f"{known} of the events"),
+    ]
+    if window["communication_ms"]:
+        exposed = figure(window["exposed_communication_ms"])
+        found.append(("communication", f"{figure(window['communication_ms'])} ms, {exposed} ms exposed"))
+    return found

@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from bench import schema
+from bench.errors import InvalidDocument, UsageError
+from bench.profiling import export
+from bench.profiling.analysis import Context, analyse
+from bench.profiling.diff import diff
+from bench.report import profile, profile_diff, profile_html, profile_markdown, profile_terminal
+from bench.report.profile_cells import figure
+from bench.report.profile_names import short_kernel
+from bench.report.profile_view import view
+from tests.trace_writer import CPU, DATA, FLUX, HEAD, NCCL, Script, loaded
+
+GOLDEN = Path(__file__).resolve().parent / "data" / "reports"
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+PLOTS = ["waterfall", "steps", "roofline", "gaps", "blocks"]
+
+
+def relative(document):
+    """Return a report whose paths do not depend on where this checkout is."""
+    return json.loads(json.dumps(document).replace(str(DATA) + "/", ""))
+
+
+@pytest.fixture(scope="module")
+def flux():
+    return relative(analyse([FLUX], Context(engine_version="0.5.17")))
+
+
+@pytest.fixture(scope="module")
+def cpu():
+    return relative(analyse([CPU]))
+
+
+def printed(render, document, width, **options):
+    console = Console(width=width, file=io.StringIO(), color_system=None, legacy_windows=False)
+    render(document, console, **options)
+    return "".join(line.rstrip() + "\n" for line in console.file.getvalue().splitlines())
+
+
+def held_against_golden(text, name):
+    path = GOLDEN / name
+    if os.environ.get("BENCH_UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8"), f"{path} differs; BENCH_UPDATE_GOLDEN=1 writes it anew"
+
+
+def test_the_analysis_finds_what_was_found_by_hand(flux):
+    """reference/trace.md, section 2, of six steps; the fixture holds steps 4, 5 and 6, of which 5 is counted."""
+    gpu = flux["traces"][0]["gpu"]
+    ms = {entry["id"]: entry["ms"] for entry in gpu["categories"]}
+    assert ms["gemm"] == pytest.approx(80.040, abs=0.001)
+    assert ms["attention"] == pytest.approx(23.387, abs=0.001)
+    assert ms["modulation"] == pytest.approx(9.276, abs=0.001)
+    assert ms["norm"] == pytest.approx(2.134, abs=0.001)
+    gemm = gpu["categories"][0]
+    assert (gemm["per_step"], gemm["tflop"]) == (421, pytest.approx(59.506, abs=0.001))
+    assert gemm["tflops"] == pytest.approx(743, abs=1)
+    by_label = {step["label"]: step for step in gpu["steps"]}
+    assert by_label["4"]["span_ms"] == pytest.approx(137.995, abs=0.001)
+    assert by_label["5"]["busy_ms"] == pytest.approx(130.358, abs=0.001)
+    assert 100 * by_label["5"]["idle_ms"] / by_label["5"]["span_ms"] == pytest.approx(6.012, abs=0.001)
+    assert by_label["6"]["host_wait_ms"] == pytest.approx(1.987, abs=0.001)
+    assert [label for label, step in by_label.items() if step["outlier"]] == ["6"]
+    assert gpu["median_step"]["events"] == 2105
+    scopes = {scope["module"]: scope for scope in gpu["scopes"]}
+    assert scopes["FluxTransformerBlock"]["instances"] == 19
+    assert len(scopes["FluxSingleTransformerBlock"]["instance_ms"]) == 38
+    assert gpu["verdict"]["bound_by"] == "arithmetic"
+    assert flux["context"]["model"] == "flux"
+
+
+def test_the_backlog_is_excluded_and_reported(flux):
+    trace = flux["traces"][0]
+    backlog = trace["excluded"]["backlog"]
+    assert backlog["events"] == 441
+    assert backlog["ms"] == pytest.approx(37.56, abs=0.01)
+    assert any("441 GPU events (37.6 ms, +9.3 %) were launched before the window" in line for line in trace["warnings"])
+
+
+@pytest.mark.parametrize("name", ["flux", "cpu"])
+def test_every_report_keeps_its_schema(name, request):
+    assert schema.violations(request.getfixturevalue(name), "profile-report") == []
+
+
+def test_the_markdown_of_a_gpu_trace(flux):
+    held_against_golden(profile_markdown.render(flux), "flux-h200.md")
+
+
+def test_the_markdown_of_a_cpu_trace(cpu):
+    held_against_golden(profile_markdown.render(cpu), "cpu.md")
+
+
+@pytest.mark.parametrize(("width", "full"), [(80, False), (200, True)])
+def test_the_terminal_report(flux, width, full):
+    text = printed(profile_terminal.render, flux, width, full=full)
+    assert max(map(len, text.splitlines())) <= width
+    held_against_golden(text, f"flux-h200.{width}.txt")
+
+
+def test_the_diff_in_the_terminal_and_as_markdown(flux):
+    trace = flux["traces"][0]
+    document = diff(trace, trace, a_steps=["4", "5"], b_steps=["6"])
+    text = printed(profile_diff.render, document, 100)
+    assert max(map(len, text.splitlines())) <= 100
+    held_against_golden(text, "flux-h200-diff.100.txt")
+    held_against_golden(profile_diff.markdown(document), "flux-h200-diff.md")
+
+
+def test_a_trace_without_gpu_events_shows_operators_instead(cpu):
+    text = profile_markdown.render(cpu)
+    assert "no GPU events" in text
+    assert "| aten::addmm | 256, 32x64, 64x256 |" in text
+    assert "## Fast paths" not in text
+
+
+def test_the_html_is_one_file_that_needs_nothing_else(flux):
+    html = profile_html.render(flux)
+    assert re.findall(r'<figure id="plot-(\w+)">', html) == PLOTS
+    assert html.count("<svg") == len(PLOTS)
+    addresses = set(re.findall(r'(?:href|src|url)\s*[=(]\s*["\']?([^"\')\s>]+)', html))
+    assert {address[0] for address in addresses if not address.startswith("data:image/")} == {"#"}, addresses
+    assert "<script" not in html
+    assert "default-src 'none'" in html
+
+
+def test_the_html_of_a_cpu_trace_has_tables_and_no_plots(cpu):
+    html = profile_html.render(cpu)
+    assert "<svg" not in html
+    assert "aten::native_layer_norm" in html
+
+
+def test_equal_reports_are_equal_files(flux):
+    assert profile_html.render(flux) == profile_html.render(flux)
+
+
+def test_names_in_a_trace_are_text_in_every_report(tmp_path):
+    evil = "<script>alert(1)</script>|$x^2$&amp;"
+    script = Script()
+    for number in (1, 2, 3):
+        script.step(number, lambda each: each.call(evil, 500, evil, [[4, 4]], modules=[evil]))
+    document = analyse([script.write(tmp_path / "x.json")])
+    html = profile_html.render(document)
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
+    assert "<script" not in profile_markdown.render(document)
+    marked_up = json.loads(json.dumps(document).replace("<script>", "[bold]"))
+    assert "[bold]" in printed(profile_terminal.render, marked_up, 200, full=True)
+
+
+def test_a_report_is_written_whole_and_never_over_another(flux, tmp_path):
+    written = profile.write(flux, tmp_path)
+    assert [path.name for path in written] == ["report.json", "report.md", "report.html"]
+    assert json.loads(written[0].read_text()) == flux
+    with pytest.raises(UsageError, match="File exists"):
+        profile.write(flux, tmp_path)
+
+
+def test_a_document_that_breaks_its_schema_is_not_written(flux, tmp_path):
+    with pytest.raises(InvalidDocument, match="profile-report"):
+        profile.write(flux | {"schema_version": 7}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_diff_is_written(flux, tmp_path):
+    trace = flux["traces"][0]
+    assert [path.name for path in profile.write_diff(diff(trace, trace), tmp_path)] == ["diff.json", "diff.md"]
+
+
+def test_ranks_are_shown_side_by_side_and_the_slowest_in_detail(tmp_path):
+    files = []
+    for rank, duration in ((0, 100), (1, 150), (2, 100)):
+        script = Script()
+        for number in (1, 2, 3):
+            script.step(number, lambda each, duration=duration: each.call("nvjet", duration).call(NCCL, 160 - duration))
+        head = HEAD | {"distributedInfo": {"rank": rank, "world_size": 3}}
+        files.append(script.write(tmp_path / f"rank{rank}.trace.json.gz", head))
+    document = analyse(files, each=export.into(tmp_path))
+    assert schema.violations(document, "profile-report") == []
+    assert document["ranks"]["slowest"] == 1
+    assert view(document).title == "Profile of rank1.trace.json.gz"
+    assert "slowest" in profile_markdown.render(document)
+    assert {path.name for path in tmp_path.glob("rank2-*")} == {"rank2-events.csv.gz", "rank2-step.trace.json.gz"}
+
+
+def test_an_all_stages_trace_has_steps_and_shows_what_is_outside_of_them(tmp_path):
+    script = Script().call("encode", 300, modules=["T5EncoderModel_0"])
+    for _ in range(4):
+        script.call("nvjet", 120, modules=["FluxTransformer2DModel_0"])
+    script.call("nchwToNhwcKernel", 80, modules=["Decoder_0"])
+    document = analyse([script.write(tmp_path / "x.json")])
+    assert schema.violations(document, "profile-report") == []
+    trace = document["traces"][0]
+    assert (trace["steps_found_by"], len(trace["gpu"]["steps"])) == ("module forwards", 4)
+    assert trace["gpu"]["median_step"]["busy_ms"] == pytest.approx(0.120)
+    assert trace["excluded"]["outside_steps"]["ms"] == pytest.approx(0.380)
+    assert "Outside of the steps" in profile_markdown.render(document)
+    states = {finding["id"]: finding["state"] for finding in trace["gpu"]["fast_paths"]}
+    assert states["kl-vae-cl"] == "not-seen"
+
+
+def test_a_trace_without_steps_is_one_window(tmp_path):
+    document = analyse([Script().call("nvjet", 120).call("gelu", 30, gap=5).write(tmp_path / "x.json")])
+    assert schema.violations(document, "profile-report") == []
+    gpu = document["traces"][0]["gpu"]
+    assert (gpu["steps"], gpu["median_step"]["of"]) == ([], 0)
+    assert gpu["median_step"]["busy_ms"] == pytest.approx(0.150)
+    assert sum(bar["ms"] for bar in gpu["waterfall"]) == pytest.approx(0.155)
+    assert "no denoise steps" in document["traces"][0]["warnings"][0]
+    assert 'id="plot-waterfall"' in profile_html.render(document)
+
+
+def test_the_unprofiled_step_stands_beside_the_profiled_one():
+    document = analyse([FLUX], Context(unprofiled_step_ms=131.0, about={"command": "sglang generate"}))
+    facts = dict(view(document).facts)
+    assert facts["step"] == "139.2 ms with the profiler, 131.0 ms without"
+    assert facts["command"] == "sglang generate"
+
+
+def test_the_events_are_exported_one_line_each(tmp_path):
+    document = analyse([FLUX], each=export.into(tmp_path))
+    with gzip.open(tmp_path / "events.csv.gz", "rt", newline="") as file:
+        rows = list(csv.DictReader(file))
+    counted = [row for row in rows if row["step"]]
+    assert len(counted) == document["traces"][0]["gpu"]["window"]["events"] == 3 * 2105
+    assert sum(not row["launch_us"] for row in rows) == 441
+    assert sum(float(row["duration_us"]) for row in counted if row["step"] == "5") / 1e3 == pytest.approx(
+        130.358, abs=0.01
+    )
+    assert {"gemm", "attention", "modulation"} <= {row["category"] for row in rows}
+
+
+def test_the_slim_trace_is_one_step_and_says_the_same_of_it(tmp_path):
+    whole = analyse([FLUX], each=export.into(tmp_path))["traces"][0]["gpu"]
+    slim = tmp_path / "step.trace.json.gz"
+    assert slim.stat().st_size < FLUX.stat().st_size / 2
+    events = loaded(slim)["traceEvents"]
+    assert {event["ph"] for event in events} == {"M", "X", "s", "f", "C"}
+    assert all(isinstance(event["ts"], int | float) for event in events if event["ph"] != "M")
+    document = analyse([slim])["traces"][0]
+    step = document["gpu"]["steps"][0]
+    expected = whole["steps"][1]
+    assert (step["label"], step["events"]) == ("5", 2105)
+    assert step["busy_ms"] == pytest.approx(expected["busy_ms"], abs=0.01)
+    assert step["host_wait_ms"] == pytest.approx(expected["host_wait_ms"], abs=0.01)
+    assert document["coverage"]["module_percent"] == pytest.approx(99.7, abs=0.1)
+    assert document["excluded"]["backlog"]["events"] == 0
+
+
+def test_exports_are_never_written_over(tmp_path):
+    analyse([FLUX], each=export.into(tmp_path))
+    with pytest.raises(UsageError, match="File exists"):
+        analyse([FLUX], each=export.into(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.0, "0.00"), (-0.0, "0.00"), (-0.001, "0.00"), (-0.5, "-0.50"), (1234.5, "1,234.50")],
+)
+def test_figures(value, text):
+    assert figure(value) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("nvjet_sm90_tst_192x192_64x4_2x1_v_bz_coopB_bias_TNN", "nvjet_sm90_tst_192x192_64x4_2x1_v_bz_coopB_bias_TNN"),
+        ("Memset (Device)", "Memset"),
+        (
+            "void at::native::vectorized_elementwise_kernel<8, at::native::GeluCUDAKernelImpl(TensorIter&)>(int)",
+            "vectorized_elementwise_kernel<GeluCUDAKernelImpl>",
+        ),
+        (
+            "void cutlass::device_kernel<flash::enable_sm90_or_later<flash::FlashAttnFwdSm90<int> > >(int)",
+            "device_kernel<FlashAttnFwdSm90>",
+        ),
+        ("void (anonymous namespace)::fused_qknorm_rope_warp<128l, 128l>(P)", "fused_qknorm_rope_warp"),
+        ("", ""),
+    ],
+)
+def test_kernel_names_are_short(name, short):
+    assert short_kernel(name) == short
+
+
+def opened(page, folder, *what):
+    """Open a page in headless Chromium; return what it printed and the addresses that the page asked the network for.
+
+    Nothing is behind the proxy, so that neither the page nor the browser's own services reach anything.
+    """
+    log = folder / "net.json"
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--window-size=1200,5000",
+    ]
+    options += ["--proxy-server=http://127.0.0.1:9", f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}"]
+    done = subprocess.run(
+        [CHROMIUM, *options, *what, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    mine = [line for line in lines if '"initiator":' in line and '"initiator":"not an origin"' not in line]
+    return done, [address for line in mine for address in re.findall(r'"url":"((?:https?|wss?)://[^"]+)"', line)]
+
+
+browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+
+
+@pytest.mark.browser
+@browser
+@pytest.mark.parametrize("name", ["flux", "cpu"])
+def test_a_browser_shows_every_plot_and_fetches_nothing(name, request, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text(profile_html.render(request.getfixturevalue(name)), encoding="utf-8")
+    done, asked = opened(page, tmp_path, "--dump-dom")
+    plots = PLOTS if name == "flux" else []
+    assert re.findall(r'<figure id="plot-(\w+)">', done.stdout) == plots
+    assert done.stdout.count("<svg") == done.stdout.count("</svg>") == len(plots)
+    assert "Content Security Policy" not in done.stderr
+    assert asked == []
+    picture = tmp_path / "report.png"
+    opened(page, tmp_path, f"--screenshot={picture}")
+    with Image.open(picture) as image:
+        colours = image.convert("RGB").getcolors(maxcolors=1 << 24)
+    assert len(colours) > (200 if plots else 20), "the page is blank"
+
+
+@pytest.mark.browser
+@browser
+def test_the_browser_test_would_see_a_request(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text('<img src="http://example.com/x.png">')
+    assert "http://example.com/x.png" in opened(page, tmp_path, "--dump-dom")[1]

@@ -1,0 +1,99 @@
+"""Verbs that compare: two arms now, or records made earlier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.task import Context, number, share, task
+from bench.verbs import ENGINE_HELP
+
+ARM_HELP = (
+    "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
+)
+
+
+@task(
+    help={
+        "model": "preset to run",
+        "baseline": f"first arm; {ARM_HELP}",
+        "candidate": "second arm, likewise",
+        "blocks": "A-B-B-A blocks at most (default 8); it stops earlier when decided",
+        "repeats": "requests of each launch, whose median counts (default 1)",
+        "margin": "an effect inside it is called same (default 1.5%)",
+        "co-resident": "load both engines once and alternate their requests; needs memory for both",
+        "engine": ENGINE_HELP + " (of arms that name none)",
+        "preset-file": "TOML file with presets of your own",
+        "label": "a word that goes into the run directory's name",
+        "timeout": "seconds after which a launch is stopped (default 3600)",
+        "output-dir": "where run directories are made (default runs/)",
+        "json": "print the comparison as JSON on stdout",
+    }
+)
+def ab(
+    c: Context,
+    baseline: str = "",
+    candidate: str = "",
+    model: str = "flux",
+    blocks: str | None = None,
+    repeats: str | None = None,
+    margin: str | None = None,
+    co_resident: bool = False,
+    engine: str | None = None,
+    preset_file: str | None = None,
+    label: str | None = None,
+    timeout: str | None = None,
+    output_dir: str | None = None,
+    json: bool = False,
+) -> None:
+    """Measure two arms in A-B-B-A blocks until faster, slower or same is decided."""
+    from bench.measure import plan, sequential
+    from bench.report import comparison
+
+    common = plan.Options(
+        model=model,
+        engine=engine,
+        preset_file=Path(preset_file) if preset_file else None,
+        label=label,
+        repeats=number(repeats, "--repeats") or 1,
+        timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or plan.DEFAULT_TIMEOUT_S,
+        output_dir=Path(output_dir) if output_dir else None,
+    )
+    defaults = sequential.Plan()
+    percent = share(margin, "--margin")
+    planned = sequential.Plan(
+        max_blocks=number(blocks, "--blocks") or defaults.max_blocks,
+        margin_percent=defaults.margin_percent if percent is None else 100 * percent,
+    )
+    specs = {"baseline": baseline, "candidate": candidate}
+    comparison.measure_ab(common, specs, planned, co_resident=co_resident, as_json=json)
+
+
+@task(
+    help={
+        "files": "run records, run directories or perf dumps; the first is the baseline (one alone: the named one)",
+        "markdown": "print Markdown as it is, for a pull request",
+        "json": "as JSON on stdout",
+    },
+    many="files",
+)
+def compare(c: Context, files: list[str], markdown: bool = False, json: bool = False) -> None:
+    """Compare records made earlier: invoke compare BASELINE CANDIDATE [CANDIDATE ...]."""
+    from bench.report import comparison
+
+    comparison.compare_files([Path(name) for name in files], as_json=json, as_markdown=markdown)
+
+
+@task(help={"record": "run record or run directory"})
+def baseline_set(c: Context, record: str) -> None:
+    """Make a record the baseline of its workload on its devices."""
+    from bench.report import history as report
+
+    report.set_baseline(Path(record))
+
+
+@task(help={})
+def baseline_show(c: Context) -> None:
+    """Show the records that are baselines."""
+    from bench.report import history as report
+
+    report.show_baselines()

@@ -1,0 +1,52 @@
+"""Verbs about what is run: checkpoints and presets."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+
+from bench.errors import UsageError
+from bench.task import Context, number, task
+from bench.verbs import ENGINE_HELP
+
+
+@task(
+    help={
+        "model": "family to make: flux",
+        "size": "tiny (runs on a CPU) or full (the real shapes; tens of GB)",
+        "out": "folder to make; keep the family in its name, the engine resolves a model by it",
+        "seed": "seed of the random weights",
+        "engine": ENGINE_HELP,
+    }
+)
+def checkpoint(
+    c: Context,
+    model: str = "flux",
+    size: str = "tiny",
+    out: str | None = None,
+    seed: str | None = None,
+    engine: str | None = None,
+) -> None:
+    """Make a random-weight checkpoint in diffusers layout, offline."""
+    from bench import checkpoint as checkpoints
+    from bench.engine import find
+
+    if out is None:
+        raise UsageError("--out is missing", todo="name the folder to make, e.g. --out models/FLUX.1-dev-tiny")
+    made = checkpoints.make(find.find(engine), model, size, Path(out), number(seed, "--seed", least=0) or 0)
+    print(f"checkpoint: {made}")
+
+
+@task(help={"json": "as JSON on stdout", "preset-file": "TOML file with presets of your own"})
+def models(c: Context, json: bool = False, preset_file: str | None = None) -> None:
+    """List the presets that --model takes."""
+    from bench.catalog import presets
+    from bench.report import models as report
+
+    known = presets.listed(Path(preset_file) if preset_file else None)
+    if json:
+        print(
+            jsonlib.dumps({key: dict(preset.document) for key, preset in known.items()}, indent=2, ensure_ascii=False)
+        )
+    else:
+        report.show(known)

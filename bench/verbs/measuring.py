@@ -1,0 +1,148 @@
+"""Verbs that measure: one arm, its noise, and what was measured before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.errors import UsageError
+from bench.task import Context, extra_arguments, number, share, task
+from bench.verbs import ENGINE_HELP
+
+
+@task(
+    help={
+        "model": "preset to run (`invoke models` lists them)",
+        "engine": ENGINE_HELP,
+        "model-path": "use this checkpoint or hub model in place of the preset's",
+        "preset-file": "TOML file with presets of your own",
+        "label": "a word that goes into the run directory's name and the record",
+        "steps": "denoise steps",
+        "seed": "random seed",
+        "width": "pixels",
+        "height": "pixels",
+        "torch-compile": "compile the transformer",
+        "no-torch-compile": "run eagerly (the default)",
+        "no-warmup": "time a cold request",
+        "attention-backend": "attention backend of the engine, e.g. fa or torch_sdpa",
+        "timeout": "seconds after which the launch is stopped (default 3600)",
+        "output-dir": "where run directories are made (default runs/)",
+        "no-precheck": "launch even if the arguments show that the run will fall back",
+        "repeats": "requests to one loaded engine (default 1: a single sglang generate)",
+        "launches": "engine starts, each serving --repeats requests (default 1)",
+        "precision": "go on until the median denoise time is known this well, e.g. 1%",
+        "max-repeats": "requests at most, with --precision (default 100)",
+        "resume": "run directory that was cut off: go on with what is missing",
+        "dry-run": "print the exact command and environment, run nothing",
+        "json": "print the record as JSON on stdout",
+    }
+)
+def bench(
+    c: Context,
+    model: str = "flux",
+    engine: str | None = None,
+    model_path: str | None = None,
+    preset_file: str | None = None,
+    label: str | None = None,
+    steps: str | None = None,
+    seed: str | None = None,
+    width: str | None = None,
+    height: str | None = None,
+    torch_compile: bool = False,
+    no_torch_compile: bool = False,
+    no_warmup: bool = False,
+    attention_backend: str | None = None,
+    timeout: str | None = None,
+    output_dir: str | None = None,
+    no_precheck: bool = False,
+    repeats: str | None = None,
+    launches: str | None = None,
+    precision: str | None = None,
+    max_repeats: str | None = None,
+    resume: str | None = None,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
+    """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
+    from bench.measure import plan
+
+    if torch_compile and no_torch_compile:
+        raise UsageError("--torch-compile and --no-torch-compile exclude each other")
+    if precision and (repeats or launches):
+        raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
+    options = plan.Options(
+        model=model,
+        engine=engine,
+        model_path=model_path,
+        preset_file=Path(preset_file) if preset_file else None,
+        label=label,
+        steps=number(steps, "--steps"),
+        seed=number(seed, "--seed", least=0),
+        width=number(width, "--width", least=8),
+        height=number(height, "--height", least=8),
+        torch_compile=torch_compile,
+        warmup=not no_warmup,
+        attention_backend=attention_backend,
+        timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or plan.DEFAULT_TIMEOUT_S,
+        output_dir=Path(output_dir) if output_dir else None,
+        precheck=not no_precheck,
+        extra=extra_arguments(c),
+        repeats=number(repeats, "--repeats") or 1,
+        launches=number(launches, "--launches") or 1,
+        precision=share(precision, "--precision"),
+        max_repeats=number(max_repeats, "--max-repeats") or plan.DEFAULT_MAX_REPEATS,
+    )
+    if dry_run:
+        from bench.engine import command
+
+        print(command.shown(plan.dry_run(options)))
+        return
+    from bench.report import session
+
+    session.run_and_show(options, as_json=json, resume=Path(resume) if resume else None)
+
+
+@task(
+    help={
+        "model": "preset to run",
+        "engine": ENGINE_HELP,
+        "launches": "engine starts (default 4)",
+        "repeats": "requests of each (default 3)",
+        "preset-file": "TOML file with presets of your own",
+        "output-dir": "where run directories are made (default runs/)",
+    }
+)
+def calibrate(
+    c: Context,
+    model: str = "flux",
+    engine: str | None = None,
+    launches: str | None = None,
+    repeats: str | None = None,
+    preset_file: str | None = None,
+    output_dir: str | None = None,
+) -> None:
+    """Measure this machine's own noise, A against A, and say how many blocks a 1.5 % effect needs here."""
+    from bench.measure import plan
+    from bench.report import comparison
+
+    options = plan.Options(
+        model=model,
+        engine=engine,
+        preset_file=Path(preset_file) if preset_file else None,
+        launches=number(launches, "--launches", least=2) or 4,
+        repeats=number(repeats, "--repeats") or 3,
+        output_dir=Path(output_dir) if output_dir else None,
+    )
+    comparison.calibrate(options)
+
+
+@task(
+    help={
+        "model": "preset whose records are shown",
+        "output-dir": "where run directories are (default runs/)",
+    }
+)
+def history(c: Context, model: str = "flux", output_dir: str | None = None) -> None:
+    """Show every record of a preset in order of time, with change points and engine versions."""
+    from bench.report import history as report
+
+    report.show(model, Path(output_dir) if output_dir else None)

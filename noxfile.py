@@ -50,6 +50,9 @@ CONFIGURATIONS = {
 }
 DEFAULT_CONFIGURATION = "sglang-0.5.23"
 
+HTA = "HolisticTraceAnalysis==0.5.0"
+"""The oracle of the trace analysis. It wants jupyterlab at run time, so it never shares an environment."""
+
 
 def install(session: nox.Session, *requirements: str) -> None:
     """Install requirements at the versions of constraints.txt."""
@@ -114,6 +117,12 @@ def bench(session: nox.Session) -> None:
     invoke(session, "bench")
 
 
+@nox.session(default=False)
+def profile(session: nox.Session) -> None:
+    """Profile on an engine environment: nox -s profile -- --model flux-tiny."""
+    invoke(session, "profile")
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests that need no engine (seconds)."""
@@ -129,6 +138,17 @@ def tests_engine(session: nox.Session) -> None:
     for name in CONFIGURATIONS:
         ensure_engine(session, name)
     run(session, "pytest", "-m", "engine", *session.posargs)
+
+
+@nox.session(default=False)
+def tests_oracle(session: nox.Session) -> None:
+    """Compare the trace analysis with HolisticTraceAnalysis, in an environment of its own."""
+    install(session, *RUNNER, *group("tests"))
+    oracle = Path(session.create_tmp()) / "hta"
+    session.run("uv", "venv", "--quiet", "--allow-existing", str(oracle), external=True)
+    session.run("uv", "pip", "install", "--quiet", f"--python={oracle}", HTA, external=True)
+    python = str(oracle / "bin" / "python")
+    session.run("pytest", "-m", "oracle", *session.posargs, env={"BENCH_HTA_PYTHON": python})
 
 
 @nox.session

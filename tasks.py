@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.task import Collection
-from bench.verbs import comparing, judging, making, measuring
+from bench.verbs import comparing, judging, making, measuring, profiling
 
 ns = Collection(
     comparing.ab,
@@ -16,5 +16,7 @@ ns = Collection(
     measuring.bench,
     measuring.calibrate,
     measuring.history,
+    profiling.profile,
+    profiling.profile_diff,
 )
 ns.add_collection(Collection("baseline", set=comparing.baseline_set, show=comparing.baseline_show))

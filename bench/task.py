@@ -86,15 +86,19 @@ def _position(name: str) -> int:
 def task(
     help: dict[str, str] | None = None,  # noqa: A002 - invoke's word
     many: str | None = None,
+    repeated: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Any]:
     """Return the decorator that makes a function a `GuardedTask` with long options only.
 
-    ``many`` names the parameter that takes all words of the command line that are no options, as a list.
+    ``many`` names the parameter that takes all words of the command line that are no options, as a list; ``repeated``
+    the options that may be given several times, as lists.
     """
 
     def decorate(body: Callable[..., None]) -> Any:
         # short flags would go to whichever option comes first in the signature: adding one would move another's
-        made: Any = invoke_task(body, klass=GuardedTask, help=help or {}, auto_shortflags=False)
+        made: Any = invoke_task(
+            body, klass=GuardedTask, help=help or {}, auto_shortflags=False, iterable=list(repeated)
+        )
         made.many = many
         return made
 

@@ -205,3 +205,18 @@ def test_a_session_makes_the_pixels_of_the_single_launch(engine, native, runs):
     )
     assert session["requests"][0]["outputs"][0]["pixels_sha256"] == single["requests"][0]["outputs"][0]["pixels_sha256"]
     assert session["launches"][0]["delivered"] == single["launches"][0]["delivered"]
+
+
+def test_a_profile_goes_from_capture_to_html(engine, runs):
+    ended = invoke("profile", "--model", "flux-tiny", "--engine", engine, "--steps-profiled", "2", runs=runs)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "no GPU events" in ended.stdout
+    folder = max(runs.glob("*-profile-flux-tiny-*"), key=lambda path: path.stat().st_mtime)
+    record = json.loads((folder / "run.json").read_text())
+    assert schema.violations(record, "run-record") == []
+    assert record["kind"] == "profile"
+    assert len(record["requests"]) == 3, "the traced request is no timing"
+    assert record["profiled"]["perf_dump"]["file"].endswith("perf.profiled.json")
+    report = json.loads((folder / "report" / "report.json").read_text())
+    assert schema.violations(report, "profile-report") == []
+    assert "<html" in (folder / "report" / "report.html").read_text()

@@ -80,6 +80,7 @@ def build_session(engine: Engine, workload: Workload, directory: Path) -> Comman
     """
     master, scheduler = free_ports(2)
     argv = (
+        *workload.wrapper,
         str(engine.python),
         str(paths.INSIDE / "session_worker.py"),
         *arguments(engine, workload),

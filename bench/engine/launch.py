@@ -66,7 +66,7 @@ def run_program(engine: Engine, name: str, arguments: Sequence[str]) -> str:
     """Run one of the programs in ``bench/inside/`` with the engine's interpreter; return what it printed.
 
     Raises:
-        EngineFailed: it failed; the message has its last lines.
+        EngineFailed: it failed; the message has its last line.
     """
     environment = find.interpreter_environment()
     if engine.source:
@@ -74,6 +74,7 @@ def run_program(engine: Engine, name: str, arguments: Sequence[str]) -> str:
     program = paths.INSIDE / name
     ended = process.capture([str(engine.python), str(program), *arguments], env=environment, timeout_s=PROGRAM_SECONDS)
     if ended.exit_code != 0:
-        last = "\n         ".join(ended.stderr.strip().splitlines()[-5:]) or f"exit code {ended.exit_code}"
+        said = ended.stderr.strip().splitlines()
+        last = said[-1] if said else f"exit code {ended.exit_code}"
         raise EngineFailed(f"{name} failed in engine {engine.name}: {last}", where=program)
     return ended.stdout

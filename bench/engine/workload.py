@@ -27,5 +27,7 @@ class Workload:
     """Arguments for the engine as the user wrote them behind ``--``."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for the engine, besides those of the preset."""
+    wrapper: tuple[str, ...] = ()
+    """A program with its arguments that the launch is started by, such as a system profiler."""
     sabotage: tuple[str, ...] = ()
     """Arguments that come last of all and win; only the self-test has any, to lose on purpose."""

@@ -17,7 +17,7 @@ from bench.measure.enough import Enough
 from bench.measure.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -55,6 +55,8 @@ class Run:
     launches: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     stopped_because: str | None = None
+    kind: str = "bench"
+    profiled: dict[str, Any] | None = None
 
     def write(self, *, complete: bool, failure: BenchError | None = None) -> tuple[dict[str, Any], Path]:
         """Write the record of what is known now and return it and its path."""
@@ -116,12 +118,21 @@ def _launch(running: Run, enough: Enough, display: Observer | None) -> BenchErro
     return _add(running, _single(running, index, display))
 
 
-def session(running: Run, enough: Callable[[], str | None], display: Observer | None = None) -> BenchError | None:
+def session(
+    running: Run,
+    enough: Callable[[], str | None],
+    display: Observer | None = None,
+    *,
+    sampling: Callable[[int], Mapping[str, Any]] = lambda _: {},
+    is_timing: Callable[[int], bool] = lambda _: True,
+) -> BenchError | None:
     """Make one launch that serves requests until ``enough`` gives a reason to stop; return what it failed with.
 
     The requests that count and the launch are added to the run, and its partial record is kept up as it goes.
+    ``sampling`` gives what is different for a request (by number); one that is no timing is not added.
     """
-    return _add(running, _session(running, len(running.launches) + 1, enough, display))
+    index = len(running.launches) + 1
+    return _add(running, _session(running, index, enough, display, sampling=sampling, is_timing=is_timing))
 
 
 def _add(running: Run, launched: Launched) -> BenchError | None:
@@ -170,7 +181,15 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
     )
 
 
-def _session(running: Run, index: int, enough: Callable[[], str | None], display: Observer | None) -> Launched:
+def _session(
+    running: Run,
+    index: int,
+    enough: Callable[[], str | None],
+    display: Observer | None,
+    *,
+    sampling: Callable[[int], Mapping[str, Any]],
+    is_timing: Callable[[int], bool],
+) -> Launched:
     planned = running.planned
     directory = running.directory / f"launch-{index}"
     directory.mkdir()
@@ -192,6 +211,8 @@ def _session(running: Run, index: int, enough: Callable[[], str | None], display
         )  # fmt: skip
 
     def tell(done: Request) -> None:
+        if not is_timing(done.index):
+            return
         running.requests.append(requests.document(done, running.directory))
         running.launches[index - 1 :] = [document.launch(launched(None, None), running.directory)]
         running.write(complete=False)
@@ -204,6 +225,7 @@ def _session(running: Run, index: int, enough: Callable[[], str | None], display
         expectation=planned.expectation,
         enough=enough,
         tell=tell,
+        sampling=sampling,
     )
     try:
         ended = launch.launch(

@@ -48,7 +48,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None) -> dict[st
         "schema_version": record.SCHEMA_VERSION,
         "methodology": record.METHODOLOGY,
         "id": run.directory.name,
-        "kind": "bench",
+        "kind": run.kind,
         "label": options.label,
         "complete": complete,
         "failure": None if failure is None else {"exit_code": failure.exit_code, "what": failure.what},
@@ -66,6 +66,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None) -> dict[st
         "stopped_because": run.stopped_because,
         "launches": run.launches,
         "requests": run.requests if counts else [],
+        "profiled": run.profiled,
     }
 
 

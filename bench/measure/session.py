@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import record
 from bench.engine import command as commands
@@ -11,7 +11,7 @@ from bench.errors import EngineFailed, FallbackDetected
 from bench.measure import request as requests
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from bench.fallback.expectation import Expectation
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 class Session:
     """The partner of ``bench/inside/session_worker.py`` for one launch; `process.stream` carries their messages.
 
-    ``enough`` is asked after each request for a reason to stop (None: go on); ``tell`` hears of each that counts.
+    ``enough`` is asked after each request for a reason to stop (None: go on); ``tell`` hears of each that counts;
+    ``sampling`` gives the parameters in which a request (by number) differs from the command line's.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Session:
         expectation: Expectation,
         enough: Callable[[], str | None],
         tell: Callable[[Request], None],
+        sampling: Callable[[int], Mapping[str, Any]] = lambda _: {},
     ) -> None:
         self._directory = directory
         self._launch = launch
@@ -42,6 +44,7 @@ class Session:
         self._expectation = expectation
         self._enough = enough
         self._tell = tell
+        self._sampling = sampling
         self._asked_at = record.now()
         self.stopped_because: str | None = None
         self.rejected: Request | None = None
@@ -81,7 +84,7 @@ class Session:
                 "output_path": str(folder / commands.OUTPUTS),
                 "output_file_name": f"output{self._suffix}",
                 "perf_dump_path": str(folder / commands.PERF_DUMP),
-                "sampling": {},
+                "sampling": dict(self._sampling(self._next_request)),
             }
         ).encode()
 

@@ -1,0 +1,71 @@
+"""`invoke profile` and `invoke profile-diff` through the real tasks, on traces made elsewhere."""
+
+import gzip
+import json
+import os
+
+import pytest
+from helpers import DATA
+
+from bench import schema
+
+TRACE = DATA / "traces" / "flux-h200.trace.json.gz"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "No such file"),
+        (b"", "empty"),
+        (b'{"a": 1}', "not a trace"),
+        (gzip.compress(b'{"traceEvents": [')[:20], ""),
+        (b"\x00\x01\x02", ""),
+    ],
+    ids=["absent", "empty", "another json", "half a gzip", "binary"],
+)
+def test_what_is_no_trace_is_one_clear_error_and_leaves_no_folder(invoke, home, content, says):
+    path = home / "x.json.gz"
+    if content is not None:
+        path.write_bytes(content)
+    ended = invoke("profile", "--trace", path)
+    assert ended.code == 1, ended.err
+    assert says.lower() in ended.err.lower()
+    assert str(path) in ended.err
+    assert list((home / "runs").glob("*")) == []
+
+
+def test_a_trace_becomes_every_report(invoke, only_run):
+    ended = invoke("profile", "--trace", TRACE, "--engine-version", "0.5.17")
+    assert ended.code == 0, ended.err
+    report = only_run() / "report"
+    assert set(os.listdir(report)) == {
+        "report.json", "report.md", "report.html", "events.csv.gz", "step.trace.json.gz",
+    }  # fmt: skip
+    document = json.loads((report / "report.json").read_text())
+    assert schema.violations(document, "profile-report") == []
+    assert "what to do first" in ended.out
+    assert "upgrade SGLang to 0.5.19 or later" in ended.out
+    assert ended.out.splitlines()[-1] == f"report: {report / 'report.html'}"
+
+
+def test_two_steps_of_one_trace_are_told_apart_by_the_clock(invoke, home):
+    ended = invoke("profile-diff", TRACE, "--a-steps", "4", "--b-steps", "6")
+    assert ended.code == 0, ended.err
+    assert "same work, slower clock" in ended.out
+
+
+def test_a_step_that_is_not_there_is_said(invoke):
+    ended = invoke("profile-diff", TRACE, TRACE, "--a-steps", "99")
+    assert ended.code == 1
+    assert "99" in ended.err
+
+
+def test_three_traces_are_no_diff(invoke):
+    assert "a diff is of two traces" in invoke("profile-diff", TRACE, TRACE, TRACE).err
+
+
+def test_nsight_that_is_not_installed_is_said_before_anything_starts(invoke, replay, home):
+    ended = invoke("profile", "--model", "flux-tiny", "--engine", replay(), "--nsys")
+    assert ended.code == 10
+    assert "Nsight Systems is not installed" in ended.err
+    assert not (home / "runs").exists()

@@ -19,6 +19,8 @@ class Workload:
     height: int | None
     frames: int | None
     steps: int | None
+    image: str | None = None
+    """Path of the input image."""
     torch_compile: bool = False
     warmup: bool = True
     attention_backend: str | None = None

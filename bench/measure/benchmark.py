@@ -47,6 +47,7 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     command = commands.build(planned.engine, planned.workload, directory)
     log, dump_path = directory / record.LOG, directory / commands.PERF_DUMP
     (directory / commands.OUTPUTS).mkdir()
+    commands.write_files(command)
 
     started, stopped, ended = record.now(), None, None
     try:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import checkpoint
-from bench.catalog import presets
+from bench.catalog import assets, presets
 from bench.engine import command as commands
 from bench.engine import devices, find
 from bench.engine.workload import Workload
+from bench.errors import UsageError
 from bench.fallback.expectation import Expectation
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Options:
     torch_compile: bool = False
     warmup: bool = True
     attention_backend: str | None = None
+    image: Path | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
     output_dir: Path | None = None
     precheck: bool = True
@@ -100,6 +102,13 @@ def _model(options: Options, preset: Preset) -> str:
 
 
 def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
+    if options.torch_compile and preset.force_eager:
+        raise UsageError(
+            "this preset is never compiled: compiling changes the model's output",
+            where=f"preset {preset.key}",
+            todo="leave --torch-compile out, or write a preset without force_eager",
+        )
+    image = options.image or (assets.path(preset.image, options.preset_file) if preset.image else None)
     return Workload(
         preset=preset,
         model_path=model_path,
@@ -109,9 +118,10 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
         height=options.height or preset.height,
         frames=preset.frames,
         steps=options.steps or preset.steps,
+        image=None if image is None else str(image.absolute()),
         torch_compile=options.torch_compile,
-        warmup=options.warmup,
-        attention_backend=options.attention_backend,
+        warmup=options.warmup and preset.warmup,
+        attention_backend=options.attention_backend or preset.attention_backend,
         extra=options.extra,
     )
 

@@ -21,13 +21,15 @@ class Asset:
     name: str
     url: str
     sha256: str | None = None
+    upstream: str | None = None
+    """What upstream's helper calls it: a file name in its assets folder, or an address."""
 
 
 @functools.cache
 def listed() -> Mapping[str, Asset]:
     """Return all images by name."""
     content = tomllib.loads((paths.CATALOG / "assets.toml").read_text(encoding="utf-8"))
-    return {name: Asset(name=name, **values) for name, values in content.items()}
+    return {name: Asset(**{"name": name, "upstream": values["url"]} | values) for name, values in content.items()}
 
 
 def path(name: str, preset_file: Path | None = None) -> Path:

@@ -33,6 +33,7 @@ ENGINE_HELP = "a built configuration, source:CHECKOUT[@CONFIGURATION], or path; 
         "timeout": "seconds after which the launch is stopped (default 3600)",
         "output-dir": "where run directories are made (default runs/)",
         "no-precheck": "launch even if the arguments show that the run will fall back",
+        "no-preflight": "launch even if a check of the machine failed",
         "dry-run": "print the exact command and environment, run nothing",
         "json": "print the record as JSON on stdout",
     }
@@ -56,6 +57,7 @@ def bench(
     timeout: str | None = None,
     output_dir: str | None = None,
     no_precheck: bool = False,
+    no_preflight: bool = False,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -81,6 +83,7 @@ def bench(
         timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or plan.DEFAULT_TIMEOUT_S,
         output_dir=Path(output_dir) if output_dir else None,
         precheck=not no_precheck,
+        preflight=not no_preflight,
         extra=extra_arguments(c),
     )
     if dry_run:
@@ -226,4 +229,40 @@ def signals(c: Context, category: str | None = None, check_engine: str | None = 
         report.show(known)
 
 
-ns = Collection(attest, bench, checkpoint, models, signals, validate)
+@task(
+    help={
+        "model": "check for this preset; without it, for the machine in general and which presets run here",
+        "engine": ENGINE_HELP,
+        "model-path": "use this checkpoint or hub model in place of the preset's",
+        "preset-file": "TOML file with presets of your own",
+        "image": "use this image in place of the preset's",
+        "output-dir": "where run directories shall be made (default runs/)",
+        "json": "as JSON on stdout",
+    }
+)
+def doctor(
+    c: Context,
+    model: str | None = None,
+    engine: str | None = None,
+    model_path: str | None = None,
+    preset_file: str | None = None,
+    image: str | None = None,
+    output_dir: str | None = None,
+    json: bool = False,
+) -> None:
+    """Check what this machine can run and what is in the way; exit code 10 if a check fails."""
+    from bench.measure import plan
+    from bench.report import doctor as report
+
+    options = plan.Options(
+        model=model or "",
+        engine=engine,
+        model_path=model_path,
+        preset_file=Path(preset_file) if preset_file else None,
+        image=Path(image) if image else None,
+        output_dir=Path(output_dir) if output_dir else None,
+    )
+    report.examine(options, one_model=model is not None, as_json=json)
+
+
+ns = Collection(attest, bench, checkpoint, doctor, models, signals, validate)

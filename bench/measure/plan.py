@@ -44,6 +44,7 @@ class Options:
     timeout_s: float = DEFAULT_TIMEOUT_S
     output_dir: Path | None = None
     precheck: bool = True
+    preflight: bool = True
     extra: tuple[str, ...] = ()
 
 
@@ -145,12 +146,20 @@ def expect(workload: Workload, engine: Engine, machine: Machine) -> Expectation:
     )
 
 
+def workload(options: Options) -> Workload:
+    """Return what would be asked of a launch; nothing is made or looked for but a model folder that the user names.
+
+    Raises:
+        UsageError: an unknown model, a broken model folder, a wrong value.
+    """
+    preset = presets.get(options.model, options.preset_file)
+    return _workload(options, preset, _model(options, preset))
+
+
 def dry_run(options: Options) -> Command:
     """Return the command that a run would use; nothing is made or written, and the run directory is a stand-in.
 
     Raises:
         what `plan` and `commands.build` raise.
     """
-    preset = presets.get(options.model, options.preset_file)
-    engine = find.find(options.engine)
-    return commands.build(engine, _workload(options, preset, _model(options, preset)), Path("RUN_DIRECTORY").absolute())
+    return commands.build(find.find(options.engine), workload(options), Path("RUN_DIRECTORY").absolute())

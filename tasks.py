@@ -16,7 +16,9 @@ ENGINE_HELP = "a built configuration, source:CHECKOUT[@CONFIGURATION], or path; 
 
 @task(
     help={
-        "model": "preset to run (`invoke models` lists them)",
+        "model": "preset to run, or several: a,b (`invoke models` lists them)",
+        "tag": "run all presets with this tag instead, e.g. tiny or nightly",
+        "all": "run all presets instead",
         "engine": ENGINE_HELP,
         "model-path": "use this checkpoint or hub model in place of the preset's",
         "preset-file": "TOML file with presets of your own",
@@ -32,6 +34,9 @@ ENGINE_HELP = "a built configuration, source:CHECKOUT[@CONFIGURATION], or path; 
         "image": "use this image in place of the preset's",
         "timeout": "seconds after which the launch is stopped (default 3600)",
         "output-dir": "where run directories are made (default runs/)",
+        "model-cache-root": "fetch models into a new folder in here, in place of the user's cache",
+        "cleanup-model-cache": "remove that new folder after the run, also if it fails; nothing else ever",
+        "seed-model-cache-root": "show the models of this cache (an HF_HOME) in the new folder, without changing it",
         "no-precheck": "launch even if the arguments show that the run will fall back",
         "no-preflight": "launch even if a check of the machine failed",
         "dry-run": "print the exact command and environment, run nothing",
@@ -41,6 +46,8 @@ ENGINE_HELP = "a built configuration, source:CHECKOUT[@CONFIGURATION], or path; 
 def bench(
     c: Context,
     model: str = "flux",
+    tag: str | None = None,
+    all: bool = False,
     engine: str | None = None,
     model_path: str | None = None,
     preset_file: str | None = None,
@@ -56,21 +63,28 @@ def bench(
     image: str | None = None,
     timeout: str | None = None,
     output_dir: str | None = None,
+    model_cache_root: str | None = None,
+    cleanup_model_cache: bool = False,
+    seed_model_cache_root: str | None = None,
     no_precheck: bool = False,
     no_preflight: bool = False,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
     """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
-    from bench.measure import plan
+    from bench.measure import batch, plan
 
     if torch_compile and no_torch_compile:
         raise UsageError("--torch-compile and --no-torch-compile exclude each other")
+    if all and tag:
+        raise UsageError("--all and --tag exclude each other")
+    own_presets = Path(preset_file) if preset_file else None
+    keys = batch.chosen(model, tag, everything=all, preset_file=own_presets)
     options = plan.Options(
-        model=model,
+        model=keys[0],
         engine=engine,
         model_path=model_path,
-        preset_file=Path(preset_file) if preset_file else None,
+        preset_file=own_presets,
         label=label,
         steps=number(steps, "--steps"),
         seed=number(seed, "--seed", least=0),
@@ -82,18 +96,28 @@ def bench(
         image=Path(image) if image else None,
         timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or plan.DEFAULT_TIMEOUT_S,
         output_dir=Path(output_dir) if output_dir else None,
+        model_cache_root=Path(model_cache_root) if model_cache_root else None,
+        cleanup_model_cache=cleanup_model_cache,
+        seed_model_cache_root=Path(seed_model_cache_root) if seed_model_cache_root else None,
         precheck=not no_precheck,
         preflight=not no_preflight,
         extra=extra_arguments(c),
     )
+    many = all or tag is not None or len(keys) > 1
+    if many and model_path is not None:
+        raise UsageError("--model-path is for one preset", todo="run them one by one")
     if dry_run:
-        from bench.engine import command
+        from bench.report import session
 
-        print(command.shown(plan.dry_run(options)))
-        return
-    from bench.report import session
+        session.show_commands(options, keys)
+    elif many:
+        from bench.report import batch as report
 
-    session.run_and_show(options, as_json=json)
+        report.run_and_show(options, keys, "all" if all else tag or "chosen", as_json=json)
+    else:
+        from bench.report import session
+
+        session.run_and_show(options, as_json=json)
 
 
 @task(
@@ -205,6 +229,34 @@ def attest(
 
 @task(
     help={
+        "only": "only this image, e.g. cat.png",
+        "own": "take a file of yours as one of the images: NAME=FILE",
+        "mirror": "address of a server that has the images under their names, in place of their own addresses",
+        "again": "fetch it even if it is here",
+        "list": "only show what is here and which presets need it",
+        "json": "the list as JSON on stdout",
+    }
+)
+def assets(
+    c: Context,
+    only: str | None = None,
+    own: str | None = None,
+    mirror: str | None = None,
+    again: bool = False,
+    list: bool = False,
+    json: bool = False,
+) -> None:
+    """Fetch the input images of the presets, checked by hash."""
+    from bench.report import assets as report
+
+    if list or json:
+        report.show_list(as_json=json)
+    else:
+        report.fetch_all(only=only, own=own, mirror=mirror, again=again)
+
+
+@task(
+    help={
         "category": "only this category, e.g. component",
         "check-engine": "look every signal up in this built engine's source instead: signals must not rot",
         "json": "as JSON on stdout",
@@ -265,4 +317,4 @@ def doctor(
     report.examine(options, one_model=model is not None, as_json=json)
 
 
-ns = Collection(attest, bench, checkpoint, doctor, models, signals, validate)
+ns = Collection(assets, attest, bench, checkpoint, doctor, models, signals, validate)

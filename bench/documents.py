@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def validate(path: Path) -> str:
-    """Return the kind of the document in ``path``: run-record, perf-dump or preset.
+    """Return the kind of the document in ``path``: run-record, batch-summary, perf-dump or preset.
 
     Raises:
         UsageError: it cannot be read.
@@ -31,6 +31,9 @@ def validate(path: Path) -> str:
     if isinstance(document, dict) and document.get("schema") == "run-record":
         record.read(path)
         return "run-record"
+    if isinstance(document, dict) and document.get("schema") == "batch-summary":
+        schema.check(document, "batch-summary", path)
+        return "batch-summary"
     if isinstance(document, dict) and {"total_duration_ms", "steps", "denoise_steps_ms"} & document.keys():
         schema.check(document, "perf-dump", path, InvalidPerfDump)
         return "perf-dump"

@@ -51,31 +51,36 @@ def test_a_machine_with_idle_gpus_is_well(doctor, machine):
         assert [line["state"] for line in lines[identity]] == ["ok"], identity
 
 
-@pytest.mark.parametrize(
-    ("gpu", "identity", "state", "says"),
-    [
-        ({"processes": [4242]}, "gpu.idle", "fail", "in use by process 4242"),
-        ({"load": [0, 0, 63, 0]}, "gpu.idle", "fail", "up to 63 % busy"),
-        ({"used": 40_000_000_000}, "gpu.idle", "warn", "37.3 GiB in use by no process that is visible"),
-        ({"load": None, "processes": None}, "gpu.idle", "unknown", "the driver tells no load"),
-        ({"reasons": 0x40, "temperature": 91}, "gpu.clocks", "fail", "hardware thermal slowdown (91 degrees)"),
-        ({"reasons": 0x80}, "gpu.clocks", "fail", "throttled: power brake"),
-        ({"reasons": 0x02, "sm": 1200}, "gpu.clocks", "warn", "application clocks are set (1200 of 1980 MHz)"),
-        ({"reasons": None}, "gpu.clocks", "unknown", "the driver tells no reasons"),
-        ({"ecc_errors": 3}, "gpu.ecc", "fail", "3 uncorrected memory errors"),
-        ({"ecc": 0}, "gpu.ecc", "warn", "ECC is off"),
-        ({"mig": 1}, "gpu.mig", "fail", "cut into MIG slices"),
-    ],
-)  # fmt: skip
-def test_each_trouble_of_a_gpu_is_named_with_what_to_do(doctor, machine, gpu, identity, state, says):
-    ended, lines = doctor(env=machine(gpu, {}))
-    assert ended.code == (10 if state == "fail" else 0)
-    (line,) = lines[identity]
-    assert line["state"] == state
-    assert line["saw"].startswith("GPU 0: ")
-    assert says in line["saw"]
-    assert line["means"]
-    assert line["todo"]
+TROUBLES = [
+    ({"processes": [4242]}, "gpu.idle", "fail", "in use by process 4242"),
+    ({"load": [0, 0, 63, 0]}, "gpu.idle", "fail", "up to 63 % busy"),
+    ({"used": 40_000_000_000}, "gpu.idle", "warn", "37.3 GiB in use by no process that is visible"),
+    ({"load": None, "processes": None}, "gpu.idle", "unknown", "the driver tells no load"),
+    ({"reasons": 0x40, "temperature": 91}, "gpu.clocks", "fail", "hardware thermal slowdown (91 degrees)"),
+    ({"reasons": 0x80}, "gpu.clocks", "fail", "throttled: power brake"),
+    ({"reasons": 0x02, "sm": 1200}, "gpu.clocks", "warn", "application clocks are set (1200 of 1980 MHz)"),
+    ({"reasons": None}, "gpu.clocks", "unknown", "the driver tells no reasons"),
+    ({"ecc_errors": 3}, "gpu.ecc", "fail", "3 uncorrected memory errors"),
+    ({"ecc": 0}, "gpu.ecc", "warn", "ECC is off"),
+    ({"mig": 1}, "gpu.mig", "fail", "cut into MIG slices"),
+]
+
+
+def test_each_trouble_of_a_gpu_is_named_with_what_to_do(doctor, machine, tmp_path):
+    """One machine with every trouble, a GPU each, and a preset that wants them all."""
+    wide = tmp_path / "wide.toml"
+    fields = 'description = "x"\nmodel = "o/m"\nmodality = "image"\nprompt = "x"\nseed = 1\n'
+    wide.write_text(f"[wide]\n{fields}gpus = {len(TROUBLES)}\n")
+    env = machine(*(gpu for gpu, *_ in TROUBLES))
+    ended, lines = doctor("--model", "wide", "--preset-file", wide, env=env)
+    assert ended.code == 10
+    for index, (_, identity, state, says) in enumerate(TROUBLES):
+        line = next(line for line in lines[identity] if line["saw"].startswith(f"GPU {index}: "))
+        assert (line["state"], says in line["saw"]) == (state, True), line
+        assert line["means"]
+        assert line["todo"]
+    named = {(line["id"], line["saw"].split(":")[0]) for found in lines.values() for line in found}
+    assert len([identity for identity, who in named if who.startswith("GPU ")]) == len(TROUBLES)
 
 
 def test_a_busy_gpu_is_answered_with_the_idle_ones(doctor, machine):

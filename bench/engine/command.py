@@ -66,6 +66,7 @@ def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the numbering of nvidia-smi and NVML
         "PYTHONUNBUFFERED": "1",  # a line that waits in a buffer cannot stop a run
         **workload.preset.environment,
+        **workload.environment,
     }
     if Path(workload.model_path).is_absolute():
         added["HF_HUB_OFFLINE"] = "1"  # the model is here: nothing may come from, or wait for, the hub

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping  # noqa: TC003 - a field's type, also at run time
+from dataclasses import dataclass, field
 
 from bench.catalog.presets import Preset  # noqa: TC001 - a field's type, also at run time
 
@@ -24,6 +25,8 @@ class Workload:
     torch_compile: bool = False
     warmup: bool = True
     attention_backend: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables for the launch beside the preset's."""
     extra: tuple[str, ...] = ()
     """Arguments for the engine as the user wrote them behind ``--``."""
     sabotage: tuple[str, ...] = ()

@@ -45,6 +45,9 @@ class Options:
     output_dir: Path | None = None
     precheck: bool = True
     preflight: bool = True
+    model_cache_root: Path | None = None
+    cleanup_model_cache: bool = False
+    seed_model_cache_root: Path | None = None
     extra: tuple[str, ...] = ()
 
 
@@ -69,6 +72,11 @@ def plan(options: Options) -> Plan:
         EngineFailed: the engine does not work.
     """
     preset = presets.get(options.model, options.preset_file)
+    if options.model_cache_root is None and (options.cleanup_model_cache or options.seed_model_cache_root):
+        raise UsageError(
+            "--cleanup-model-cache and --seed-model-cache-root are for a cache of the run's own",
+            todo="add --model-cache-root FOLDER",
+        )
     engine = find.find(options.engine)
     made = None
     if options.model_path is None and preset.checkpoint is not None:

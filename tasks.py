@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.task import Collection
-from bench.verbs import comparing, judging, making, measuring, profiling
+from bench.verbs import comparing, judging, machine, making, measuring, profiling
 
 ns = Collection(
     comparing.ab,
@@ -11,6 +11,8 @@ ns = Collection(
     judging.attest,
     judging.signals,
     judging.validate,
+    machine.assets,
+    machine.doctor,
     making.checkpoint,
     making.models,
     measuring.bench,

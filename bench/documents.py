@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+OTHERS = frozenset({"ab-record", "batch-summary"})
+"""Documents that name their schema themselves, besides run records."""
+
+
 def validate(path: Path) -> str:
-    """Return the kind of the document in ``path``: run-record, perf-dump or preset.
+    """Return the kind of the document in ``path``: run-record, batch-summary, perf-dump or preset.
 
     Raises:
         UsageError: it cannot be read.
@@ -32,9 +36,10 @@ def validate(path: Path) -> str:
     if isinstance(document, dict) and document.get("schema") == "run-record":
         record.read(path)
         return "run-record"
-    if isinstance(document, dict) and document.get("schema") == "ab-record":
-        schema.check(document, "ab-record", path)
-        return "ab-record"
+    kind = document.get("schema") if isinstance(document, dict) else None
+    if kind in OTHERS:
+        schema.check(document, kind, path)
+        return str(kind)
     if isinstance(document, dict) and {"total_duration_ms", "steps", "denoise_steps_ms"} & document.keys():
         schema.check(document, "perf-dump", path, InvalidPerfDump)
         return "perf-dump"

@@ -27,6 +27,11 @@ def runs() -> Path:
     return Path(os.environ.get("BENCH_RUNS") or ROOT / "runs")
 
 
+def assets() -> Path:
+    """Return the folder of the presets' input images: ``BENCH_ASSETS``, else one in the user's cache."""
+    return Path(os.environ.get("BENCH_ASSETS") or cache() / "assets")
+
+
 def environments() -> Path:
     """Return the folder in which nox builds its environments: ``NOX_ENVDIR``, else ``.nox/`` in this checkout."""
     return Path(os.environ.get("NOX_ENVDIR") or ROOT / ".nox")

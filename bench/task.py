@@ -7,6 +7,7 @@ the exit code of its class; a fault of ours keeps its traceback.
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,8 @@ class GuardedTask(Task[Any]):
         if self.many is not None:
             others = sorted((name for name in kwargs if name.startswith(f"{self.many}_")), key=_position)
             kwargs[self.many] = [kwargs[self.many], *(kwargs.pop(name) for name in others)]
+        # a batch system ends a job with SIGTERM: the engine is stopped and what was begun is closed as after Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return super().__call__(*args, **kwargs)
         except BenchError as error:

@@ -41,6 +41,14 @@ def main():
     parser.add_argument("--height", type=int, default=64)
     asked, _ = parser.parse_known_args()
 
+    if "download" in scenario:
+        # as the hub's client does: blobs that grow, in the cache that the environment names
+        blobs = Path(os.environ["HF_HUB_CACHE"]) / "models--owner--model" / "blobs"
+        blobs.mkdir(parents=True)
+        (blobs / "weights.safetensors").write_bytes(b"x" * scenario["download"])
+        (blobs / "next.incomplete").write_bytes(b"x")
+        token = Path(os.environ.get("HF_TOKEN_PATH", "/nowhere"))
+        (blobs / "token_seen").write_text(token.read_text() if token.is_file() else "none")
     for session in (False, True)[: scenario.get("children", 0)]:
         subprocess.Popen(["sleep", "300.125"], start_new_session=session)
     out = sys.stdout.buffer

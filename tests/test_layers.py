@@ -15,10 +15,11 @@ FLOORS = {
     "fallback": 3, "documents": 3,
     "engine": 4,
     "checkpoint": 5,
-    "measure": 6, "profiling": 6, "accuracy": 6, "sweep": 6,
-    "report": 7,
-    "task": 8,
-    "verbs": 9,
+    "preflight": 6,
+    "measure": 7, "profiling": 7, "accuracy": 7, "sweep": 7,
+    "report": 8,
+    "task": 9,
+    "verbs": 10,
 }  # fmt: skip
 MODULES = sorted(path for path in (ROOT / "bench").rglob("*.py") if "inside" not in path.parts)
 

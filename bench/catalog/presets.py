@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+UPSTREAM_TAGS = frozenset({"nightly", "current-source", "skill-only"})
+"""Where upstream's helper has a preset from: its nightly comparison, the registry of models, or only its own text."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
@@ -39,20 +42,40 @@ class Preset:
     checkpoint: Checkpoint | None = None
     tags: tuple[str, ...] = ()
     nightly: str | None = None
+    nightly_ignores: tuple[str, ...] = ()
     gated: bool = False
     negative_prompt: str | None = None
+    image: str | None = None
     width: int | None = None
     height: int | None = None
     frames: int | None = None
+    adjust_frames: bool | None = None
     fps: int | None = None
     steps: int | None = None
     guidance: float | None = None
     gpus: int = 1
     tensor_parallel: int | None = None
     ulysses: int | None = None
+    ring: int | None = None
+    cfg_parallel: int | bool | None = None
+    pipeline: str | None = None
+    variant: str | None = None
+    quantization: str | None = None
+    performance_mode: str | None = None
+    quality: str | None = None
+    attention_backend: str | None = None
+    component_attention: Mapping[str, str] = field(default_factory=dict)
     precision: str | None = None
     text_encoders: int | None = None
     residency: Mapping[str, str] = field(default_factory=dict)
+    offload: Mapping[str, bool] = field(default_factory=dict)
+    pin_memory: bool | None = None
+    prompt_rewrite: bool | None = None
+    warmup: bool = True
+    warmup_steps: int | None = None
+    force_eager: bool = False
+    graph_warmup_sizes: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     document: Mapping[str, Any] = field(repr=False)
@@ -68,13 +91,18 @@ class Preset:
         """``synthetic`` or ``real``."""
         return "real" if self.checkpoint is None else "synthetic"
 
+    @property
+    def is_upstreams(self) -> bool:
+        """Whether the benchmark helper of SGLang has it."""
+        return not UPSTREAM_TAGS.isdisjoint(self.tags)
+
 
 def _preset(key: str, document: Mapping[str, Any], source: str) -> Preset:
     schema.check(document, "preset", source)
     values: dict[str, Any] = dict(document)
     if "checkpoint" in values:
         values["checkpoint"] = Checkpoint(**values["checkpoint"])
-    for name in ("tags", "arguments"):
+    for name in ("tags", "arguments", "nightly_ignores", "graph_warmup_sizes"):
         if name in values:
             values[name] = tuple(values[name])
     return Preset(key=key, document=document, **values)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import paths
 from bench.engine import find, spelling
+from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from bench.engine.workload import Workload
 
 PERF_DUMP = "perf.json"
+REQUEST = "request.json"
+"""Parameters in the model's own request format, for a preset that has any."""
 OUTPUTS = "outputs"
 SUFFIXES = {"image": ".png", "edit": ".png", "video": ".mp4", "audio-video": ".mp4", "3d": ".glb"}
 
@@ -33,12 +37,13 @@ HIDDEN = "<set, not shown>"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One launch: its arguments, the whole environment, and the part of it that the workbench set."""
+    """One launch: arguments, whole environment, what the workbench set of it, and files (name: text) that it reads."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     added: Mapping[str, str]
     directory: Path
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def free_ports(count: int) -> list[int]:
@@ -78,6 +83,12 @@ def build_session(engine: Engine, workload: Workload, directory: Path) -> Comman
     Raises:
         what `arguments` raises.
     """
+    if workload.preset.config:
+        raise UsageError(
+            "this preset's request has a file of its own, which a session cannot send",
+            where=f"preset {workload.preset.key}",
+            todo="run it with one request: leave --repeats, --launches and --precision out",
+        )
     master, scheduler = free_ports(2)
     argv = (
         *workload.wrapper,
@@ -120,6 +131,8 @@ def build(engine: Engine, workload: Workload, directory: Path) -> Command:
         what `arguments` raises.
     """
     master, scheduler = free_ports(2)
+    config = workload.preset.config
+    files = {REQUEST: json.dumps(dict(config), indent=2, sort_keys=True, ensure_ascii=False) + "\n"} if config else {}
     argv = (
         *engine.program,
         "generate",
@@ -130,6 +143,7 @@ def build(engine: Engine, workload: Workload, directory: Path) -> Command:
         f"--output-path={directory / OUTPUTS}",
         f"--output-file-name=output{SUFFIXES[workload.preset.modality]}",
         f"--perf-dump-path={directory / PERF_DUMP}",
+        *([f"--config={directory / REQUEST}"] if config else []),
         *workload.sabotage,
     )
     return Command(
@@ -137,6 +151,7 @@ def build(engine: Engine, workload: Workload, directory: Path) -> Command:
         environment=launch_environment(engine, workload),
         added=added_environment(engine, workload),
         directory=directory,
+        files=files,
     )
 
 
@@ -152,4 +167,13 @@ def recorded_environment(command: Command) -> dict[str, str]:
 def shown(command: Command) -> str:
     """Return the command as a person would type it in a POSIX shell."""
     variables = [f"{name}={shlex.quote(value)}" for name, value in command.added.items()]
-    return " \\\n  ".join([*variables, shlex.join(command.argv[:2]), *map(shlex.quote, command.argv[2:])])
+    words = " \\\n  ".join([*variables, shlex.join(command.argv[:2]), *map(shlex.quote, command.argv[2:])])
+    # a file that the command reads comes first, so that the whole can be pasted as it is
+    files = [f"cat > {shlex.quote(str(command.directory / n))} <<'END'\n{t}END\n" for n, t in command.files.items()]
+    return "".join([*files, words])
+
+
+def write_files(command: Command) -> None:
+    """Write the files that the launch reads into its directory."""
+    for name, text in command.files.items():
+        (command.directory / name).write_text(text, encoding="utf-8")

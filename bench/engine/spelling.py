@@ -10,12 +10,15 @@ import difflib
 import re
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 from bench.catalog import flags
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from bench.catalog.presets import Preset
     from bench.engine.workload import Workload
 
 PINNED = {
@@ -39,6 +42,7 @@ PINNED = {
     "--enable-torch-compile": "use --torch-compile of this task",
     "--warmup": "use --no-warmup of this task",
     "--warmup-mode": "use --no-warmup of this task",
+    "--image-path": "use --image of this task",
     "--attention-backend": "use --attention-backend of this task",
     "--config": "a file could change anything unseen",
     "--profile": "a profiled run is never a timing",
@@ -50,6 +54,18 @@ COMPONENT_PATH = re.compile(
     r"--(transformer|unet|vae|text[-_]encoder|image[-_]encoder|tokenizer|scheduler|vocoder)([-_]?\d)?-path"
 )
 """Component overrides that the engine reads besides its parser. It swallows any other ``--x-path`` silently."""
+
+
+OFFLOAD = {
+    "dit": "--dit-cpu-offload",
+    "dit_layerwise": "--dit-layerwise-offload",
+    "text_encoder": "--text-encoder-cpu-offload",
+    "image_encoder": "--image-encoder-cpu-offload",
+    "vae": "--vae-cpu-offload",
+}
+
+QUALITY_SINCE = {"lossless": "0.5.17", "high": "0.5.17", "extra-high": "0.5.21", "exact": "0.5.23"}
+"""The first probed version whose parser takes a quality tier."""
 
 
 def spell(workload: Workload, version: str) -> list[str]:
@@ -67,18 +83,33 @@ def spell(workload: Workload, version: str) -> list[str]:
         f"--seed={workload.seed}",
         f"--num-gpus={preset.gpus}",
         *_optional("--negative-prompt", preset.negative_prompt),
+        *_optional("--image-path", workload.image),
         *_optional("--width", workload.width),
         *_optional("--height", workload.height),
         *_optional("--num-frames", workload.frames),
+        *_switch("--adjust-frames", preset.adjust_frames),
         *_optional("--fps", preset.fps),
         *_optional("--num-inference-steps", workload.steps),
         *_optional("--guidance-scale", preset.guidance),
         *_optional("--tp-size", preset.tensor_parallel),
         *_optional("--ulysses-degree", preset.ulysses),
+        *_optional("--ring-degree", preset.ring),
+        *_cfg_parallel(preset.cfg_parallel),
+        *_optional("--pipeline-class-name", preset.pipeline),
+        *_optional("--model-variant", preset.variant),
+        *_optional("--quantization", preset.quantization),
+        *_optional("--performance-mode", preset.performance_mode),
+        *_quality(preset, version),
         *_optional("--attention-backend", workload.attention_backend),
+        *(f"--component-attention-backends={name}={kind}" for name, kind in preset.component_attention.items()),
         *_precision(preset.precision, preset.text_encoders or 0),
+        # residency and offloading are not each other's translation: a version has the one or the other, or both
         *(f"--component-residency={name}={place}" for name, place in preset.residency.items()),
+        *(item for name, wanted in preset.offload.items() for item in _switch(OFFLOAD[name], wanted)),
+        *_switch("--pin-cpu-memory", preset.pin_memory),
+        *_switch("--enable-prompt-rewrite", preset.prompt_rewrite),
         *_warmup(workload.warmup, version),
+        *(_optional("--warmup-steps", preset.warmup_steps) if workload.warmup else []),
         f"--enable-torch-compile={'true' if workload.torch_compile else 'false'}",
         # left alone, a version may switch graphs on by itself, and with graphs on it drops compile without a line
         *_if_known("--enable-breakable-cuda-graph=false", version),
@@ -92,6 +123,30 @@ def spell(workload: Workload, version: str) -> list[str]:
 
 def _optional(flag: str, value: object) -> list[str]:
     return [] if value is None else [f"{flag}={value}"]
+
+
+def _switch(flag: str, value: bool | None) -> list[str]:
+    return [] if value is None else [f"{flag}={'true' if value else 'false'}"]
+
+
+def _cfg_parallel(wanted: bool | int | None) -> list[str]:
+    if wanted is True:
+        return ["--enable-cfg-parallel"]
+    return _optional("--cfg-parallel-size", wanted)
+
+
+def _quality(preset: Preset, version: str) -> list[str]:
+    wanted = preset.quality
+    if wanted is None:
+        return []
+    since = QUALITY_SINCE[wanted]
+    if flags.is_probed(version) and Version(version) < Version(since):
+        raise UsageError(
+            f"sglang {version} has no quality {wanted!r}",
+            where=f"preset {preset.key}",
+            todo=f"sglang {since} and newer have it",
+        )
+    return [f"--quality={wanted}"]
 
 
 def _if_known(argument: str, version: str) -> list[str]:

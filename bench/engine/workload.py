@@ -20,13 +20,15 @@ class Workload:
     height: int | None
     frames: int | None
     steps: int | None
+    image: str | None = None
+    """Path of the input image."""
     torch_compile: bool = False
     warmup: bool = True
     attention_backend: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables for the launch beside the preset's."""
     extra: tuple[str, ...] = ()
     """Arguments for the engine as the user wrote them behind ``--``."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """Variables for the engine, besides those of the preset."""
     wrapper: tuple[str, ...] = ()
     """A program with its arguments that the launch is started by, such as a system profiler."""
     sabotage: tuple[str, ...] = ()

@@ -19,8 +19,8 @@ TIMED_OUT = 8
 class Finding:
     """Something that speaks against a run, or about it.
 
-    ``source`` is where it was seen: log, argument, environment, dump, output or process. ``line`` is the 1-based line
-    of the log, ``at_s`` the seconds since the launch when it arrived; both None where they have no meaning.
+    ``source`` is where it was seen: log, argument, environment, dump, output, process or device. ``line`` is the
+    1-based line of the log, ``at_s`` the seconds since the launch when it arrived; both None where they mean nothing.
     """
 
     id: str

@@ -96,15 +96,17 @@ def conclude(
     failed: BenchError | None = None,
     started: datetime | None = None,
     ended: datetime | None = None,
+    observed: Sequence[Finding] = (),
 ) -> Verdict:
     """Join everything that is known of a run into its verdict.
 
     ``exit_code`` is the engine's (None: not known); ``dump`` is the perf dump, or the error that loading it raised,
     None where it is not asked about; ``outputs`` likewise. ``requests`` are findings about requests read elsewhere,
-    ``failed`` is what ended a session otherwise than by a line of its log.
+    ``failed`` is what ended a session otherwise than by a line of its log, ``observed`` is what was seen beside the
+    launch.
     """
     expectation = guard.expectation
-    findings = list(guard.findings.values())
+    findings = [*guard.findings.values(), *observed]
     if guard.stopped_by is None:
         findings += _process(exit_code, guard.last_words(), timed_out=timed_out)
         findings += requests

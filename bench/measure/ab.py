@@ -110,7 +110,7 @@ def measure(
     )
     for name, settled in planned.items():
         (directory / name).mkdir()
-        session.runs[name] = benchmark.Run(planned=settled, directory=directory / name)
+        session.runs[name] = benchmark.begin(settled, directory=directory / name)
     error = _alternate(session) if co_resident else _by_launches(session)
     return _finish(session, error)
 

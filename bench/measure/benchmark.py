@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench import record
@@ -15,6 +15,9 @@ from bench.measure import document
 from bench.measure import request as requests
 from bench.measure.enough import Enough
 from bench.measure.session import Session
+from bench.preflight import checks
+from bench.preflight.gpus import used_now
+from bench.preflight.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -43,6 +46,7 @@ class Launched:
     facts: Facts
     verdict: Verdict
     rejected: Request | None
+    gpus_during: list[dict[str, Any]]
     error: BenchError | None
 
 
@@ -57,6 +61,9 @@ class Run:
     stopped_because: str | None = None
     kind: str = "bench"
     profiled: dict[str, Any] | None = None
+    preflight: list[dict[str, Any]] = field(default_factory=list)
+    gpus: tuple[str, ...] = ()
+    """UUIDs of the GPUs that are watched during each launch."""
 
     def write(self, *, complete: bool, failure: BenchError | None = None) -> tuple[dict[str, Any], Path]:
         """Write the record of what is known now and return it and its path."""
@@ -83,23 +90,39 @@ def run(planned: Plan, display: Observer | None = None, resume: Path | None = No
         FallbackDetected: arguments or environment show beforehand that the run would be invalid.
         UsageError: the run directory or the record cannot be written, or that run cannot be resumed by this plan.
     """
-    options = planned.options
-    if options.precheck:
-        arguments, variables = commands.arguments, commands.launch_environment
-        Guard(planned.expectation).precheck(
-            arguments(planned.engine, planned.workload), variables(planned.engine, planned.workload)
-        )
-    if resume is not None:
-        running = _taken_up(planned, resume)
-    else:
-        name = "-".join(filter(None, (options.model, options.label)))
-        running = Run(planned=planned, directory=record.new_run("bench", name, options.output_dir))
-    enough = Enough(options)
+    running = begin(planned, resume)
+    enough = Enough(planned.options)
     while (error := _launch(running, enough, display)) is None and not enough.of_launches(running.requests):
         pass
     complete = error is None
     known, path = running.write(complete=complete, failure=error)
     return Result(record=known, path=path, error=error)
+
+
+def begin(planned: Plan, resume: Path | None = None, *, kind: str = "bench", directory: Path | None = None) -> Run:
+    """Return a run that can start: arguments, environment and machine are checked, and its directory is made.
+
+    Raises:
+        FallbackDetected: arguments or environment show beforehand that the run would be invalid.
+        PreflightFailed: the machine lacks something that this run needs.
+        UsageError: the directory cannot be made, or that run cannot be resumed by this plan.
+    """
+    options = planned.options
+    environment = commands.launch_environment(planned.engine, planned.workload)
+    if options.precheck:
+        Guard(planned.expectation).precheck(commands.arguments(planned.engine, planned.workload), environment)
+    situation = checks.gather(planned.engine, planned.workload, environment, options.output_dir)
+    lines = checks.run(situation)
+    if options.preflight:
+        checks.refuse_failed(lines)
+    if resume is not None:
+        running = _taken_up(planned, resume)
+    else:
+        name = "-".join(filter(None, (options.model, options.label)))
+        running = Run(planned=planned, directory=directory or record.new_run(kind, name, options.output_dir), kind=kind)
+    running.preflight = [asdict(line) for line in lines]
+    running.gpus = tuple(gpu.uuid for gpu in used_now(situation))
+    return running
 
 
 def _taken_up(planned: Plan, directory: Path) -> Run:
@@ -150,11 +173,13 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
     command = commands.build(planned.engine, planned.workload, directory)
     (directory / commands.OUTPUTS).mkdir()
     log = directory / record.LOG
+    commands.write_files(command)
     started, ended, stopped = record.now(), None, None
-    try:
-        ended = launch.launch(command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display)
-    except BenchError as error:
-        stopped = error
+    with Watch(running.gpus) as watch:
+        try:
+            ended = launch.launch(command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display)
+        except BenchError as error:
+            stopped = error
     finished = record.now()
     done = requests.read(directory, directory / commands.OUTPUTS, planned.expectation, (started, finished))
     verdict = conclude(
@@ -163,6 +188,7 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
         timed_out=isinstance(stopped, TimedOut),
         dump=done.dump if isinstance(done.dump, InvalidPerfDump) else None,
         requests=done.findings,
+        observed=watch.findings(),
     )
     if verdict.counts and done.counts:
         running.requests.append(requests.document(done, directory))
@@ -177,6 +203,7 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
         facts=guard.facts,
         verdict=verdict,
         rejected=None if verdict.counts else done,
+        gpus_during=watch.document(),
         error=stopped or verdict.error(log),
     )
 
@@ -195,7 +222,7 @@ def _session(
     directory.mkdir()
     guard, log = Guard(planned.expectation), directory / record.LOG
     command = commands.build_session(planned.engine, planned.workload, directory)
-    started = record.now()
+    started, watch = record.now(), Watch(running.gpus)
 
     def launched(ended: Ended | None, error: BenchError | None, rejected: Request | None = None) -> Launched:
         verdict = conclude(
@@ -204,10 +231,12 @@ def _session(
             timed_out=isinstance(error, TimedOut),
             failed=error,
             requests=() if rejected is None else rejected.findings,
+            observed=watch.findings(),
         )
         return Launched(
             index=index, mode="session", log=log, started=started, finished=record.now(), ended=ended,
-            command=command, facts=guard.facts, verdict=verdict, rejected=rejected, error=error or verdict.error(log),
+            command=command, facts=guard.facts, verdict=verdict, rejected=rejected,
+            gpus_during=watch.document(), error=error or verdict.error(log),
         )  # fmt: skip
 
     def tell(done: Request) -> None:
@@ -228,9 +257,10 @@ def _session(
         sampling=sampling,
     )
     try:
-        ended = launch.launch(
-            command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display, partner=partner
-        )
+        with watch:
+            ended = launch.launch(
+                command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display, partner=partner
+            )
     except FallbackDetected as error:
         return launched(None, error, partner.rejected)
     except BenchError as error:

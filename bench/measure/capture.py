@@ -66,7 +66,7 @@ def capture(
         workload=replace(planned.workload, environment=variables, wrapper=nsys_wrapper(directory) if nsys else ()),
         expectation=replace(planned.expectation, profile=True),
     )
-    run = benchmark.Run(planned=planned, directory=directory, kind="profile")
+    run = benchmark.begin(planned, kind="profile", directory=directory)
     asked: list[int] = []
 
     def enough() -> str | None:

@@ -61,6 +61,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None) -> dict[st
         "engine": _engine(planned.engine),
         "devices": devices.for_record(planned.machine),
         "host": devices.host(),
+        "preflight": run.preflight,
         "verdict": verdict,
         "timings": timings(run.requests, walls) if counts else None,
         "stopped_because": run.stopped_because,
@@ -90,6 +91,7 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
         },
         "resolved": {name: (facts.server_args or {})[name] for name in RESOLVED if name in (facts.server_args or {})},
         "delivered": dict(facts.sampling) | {"attention": dict(facts.attention)},
+        "gpus_during": launched.gpus_during,
         "log": record.file_entry(launched.log, directory),
         "rejected": None
         if rejected is None

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import checkpoint
-from bench.catalog import presets
+from bench.catalog import assets, presets
 from bench.engine import command as commands
 from bench.engine import devices, find
 from bench.engine.workload import Workload
+from bench.errors import UsageError
 from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT_S = 3600.0
 DEFAULT_MAX_REPEATS = 100
+
+
+PLACES = ("preset_file", "output_dir", "image", "model_cache_root", "seed_model_cache_root")
+"""Options that are paths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +47,14 @@ class Options:
     torch_compile: bool = False
     warmup: bool = True
     attention_backend: str | None = None
+    image: Path | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
     output_dir: Path | None = None
     precheck: bool = True
+    preflight: bool = True
+    model_cache_root: Path | None = None
+    cleanup_model_cache: bool = False
+    seed_model_cache_root: Path | None = None
     extra: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     """Variables for the engine, as (name, value)."""
@@ -66,7 +76,7 @@ class Options:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Options:
         """Return the options that a record holds."""
-        places = {name: Path(document[name]) if document[name] else None for name in ("preset_file", "output_dir")}
+        places = {name: Path(document[name]) if document[name] else None for name in PLACES}
         pairs = tuple((name, value) for name, value in document["environment"])
         return cls(**{**document, **places, "extra": tuple(document["extra"]), "environment": pairs})
 
@@ -94,6 +104,11 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
         EngineFailed: the engine does not work.
     """
     preset = presets.get(options.model, options.preset_file)
+    if options.model_cache_root is None and (options.cleanup_model_cache or options.seed_model_cache_root):
+        raise UsageError(
+            "--cleanup-model-cache and --seed-model-cache-root are for a cache of the run's own",
+            todo="add --model-cache-root FOLDER",
+        )
     engine = find.find(options.engine)
     made = None
     if options.model_path is None and preset.checkpoint is not None:
@@ -130,6 +145,13 @@ def _model(options: Options, preset: Preset) -> str:
 
 
 def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
+    if options.torch_compile and preset.force_eager:
+        raise UsageError(
+            "this preset is never compiled: compiling changes the model's output",
+            where=f"preset {preset.key}",
+            todo="leave --torch-compile out, or write a preset without force_eager",
+        )
+    image = options.image or (assets.path(preset.image, options.preset_file) if preset.image else None)
     return Workload(
         preset=preset,
         model_path=model_path,
@@ -139,9 +161,10 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
         height=options.height or preset.height,
         frames=preset.frames,
         steps=options.steps or preset.steps,
+        image=None if image is None else str(image.absolute()),
         torch_compile=options.torch_compile,
-        warmup=options.warmup,
-        attention_backend=options.attention_backend,
+        warmup=options.warmup and preset.warmup,
+        attention_backend=options.attention_backend or preset.attention_backend,
         extra=options.extra,
         environment=dict(options.environment),
     )
@@ -167,12 +190,20 @@ def expect(workload: Workload, engine: Engine, machine: Machine, *, in_session: 
     )
 
 
+def workload(options: Options) -> Workload:
+    """Return what would be asked of a launch; nothing is made or looked for but a model folder that the user names.
+
+    Raises:
+        UsageError: an unknown model, a broken model folder, a wrong value.
+    """
+    preset = presets.get(options.model, options.preset_file)
+    return _workload(options, preset, _model(options, preset))
+
+
 def dry_run(options: Options) -> Command:
     """Return the command that a run would use; nothing is made or written, and the run directory is a stand-in.
 
     Raises:
         what `plan` and `commands.build` raise.
     """
-    preset = presets.get(options.model, options.preset_file)
-    engine = find.find(options.engine)
-    return commands.build(engine, _workload(options, preset, _model(options, preset)), Path("RUN_DIRECTORY").absolute())
+    return commands.build(find.find(options.engine), workload(options), Path("RUN_DIRECTORY").absolute())

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench import record
+from bench.engine import command
 from bench.measure import benchmark, plan
+from bench.measure.isolated import model_cache_of
 from bench.report import live, run
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bench.errors import BenchError
@@ -33,8 +36,8 @@ def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None)
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         messages.print(f"made a synthetic checkpoint: {planned.made_checkpoint}", soft_wrap=True, highlight=False)
-    with live.Live(messages) as display:
-        result = benchmark.run(planned, display, resume)
+    with model_cache_of(planned) as isolated, live.Live(messages) as display:
+        result = benchmark.run(isolated, display, resume)
     if as_json:
         sys.stdout.write(json.dumps(result.record, indent=2, ensure_ascii=False) + "\n")
     else:
@@ -42,6 +45,18 @@ def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None)
     if result.error is not None:
         raise _short(result)
     return result.record
+
+
+def show_commands(options: Options, keys: Sequence[str]) -> None:
+    """Print the command that each preset's run would use.
+
+    Raises:
+        UsageError: the engine's version cannot do one of them; those before it are printed.
+    """
+    for key in keys:
+        made = plan.dry_run(replace(options, model=key))
+        title = f"# {key}\n" if len(keys) > 1 else ""
+        print(title + command.shown(made))  # noqa: T201 - it is for a shell
 
 
 def _short(result: Result) -> BenchError:

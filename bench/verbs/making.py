@@ -37,11 +37,32 @@ def checkpoint(
     print(f"checkpoint: {made}")
 
 
-@task(help={"json": "as JSON on stdout", "preset-file": "TOML file with presets of your own"})
-def models(c: Context, json: bool = False, preset_file: str | None = None) -> None:
-    """List the presets that --model takes."""
+@task(
+    help={
+        "json": "as JSON on stdout",
+        "preset-file": "TOML file with presets of your own",
+        "check-upstream": "compare our presets with those of an engine's own helper script; exit code 7 if any differs",
+        "engine": ENGINE_HELP + " (for --check-upstream)",
+        "source": "a checkout of SGLang, in place of an engine: its nightly comparison is compared too",
+    }
+)
+def models(
+    c: Context,
+    json: bool = False,
+    preset_file: str | None = None,
+    check_upstream: bool = False,
+    engine: str | None = None,
+    source: str | None = None,
+) -> None:
+    """List the presets that --model takes, or find where upstream's have moved on."""
     from bench.catalog import presets
     from bench.report import models as report
+
+    if check_upstream:
+        report.check_upstream(engine, Path(source) if source else None, as_json=json)
+        return
+    if engine or source:
+        raise UsageError("--engine and --source are for --check-upstream")
 
     known = presets.listed(Path(preset_file) if preset_file else None)
     if json:

@@ -11,7 +11,9 @@ from bench.verbs import ENGINE_HELP
 
 @task(
     help={
-        "model": "preset to run (`invoke models` lists them)",
+        "model": "preset to run, or several: a,b (`invoke models` lists them)",
+        "tag": "run all presets with this tag instead, e.g. tiny or nightly",
+        "all": "run all presets instead",
         "engine": ENGINE_HELP,
         "model-path": "use this checkpoint or hub model in place of the preset's",
         "preset-file": "TOML file with presets of your own",
@@ -24,9 +26,14 @@ from bench.verbs import ENGINE_HELP
         "no-torch-compile": "run eagerly (the default)",
         "no-warmup": "time a cold request",
         "attention-backend": "attention backend of the engine, e.g. fa or torch_sdpa",
+        "image": "use this image in place of the preset's",
         "timeout": "seconds after which the launch is stopped (default 3600)",
         "output-dir": "where run directories are made (default runs/)",
+        "model-cache-root": "fetch models into a new folder in here, in place of the user's cache",
+        "cleanup-model-cache": "remove that new folder after the run, also if it fails; nothing else ever",
+        "seed-model-cache-root": "show the models of this cache (an HF_HOME) in the new folder, without changing it",
         "no-precheck": "launch even if the arguments show that the run will fall back",
+        "no-preflight": "launch even if a check of the machine failed",
         "repeats": "requests to one loaded engine (default 1: a single sglang generate)",
         "launches": "engine starts, each serving --repeats requests (default 1)",
         "precision": "go on until the median denoise time is known this well, e.g. 1%",
@@ -39,6 +46,8 @@ from bench.verbs import ENGINE_HELP
 def bench(
     c: Context,
     model: str = "flux",
+    tag: str | None = None,
+    all: bool = False,
     engine: str | None = None,
     model_path: str | None = None,
     preset_file: str | None = None,
@@ -51,9 +60,14 @@ def bench(
     no_torch_compile: bool = False,
     no_warmup: bool = False,
     attention_backend: str | None = None,
+    image: str | None = None,
     timeout: str | None = None,
     output_dir: str | None = None,
+    model_cache_root: str | None = None,
+    cleanup_model_cache: bool = False,
+    seed_model_cache_root: str | None = None,
     no_precheck: bool = False,
+    no_preflight: bool = False,
     repeats: str | None = None,
     launches: str | None = None,
     precision: str | None = None,
@@ -63,17 +77,21 @@ def bench(
     json: bool = False,
 ) -> None:
     """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
-    from bench.measure import plan
+    from bench.measure import batch, plan
 
     if torch_compile and no_torch_compile:
         raise UsageError("--torch-compile and --no-torch-compile exclude each other")
     if precision and (repeats or launches):
         raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
+    if all and tag:
+        raise UsageError("--all and --tag exclude each other")
+    own_presets = Path(preset_file) if preset_file else None
+    keys = batch.chosen(model, tag, everything=all, preset_file=own_presets)
     options = plan.Options(
-        model=model,
+        model=keys[0],
         engine=engine,
         model_path=model_path,
-        preset_file=Path(preset_file) if preset_file else None,
+        preset_file=own_presets,
         label=label,
         steps=number(steps, "--steps"),
         seed=number(seed, "--seed", least=0),
@@ -84,21 +102,33 @@ def bench(
         attention_backend=attention_backend,
         timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or plan.DEFAULT_TIMEOUT_S,
         output_dir=Path(output_dir) if output_dir else None,
+        image=Path(image) if image else None,
+        model_cache_root=Path(model_cache_root) if model_cache_root else None,
+        cleanup_model_cache=cleanup_model_cache,
+        seed_model_cache_root=Path(seed_model_cache_root) if seed_model_cache_root else None,
         precheck=not no_precheck,
+        preflight=not no_preflight,
         extra=extra_arguments(c),
         repeats=number(repeats, "--repeats") or 1,
         launches=number(launches, "--launches") or 1,
         precision=share(precision, "--precision"),
         max_repeats=number(max_repeats, "--max-repeats") or plan.DEFAULT_MAX_REPEATS,
     )
+    many = all or tag is not None or len(keys) > 1
+    if many and (model_path is not None or resume is not None):
+        raise UsageError("--model-path and --resume are for one preset", todo="run them one by one")
     if dry_run:
-        from bench.engine import command
+        from bench.report import session
 
-        print(command.shown(plan.dry_run(options)))
-        return
-    from bench.report import session
+        session.show_commands(options, keys)
+    elif many:
+        from bench.report import batch as report
 
-    session.run_and_show(options, as_json=json, resume=Path(resume) if resume else None)
+        report.run_and_show(options, keys, "all" if all else tag or "chosen", as_json=json)
+    else:
+        from bench.report import session
+
+        session.run_and_show(options, as_json=json, resume=Path(resume) if resume else None)
 
 
 @task(

@@ -1,0 +1,1 @@
+"""Before a launch: what this machine lacks for it. During one: what disturbed it."""

@@ -1,0 +1,124 @@
+"""Several presets in one go: one failure never stops the rest, and the exit code says whether all were native."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import schema
+
+NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
+PRESET = """
+[{key}]
+description = "one of several"
+model = "{model}"
+modality = "image"
+tags = ["mine"]
+prompt = "A futuristic cyberpunk city at night, neon lights reflecting on wet streets"
+seed = 42
+width = 256
+height = 256
+steps = 4
+{more}
+"""
+
+
+@pytest.fixture
+def batch(invoke, replay, home, tmp_path):
+    """Run `invoke bench` over presets of this test's own; the hub's cache has all their models."""
+
+    def run(*arguments, keys=("one", "two"), spoilt=(), scenario=None, **more):
+        path = tmp_path / "mine.toml"
+        path.write_text("".join(PRESET.format(key=k, model=f"owner/{k}", more=more.get(k, "")) for k in keys))
+        for key in keys:
+            folder = tmp_path / "hf" / "hub" / f"models--owner--{key}" / "snapshots" / "1"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "model_index.json").write_text("{}")
+        engine = replay(**(scenario or NATIVE))
+        return invoke(
+            "bench", "--preset-file", path, "--engine", engine, *arguments, env={"HF_HOME": str(tmp_path / "hf")}
+        )
+
+    return run
+
+
+def summary_of(home):
+    (path,) = (home / "runs").glob("*-batch-*/summary.json")
+    return json.loads(path.read_text())
+
+
+def test_all_native_is_exit_code_0_and_one_table(batch, home):
+    ended = batch("--tag", "mine")
+    assert ended.code == 0, ended.out + ended.err
+    summary = summary_of(home)
+    assert schema.violations(summary, "batch-summary") == []
+    assert [(row["preset"], row["outcome"]) for row in summary["rows"]] == [("one", "native"), ("two", "native")]
+    assert "2 of 2 native" in ended.out
+    assert ended.out.splitlines()[-1].startswith("summary: ")
+    for row in summary["rows"]:
+        assert json.loads(Path(row["record"]).read_text())["timings"]["metrics"]["denoise_ms"] == row["denoise_ms"]
+
+
+def test_one_that_is_refused_does_not_stop_the_rest(batch, home):
+    """The second asks for GPUs that a CPU has not; the first and third run."""
+    ended = batch("--model", "one,two,three", keys=("one", "two", "three"), two="gpus = 64")
+    assert ended.code == 10
+    rows = summary_of(home)["rows"]
+    assert [row["outcome"] for row in rows] == ["native", "refused", "native"]
+    assert rows[1]["exit_code"] == 10
+    assert rows[1]["todo"]
+    assert rows[1]["record"] is None
+    assert "1 of 3 presets are not native" in ended.err
+
+
+def test_a_flag_that_a_version_lacks_refuses_one_row(batch, home):
+    ended = batch("--tag", "mine", scenario=NATIVE | {"version": "0.5.17"}, one='residency = { dit = "resident" }')
+    assert ended.code == 1
+    first, second = summary_of(home)["rows"]
+    assert "does not know --component-residency" in first["reason"]
+    assert second["outcome"] == "native"
+
+
+def test_a_fallback_is_the_gravest_end_and_has_no_number(batch, home):
+    ended = batch("--tag", "mine", scenario={"log": "cpu/awq_sglang.log"}, one="gpus = 64")
+    assert ended.code == 4
+    refused, invalid = summary_of(home)["rows"]
+    assert (refused["outcome"], invalid["outcome"]) == ("refused", "invalid")
+    assert invalid["denoise_ms"] is None
+    assert invalid["reason"].startswith("diffusers.")
+    assert " ms" not in ended.out
+
+
+def test_json_holds_the_summary_and_nothing_else(batch, home):
+    ended = batch("--model", "one,two", "--json")
+    assert json.loads(ended.out) == summary_of(home)
+
+
+def test_a_summary_is_a_document_that_validates(batch, invoke, home):
+    batch("--tag", "mine")
+    (path,) = (home / "runs").glob("*-batch-*/summary.json")
+    assert invoke("validate", path).out == f"{path}: valid batch-summary\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--model", "one,tow"), "no model is called 'tow'"),
+        (("--model", ","), "--model names no preset"),
+        (("--tag", "mien"), "no tag is called 'mien'"),
+        (("--tag", "mine", "--all"), "--all and --tag exclude each other"),
+        (("--tag", "mine", "--model-path", "/x"), "--model-path and --resume are for one preset"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_runs(batch, home, arguments, says):
+    ended = batch(*arguments)
+    assert ended.code == 1
+    assert says in ended.err
+    assert not (home / "runs").exists()
+
+
+def test_a_dry_run_of_many_prints_each_command(batch, home):
+    ended = batch("--tag", "mine", "--dry-run")
+    assert ended.code == 0
+    assert [line for line in ended.out.splitlines() if line.startswith("# ")] == ["# one", "# two"]
+    assert not (home / "runs").exists()

@@ -23,7 +23,10 @@ from bench.errors import BenchError, Interrupted, UnknownName, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Collection", "Context", "GuardedTask", "extra_arguments", "number", "one_of", "task"]
+ENGINE_HELP = "a built configuration, source:CHECKOUT[@CONFIGURATION], or path; default: the sglang on PATH"
+"""What every verb says of its ``--engine``."""
+
+__all__ = ["ENGINE_HELP", "Collection", "Context", "GuardedTask", "extra_arguments", "number", "one_of", "task"]
 
 
 class GuardedTask(Task[Any]):

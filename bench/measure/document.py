@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import checkpoint, record
 from bench.engine import command as commands
-from bench.engine import devices
+from bench.engine import devices, images
 from bench.errors import InvalidPerfDump
 from bench.measure import metrics
 
@@ -84,6 +84,7 @@ def _workload(workload: Workload, guard: Guard) -> dict[str, Any]:
         "height": workload.height,
         "frames": workload.frames,
         "steps": workload.steps,
+        "image": None if workload.image is None else _image(Path(workload.image)),
         "gpus": workload.preset.gpus,
         "torch_compile": workload.torch_compile,
         "warmup": "request" if workload.warmup else "off",
@@ -93,6 +94,11 @@ def _workload(workload: Workload, guard: Guard) -> dict[str, Any]:
         "resolved": {name: resolved[name] for name in RESOLVED if name in resolved},
         "delivered": dict(guard.facts.sampling) | {"attention": dict(guard.facts.attention)},
     }
+
+
+def _image(path: Path) -> dict[str, Any]:
+    """Return the input image by name and hash: its place on this machine is nobody's business."""
+    return {"name": path.name, "sha256": images.sha256(path) if path.is_file() else None}
 
 
 def _weights(planned: Plan) -> dict[str, Any]:

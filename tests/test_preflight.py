@@ -278,7 +278,9 @@ def test_a_foreign_process_during_the_run_is_found(monkeypatch, tmp_path):
         "import subprocess, sys, json, os\n"
         "child = subprocess.Popen(['sleep', '5'])\n"
         "json.dump([{'processes': [1, child.pid], 'load': 99, 'sm': 1980}], open(os.environ['SIMULATED_NVML'], 'w'))\n"
+        "from bench.preflight import watch as module\n"
         "from bench.preflight.watch import Watch\n"
+        "module._has_gpu_open = lambda pid: True\n"
         "with Watch(['GPU-00000000-0000']) as watch: pass\n"
         "child.kill()\n"
         "print(json.dumps([[f.id, f.severity, f.text] for f in watch.findings()]))\n"
@@ -307,6 +309,14 @@ def test_a_clock_that_drops_under_load_is_said_and_no_more(tmp_path):
     (finding,) = watch.findings()
     assert (finding.id, finding.severity) == ("gpu.clock_drop", "info")
     assert "1500 to 1980 MHz under load (power cap)" in finding.text
+
+
+def test_what_the_engines_version_cannot_do_is_found_before_a_run(invoke, replay, machine):
+    engine = replay(version="0.5.17")
+    ended = invoke("doctor", "--model", "flux", "--engine", engine, env=machine({}, {}, HF_TOKEN="hf_x"))
+    assert ended.code == 10
+    assert "sglang 0.5.17 does not know --component-residency" in ended.out
+    assert "0.5.19 to 0.5.23" in ended.out
 
 
 def test_a_place_that_cannot_be_written_is_named(doctor):

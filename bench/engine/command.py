@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import paths
-from bench.engine import find, spelling
+from bench.catalog import flags
+from bench.engine import find, own_flags, spelling
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -120,8 +121,19 @@ def arguments(engine: Engine, workload: Workload) -> list[str]:
         UsageError: the engine's version does not know a flag, or the user's arguments touch what is pinned.
     """
     spelling.refuse_pinned(workload.extra)
-    spelling.refuse_unknown(workload.extra, engine.version, "the arguments after --")
-    return [*spelling.spell(workload, engine.version), *workload.extra]
+    own = None if flags.is_probed(engine.version) else own_flags.of(engine)
+    try:
+        return _spelled(workload, engine.version, own)
+    except UsageError:
+        # a checkout may have a flag that its release has not; asking it takes half a minute, so only a refusal asks
+        if own is not None or not own_flags.may_differ(engine) or (asked := own_flags.of(engine)) is None:
+            raise
+        return _spelled(workload, engine.version, asked)
+
+
+def _spelled(workload: Workload, version: str, own: frozenset[str] | None) -> list[str]:
+    spelling.refuse_unknown(workload.extra, version, "the arguments after --", own)
+    return [*spelling.spell(workload, version, own), *workload.extra]
 
 
 def build(engine: Engine, workload: Workload, directory: Path) -> Command:

@@ -68,8 +68,10 @@ QUALITY_SINCE = {"lossless": "0.5.17", "high": "0.5.17", "extra-high": "0.5.21",
 """The first probed version whose parser takes a quality tier."""
 
 
-def spell(workload: Workload, version: str) -> list[str]:
+def spell(workload: Workload, version: str, own: frozenset[str] | None = None) -> list[str]:
     """Return the flags for ``workload`` in ``version``'s spelling, ports and output files left out.
+
+    ``own`` are the flags of the engine's own parser, where that was asked; else the probed table speaks for it.
 
     Raises:
         UsageError: the version cannot do what the preset asks for.
@@ -108,16 +110,16 @@ def spell(workload: Workload, version: str) -> list[str]:
         *(item for name, wanted in preset.offload.items() for item in _switch(OFFLOAD[name], wanted)),
         *_switch("--pin-cpu-memory", preset.pin_memory),
         *_switch("--enable-prompt-rewrite", preset.prompt_rewrite),
-        *_warmup(workload.warmup, version),
+        *_warmup(workload.warmup, version, own),
         *(_optional("--warmup-steps", preset.warmup_steps) if workload.warmup else []),
         f"--enable-torch-compile={'true' if workload.torch_compile else 'false'}",
         # left alone, a version may switch graphs on by itself, and with graphs on it drops compile without a line
-        *_if_known("--enable-breakable-cuda-graph=false", version),
+        *_if_known("--enable-breakable-cuda-graph=false", version, own),
         # a repeated prompt would be served from the cache, and its encoder time would be a look-up
-        *_if_known("--disable-conditioning-cache", version),
+        *_if_known("--disable-conditioning-cache", version, own),
         *preset.arguments,
     ]
-    refuse_unknown(spelled, version, f"preset {preset.key}")
+    refuse_unknown(spelled, version, f"preset {preset.key}", own)
     return spelled
 
 
@@ -149,8 +151,12 @@ def _quality(preset: Preset, version: str) -> list[str]:
     return [f"--quality={wanted}"]
 
 
-def _if_known(argument: str, version: str) -> list[str]:
-    return [argument] if flags.knows(version, argument.partition("=")[0]) else []
+def _knows(version: str, flag: str, own: frozenset[str] | None) -> bool:
+    return flags.knows(version, flag) if own is None else flag in own
+
+
+def _if_known(argument: str, version: str, own: frozenset[str] | None) -> list[str]:
+    return [argument] if _knows(version, argument.partition("=")[0], own) else []
 
 
 def _precision(precision: str | None, text_encoders: int) -> list[str]:
@@ -164,9 +170,9 @@ def _precision(precision: str | None, text_encoders: int) -> list[str]:
     ]
 
 
-def _warmup(wanted: bool, version: str) -> list[str]:
+def _warmup(wanted: bool, version: str, own: frozenset[str] | None) -> list[str]:
     # "server" does nothing for an offline generation and the log still claims a warm-up: always "request"
-    if flags.knows(version, "--warmup-mode"):
+    if _knows(version, "--warmup-mode", own):
         return [f"--warmup-mode={'request' if wanted else 'off'}"]
     return ["--warmup"] if wanted else []
 
@@ -182,13 +188,13 @@ def refuse_pinned(extra: Sequence[str]) -> None:
             raise UsageError(f"{name} may not be handed to the engine: {PINNED[name]}", where="the arguments after --")
 
 
-def refuse_unknown(arguments: Sequence[str], version: str, where: str) -> None:
+def refuse_unknown(arguments: Sequence[str], version: str, where: str, own: frozenset[str] | None = None) -> None:
     """Raise UsageError for a flag that ``version`` does not know, or only as an abbreviation of another."""
     for name in _flag_names(arguments):
-        if flags.knows(version, name) or COMPONENT_PATH.fullmatch(name):
+        if _knows(version, name, own) or COMPONENT_PATH.fullmatch(name):
             continue
         others = flags.versions_of(name)
-        if not others and not flags.is_probed(version) and not name.endswith("-path"):
+        if own is None and not others and not flags.is_probed(version) and not name.endswith("-path"):
             continue  # a version that nobody probed may have flags that no table has: its own parser decides
         if others:
             todo = f"sglang {others[0]} to {others[-1]} know it"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import checkpoint, record
 from bench.engine import command as commands
-from bench.engine import devices
+from bench.engine import devices, images
 from bench.errors import UsageError
 from bench.fallback import verdict as verdicts
 from bench.fallback.finding import ENGINE_FAILED, INFO, INVALID, TIMED_OUT
@@ -162,6 +162,7 @@ def _workload(workload: Workload) -> dict[str, Any]:
         "height": workload.height,
         "frames": workload.frames,
         "steps": workload.steps,
+        "image": None if workload.image is None else _image(Path(workload.image)),
         "gpus": workload.preset.gpus,
         "torch_compile": workload.torch_compile,
         "warmup": "request" if workload.warmup else "off",
@@ -169,6 +170,11 @@ def _workload(workload: Workload) -> dict[str, Any]:
         "sync_stages": True,
         "extra": list(workload.extra),
     }
+
+
+def _image(path: Path) -> dict[str, Any]:
+    """Return the input image by name and hash: its place on this machine is nobody's business."""
+    return {"name": path.name, "sha256": images.sha256(path) if path.is_file() else None}
 
 
 def _weights(planned: Plan) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Check:
 
 CHECKS = (
     Check(about="the engine", look=model.engine),
+    Check(about="the engine", look=model.spelled),
     Check(about="accelerators", look=gpus.visible),
     Check(about="accelerators", look=gpus.enough),
     Check(about="accelerators", look=gpus.slices),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bench.preflight.line import Situation
 
-RUN_BYTES = 1_000_000_000
+RUN_BYTES = 200_000_000
 """What one run may write beside weights: log, outputs, dumps."""
 
 BF16_FLAGS = ("avx512_bf16", "amx_bf16", "asimd bf16", " bf16")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.engine import images
+from bench.engine import command, images
 from bench.engine import models as hub
 from bench.errors import UsageError
 from bench.preflight.line import FAIL, OK, WARN, Line
@@ -33,6 +33,18 @@ def engine(situation: Situation) -> Iterator[Line]:
     yield Line(id="engine", state=OK, saw=saw)
     if situation.machine.kind == "cuda" and situation.machine.driver is not None:
         yield Line(id="driver", state=OK, saw=f"driver {situation.machine.driver}")
+
+
+def spelled(situation: Situation) -> Iterator[Line]:
+    """Check that the engine's version can do what the preset asks for."""
+    if situation.engine is None or situation.workload is None:
+        return
+    try:
+        command.arguments(situation.engine, situation.workload)
+    except UsageError as error:
+        yield Line(id="preset", state=FAIL, saw=error.what, means="the launch is refused", todo=error.todo)
+        return
+    yield Line(id="preset", state=OK, saw=f"{situation.workload.preset.key}: this version can do all it asks for")
 
 
 def weights(situation: Situation) -> Iterator[Line]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import psutil
@@ -137,12 +138,23 @@ class Watch:
 
 
 def _is_foreign(pid: int) -> bool:
-    """Tell whether a process is not one that we started; one that this container cannot see is not judged."""
+    """Tell whether a process is not one that we started; one that this container cannot see is not judged.
+
+    The driver may give the host's numbers, and another process can have the same number in here: so it must be seen to
+    have a GPU open.
+    """
     try:
         process = psutil.Process(pid)
         mine = psutil.Process()
-        return process.pid != mine.pid and mine not in process.parents()
+        return process.pid != mine.pid and mine not in process.parents() and _has_gpu_open(pid)
     except psutil.Error:
+        return False
+
+
+def _has_gpu_open(pid: int) -> bool:
+    try:
+        return any(str(link.readlink()).startswith("/dev/nvidia") for link in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
         return False
 
 

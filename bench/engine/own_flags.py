@@ -1,0 +1,56 @@
+"""The flags that an engine's own parser has, where the probed table does not speak for it: asked once, then cached.
+
+Importing an engine takes 20 to 30 s, so the answer is kept in the user's cache by version, interpreter and code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from bench import paths
+from bench.catalog import flags
+from bench.engine import launch
+from bench.errors import EngineFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.engine.find import Engine
+
+PROGRAM = "flags.py"
+
+
+def may_differ(engine: Engine) -> bool:
+    """Tell whether the engine may know other flags than the table says: an unprobed version, or a checkout."""
+    return engine.source is not None or not flags.is_probed(engine.version)
+
+
+def of(engine: Engine) -> frozenset[str] | None:
+    """Return the flags of the engine's own parser; None if it cannot be asked (its launch will say why)."""
+    file = _file(engine)
+    try:
+        return frozenset(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        pass
+    try:
+        found = json.loads(launch.run_program(engine, PROGRAM, []).splitlines()[-1])
+    except (EngineFailed, ValueError, IndexError):
+        return None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(found) + "\n", encoding="utf-8")
+        part.replace(file)
+    except OSError:
+        pass  # a cache that cannot be written costs time, no more
+    return frozenset(found)
+
+
+def _file(engine: Engine) -> Path:
+    source = engine.source
+    code = "" if source is None else f"{source.commit} {source.changes_sha256}"
+    identity = f"{engine.version}\n{engine.python}\n{code}\n{json.dumps(dict(engine.packages), sort_keys=True)}"
+    name = f"{engine.version}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.json"
+    return paths.cache() / "flags" / name

@@ -28,13 +28,27 @@ HASH_BLOCK_BYTES = 1 << 22
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Who makes a family's checkpoint, and the bytes that each size takes on disk."""
+    """Who makes a family's checkpoint (a program and the parts it imports), and the bytes of each size on disk."""
 
     program: str
     bytes_by_size: dict[str, int]
+    parts: tuple[str, ...] = ()
 
 
-RECIPES = {"flux": Recipe(program="checkpoint_flux.py", bytes_by_size={"tiny": 20_000_000, "full": 36_000_000_000})}
+RECIPES = {
+    "flux": Recipe(program="checkpoint_flux.py", bytes_by_size={"tiny": 20_000_000, "full": 36_000_000_000}),
+    "flux2-klein": Recipe(
+        program="checkpoint_flux2_klein.py", bytes_by_size={"tiny": 20_000_000}, parts=("checkpoint_parts.py",)
+    ),
+    "sd3": Recipe(
+        program="checkpoint_sd3.py",
+        bytes_by_size={"tiny": 10_000_000},
+        parts=("checkpoint_parts.py", "checkpoint_flux.py"),
+    ),
+    "zimage": Recipe(
+        program="checkpoint_zimage.py", bytes_by_size={"tiny": 15_000_000}, parts=("checkpoint_parts.py",)
+    ),
+}
 
 
 def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Path:
@@ -82,8 +96,11 @@ def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Pa
 
 
 def recipe_sha256(recipe: str) -> str:
-    """Return the hash of the program that makes a family: another program makes another checkpoint."""
-    return hashlib.sha256((paths.INSIDE / RECIPES[recipe].program).read_bytes()).hexdigest()
+    """Return the hash of the program that makes a family, and of its parts: another makes another checkpoint."""
+    wanted = RECIPES[recipe]
+    return hashlib.sha256(
+        b"".join((paths.INSIDE / name).read_bytes() for name in (wanted.program, *wanted.parts))
+    ).hexdigest()
 
 
 def cached_path(wanted: Checkpoint, name: str) -> Path:

@@ -1,1 +1,1 @@
-"""Is it still right? Native components, latents and images against a reference, with gates that are tested each time."""
+"""Is it still right? Native components, latents and images against a reference, with gates that prove themselves."""

@@ -76,7 +76,7 @@ def _same_form(subject: NDArray[Any], reference: NDArray[Any]) -> str | None:
 
 
 def distance(subject: NDArray[Any], reference: NDArray[Any]) -> Distance:
-    """Return how far ``subject`` is from ``reference``; other shapes, NaN, Inf and an empty or zero reference are faults."""
+    """Return how far ``subject`` is from ``reference``; other shapes, NaN, Inf, no values or only zeros are faults."""
     fault = (
         _same_form(subject, reference)
         or ("there are no values" if reference.size == 0 else None)
@@ -99,7 +99,7 @@ def distance(subject: NDArray[Any], reference: NDArray[Any]) -> Distance:
         return Distance(fault="the values are too far apart for a float64")
     return Distance(
         rel_l2=rel_l2,
-        cosine=cosine,
+        cosine=1.0 if max_abs == 0 else cosine,
         max_abs=max_abs,
         worst_at=tuple(int(i) for i in np.unravel_index(worst, reference.shape)),
         equal=max_abs == 0,
@@ -131,14 +131,18 @@ def likeness(subject: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Likene
 
 
 def _frame(subject: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Likeness:
-    from skimage.metrics import peak_signal_noise_ratio, structural_similarity  # noqa: PLC0415 - half a second
+    from skimage import metrics as skimage  # noqa: PLC0415 - half a second
+
+    scores: Any = skimage  # it has no types
 
     error = np.abs(subject.astype(np.int16) - reference.astype(np.int16))
     identical = not error.any()
     small = min(subject.shape[:2]) < SSIM_WINDOW
     return Likeness(
-        psnr_db=None if identical else float(peak_signal_noise_ratio(reference, subject, data_range=LEVELS)),
-        ssim=None if small else float(structural_similarity(reference, subject, channel_axis=2, data_range=LEVELS)),
+        psnr_db=None if identical else float(scores.peak_signal_noise_ratio(reference, subject, data_range=LEVELS)),
+        ssim=None
+        if small
+        else float(scores.structural_similarity(reference, subject, channel_axis=2, data_range=LEVELS)),
         mean_levels=float(error.mean()),
         max_levels=int(error.max()),
         identical=identical,

@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+IN_DIRECTORIES = (record.RECORD, "accuracy.json", "golden.json")
+PLAIN = ("accuracy-report", "golden")
+"""Documents that name their schema in the field `schema`, and that nothing but their schema has to know."""
+
+
 def validate(path: Path) -> str:
-    """Return the kind of the document in ``path``: run-record, perf-dump or preset.
+    """Return the kind of the document in ``path``: run-record, accuracy-report, golden, perf-dump or preset.
 
     Raises:
         UsageError: it cannot be read.
@@ -21,7 +26,8 @@ def validate(path: Path) -> str:
         InvalidPerfDump: likewise for a perf dump.
     """
     if path.is_dir():
-        path = path / record.RECORD
+        # a run directory has one of these, by what the run was
+        path = next((path / name for name in IN_DIRECTORIES if (path / name).is_file()), path / record.RECORD)
     if not path.is_file():
         raise UsageError("no such file", where=path)
     if path.suffix == ".toml":
@@ -31,6 +37,10 @@ def validate(path: Path) -> str:
     if isinstance(document, dict) and document.get("schema") == "run-record":
         record.read(path)
         return "run-record"
+    if isinstance(document, dict) and document.get("schema") in PLAIN:
+        kind = str(document["schema"])
+        schema.check(document, kind, path)
+        return kind
     if isinstance(document, dict) and {"total_duration_ms", "steps", "denoise_steps_ms"} & document.keys():
         schema.check(document, "perf-dump", path, InvalidPerfDump)
         return "perf-dump"

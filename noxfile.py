@@ -123,6 +123,12 @@ def profile(session: nox.Session) -> None:
     invoke(session, "profile")
 
 
+@nox.session(default=False)
+def accuracy(session: nox.Session) -> None:
+    """Check the engine against diffusers on a tiny model of every family: nox -s accuracy [-- --model flux-tiny]."""
+    invoke(session, "accuracy")
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests that need no engine (seconds)."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bench.task import Collection
-from bench.verbs import comparing, judging, machine, making, measuring, profiling
+from bench.verbs import accuracy, comparing, judging, machine, making, measuring, profiling
 
 ns = Collection(
+    accuracy.accuracy,
     comparing.ab,
     comparing.compare,
     judging.attest,

@@ -12,12 +12,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-OTHERS = frozenset({"ab-record", "batch-summary"})
+OTHERS = frozenset({"ab-record", "batch-summary", "accuracy-report", "golden"})
 """Documents that name their schema themselves, besides run records."""
+
+IN_DIRECTORIES = ("comparison.json", "summary.json", "accuracy.json", "golden.json")
+"""Where such a document is in the directory of what made it."""
 
 
 def validate(path: Path) -> str:
-    """Return the kind of the document in ``path``: run-record, batch-summary, perf-dump or preset.
+    """Return the kind of the document in ``path``: run-record, perf-dump, preset, or one of `OTHERS`.
 
     Raises:
         UsageError: it cannot be read.
@@ -25,8 +28,12 @@ def validate(path: Path) -> str:
         InvalidPerfDump: likewise for a perf dump.
     """
     if path.is_dir():
-        record.read(path)
-        return "run-record"
+        # a directory has one of these, by what made it
+        other = next((path / name for name in IN_DIRECTORIES if (path / name).is_file()), None)
+        if other is None:
+            record.read(path)
+            return "run-record"
+        path = other
     if not path.is_file():
         raise UsageError("no such file", where=path)
     if path.suffix == ".toml":

@@ -32,6 +32,11 @@ def assets() -> Path:
     return Path(os.environ.get("BENCH_ASSETS") or cache() / "assets")
 
 
+def goldens() -> Path:
+    """Return the folder of stored goldens: ``BENCH_GOLDENS``, else ``goldens/`` in this checkout."""
+    return Path(os.environ.get("BENCH_GOLDENS") or ROOT / "goldens")
+
+
 def environments() -> Path:
     """Return the folder in which nox builds its environments: ``NOX_ENVDIR``, else ``.nox/`` in this checkout."""
     return Path(os.environ.get("NOX_ENVDIR") or ROOT / ".nox")

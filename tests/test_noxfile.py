@@ -13,7 +13,18 @@ def nox(*arguments, env=None):
 
 
 def test_the_sessions_are_there_and_explained():
-    wanted = {"engine(sglang-0.5.23)", "engine(sglang-0.5.17)", "bench", "tests", "tests_engine", "lint", "types"}
+    wanted = {
+        "engine(sglang-0.5.23)",
+        "engine(sglang-0.5.17)",
+        "bench",
+        "accuracy",
+        "profile",
+        "tests_oracle",
+        "tests",
+        "tests_engine",
+        "lint",
+        "types",
+    }
     wanted |= {"schemas", "benchmark", "lock"}
     ended = nox("--list", "--json", "--sessions", *wanted)
     listed = {entry["session"]: entry for entry in json.loads(ended.stdout)}

@@ -78,3 +78,27 @@ def run_program(engine: Engine, name: str, arguments: Sequence[str]) -> str:
         last = said[-1] if said else f"exit code {ended.exit_code}"
         raise EngineFailed(f"{name} failed in engine {engine.name}: {last}", where=program)
     return ended.stdout
+
+
+def has_module(engine: Engine, name: str) -> bool:
+    """Tell whether the engine's interpreter can import a module; nothing of it is run."""
+    code = f"import importlib.util as u, sys; sys.exit(u.find_spec({name!r}) is None)"
+    environment = find.interpreter_environment()
+    return process.capture([str(engine.python), "-c", code], env=environment).exit_code == 0
+
+
+def run_module(engine: Engine, name: str, arguments: Sequence[str]) -> str:
+    """Run ``python -m name`` with the engine's interpreter; return what it printed.
+
+    Raises:
+        EngineFailed: it failed; the message has its last lines.
+    """
+    environment = find.interpreter_environment() | {"FLASHINFER_DISABLE_VERSION_CHECK": "1"}
+    if engine.source:
+        environment["PYTHONPATH"] = str(engine.source.python_path)
+    ended = process.capture([str(engine.python), "-m", name, *arguments], env=environment, timeout_s=PROGRAM_SECONDS)
+    if ended.exit_code != 0:
+        said = (ended.stdout + ended.stderr).strip().splitlines()[-20:]
+        last = "\n         ".join(said) or f"exit code {ended.exit_code}"
+        raise EngineFailed(f"{name} failed in engine {engine.name}: {last}", where=engine.python)
+    return ended.stdout

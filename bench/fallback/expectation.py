@@ -8,6 +8,8 @@ NATIVE = "native"
 DIFFUSERS = "diffusers"
 COMMAND_LINE = "command-line"
 SESSION = "session"
+PROGRAM = "program"
+"""One of ``bench/inside/`` with the engine in it, which writes no perf dump."""
 
 DUMP_TAGS = {COMMAND_LINE: "cli_generate", SESSION: "server_perf_dump"}
 """The dump's tag by kind of launch; source: perf logger of 0.5.10 to 0.5.23."""

@@ -1,0 +1,153 @@
+"""A finished accuracy run as the document that ``schemas/accuracy-report.json`` describes, and its outcome in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from bench import checkpoint
+from bench.accuracy import golden, plan
+from bench.engine import command as commands
+from bench.engine import devices
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
+    from bench.accuracy.plan import Plan
+    from bench.accuracy.run import Findings
+    from bench.engine.command import Command
+    from bench.fallback.verdict import Verdict
+
+SCHEMA_VERSION = 1
+
+PASSED, FAILED, VOID, NOT_NATIVE, INVALID = "passed", "failed", "void", "not native", "invalid"
+
+
+def outcome(planned: Plan, found: Findings, verdict: Verdict) -> tuple[str, list[str]]:
+    """Return the outcome and its reasons, the decisive one first.
+
+    A failure counts whether or not a control was rejected: a gate that is blind does not make failures up. A pass does
+    not: with a control that was let through, the run is void.
+    """
+    missed = [
+        *(f"{part.name} is not the engine's own: {part.reason}" for part in found.components if part.native is False),
+    ]
+    failed = [*_failed_components(found), *_failed_trajectory(found), *_failed_golden(found.golden)]
+    void = [
+        f"the negative control {control.name!r} on {control.on} ({control.done}) was not rejected: the gate is blind"
+        for control in found.controls
+        if not control.rejected
+    ]
+    only_golden = planned.options.checks == (plan.GOLDEN,) and planned.options.update_golden is None
+    if only_golden and found.golden is not None and found.golden.status == golden.NONE:
+        void.append("no golden for this configuration, and nothing else was checked")
+    if not verdict.counts:
+        return INVALID, [finding.means for finding in verdict.reasons()] + missed
+    for name, because in ((NOT_NATIVE, missed), (FAILED, failed), (VOID, void)):
+        if because:
+            return name, [*because, *(reason for reason in [*failed, *void] if reason not in because)]
+    return PASSED, []
+
+
+def _failed_components(found: Findings) -> list[str]:
+    reasons = []
+    for part in found.components:
+        for output in part.outputs:
+            if not output.passed:
+                far = output.distance.fault or (
+                    f"relative L2 {output.distance.rel_l2:.3g}, the gate is {output.gate.rel_l2:g}"
+                    if output.gate.cosine is None
+                    else f"relative L2 {output.distance.rel_l2:.3g}, cosine {output.distance.cosine:.6f}, the gate is "
+                    f"{output.gate.rel_l2:g} and {output.gate.cosine:g}"
+                )
+                reasons.append(f"{part.name} {output.name}: {far}")
+        if part.native and not part.outputs:
+            reasons.append(f"{part.name}: no output of it is compared; its family's file names none")
+    return reasons
+
+
+def _failed_trajectory(found: Findings) -> list[str]:
+    result = found.trajectory
+    if result is None or result.passed:
+        return []
+    if result.schedule is not None:
+        return [result.schedule]
+    last = result.steps[-1].distance
+    far = last.fault or f"relative L2 {last.rel_l2:.3g}, the gate is {result.gate.rel_l2:g}"
+    return [f"latents after the last step: {far}"]
+
+
+def _failed_golden(found: golden.Golden | None) -> list[str]:
+    if found is None or found.passed:
+        return []
+    if not found.repeatable:
+        return ["two equal requests of one launch gave different pictures"]
+    likeness = found.picture
+    assert likeness is not None
+    where = "on the machine that made it" if found.same_machine else "beyond the tolerance between machines"
+    far = likeness.fault or f"{likeness.psnr_db:.1f} dB, {likeness.max_levels} levels"
+    return [f"not golden {found.number}, {where}: {far}"]
+
+
+def document(
+    planned: Plan,
+    command: Command,
+    found: Findings,
+    verdict: Verdict,
+    times: tuple[datetime, datetime],
+    directory: Path,
+    concluded: tuple[str, list[str]],
+) -> dict[str, Any]:
+    """Return the report; its form is ``schemas/accuracy-report.json``."""
+    options, engine = planned.options, planned.engine
+    made = checkpoint.manifest(planned.model)
+    reference = found.reference
+    return {
+        "schema": "accuracy-report",
+        "schema_version": SCHEMA_VERSION,
+        "id": directory.name,
+        "label": options.label,
+        "started": times[0].isoformat(),
+        "finished": times[1].isoformat(),
+        "outcome": concluded[0],
+        "reasons": concluded[1],
+        "preset": {"key": planned.preset.key, "sha256": planned.preset.sha256},
+        "model": {
+            "name": planned.model.name,
+            "family": planned.family.key,
+            "sha256": None if made is None else made["sha256"],
+        },
+        "checks": list(options.checks),
+        "dtype": options.dtype,
+        "torch_compile": options.torch_compile,
+        "sampling": dict(planned.sampling),
+        "command": {"argv": list(command.argv), "environment": commands.recorded_environment(command)},
+        "engine": {
+            "name": engine.name,
+            "version": engine.version,
+            "python": engine.python_version,
+            "packages": dict(engine.packages),
+            "source": None
+            if engine.source is None
+            else {"commit": engine.source.commit, "changes_sha256": engine.source.changes_sha256},
+        },
+        "devices": devices.for_record(planned.machine),
+        "host": devices.host(),
+        "reference": None
+        if reference is None
+        else {name: reference[name] for name in ("pipeline", "classes", "device")},
+        "verdict": verdict.document(),
+        "components": [_jsonable(asdict(part) | {"passed": part.passed}) for part in found.components],
+        "trajectory": None if found.trajectory is None else _jsonable(asdict(found.trajectory)),
+        "controls": [_jsonable(asdict(control)) for control in found.controls],
+        "not_applicable": dict(planned.not_applicable),
+        "golden": None if found.golden is None else _jsonable(golden.document(found.golden)),
+    }
+
+
+def _jsonable(value: Any) -> Any:
+    """Return a value with its tuples as the lists that they are in JSON."""
+    if isinstance(value, dict):
+        return {key: _jsonable(inner) for key, inner in value.items()}
+    return [_jsonable(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,228 @@
+"""What is settled before a check: preset, engine, checkpoint folder, family, request and controls."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import checkpoint
+from bench.catalog import families, presets
+from bench.engine import command as commands
+from bench.engine import devices, find
+from bench.errors import UnknownName, UsageError
+from bench.fallback.expectation import PROGRAM, Expectation
+
+if TYPE_CHECKING:
+    from bench.catalog.families import Family
+    from bench.catalog.presets import Preset
+    from bench.engine.devices import Machine
+    from bench.engine.find import Engine
+
+COMPONENT, TRAJECTORY, GOLDEN = "component", "trajectory", "golden"
+CHECKS = (COMPONENT, TRAJECTORY, GOLDEN)
+DTYPES = ("fp32", "bf16")
+DEFAULT_TIMEOUT_S = 3600.0
+SPOILT_BY = 1.05
+OTHER_PROMPT = "A bowl of ripe fruit on a wooden table by a window in the morning"
+OTHER_SEED = 1
+OTHER_GUIDANCE = 1.0
+"""What is added to seed and guidance for the negative controls."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the user asked for; None is the preset's value or the default."""
+
+    model: str
+    checks: tuple[str, ...] = CHECKS
+    dtype: str = "fp32"
+    engine: str | None = None
+    model_path: str | None = None
+    preset_file: Path | None = None
+    label: str | None = None
+    steps: int | None = None
+    seed: int | None = None
+    width: int | None = None
+    height: int | None = None
+    torch_compile: bool = False
+    attention_backend: str | None = None
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    output_dir: Path | None = None
+    update_golden: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that is settled; nothing has been started or written but a synthetic checkpoint.
+
+    ``controls`` are the native requests that must not agree with the reference: name -> what is changed in them.
+    """
+
+    options: Options
+    preset: Preset
+    engine: Engine
+    machine: Machine
+    model: Path
+    family: Family
+    sampling: dict[str, Any]
+    controls: dict[str, dict[str, Any]]
+    expectation: Expectation
+    made_checkpoint: Path | None = None
+    not_applicable: dict[str, str] = field(default_factory=dict)
+
+
+def chosen_checks(text: str) -> tuple[str, ...]:
+    """Return the checks in ``text`` (comma-separated), in their own order.
+
+    Raises:
+        UnknownName: one does not exist.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in CHECKS:
+            raise UnknownName("check", name, CHECKS)
+    if not names:
+        raise UsageError("--check names no check", todo=f"choose from {', '.join(CHECKS)}")
+    return tuple(name for name in CHECKS if name in names)
+
+
+def chosen_models(text: str | None) -> tuple[str, ...]:
+    """Return the presets in ``text`` (comma-separated); for None the tiny one of every family.
+
+    Raises:
+        UsageError: it names none.
+    """
+    if text is None:
+        return tuple(family.tiny for family in families.families())
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise UsageError("--model names no preset", todo="`invoke models` lists them")
+    return names
+
+
+def plan(options: Options) -> Plan:
+    """Return the plan for a check; a synthetic checkpoint that is not in the user's cache yet is made.
+
+    Raises:
+        UsageError: an unknown model or engine, a model that is no local folder, a family that is not known.
+        EngineFailed: the engine does not work.
+    """
+    preset = presets.get(options.model, options.preset_file)
+    if options.update_golden is not None and not options.update_golden.strip():
+        raise UsageError("--update-golden needs a reason", todo='e.g. --update-golden "new kernel, checked by eye"')
+    if options.update_golden is not None and GOLDEN not in options.checks:
+        raise UsageError("--update-golden without the check golden", todo="add golden to --check")
+    if preset.gpus > 1:
+        raise UsageError(
+            f"preset {preset.key} runs on {preset.gpus} GPUs; accuracy is checked on one",
+            todo="choose a preset of the same family for one GPU (`invoke models`), or one of your own: --preset-file",
+        )
+    engine = find.find(options.engine)
+    folder, made = _folder(options, preset, engine)
+    family = families.of_pipeline(_pipeline_class(folder))
+    sampling = _sampling(options, preset, family)
+    visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    machine = devices.visible(devices.machine(), visible)
+    controls: dict[str, dict[str, Any]] = {
+        "seed": {"seed": sampling["seed"] + OTHER_SEED},
+        "prompt": {"prompt": OTHER_PROMPT},
+    }
+    not_applicable = {}
+    if family.guidance == families.NO_GUIDANCE:
+        not_applicable["guidance"] = "the model is distilled: it has no guidance"
+    else:
+        controls["guidance"] = {"guidance": sampling["guidance"] + OTHER_GUIDANCE}
+    if options.dtype != "fp32":
+        not_applicable["tensor"] = f"one tensor x {SPOILT_BY} is below the rounding of {options.dtype}: see fp32"
+    return Plan(
+        options=options,
+        preset=preset,
+        engine=engine,
+        machine=machine,
+        model=folder,
+        family=family,
+        sampling=sampling,
+        controls=controls,
+        expectation=Expectation(
+            launch=PROGRAM,
+            version=engine.version,
+            device=machine.kind,
+            model=str(folder),
+            modality=preset.modality,
+            steps=sampling["steps"],
+            width=sampling["width"],
+            height=sampling["height"],
+            gpus=1,
+            compile=options.torch_compile,
+            attention_backend=options.attention_backend,
+        ),
+        made_checkpoint=made,
+        not_applicable=not_applicable,
+    )
+
+
+def _folder(options: Options, preset: Preset, engine: Engine) -> tuple[Path, Path | None]:
+    """Return the checkpoint's folder, and the same again if it was made just now."""
+    if options.model_path is not None:
+        folder = Path(options.model_path).expanduser().absolute()
+        checkpoint.inspect(folder)
+        return folder, None
+    if preset.checkpoint is None:
+        raise UsageError(
+            f"the model of preset {preset.key} is on the hub: both sides have to load one and the same folder",
+            todo=f"fetch it (`hf download {preset.model} --local-dir DIR`) and give --model-path DIR",
+        )
+    folder, is_new = checkpoint.cached(engine, preset.checkpoint, preset.model)
+    return folder, folder if is_new else None
+
+
+def _pipeline_class(folder: Path) -> str:
+    return str(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
+
+
+def _sampling(options: Options, preset: Preset, family: Family) -> dict[str, Any]:
+    sampling = {
+        "prompt": preset.prompt,
+        "negative_prompt": preset.negative_prompt,
+        "seed": preset.seed if options.seed is None else options.seed,
+        "width": options.width or preset.width,
+        "height": options.height or preset.height,
+        "steps": options.steps or preset.steps,
+        "guidance": family.guidance_value if preset.guidance is None else preset.guidance,
+    }
+    if family.guidance == families.NO_GUIDANCE:
+        sampling["guidance"] = None
+    for name in ("width", "height", "steps"):
+        if sampling[name] is None:
+            raise UsageError(
+                f"preset {preset.key} leaves {name} to the engine; two sides need one value", todo=f"give --{name}"
+            )
+    return sampling
+
+
+def request(planned: Plan, reference: Path, outputs: Path) -> dict[str, Any]:
+    """Return the request that both programs read."""
+    options = planned.options
+    return {
+        "model": str(planned.model),
+        "dtype": options.dtype,
+        "family": planned.family.document(),
+        "text_encoders": len(planned.family.text_encoders),
+        "sampling": planned.sampling,
+        "checks": list(options.checks),
+        "controls": planned.controls if needs_reference(options) else {},
+        "spoilt_by": None if "tensor" in planned.not_applicable else SPOILT_BY,
+        "torch_compile": options.torch_compile,
+        "attention_backend": options.attention_backend,
+        "reference": str(reference),
+        "outputs": str(outputs),
+        "master_port": commands.free_ports(1)[0],
+    }
+
+
+def needs_reference(options: Options) -> bool:
+    """Return whether anything is compared with diffusers."""
+    return bool({COMPONENT, TRAJECTORY} & set(options.checks))

@@ -1,0 +1,220 @@
+"""One accuracy run, from a plan to a report: the reference first, then the engine under guard, then the judgement."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench import record, schema
+from bench.accuracy import document, golden, judge, plan, reasons
+from bench.engine import launch, program
+from bench.errors import (
+    BenchError,
+    EngineFailed,
+    EvidenceMissing,
+    FallbackDetected,
+    Inconclusive,
+    PreflightFailed,
+    ThresholdMissed,
+    TimedOut,
+)
+from bench.fallback import outputs as files
+from bench.fallback.guard import Guard
+from bench.fallback.verdict import conclude
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from bench.accuracy.plan import Plan
+    from bench.fallback.verdict import Verdict
+    from bench.process import Observer
+
+    Arrays = dict[str, NDArray[Any]]
+
+REPORT = "accuracy.json"
+REQUEST = "request.json"
+MANIFEST = "manifest.json"
+REFERENCE, NATIVE, OUTPUTS = "reference", "native", "outputs"
+REFERENCE_MODULES = ("diffusers.", "transformers.")
+
+
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """What a run has found so far; None or empty: not asked, or not reached."""
+
+    reference: dict[str, Any] | None = None
+    components: list[judge.Component] = field(default_factory=list)
+    trajectory: judge.Trajectory | None = None
+    controls: list[judge.Control] = field(default_factory=list)
+    golden: golden.Golden | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A finished run: its report, where it is, and the error that the task ends with (None: it passed)."""
+
+    report: dict[str, Any]
+    path: Path
+    error: BenchError | None
+
+
+def run(planned: Plan, display: Observer | None = None) -> Result:
+    """Run every check of the plan and return the finished report, whatever it says.
+
+    Raises:
+        PreflightFailed: this device or these libraries cannot do what was asked (a dtype, a reference class).
+        EngineFailed: the reference or the engine's program broke.
+        EvidenceMissing: the reference is not shown to be diffusers.
+        UsageError: the run directory or the report cannot be written.
+    """
+    options = planned.options
+    name = "-".join(filter(None, (options.model, options.label)))
+    directory = record.new_run("accuracy", name, options.output_dir)
+    for folder in (REFERENCE, NATIVE, OUTPUTS):
+        (directory / folder).mkdir()
+    request = plan.request(planned, directory / REFERENCE, directory / OUTPUTS)
+    (directory / REQUEST).write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
+    guard = Guard(planned.expectation)
+    arguments = [str(directory / REQUEST), str(directory / NATIVE)]
+    command = program.command(
+        planned.engine, "accuracy_native.py", arguments, directory, planned.preset.environment
+    )  # fmt: skip
+    # the program takes the model from a file: the guard's signals on arguments are to see it all the same
+    guard.precheck([*command.argv, f"--model-path={planned.model}"], command.added)
+
+    started = record.now()
+    found = Findings()
+    theirs: Arrays = {}
+    if plan.needs_reference(options):
+        found.reference, theirs = _reference(planned, directory)
+    stopped, ended = None, None
+    try:
+        ended = launch.launch(
+            command, guard=guard, log=directory / record.LOG, timeout_s=options.timeout_s, display=display
+        )
+    except BenchError as error:
+        stopped = error
+    verdict = conclude(
+        guard,
+        exit_code=None if ended is None else ended.exit_code,
+        timed_out=isinstance(stopped, TimedOut),
+        outputs=files.read(directory / OUTPUTS),
+    )
+    why = reasons.by_component(guard, directory / record.LOG)
+    if stopped is None and (directory / NATIVE / MANIFEST).is_file():
+        manifest, arrays = _read(directory / NATIVE, "native.npz", directory / record.LOG)
+        _judge(planned, found, manifest, arrays, theirs, why)
+        if plan.GOLDEN in options.checks and verdict.counts:
+            found.golden = _golden(planned, guard, arrays, found, verdict, directory.name)
+    elif found.reference is not None:
+        found.components = _unreached(found.reference, why)
+    outcome, because = document.outcome(planned, found, verdict)
+    report = document.document(planned, command, found, verdict, (started, record.now()), directory, (outcome, because))
+    path = directory / REPORT
+    schema.write(report, "accuracy-report", path)
+    return Result(report=report, path=path, error=stopped or _error(outcome, because, verdict, path))
+
+
+def _reference(planned: Plan, directory: Path) -> tuple[dict[str, Any], Arrays]:
+    """Run diffusers on the request and return its manifest and arrays; what is not shown to be diffusers is refused."""
+    arguments = [str(directory / REQUEST), str(directory / REFERENCE)]
+    launch.run_program(planned.engine, "accuracy_reference.py", arguments)
+    manifest, arrays = _read(directory / REFERENCE, "reference.npz", directory / REFERENCE)
+    strange = {name: cls for name, cls in manifest["classes"].items() if not cls.startswith(REFERENCE_MODULES)}
+    if not manifest["pipeline"].startswith(REFERENCE_MODULES):
+        strange["pipeline"] = manifest["pipeline"]
+    if strange or manifest["native_imported"]:
+        shown = ", ".join(f"{name}: {cls}" for name, cls in strange.items()) or "sglang was imported"
+        raise EvidenceMissing(
+            f"the reference is not shown to be diffusers: {shown}",
+            where=directory / REFERENCE / MANIFEST,
+            todo="look at what this engine environment puts in diffusers' place",
+        )
+    return manifest, arrays
+
+
+def _read(folder: Path, name: str, log: Path) -> tuple[dict[str, Any], Arrays]:
+    """Return a program's manifest and arrays.
+
+    Raises:
+        PreflightFailed: the program says that it cannot do this here.
+        EngineFailed: it broke, or left no manifest.
+    """
+    if not (folder / MANIFEST).is_file():
+        raise EngineFailed("the program ended without a result", where=log, todo="read the log's last lines")
+    manifest = dict(schema.read(folder / MANIFEST, EngineFailed))
+    error = manifest["error"]
+    if error is not None and error["kind"] == "refused":
+        raise PreflightFailed(
+            error["text"], where=folder / MANIFEST, todo="choose another --dtype, --engine or --model-path"
+        )
+    if error is not None:
+        raise EngineFailed(f"{error['kind']}: {error['text']}", where=log, todo="read the log's last lines")
+    with np.load(folder / name, allow_pickle=False) as file:
+        return manifest, {key: file[key] for key in file.files}
+
+
+def _judge(
+    planned: Plan, found: Findings, manifest: dict[str, Any], arrays: Arrays, theirs: Arrays, why: dict[str, str]
+) -> None:
+    checks = planned.options.checks
+    if plan.COMPONENT in checks and found.reference is not None:
+        found.components, controls = judge.components(planned, arrays, theirs, (manifest, found.reference), why)
+        found.controls += controls
+    if plan.TRAJECTORY in checks:
+        found.trajectory, controls = judge.trajectory(planned, arrays, theirs, manifest)
+        found.controls += controls
+
+
+def _unreached(reference: dict[str, Any], why: dict[str, str]) -> list[judge.Component]:
+    """Return the components of a run that was stopped: known not to be native by the line, or never reached."""
+    return [
+        judge.Component(
+            name=name,
+            native_class=None,
+            reference_class=cls,
+            native=False if name in why else None,
+            reason=why.get(name, "the launch was stopped before it could be compared"),
+            outputs=(),
+        )
+        for name, cls in reference["classes"].items()
+    ]
+
+
+def _golden(
+    planned: Plan, guard: Guard, arrays: Arrays, found: Findings, verdict: Verdict, run_id: str
+) -> golden.Golden:
+    picture, again = arrays["trajectory/plain/image"], arrays["trajectory/again/image"]
+    key = golden.key(planned, guard.facts.attention)
+    machine = golden.machine_id(planned.machine)
+    compared = golden.compare(planned.model.name, key, machine, picture)
+    stored = None
+    repeatable = bool(np.array_equal(picture, again))
+    reason = planned.options.update_golden
+    if reason is not None:
+        outcome, because = document.outcome(planned, found, verdict)
+        if outcome != document.PASSED:
+            raise ThresholdMissed(f"no golden is made of a run that did not pass: {because[0]}")
+        if not repeatable:
+            raise ThresholdMissed("no golden is made of an output that two requests of one launch do not agree on")
+        stored = golden.store(planned.model.name, key, machine, picture, reason, run_id)
+    return golden.with_store(compared, repeatable=repeatable, stored=stored)
+
+
+def _error(outcome: str, because: list[str], verdict: Verdict, path: Path) -> BenchError | None:
+    """Return the error of an outcome, None for a run that passed."""
+    if outcome == document.PASSED:
+        return None
+    if outcome == document.INVALID:
+        return verdict.error(path)
+    kind: type[BenchError] = {
+        document.NOT_NATIVE: FallbackDetected,
+        document.FAILED: ThresholdMissed,
+        document.VOID: Inconclusive,
+    }[outcome]
+    return kind(f"{outcome}: {because[0]}", where=path)

@@ -1,0 +1,88 @@
+"""Model families for `invoke accuracy`: how each side's components are called, one file each in ``families/``."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bench import paths, schema
+from bench.errors import InvalidDocument, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EMBEDDED = "embedded"
+NO_GUIDANCE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transformer:
+    """The call of a family's transformer; the fields are described in ``schemas/family.json``."""
+
+    inputs: Mapping[str, str]
+    spoil: tuple[str, ...]
+    padded: tuple[str, ...] = ()
+    reference_row: int = 0
+    sign: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One family; the fields are described in ``schemas/family.json``."""
+
+    key: str
+    pipelines: tuple[str, ...]
+    tiny: str
+    guidance: str
+    transformer: Transformer
+    text_encoders: Mapping[str, Mapping[str, str]]
+    guidance_value: float | None = None
+    reference_extra_steps: int = 0
+    native_arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """Return the family as the programs in the engine's interpreter read it."""
+        return asdict(self)
+
+
+@functools.cache
+def families() -> tuple[Family, ...]:
+    """Return all families by the order of their files.
+
+    Raises:
+        InvalidDocument: a file is no TOML, or breaks ``schemas/family.json``.
+    """
+    found = []
+    for path in sorted((paths.CATALOG / "families").glob("*.toml")):
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise InvalidDocument(f"not TOML: {error}", where=path) from error
+        schema.check(content, "family", path)
+        table = content["transformer"]
+        values = content | {
+            "pipelines": tuple(content["pipelines"]),
+            "transformer": Transformer(
+                **(table | {"spoil": tuple(table["spoil"]), "padded": tuple(table.get("padded", ()))})
+            ),
+        }
+        found.append(Family(key=path.stem, **values))
+    return tuple(found)
+
+
+def of_pipeline(class_name: str) -> Family:
+    """Return the family whose pipelines include this class of diffusers.
+
+    Raises:
+        UsageError: there is none yet.
+    """
+    for family in families():
+        if class_name in family.pipelines:
+            return family
+    known = ", ".join(name for family in families() for name in family.pipelines)
+    raise UsageError(
+        f"how to call the components of {class_name} is not known here",
+        todo=f"add a file to bench/catalog/families/ (schema: schemas/family.json); known: {known}",
+    )

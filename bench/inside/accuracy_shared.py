@@ -1,0 +1,110 @@
+"""What the reference and the native program of `invoke accuracy` share: the request, tensors to arrays, and capturing.
+
+Imported by its two neighbours, which an engine's interpreter runs; it imports nothing of the workbench.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import numpy as np
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Refused(Exception):
+    """Something that this machine or these libraries cannot do, in one sentence."""
+
+
+def run(work: Callable[[dict[str, Any], Path], dict[str, Any]], request_path: str, out: str) -> None:
+    """Do the work of a program and write ``manifest.json``: what was done, or the error that ended it.
+
+    The manifest comes last, so that an absent one means that the program died.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # both sides load from the one folder, never from the hub
+    request = json.loads(Path(request_path).read_text(encoding="utf-8"))
+    folder = Path(out)
+    try:
+        manifest = work(request, folder)
+    except Refused as error:
+        manifest = {"error": {"kind": "refused", "text": str(error)}}
+    except Exception as error:  # noqa: BLE001 - whatever the libraries raise is the report's business
+        traceback.print_exc()
+        manifest = {"error": {"kind": type(error).__name__, "text": str(error)[:2000]}}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def dtype(request: Mapping[str, Any]) -> torch.dtype:
+    """Return the precision that was asked for, if this device has it.
+
+    Raises:
+        Refused: it does not.
+    """
+    wanted = DTYPES[request["dtype"]]
+    if wanted is torch.bfloat16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        raise Refused(f"{torch.cuda.get_device_name()} has no bfloat16")
+    return wanted
+
+
+def class_name(value: object) -> str:
+    """Return module and class of an object: whose implementation it is."""
+    return f"{type(value).__module__}.{type(value).__qualname__}"
+
+
+def models(components: Mapping[str, Any]) -> dict[str, torch.nn.Module]:
+    """Return the components that compute (tokenizers and schedulers do not)."""
+    return {name: value for name, value in components.items() if isinstance(value, torch.nn.Module)}
+
+
+def array(value: torch.Tensor) -> np.ndarray:
+    """Return a tensor on the host: floats as float32 (exact for every narrower type), the rest as it is."""
+    value = value.detach().cpu()
+    return value.float().numpy() if value.is_floating_point() else value.numpy()
+
+
+def first_tensor(value: Any) -> torch.Tensor | None:
+    """Return the first tensor in a nested output."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if hasattr(value, "sample"):
+        return first_tensor(value.sample)
+    if isinstance(value, (list, tuple)) and value:
+        return first_tensor(value[0])
+    return None
+
+
+def pick(output: Any, name: str) -> torch.Tensor | None:
+    """Return a text encoder's output by name (``hidden_states.-2``: an element of a tuple), None if it is not there."""
+    field, _, index = name.partition(".")
+    value = getattr(output, field, None)
+    if index and value is not None:
+        return value[int(index)] if -len(value) <= int(index) < len(value) else None
+    return value
+
+
+def bound(module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    """Return a call's arguments by the names that ``forward`` gives them."""
+    parameters = [name for name in inspect.signature(module.forward).parameters if name != "self"]
+    return dict(zip(parameters, arguments, strict=False)) | named
+
+
+def scale_one(module: torch.nn.Module, patterns: list[str], factor: float) -> tuple[str, Callable[[], None]] | None:
+    """Multiply the first matrix whose name contains one of ``patterns``; return its name and what undoes it."""
+    named = [(name, value) for name, value in module.named_parameters() if value.ndim > 1]
+    for pattern in patterns:
+        for name, value in named:
+            if pattern in name:
+                kept = value.data.clone()
+                value.data.mul_(factor)
+                return name, lambda value=value, kept=kept: value.data.copy_(kept)
+    return None

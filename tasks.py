@@ -109,7 +109,7 @@ def bench(
         "output-dir": "where run directories are made (default runs/)",
         "update-golden": "keep this output as the golden of its configuration; takes the reason, keeps the old one",
         "suite": "run upstream-component, the engine's own component tests, instead (needs a GPU and its models)",
-        "json": "print the report as JSON on stdout",
+        "json": "print the reports as a JSON list on stdout",
     }
 )
 def accuracy(

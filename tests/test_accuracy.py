@@ -216,7 +216,8 @@ def test_a_control_that_was_never_made_makes_the_run_void(accuracy):
 
 # --- not native, not diffusers, not possible --------------------------------------------------------------------------
 
-FALLBACK = """Traceback (most recent call last):
+FALLBACK = """Loading: 0%\rLoading: 50%\rLoading: 100%
+Traceback (most recent call last):
   File "text_encoder_loader.py", line 517, in load_model
     raise ValueError(
 ValueError: Activation function 'tanh' is not supported.

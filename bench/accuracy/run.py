@@ -148,6 +148,7 @@ def _read(folder: Path, name: str, log: Path) -> tuple[dict[str, Any], Arrays]:
     if not (folder / MANIFEST).is_file():
         raise EngineFailed("the program ended without a result", where=log, todo="read the log's last lines")
     manifest = dict(schema.read(folder / MANIFEST, EngineFailed))
+    schema.check(manifest, "accuracy-manifest", folder / MANIFEST, EngineFailed)
     error = manifest["error"]
     if error is not None and error["kind"] == "refused":
         raise PreflightFailed(

@@ -92,10 +92,15 @@ def pick(output: Any, name: str) -> torch.Tensor | None:
     return value
 
 
+def positional(module: torch.nn.Module) -> list[str]:
+    """Return the names of the arguments that ``forward`` takes by position, in their order."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [name for name, value in inspect.signature(module.forward).parameters.items() if value.kind in kinds]
+
+
 def bound(module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     """Return a call's arguments by the names that ``forward`` gives them."""
-    parameters = [name for name in inspect.signature(module.forward).parameters if name != "self"]
-    return dict(zip(parameters, arguments, strict=False)) | named
+    return dict(zip(positional(module), arguments, strict=False)) | named
 
 
 def scale_one(module: torch.nn.Module, patterns: list[str], factor: float) -> tuple[str, Callable[[], None]] | None:

@@ -1,5 +1,6 @@
 """`invoke accuracy` on the real engine on this machine's CPU: a few starts of the default configuration."""
 
+import functools
 import json
 import os
 import shutil
@@ -46,12 +47,27 @@ def accuracy(home):
     return run
 
 
+@pytest.fixture(scope="module")
+def check(accuracy):
+    """Return the report of one run of every check for a model, with a golden made of it; a model is run once."""
+
+    @functools.cache
+    def run(model):
+        ended, reports = accuracy("--model", model, "--update-golden", "made by a test")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return reports[0]
+
+    return run
+
+
 @pytest.fixture(scope="module", params=TINY)
-def checked(request, accuracy):
-    """One run of every check for each family's tiny model, with a golden made of it."""
-    ended, reports = accuracy("--model", request.param, "--update-golden", "made by a test")
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return reports[0]
+def checked(request, check):
+    return check(request.param)
+
+
+@pytest.fixture
+def flux(check):
+    return check("flux-tiny")
 
 
 def test_a_tiny_model_of_every_family_passes_natively_within_the_gates(checked):
@@ -77,13 +93,11 @@ def test_every_negative_control_is_rejected(checked):
     assert {control["on"] for control in controls} - {"final latents"} == compared
 
 
-def test_the_same_again_is_bit_equal_and_other_steps_have_no_golden(checked, accuracy):
-    if checked["preset"]["key"] != TINY[0]:
-        pytest.skip("one family is enough: each run is an engine start")
-    ended, (same,) = accuracy("--model", TINY[0], "--check", "golden")
+def test_the_same_again_is_bit_equal_and_other_steps_have_no_golden(flux, accuracy):
+    ended, (same,) = accuracy("--model", "flux-tiny", "--check", "golden")
     assert ended.returncode == 0, ended.stderr
     assert (same["golden"]["status"], same["golden"]["same_machine"]) == ("equal", True)
-    ended, (other,) = accuracy("--model", TINY[0], "--check", "golden", "--steps", "2")
+    ended, (other,) = accuracy("--model", "flux-tiny", "--check", "golden", "--steps", "2")
     assert ended.returncode == 9
     assert other["golden"]["status"] == "none"
     assert other["golden"]["differs"] == ["steps 4, here 2"]
@@ -96,9 +110,7 @@ def broken(accuracy, tmp_path):
     return Path(shutil.copytree(source, tmp_path / "FLUX.1-dev-tiny"))
 
 
-def test_a_text_encoder_that_the_engine_cannot_load_is_not_native_with_its_own_reason(checked, accuracy, broken):
-    if checked["preset"]["key"] != TINY[0]:
-        pytest.skip("one family is enough")
+def test_a_text_encoder_that_the_engine_cannot_load_is_not_native_with_its_own_reason(flux, accuracy, broken):
     config = broken / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_act": "tanh"}))
     ended, (report,) = accuracy("--model", "flux-tiny", "--model-path", broken, "--check", "component")
@@ -111,9 +123,7 @@ def test_a_text_encoder_that_the_engine_cannot_load_is_not_native_with_its_own_r
     assert parts["text_encoder_2"]["passed"]
 
 
-def test_a_reference_class_that_does_not_exist_is_one_clear_error(checked, accuracy, broken):
-    if checked["preset"]["key"] != TINY[0]:
-        pytest.skip("one family is enough")
+def test_a_reference_class_that_does_not_exist_is_one_clear_error(flux, accuracy, broken):
     index = broken / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"vae": ["diffusers", "AutoencoderOfTomorrow"]}))
     ended, reports = accuracy("--model", "flux-tiny", "--model-path", broken)

@@ -155,7 +155,9 @@ def _read(folder: Path, name: str, log: Path) -> tuple[dict[str, Any], Arrays]:
             error["text"], where=folder / MANIFEST, todo="choose another --dtype, --engine or --model-path"
         )
     if error is not None:
-        raise EngineFailed(f"{error['kind']}: {error['text']}", where=log, todo="read the log's last lines")
+        raise EngineFailed(
+            f"the {folder.name} program failed: {error['kind']}: {error['text']}", where=folder / "error.txt"
+        )
     with np.load(folder / name, allow_pickle=False) as file:
         return manifest, {key: file[key] for key in file.files}
 

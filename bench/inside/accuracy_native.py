@@ -35,12 +35,13 @@ class Engine:
     """One worker of the engine in this process."""
 
     def __init__(self, request: dict[str, Any]) -> None:
+        from sglang.multimodal_gen.runtime import platforms  # noqa: PLC0415 - after the dtype
         from sglang.multimodal_gen.runtime.managers.gpu_worker import GPUWorker  # noqa: PLC0415 - after the dtype
-        from sglang.multimodal_gen.runtime.platforms import initialize_current_platform  # noqa: PLC0415
         from sglang.multimodal_gen.runtime.server_args import ServerArgs, set_global_server_args  # noqa: PLC0415
         from sglang.multimodal_gen.runtime.utils.logging_utils import configure_logger  # noqa: PLC0415
 
-        initialize_current_platform()
+        # 0.5.17 has none: it finds the platform on import
+        getattr(platforms, "initialize_current_platform", lambda: None)()
         precision = request["dtype"]
         known = {field.name for field in dataclasses.fields(ServerArgs)}
         wanted = {

@@ -29,7 +29,7 @@ class Refused(Exception):
 def run(work: Callable[[dict[str, Any], Path], dict[str, Any]], request_path: str, out: str) -> None:
     """Do the work of a program and write ``manifest.json``: what was done, or the error that ended it.
 
-    The manifest comes last, so that an absent one means that the program died.
+    The manifest comes last, so that an absent one means that the program died; ``error.txt`` has an error's traceback.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # both sides load from the one folder, never from the hub
     request = json.loads(Path(request_path).read_text(encoding="utf-8"))
@@ -40,6 +40,7 @@ def run(work: Callable[[dict[str, Any], Path], dict[str, Any]], request_path: st
         manifest = {"error": {"kind": "refused", "text": str(error)}}
     except Exception as error:  # noqa: BLE001 - whatever the libraries raise is the report's business
         traceback.print_exc()
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         manifest = {"error": {"kind": type(error).__name__, "text": str(error)[:2000]}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 

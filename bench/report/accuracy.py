@@ -45,7 +45,7 @@ class _Cases:
 
 
 def run_and_show(options: Options, models: Sequence[str], *, as_json: bool) -> None:
-    """Run each model's checks and print each report; with ``as_json`` stdout holds a JSON list of them and nothing else.
+    """Run each model's checks and print each report; with ``as_json`` stdout holds only a JSON list of them.
 
     Raises:
         BenchError: a run did not pass (its report is written and shown first); of several the first such error.

@@ -216,7 +216,8 @@ def test_a_control_that_was_never_made_makes_the_run_void(accuracy):
 
 # --- not native, not diffusers, not possible --------------------------------------------------------------------------
 
-FALLBACK = """Traceback (most recent call last):
+FALLBACK = """Loading: 0%\rLoading: 50%\rLoading: 100%
+Traceback (most recent call last):
   File "text_encoder_loader.py", line 517, in load_model
     raise ValueError(
 ValueError: Activation function 'tanh' is not supported.
@@ -261,7 +262,8 @@ def test_a_log_without_evidence_is_no_proof(accuracy):
         ("reference", {"error": {"kind": "refused", "text": "diffusers cannot load the reference: AttributeError"}},
          10, "cannot load the reference: AttributeError"),
         ("native", {"error": {"kind": "refused", "text": "NVIDIA P100 has no bfloat16"}}, 10, "has no bfloat16"),
-        ("native", {"error": {"kind": "RuntimeError", "text": "out of memory"}}, 3, "RuntimeError: out of memory"),
+        ("native", {"error": {"kind": "RuntimeError", "text": "out of memory"}},
+         3, "native program failed: RuntimeError: out of memory"),
         ("reference", {"classes/vae": "sglang.vaes.AutoencoderKL"}, 5, "not shown to be diffusers: vae: sglang.vaes"),
         ("reference", {"native_imported": True}, 5, "sglang was imported"),
     ],

@@ -27,7 +27,8 @@ def by_component(guard: Guard, log: Path) -> dict[str, str]:
     named = [finding for finding in guard.findings.values() if finding.component and finding.line]
     if not named or not log.is_file():
         return {}
-    lines = clean(log.read_text(encoding="utf-8", errors="replace")).split("\n")
+    # not read_text: it makes lines of carriage returns too, and the guard counts line feeds
+    lines = clean(log.read_bytes().decode("utf-8", "replace")).split("\n")
     found: dict[str, str] = {}
     for finding in sorted(named, key=lambda finding: finding.line or 0):
         component, line = str(finding.component), finding.line or 0

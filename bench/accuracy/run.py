@@ -148,13 +148,16 @@ def _read(folder: Path, name: str, log: Path) -> tuple[dict[str, Any], Arrays]:
     if not (folder / MANIFEST).is_file():
         raise EngineFailed("the program ended without a result", where=log, todo="read the log's last lines")
     manifest = dict(schema.read(folder / MANIFEST, EngineFailed))
+    schema.check(manifest, "accuracy-manifest", folder / MANIFEST, EngineFailed)
     error = manifest["error"]
     if error is not None and error["kind"] == "refused":
         raise PreflightFailed(
             error["text"], where=folder / MANIFEST, todo="choose another --dtype, --engine or --model-path"
         )
     if error is not None:
-        raise EngineFailed(f"{error['kind']}: {error['text']}", where=log, todo="read the log's last lines")
+        raise EngineFailed(
+            f"the {folder.name} program failed: {error['kind']}: {error['text']}", where=folder / "error.txt"
+        )
     with np.load(folder / name, allow_pickle=False) as file:
         return manifest, {key: file[key] for key in file.files}
 

@@ -35,12 +35,13 @@ class Engine:
     """One worker of the engine in this process."""
 
     def __init__(self, request: dict[str, Any]) -> None:
+        from sglang.multimodal_gen.runtime import platforms
         from sglang.multimodal_gen.runtime.managers.gpu_worker import GPUWorker
-        from sglang.multimodal_gen.runtime.platforms import initialize_current_platform
         from sglang.multimodal_gen.runtime.server_args import ServerArgs, set_global_server_args
         from sglang.multimodal_gen.runtime.utils.logging_utils import configure_logger
 
-        initialize_current_platform()
+        # 0.5.17 has none: it finds the platform on import
+        getattr(platforms, "initialize_current_platform", lambda: None)()
         precision = request["dtype"]
         known = {field.name for field in dataclasses.fields(ServerArgs)}
         wanted = {
@@ -144,16 +145,21 @@ class Substitute:
     def _before(self, name: str, module: Any, arguments: Any, named: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if name in self._seen:
             return arguments, named
-        call = shared.bound(module, arguments, named)
+        positional = shared.positional(module)
+        arguments, named = list(arguments), dict(named)
         for mine, theirs in self._inputs(name).items():
+            place: Any = named
+            where: Any = mine
+            if mine not in named and mine in positional[: len(arguments)]:
+                place, where = arguments, positional.index(mine)
             key = f"component/{name}/in/{theirs}"
-            if call.get(mine) is None or key not in self._reference:
+            if key not in self._reference or (place is named and named.get(mine) is None) or place[where] is None:
                 continue
             try:
-                call[mine] = self._like(call[mine], self._reference[key], name, mine)
+                place[where] = self._like(place[where], self._reference[key], name, mine)
             except ValueError as error:
                 self.faults[name] = str(error)
-        return (), call
+        return tuple(arguments), named
 
     def _like(self, value: Any, new: np.ndarray, name: str, key: str) -> Any:
         """Return the reference's values in the form of this side's."""

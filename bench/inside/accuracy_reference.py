@@ -31,6 +31,7 @@ def load(request: dict[str, Any]) -> Any:
     import diffusers
 
     precision = shared.dtype(request)
+    allow_roberta_keywords()
     try:
         pipeline = diffusers.DiffusionPipeline.from_pretrained(
             request["model"], torch_dtype=precision, local_files_only=True
@@ -45,6 +46,23 @@ def load(request: dict[str, Any]) -> Any:
     for module in shared.models(pipeline.components).values():
         module.to(precision)
     return pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def allow_roberta_keywords() -> None:
+    """Let transformers 5.12 make CLIP's tokenizer with tokenizers 0.23, whose RobertaProcessing takes no keywords.
+
+    The engine does the same for itself; which tokens come out is compared.
+    """
+    from tokenizers import processors
+
+    original = processors.RobertaProcessing
+
+    def positional(*arguments: Any, **named: Any) -> Any:
+        if {"sep", "cls"} <= named.keys():
+            arguments = (named.pop("sep"), named.pop("cls"), *arguments)
+        return original(*arguments, **named)
+
+    processors.RobertaProcessing = positional
 
 
 class Capture:

@@ -29,7 +29,7 @@ class Refused(Exception):
 def run(work: Callable[[dict[str, Any], Path], dict[str, Any]], request_path: str, out: str) -> None:
     """Do the work of a program and write ``manifest.json``: what was done, or the error that ended it.
 
-    The manifest comes last, so that an absent one means that the program died.
+    The manifest comes last, so that an absent one means that the program died; ``error.txt`` has an error's traceback.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # both sides load from the one folder, never from the hub
     request = json.loads(Path(request_path).read_text(encoding="utf-8"))
@@ -40,6 +40,7 @@ def run(work: Callable[[dict[str, Any], Path], dict[str, Any]], request_path: st
         manifest = {"error": {"kind": "refused", "text": str(error)}}
     except Exception as error:  # noqa: BLE001 - whatever the libraries raise is the report's business
         traceback.print_exc()
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         manifest = {"error": {"kind": type(error).__name__, "text": str(error)[:2000]}}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
@@ -92,10 +93,15 @@ def pick(output: Any, name: str) -> torch.Tensor | None:
     return value
 
 
+def positional(module: torch.nn.Module) -> list[str]:
+    """Return the names of the arguments that ``forward`` takes by position, in their order."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [name for name, value in inspect.signature(module.forward).parameters.items() if value.kind in kinds]
+
+
 def bound(module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     """Return a call's arguments by the names that ``forward`` gives them."""
-    parameters = [name for name in inspect.signature(module.forward).parameters if name != "self"]
-    return dict(zip(parameters, arguments, strict=False)) | named
+    return dict(zip(positional(module), arguments, strict=False)) | named
 
 
 def scale_one(module: torch.nn.Module, patterns: list[str], factor: float) -> tuple[str, Callable[[], None]] | None:

@@ -1,0 +1,140 @@
+"""`invoke accuracy` on the real engine on this machine's CPU: a few starts of the default configuration."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import ROOT, invoke_command
+
+from bench import schema
+from bench.catalog import families
+from bench.engine import find
+
+pytestmark = pytest.mark.engine
+
+GATE = 1e-5
+MINUTES = 60.0
+TINY = [family.tiny for family in families.families()]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("accuracy")
+
+
+@pytest.fixture(scope="module")
+def accuracy(home):
+    assert find.DEFAULT_CONFIGURATION in find.built(), f"not built: {find.build_command(find.DEFAULT_CONFIGURATION)}"
+
+    def run(*arguments):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("SGLANG_", "CUDA_"))}
+        runs = home / "runs"
+        before = set(runs.glob("*/accuracy.json"))
+        ended = subprocess.run(
+            invoke_command("accuracy", "--engine", find.DEFAULT_CONFIGURATION, *arguments), cwd=ROOT,
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=10 * MINUTES, check=False,
+            env=environment | {"BENCH_RUNS": str(runs), "BENCH_GOLDENS": str(home / "goldens"), "COLUMNS": "120"},
+        )  # fmt: skip
+        assert "Traceback" not in ended.stderr, ended.stderr
+        made = sorted(set(runs.glob("*/accuracy.json")) - before)
+        return ended, [json.loads(path.read_text()) for path in made]
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def check(accuracy):
+    """Return the report of one run of every check for a model, with a golden made of it; a model is run once."""
+
+    @functools.cache
+    def run(model):
+        ended, reports = accuracy("--model", model, "--update-golden", "made by a test")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return reports[0]
+
+    return run
+
+
+@pytest.fixture(scope="module", params=TINY)
+def checked(request, check):
+    return check(request.param)
+
+
+@pytest.fixture
+def flux(check):
+    return check("flux-tiny")
+
+
+def test_a_tiny_model_of_every_family_passes_natively_within_the_gates(checked):
+    assert schema.violations(checked, "accuracy-report") == []
+    assert (checked["outcome"], checked["verdict"]["outcome"]) == ("passed", "native")
+    outputs = [output for part in checked["components"] for output in part["outputs"]]
+    assert all(part["native"] and part["native_class"].startswith("sglang.") for part in checked["components"])
+    assert {part["name"] for part in checked["components"]} >= {"transformer", "vae", "text_encoder"}
+    assert {output["name"] for output in outputs} >= {"sample", "decode", "encode"}
+    assert all(output["distance"]["rel_l2"] <= GATE for output in outputs)
+    assert checked["trajectory"]["steps"][-1]["distance"]["rel_l2"] <= GATE
+    assert len(checked["trajectory"]["steps"]) == checked["sampling"]["steps"]
+    assert checked["trajectory"]["repeatable"]
+    assert checked["reference"]["pipeline"].startswith("diffusers.")
+
+
+def test_every_negative_control_is_rejected(checked):
+    controls = checked["controls"]
+    assert all(control["rejected"] and control["times"] > 1 for control in controls)
+    wanted = {"tensor", "seed", "prompt", "guidance"} - set(checked["not_applicable"])
+    assert {control["name"] for control in controls if control["on"] == "final latents"} == wanted
+    compared = {f"{part['name']}.{output['name']}" for part in checked["components"] for output in part["outputs"]}
+    assert {control["on"] for control in controls} - {"final latents"} == compared
+
+
+def test_the_same_again_is_bit_equal_and_other_steps_have_no_golden(flux, accuracy):
+    ended, (same,) = accuracy("--model", "flux-tiny", "--check", "golden")
+    assert ended.returncode == 0, ended.stderr
+    assert (same["golden"]["status"], same["golden"]["same_machine"]) == ("equal", True)
+    ended, (other,) = accuracy("--model", "flux-tiny", "--check", "golden", "--steps", "2")
+    assert ended.returncode == 9
+    assert other["golden"]["status"] == "none"
+    assert other["golden"]["differs"] == ["steps 4, here 2"]
+
+
+@pytest.fixture
+def broken(accuracy, tmp_path):
+    """Make a copy of the tiny FLUX.1 that was checked before, to be changed."""
+    source = next(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").rglob("FLUX.1-dev-tiny"))
+    return Path(shutil.copytree(source, tmp_path / "FLUX.1-dev-tiny"))
+
+
+def test_a_text_encoder_that_the_engine_cannot_load_is_not_native_with_its_own_reason(flux, accuracy, broken):
+    config = broken / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_act": "tanh"}))
+    ended, (report,) = accuracy("--model", "flux-tiny", "--model-path", broken, "--check", "component")
+    assert ended.returncode == 4, ended.stdout + ended.stderr
+    assert report["outcome"] == "not native"
+    parts = {part["name"]: part for part in report["components"]}
+    assert parts["text_encoder"]["native_class"].startswith("transformers.")
+    assert "Activation function 'tanh' is not supported" in parts["text_encoder"]["reason"]
+    assert parts["transformer"]["passed"]
+    assert parts["text_encoder_2"]["passed"]
+
+
+def test_a_reference_class_that_does_not_exist_is_one_clear_error(flux, accuracy, broken):
+    index = broken / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"vae": ["diffusers", "AutoencoderOfTomorrow"]}))
+    ended, reports = accuracy("--model", "flux-tiny", "--model-path", broken)
+    assert ended.returncode == 10
+    assert "AutoencoderOfTomorrow" in ended.stderr
+    assert reports == []
+
+
+def test_the_picture_that_is_compared_is_the_one_that_the_engine_saves(checked, home):
+    from PIL import Image
+
+    folder = home / "runs" / checked["id"]
+    with Image.open(folder / "outputs" / "output.png") as saved, np.load(folder / "native" / "native.npz") as arrays:
+        assert np.array_equal(np.asarray(saved), arrays["trajectory/plain/image"][0])

@@ -159,3 +159,13 @@ def test_a_checkout_over_a_configuration_is_named_by_commit_and_changes(runs, tm
 def test_the_runner_never_has_the_engines_libraries():
     for library in ("torch", "sglang", "diffusers"):
         assert subprocess.run([sys.executable, "-c", f"import {library}"], capture_output=True, check=False).returncode
+
+
+def test_every_tiny_twin_is_native_on_a_cpu(runs):
+    """In one go, on the newest engine: the families that its CPU platform can run natively."""
+    ended = invoke("bench", "--tag", "tiny", "--engine", CONFIGURATIONS[0], "--json", runs=runs, timeout=20 * MINUTES)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = json.loads(ended.stdout)["rows"]
+    assert {row["preset"]: row["outcome"] for row in rows} == dict.fromkeys(
+        ("flux-tiny", "flux2-klein-tiny", "sd3-tiny", "zimage-tiny"), "native"
+    )

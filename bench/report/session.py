@@ -34,12 +34,23 @@ def run_and_show(options: Options, *, as_json: bool) -> None:
         messages.print(f"made a synthetic checkpoint: {planned.made_checkpoint}", soft_wrap=True, highlight=False)
     with model_cache_of(planned) as isolated, live.Live(messages) as display:
         result = benchmark.run(isolated, display)
+    _warn(result, messages)
     if as_json:
         sys.stdout.write(json.dumps(result.record, indent=2, ensure_ascii=False) + "\n")
     else:
         run.show(result.record, result.path, Console())
     if result.error is not None:
         raise _short(result)
+
+
+def _warn(result: Result, messages: Console) -> None:
+    """Print what was not quite well with the machine: it does not change the verdict, and a reader wants to know."""
+    for line in result.record["preflight"]:
+        if line["state"] == "warn":
+            messages.print(f"warning: {line['id']}: {line['saw']}: {line['means']}", markup=False, soft_wrap=True)
+    for finding in result.record["verdict"]["findings"]:
+        if finding["source"] == "device" and finding["severity"] == "info":
+            messages.print(f"warning: {finding['id']}: {finding['text']}", markup=False, soft_wrap=True)
 
 
 def show_commands(options: Options, keys: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bench.engine import command
+from bench.errors import BenchError, UsageError
 from bench.measure import benchmark, plan
 from bench.measure.isolated import model_cache_of
 from bench.report import live, run
@@ -17,7 +18,6 @@ from bench.report import live, run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.errors import BenchError
     from bench.measure.benchmark import Result
     from bench.measure.plan import Options
 
@@ -54,15 +54,24 @@ def _warn(result: Result, messages: Console) -> None:
 
 
 def show_commands(options: Options, keys: Sequence[str]) -> None:
-    """Print the command that each preset's run would use.
+    """Print the command that each preset's run would use; one that is refused is a comment and stops no other.
 
     Raises:
-        UsageError: the engine's version cannot do one of them; those before it are printed.
+        BenchError: of the one preset that was asked for, or that some of several are refused.
     """
+    if len(keys) == 1:
+        print(command.shown(plan.dry_run(options)))  # noqa: T201 - it is for a shell
+        return
+    refused = []
     for key in keys:
-        made = plan.dry_run(replace(options, model=key))
-        title = f"# {key}\n" if len(keys) > 1 else ""
-        print(title + command.shown(made))  # noqa: T201 - it is for a shell
+        try:
+            shown = command.shown(plan.dry_run(replace(options, model=key)))
+        except BenchError as error:
+            refused.append(key)
+            shown = f"# refused: {error.what}; {error.todo}"
+        print(f"# {key}\n{shown}")  # noqa: T201 - it is for a shell
+    if refused:
+        raise UsageError(f"{len(refused)} of {len(keys)} presets are refused: {', '.join(refused)}")
 
 
 def _short(result: Result) -> BenchError:

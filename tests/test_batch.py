@@ -1,9 +1,14 @@
 """Several presets in one go: one failure never stops the rest, and the exit code says whether all were native."""
 
 import json
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from helpers import ROOT, invoke_command
 
 from bench import schema
 
@@ -122,3 +127,30 @@ def test_a_dry_run_of_many_prints_each_command(batch, home):
     assert ended.code == 0
     assert [line for line in ended.out.splitlines() if line.startswith("# ")] == ["# one", "# two"]
     assert not (home / "runs").exists()
+
+
+def test_a_dry_run_that_is_refused_stops_no_other(batch):
+    ended = batch("--tag", "mine", "--dry-run", scenario={"version": "0.5.17"}, one='residency = { dit = "resident" }')
+    assert ended.code == 1
+    assert "# refused: sglang 0.5.17 does not know --component-residency; sglang 0.5.19 to 0.5.23 know it" in ended.out
+    assert "--model-path=owner/two" in ended.out
+    assert "1 of 2 presets are refused: one" in ended.err
+
+
+def test_an_interrupt_leaves_a_summary_that_says_what_did_not_run(batch, replay, home, tmp_path):
+    batch("--tag", "mine", "--dry-run")
+    engine = replay(name="slow", lines=["loading"], linger_s=60, image=False)
+    command = invoke_command("bench", "--preset-file", tmp_path / "mine.toml", "--engine", engine, "--tag", "mine")
+    task = subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"HF_HOME": str(tmp_path / "hf")},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not [log for log in (home / "runs").glob("*-bench-*/engine.log") if "loading" in log.read_text()]:
+        assert task.poll() is None, task.stderr.read()
+        time.sleep(0.05)
+    task.send_signal(signal.SIGTERM)
+    task.communicate(timeout=60)
+    assert task.returncode == 130
+    assert [(row["preset"], row["outcome"]) for row in summary_of(home)["rows"]] == [
+        ("one", "not run"), ("two", "not run"),
+    ]  # fmt: skip

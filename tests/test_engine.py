@@ -220,3 +220,13 @@ def test_a_profile_goes_from_capture_to_html(engine, runs):
     report = json.loads((folder / "report" / "report.json").read_text())
     assert schema.violations(report, "profile-report") == []
     assert "<html" in (folder / "report" / "report.html").read_text()
+
+
+def test_every_tiny_twin_is_native_on_a_cpu(runs):
+    """In one go, on the newest engine: the families that its CPU platform can run natively."""
+    ended = invoke("bench", "--tag", "tiny", "--engine", CONFIGURATIONS[0], "--json", runs=runs, timeout=20 * MINUTES)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    rows = json.loads(ended.stdout)["rows"]
+    assert {row["preset"]: row["outcome"] for row in rows} == dict.fromkeys(
+        ("flux-tiny", "flux2-klein-tiny", "sd3-tiny", "zimage-tiny"), "native"
+    )

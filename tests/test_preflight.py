@@ -292,6 +292,20 @@ def test_a_foreign_process_during_the_run_is_found(monkeypatch, tmp_path):
     assert json.loads(ended.stdout) == [["gpu.foreign_process", "degraded", "GPU 0: process 1"]]
 
 
+def test_a_cpu_that_others_use_during_a_run_is_said():
+    from bench.preflight import watch
+
+    start = (100.0, 10.0, 500.0)  # everybody's, ours, idle: seconds of all cores' time
+    assert watch._share_of_others(start, (110.0, 20.0, 510.0)) == 0.0
+    assert watch._share_of_others(start, (115.0, 15.0, 505.0)) == pytest.approx(0.5)
+    assert watch._share_of_others(start, start) is None
+    seen = watch.Watch([])
+    seen._others_share = 0.46
+    (finding,) = seen.findings()
+    assert (finding.id, finding.severity, finding.source) == ("cpu.shared", "info", "device")
+    assert "46 % of the CPU" in finding.text
+
+
 def test_a_clock_that_drops_under_load_is_said_and_no_more(tmp_path):
     from bench.engine.nvml import Gpu
     from bench.preflight.watch import Watch

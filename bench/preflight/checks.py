@@ -42,6 +42,7 @@ CHECKS = (
     Check(about="accelerators", look=gpus.clocks),
     Check(about="accelerators", look=gpus.memory_errors),
     Check(about="the host", look=host.cpu),
+    Check(about="the host", look=host.load),
     Check(about="the host", look=host.memory),
     Check(about="the host", look=host.writable),
     Check(about="the host", look=host.disk),

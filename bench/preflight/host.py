@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 RUN_BYTES = 200_000_000
 """What one run may write beside weights: log, outputs, dumps."""
 
+BUSY_SHARE = 0.5
+"""Load for each core that leaves too little for an engine."""
+
 BF16_FLAGS = ("avx512_bf16", "amx_bf16", "asimd bf16", " bf16")
 
 
@@ -48,6 +51,24 @@ def cpu(situation: Situation) -> Iterator[Line]:
             means="bfloat16 is emulated: decoding took 26 s in place of 0.4 s",
             todo="presets for a CPU say precision = fp32",
         )
+
+
+def load(situation: Situation) -> Iterator[Line]:
+    """Check that the CPU is free, where it is the device."""
+    if situation.machine.kind != "cpu" or any(other.count for other in situation.others):
+        return
+    cores, (average, *_) = os.cpu_count() or 1, os.getloadavg()
+    saw = f"load average {average:.1f} on {cores} cores over the last minute"
+    if average > BUSY_SHARE * cores:
+        yield Line(
+            id="cpu.load",
+            state=WARN,
+            saw=saw,
+            means="other work would share the CPU: on a busy one a tiny run took 60 times as long",
+            todo="wait until it is quiet, before you take a number from here",
+        )
+    else:
+        yield Line(id="cpu.load", state=OK, saw=saw)
 
 
 def memory(situation: Situation) -> Iterator[Line]:

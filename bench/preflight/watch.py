@@ -1,7 +1,11 @@
-"""GPUs during a run: sampled once a second beside the engine, and what disturbed the run as findings of its verdict."""
+"""The device during a run, and what disturbed the run as findings of its verdict.
+
+GPUs are sampled once a second beside the engine. For a CPU the time that other processes used is counted.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +28,9 @@ WORKING_PERCENT = 50
 CLOCK_DROP = 0.9
 """A working GPU below this share of the highest clock that the run saw has dropped."""
 
+SHARED_CPU = 0.1
+"""Share of all cores' time that others may use before it is said."""
+
 
 @dataclass(slots=True)
 class _Seen:
@@ -39,7 +46,7 @@ class _Seen:
 
 
 class Watch:
-    """Samples GPUs from entering to leaving the block; without GPUs it does nothing."""
+    """Watches from entering to leaving the block: the GPUs that are named, or without any the CPU."""
 
     def __init__(self, uuids: Sequence[str], interval_s: float = INTERVAL_S) -> None:
         self._seen: dict[str, _Seen] = {}
@@ -47,6 +54,8 @@ class Watch:
         self._interval_s = interval_s
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._cpu_start = _cpu_seconds()
+        self._others_share: float | None = None
 
     def __enter__(self) -> Self:
         if self._uuids:
@@ -60,6 +69,8 @@ class Watch:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        else:
+            self._others_share = _share_of_others(self._cpu_start, _cpu_seconds())
 
     def _run(self) -> None:
         with nvml.session() as there:
@@ -88,6 +99,16 @@ class Watch:
     def findings(self) -> list[Finding]:
         """Return what disturbed the run, one finding for each kind and GPU."""
         found = []
+        if self._others_share is not None and self._others_share > SHARED_CPU:
+            found.append(
+                _finding(
+                    "cpu.shared",
+                    f"other processes used {100 * self._others_share:.0f} % of the CPU during the launch",
+                    "the CPU was not this run's own: its times are longer, by how much nobody knows",
+                    "run again when it is quiet",
+                    severity=f.INFO,
+                )
+            )
         for seen in self._seen.values():
             if seen.foreign:
                 pids = ", ".join(map(str, sorted(seen.foreign)))
@@ -135,6 +156,20 @@ class Watch:
             }
             for seen in self._seen.values()
         ]
+
+
+def _cpu_seconds() -> tuple[float, float, float]:
+    """Return seconds of all cores' time so far: of everybody, of this process and what it waited for, and idle ones."""
+    everybody, mine = psutil.cpu_times(), os.times()
+    idle = everybody.idle + getattr(everybody, "iowait", 0.0)
+    guests = getattr(everybody, "guest", 0.0) + getattr(everybody, "guest_nice", 0.0)  # counted in user time, too
+    return sum(everybody) - idle - guests, sum(mine[:4]), idle
+
+
+def _share_of_others(start: tuple[float, float, float], end: tuple[float, float, float]) -> float | None:
+    """Return the share of all cores' time that others used between two moments, None if no time has passed."""
+    busy, own, idle = (after - before for before, after in zip(start, end, strict=True))
+    return max(0.0, busy - own) / (busy + idle) if busy + idle > 0 else None
 
 
 def _is_foreign(pid: int) -> bool:

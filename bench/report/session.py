@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bench import record
 from bench.engine import command
+from bench.errors import BenchError, UsageError
 from bench.measure import benchmark, plan
 from bench.measure.isolated import model_cache_of
 from bench.report import live, run
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.errors import BenchError
     from bench.measure.benchmark import Result
     from bench.measure.plan import Options
 
@@ -38,6 +38,7 @@ def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None)
         messages.print(f"made a synthetic checkpoint: {planned.made_checkpoint}", soft_wrap=True, highlight=False)
     with model_cache_of(planned) as isolated, live.Live(messages) as display:
         result = benchmark.run(isolated, display, resume)
+    _warn(result, messages)
     if as_json:
         sys.stdout.write(json.dumps(result.record, indent=2, ensure_ascii=False) + "\n")
     else:
@@ -47,16 +48,35 @@ def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None)
     return result.record
 
 
+def _warn(result: Result, messages: Console) -> None:
+    """Print what was not quite well with the machine: it does not change the verdict, and a reader wants to know."""
+    for line in result.record["preflight"]:
+        if line["state"] == "warn":
+            messages.print(f"warning: {line['id']}: {line['saw']}: {line['means']}", markup=False, soft_wrap=True)
+    for finding in result.record["verdict"]["findings"]:
+        if finding["source"] == "device" and finding["severity"] == "info":
+            messages.print(f"warning: {finding['id']}: {finding['text']}", markup=False, soft_wrap=True)
+
+
 def show_commands(options: Options, keys: Sequence[str]) -> None:
-    """Print the command that each preset's run would use.
+    """Print the command that each preset's run would use; one that is refused is a comment and stops no other.
 
     Raises:
-        UsageError: the engine's version cannot do one of them; those before it are printed.
+        BenchError: of the one preset that was asked for, or that some of several are refused.
     """
+    if len(keys) == 1:
+        print(command.shown(plan.dry_run(options)))  # noqa: T201 - it is for a shell
+        return
+    refused = []
     for key in keys:
-        made = plan.dry_run(replace(options, model=key))
-        title = f"# {key}\n" if len(keys) > 1 else ""
-        print(title + command.shown(made))  # noqa: T201 - it is for a shell
+        try:
+            shown = command.shown(plan.dry_run(replace(options, model=key)))
+        except BenchError as error:
+            refused.append(key)
+            shown = f"# refused: {error.what}; {error.todo}"
+        print(f"# {key}\n{shown}")  # noqa: T201 - it is for a shell
+    if refused:
+        raise UsageError(f"{len(refused)} of {len(keys)} presets are refused: {', '.join(refused)}")
 
 
 def _short(result: Result) -> BenchError:

@@ -36,14 +36,18 @@ class Recipe:
 
 
 RECIPES = {
-    "flux": Recipe(program="checkpoint_flux.py", bytes_by_size={"tiny": 20_000_000, "full": 36_000_000_000}),
+    "flux": Recipe(
+        program="checkpoint_flux.py",
+        bytes_by_size={"tiny": 20_000_000, "full": 36_000_000_000},
+        parts=("checkpoint_tokenizers.py",),
+    ),
     "flux2-klein": Recipe(
         program="checkpoint_flux2_klein.py", bytes_by_size={"tiny": 20_000_000}, parts=("checkpoint_parts.py",)
     ),
     "sd3": Recipe(
         program="checkpoint_sd3.py",
         bytes_by_size={"tiny": 10_000_000},
-        parts=("checkpoint_parts.py", "checkpoint_flux.py"),
+        parts=("checkpoint_parts.py", "checkpoint_tokenizers.py"),
     ),
     "zimage": Recipe(
         program="checkpoint_zimage.py", bytes_by_size={"tiny": 15_000_000}, parts=("checkpoint_parts.py",)

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from checkpoint_flux import clip_tokenizer, save_tokenizers
 from checkpoint_parts import main, plain_vae, save_pipeline
+from checkpoint_tokenizers import clip_tokenizer, save_tokenizers
 from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel, StableDiffusion3Pipeline
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, CLIPTextConfig, CLIPTextModelWithProjection, T5Config, T5EncoderModel

@@ -1,6 +1,6 @@
 """How fast the trace analysis is, against `json.load` of the same file and HolisticTraceAnalysis, in one run.
 
-    python benchmarks/trace.py TRACE [--hta PYTHON] [--rounds 3] [--fold 20]
+    python benchmarks/trace.py [--trace TRACE] [--hta PYTHON] [--rounds 3] [--fold 20]
 
 Every contender runs in a process of its own, in turns, so that a busy machine slows all of them. Times are the median
 of the rounds, from the start of the interpreter to its end; memory is the largest of the rounds' peaks. Exits with 1
@@ -61,6 +61,9 @@ print(*(line.split()[1] for line in open("/proc/self/status") if line.startswith
 """The peak of the process's own memory in KiB. Not rusage's: that begins with the size of the parent that forked it."""
 
 
+FIXTURE = Path(__file__).resolve().parent.parent / "tests" / "data" / "traces" / "flux-h200.trace.json.gz"
+
+
 def measured(python: str, program: str, path: Path) -> tuple[float, float]:
     """Run a program on a trace; return its seconds and its peak memory in MB."""
     environment = os.environ | {"HTA_DISABLE_NS_ROUNDING": "1", "PYTHONPATH": str(ROOT)}
@@ -103,11 +106,15 @@ def folded(path: Path, target: Path, times: int) -> int:
 def main() -> int:
     """Print the ratios; return 1 if an aim is missed."""
     parser = argparse.ArgumentParser(description="How fast the trace analysis is, against json.load and HTA.")
-    parser.add_argument("trace", type=Path)
-    parser.add_argument("--hta", help="the Python of an environment with HolisticTraceAnalysis 0.5.0")
+    parser.add_argument("--trace", type=Path, default=FIXTURE, help="a trace of a GPU run (default: the tests' own)")
+    parser.add_argument(
+        "--hta",
+        default=os.environ.get("BENCH_HTA_PYTHON"),
+        help="the Python of an environment with HolisticTraceAnalysis 0.5.0",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--fold", type=int, default=20, help="copies in the large synthetic trace; 0 leaves it out")
-    arguments = parser.parse_args()
+    arguments, _ = parser.parse_known_args()  # `nox -s benchmark` hands every script the same arguments
     contenders = {"analysis": (sys.executable, OURS), "json.load": (sys.executable, JSON_LOAD)}
     if arguments.hta:
         contenders["HTA"] = (arguments.hta, HTA)

@@ -343,3 +343,19 @@ def test_the_doctor_without_an_engine_names_the_command_that_builds_one(invoke):
     ended = invoke("doctor", env={"PATH": "/usr/bin:/bin"})
     assert ended.code == 10
     assert "engine: no engine" in ended.out
+
+
+def test_two_runs_on_one_gpu_are_kept_apart(invoke, replay, model, machine, home):
+    from filelock import FileLock
+
+    engine = replay(**NATIVE)
+    env = machine({})
+    command = ["bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model()]
+    assert invoke(*command, env=env).code in {0, 4, 5}
+    held = list((home / "cache").rglob("locks/*.lock"))
+    assert len(held) == 1, "one lock for the one GPU"
+    with FileLock(held[0]):
+        ended = invoke(*command, env=env)
+    assert ended.code == 10
+    assert "is in use by another run of the workbench" in ended.err
+    assert len(list((home / "runs").iterdir())) == 1, "nothing is left of the run that could not start"

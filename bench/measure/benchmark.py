@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import record
 from bench.engine import command as commands
-from bench.engine import launch
+from bench.engine import launch, locks
 from bench.errors import BenchError, FallbackDetected, InvalidPerfDump, TimedOut
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
@@ -115,13 +115,16 @@ def begin(planned: Plan, resume: Path | None = None, *, kind: str = "bench", dir
     lines = checks.run(situation)
     if options.preflight:
         checks.refuse_failed(lines)
+    gpus = tuple(gpu.uuid for gpu in used_now(situation))
+    with locks.hold(gpus):
+        pass  # said before anything is made; each launch takes them again
     if resume is not None:
         running = _taken_up(planned, resume)
     else:
         name = "-".join(filter(None, (options.model, options.label)))
         running = Run(planned=planned, directory=directory or record.new_run(kind, name, options.output_dir), kind=kind)
     running.preflight = [asdict(line) for line in lines]
-    running.gpus = tuple(gpu.uuid for gpu in used_now(situation))
+    running.gpus = gpus
     return running
 
 
@@ -175,7 +178,7 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
     log = directory / record.LOG
     commands.write_files(command)
     started, ended, stopped = record.now(), None, None
-    with Watch(running.gpus) as watch:
+    with locks.hold(running.gpus), Watch(running.gpus) as watch:
         try:
             ended = launch.launch(command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display)
         except BenchError as error:
@@ -257,7 +260,7 @@ def _session(
         sampling=sampling,
     )
     try:
-        with watch:
+        with locks.hold(running.gpus), watch:
             ended = launch.launch(
                 command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display, partner=partner
             )

@@ -1,0 +1,39 @@
+"""One lock for each GPU: two runs on one device would time each other."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from bench import paths
+from bench.errors import PreflightFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+@contextmanager
+def hold(uuids: Sequence[str]) -> Iterator[None]:
+    """Hold the locks of these GPUs; the kernel gives them back however this process ends.
+
+    The launches of one process share them: two engines of one comparison may be loaded side by side.
+
+    Raises:
+        PreflightFailed: another run of the workbench holds one of them.
+    """
+    from filelock import FileLock, Timeout  # noqa: PLC0415 - only a run on GPUs needs it
+
+    folder = paths.cache() / "locks"
+    with ExitStack() as stack:
+        for uuid in sorted(uuids):
+            folder.mkdir(parents=True, exist_ok=True)
+            path = folder / f"{uuid}.lock"
+            try:
+                stack.enter_context(FileLock(path, timeout=0, is_singleton=True, thread_local=False))
+            except Timeout as error:
+                raise PreflightFailed(
+                    f"GPU {uuid} is in use by another run of the workbench",
+                    where=path,
+                    todo="wait for that run, or choose another GPU with CUDA_VISIBLE_DEVICES",
+                ) from error
+        yield

@@ -26,7 +26,7 @@ def engine(replay, home, monkeypatch):
         ]
         package = home / "environments" / f"engine-{name}" / "site" / "sglang"
         inside = package / "multimodal_gen" / "runtime" / "entrypoints" / "cli"
-        inside.mkdir(parents=True)
+        inside.mkdir(parents=True, exist_ok=True)
         (inside / "generate.py").write_text(PARSER.format(flags=[*own, *extra]))
         return name
 
@@ -69,8 +69,11 @@ def test_a_probed_version_is_never_asked(invoke, replay, home):
     assert not (home / "cache").exists()
 
 
-def test_an_engine_that_cannot_be_asked_is_spelled_like_its_neighbours(invoke, replay):
-    ended = invoke("bench", "--model", "zimage-base", "--engine", replay(version="0.5.99"), "--dry-run")
+def test_an_engine_that_cannot_be_asked_is_spelled_like_its_neighbours(invoke, engine, home):
+    name = engine()
+    package = home / "environments" / f"engine-{name}" / "site/sglang/multimodal_gen"
+    (package / "runtime/entrypoints/cli/generate.py").write_text("raise ImportError('of another kind')\n")
+    ended = invoke("bench", "--model", "zimage-base", "--engine", name, "--dry-run")
     assert ended.code == 0, ended.err
     assert "--warmup-mode=request" in ended.out
 

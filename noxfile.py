@@ -80,7 +80,7 @@ def ensure_engine(session: nox.Session, name: str) -> None:
 
 def oracle(session: nox.Session) -> str:
     """Return the Python of an environment with HolisticTraceAnalysis, which is built if it is not there."""
-    home = Path(session.create_tmp()) / "hta"
+    home = Path(session.create_tmp()).resolve() / "hta"
     session.run("uv", "venv", "--quiet", "--allow-existing", str(home), external=True)
     session.run("uv", "pip", "install", "--quiet", f"--python={home}", HTA, external=True)
     return str(home / "bin" / "python")

@@ -38,5 +38,5 @@ def goldens() -> Path:
 
 
 def environments() -> Path:
-    """Return the folder in which nox builds its environments: ``NOX_ENVDIR``, else ``.nox/`` in this checkout."""
-    return Path(os.environ.get("NOX_ENVDIR") or ROOT / ".nox")
+    """Return the folder with nox's environments: ``BENCH_ENVIRONMENTS``, else ``.nox/`` in this checkout."""
+    return Path(os.environ.get("BENCH_ENVIRONMENTS") or ROOT / ".nox")

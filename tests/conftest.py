@@ -33,7 +33,7 @@ def _clean_environment(monkeypatch):
 def home(tmp_path, monkeypatch):
     """A place for runs, engine environments and the cache that is this test's own."""
     monkeypatch.setenv("BENCH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("NOX_ENVDIR", str(tmp_path / "environments"))
+    monkeypatch.setenv("BENCH_ENVIRONMENTS", str(tmp_path / "environments"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path
 

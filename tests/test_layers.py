@@ -12,7 +12,7 @@ FLOORS = {
     "errors": 0, "paths": 0, "supervisor": 0,
     "schema": 1, "process": 1,
     "catalog": 2, "record": 2,
-    "fallback": 3, "documents": 3,
+    "fallback": 3, "documents": 3, "quality": 3,
     "engine": 4,
     "checkpoint": 5,
     "preflight": 6,

@@ -12,8 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.quality.thresholds import Alike
+
 if TYPE_CHECKING:
-    from bench.accuracy.metrics import Distance, Likeness
+    from bench.quality.metrics import Distance
 
 SCHEDULE_TOLERANCE = 1e-3
 """Time steps of 0 to 1000 that are computed in float32 in another order differ by up to 6e-5."""
@@ -44,21 +46,6 @@ def component(dtype: str, name: str) -> Gate:
 def final_latents(dtype: str) -> Gate:
     """Return the gate of the latents after the last step."""
     return Gate(rel_l2=1e-5 if dtype == "fp32" else 1e-2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alike:
-    """The smallest PSNR in dB and SSIM that pass."""
-
-    psnr_db: float
-    ssim: float
-
-    def passes(self, found: Likeness) -> bool:
-        """Tell whether two pictures are alike enough; identical ones are."""
-        if found.fault is not None:
-            return False
-        enough = found.ssim is None or found.ssim >= self.ssim
-        return found.identical or (found.psnr_db is not None and found.psnr_db >= self.psnr_db and enough)
 
 
 GOLDEN = Alike(psnr_db=40.0, ssim=0.99)

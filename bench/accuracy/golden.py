@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import checkpoint, paths, record, schema
-from bench.accuracy import gates, metrics
+from bench.accuracy import gates
 from bench.engine import devices
 from bench.errors import InvalidDocument, UsageError
+from bench.quality import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from bench.accuracy.metrics import Likeness
     from bench.accuracy.plan import Plan
     from bench.engine.devices import Machine
+    from bench.quality.metrics import Likeness
 
 DOCUMENT = "golden.json"
 PICTURE = "picture.npz"

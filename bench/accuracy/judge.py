@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.accuracy import gates, metrics
+from bench.accuracy import gates
 from bench.accuracy.plan import SPOILT_BY
+from bench.quality import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bench.accuracy.gates import Gate
-    from bench.accuracy.metrics import Distance, Likeness
     from bench.accuracy.plan import Plan
+    from bench.quality.metrics import Distance, Likeness
 
     Arrays = Mapping[str, NDArray[Any]]
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bench.accuracy import metrics
+from bench.quality import metrics
 
 VALUES = st.floats(-1e6, 1e6, width=32)
 SHAPES = hnp.array_shapes(max_dims=4, max_side=5)

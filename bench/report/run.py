@@ -50,7 +50,8 @@ def _headline(record: Mapping[str, Any]) -> RenderableType:
     size = f"{workload['width']}x{workload['height']}" if workload["width"] else "default size"
     steps = f"{workload['steps']} steps" if workload["steps"] else "default steps"
     devices = [device["name"] for device in record["devices"]["items"][: workload["gpus"]]] or [record["host"]["cpu"]]
-    mode = "torch.compile" if workload["torch_compile"] else "eager"
+    mode = "torch.compile" if workload["torch_compile"] else "CUDA graphs" if workload.get("cuda_graph") else "eager"
+    mode += f", quality {workload['quality']}" if workload.get("quality") else ""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")

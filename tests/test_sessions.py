@@ -52,6 +52,8 @@ def test_a_fallback_in_a_session_takes_all_its_numbers_away(bench, only_run):
     assert record["requests"] == []
     assert record["timings"] is None
     assert record["verdict"]["outcome"] == "invalid"
+    assert record["launches"][0]["stopped"]["after_s"] > 0
+    assert "no process of the engine was left" in ended.out
 
 
 @pytest.mark.parametrize(("scenario", "says"), [({"fail_at": 6}, "illegal memory access"), ({"die_at": 6}, "exit")])

@@ -85,6 +85,7 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
         "finished": launched.finished.isoformat(),
         "wall_s": None if ended is None else round(ended.wall_s, 3),
         "exit_code": None if ended is None else ended.exit_code,
+        "stopped": _stopped(launched.error),
         "command": {
             "argv": list(launched.command.argv),
             "environment": commands.recorded_environment(launched.command),
@@ -101,6 +102,14 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
         },
         "verdict": launched.verdict.document(),
     }
+
+
+def _stopped(error: BenchError | None) -> dict[str, float] | None:
+    """Return when a launch was stopped by us, None if it ended by itself."""
+    if error is None or error.stopped is None:
+        return None
+    after_s, within_s = error.stopped
+    return {"after_s": round(after_s, 3), "within_s": round(within_s, 3)}
 
 
 def _overall(run: Run) -> dict[str, Any]:

@@ -36,6 +36,14 @@ def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
 
 def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [_headline(record), *verdict.parts(record["verdict"])]
+    parts += [
+        Text(
+            f"stopped {number(launch['stopped']['after_s'], 's')} after the start, at that line;"
+            f" no process of the engine was left {number(launch['stopped']['within_s'], 's')} later"
+        )
+        for launch in record["launches"]
+        if launch.get("stopped") and launch["verdict"]["outcome"] == "invalid"
+    ]
     if record["timings"] is not None:
         parts += [Text(), _metrics(record), Text(), _stages(record)]
         if record["timings"]["summary"] is not None:

@@ -362,6 +362,9 @@ def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
     assert compared.code == 7
     assert json.loads(compared.out)[0]["comparison"]["method"] == "history-noise"
 
+    told = invoke("ab", *arguments, "--baseline", "", "--candidate", "steps=5", "--co-resident", "--json")
+    assert "`invoke calibrate` found " in json.loads(told.out)["between_launch_spread"]
+
 
 def test_a_noise_too_small_to_see_is_not_kept(invoke, replay, presets, home):
     name = replay(name="old", **NATIVE, between=0, within=0.05)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-OTHERS = frozenset({"ab-record", "batch-summary", "accuracy-report", "golden", "matrix"})
+OTHERS = frozenset({"ab-record", "batch-summary", "accuracy-report", "golden", "matrix", "unguarded-run"})
 """Documents that name their schema themselves, besides run records."""
 
 IN_DIRECTORIES = ("comparison.json", "summary.json", "matrix.json", "accuracy.json", "golden.json")

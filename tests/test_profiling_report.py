@@ -19,6 +19,7 @@ from bench.errors import InvalidDocument, UsageError
 from bench.profiling import export
 from bench.profiling.analysis import Context, analyse
 from bench.profiling.diff import diff
+from bench.profiling.verdict import actions, verdict, without_profiler
 from bench.report import profile, profile_diff, profile_html, profile_markdown, profile_terminal
 from bench.report.profile_cells import figure
 from bench.report.profile_names import short_kernel
@@ -224,6 +225,19 @@ def test_a_trace_without_steps_is_one_window(tmp_path):
     assert sum(bar["ms"] for bar in gpu["waterfall"]) == pytest.approx(0.155)
     assert "no denoise steps" in document["traces"][0]["warnings"][0]
     assert 'id="plot-waterfall"' in profile_html.render(document)
+
+
+def test_a_wait_that_the_profiler_made_is_no_verdict():
+    """On an H200 the step took 172.9 ms under the profiler, 138.5 without, and the GPU was busy for 125.7 of them."""
+    median = {"ms": 172.9, "busy_ms": 125.7, "host_wait_ms": 43.5, "exposed_communication_ms": 0, "synchronisations": 0}
+    kinds = {"gemm": 77.4, "attention": 22.2}
+    assert verdict(without_profiler(median, None), kinds, []).bound_by == "launches"
+    judged = without_profiler(median, 138.5)
+    assert verdict(judged, kinds, []).bound_by == "arithmetic"
+    assert verdict(judged, kinds, []).sentence.endswith("138.5 ms a step without the profiler")
+    (action,) = actions([], judged)
+    assert action.saving_ms == pytest.approx(12.8)
+    assert without_profiler(median, 120.0)["host_wait_ms"] == 0
 
 
 def test_the_unprofiled_step_stands_beside_the_profiled_one():

@@ -15,7 +15,7 @@ from bench.profiling.categories import titles
 from bench.profiling.document import device, listed, row_document, source
 from bench.profiling.reader import read
 from bench.profiling.steps import class_of
-from bench.profiling.verdict import actions, verdict
+from bench.profiling.verdict import actions, verdict, without_profiler
 from bench.profiling.warnings import warnings
 
 if TYPE_CHECKING:
@@ -180,14 +180,15 @@ def _gpu(attribution: Attribution, context: Context, family: str | None) -> dict
     floors = roofline.floors(rows, limits)
     causes = {"host wait": whole["host_wait_ms"], "kernel wait": whole["kernel_wait_ms"]}
     waits = summary.idle_by_cause(steps, median) if steps else causes
-    seen = fast_paths.Evidence(denoise=rows, decode=outside, calls=trace.names, metrics=_metrics(median, rows, trace))
+    judged = without_profiler(median, context.unprofiled_step_ms)
+    seen = fast_paths.Evidence(denoise=rows, decode=outside, calls=trace.names, metrics=_metrics(judged, rows, trace))
     findings = fast_paths.judge(seen, _situation(trace, context, family), limits)
     return {
         "window": whole,
         "median_step": median,
         "steps": [asdict(step) for step in steps],
-        "verdict": asdict(verdict(median, {kind["id"]: kind["ms"] for kind in kinds}, floors)),
-        "actions": [asdict(action) for action in actions(findings, median)],
+        "verdict": asdict(verdict(judged, {kind["id"]: kind["ms"] for kind in kinds}, floors)),
+        "actions": [asdict(action) for action in actions(findings, judged)],
         "categories": kinds,
         "scopes": summary.scopes(attribution),
         "streams": summary.streams(attribution),

@@ -6,6 +6,7 @@ the exit code of its class; a fault of ours keeps its traceback.
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import sys
@@ -23,7 +24,9 @@ from bench.errors import BenchError, Interrupted, UnknownName, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Collection", "Context", "GuardedTask", "extra_arguments", "number", "one_of", "share", "task"]
+    from bench.completion.candidates import Verb
+
+__all__ = ["Collection", "Context", "GuardedTask", "described", "extra_arguments", "number", "one_of", "share", "task"]
 
 
 class GuardedTask(Task[Any]):
@@ -106,6 +109,30 @@ def task(
         return made
 
     return decorate
+
+
+def described(collection: Collection) -> dict[str, Verb]:
+    """Return the tasks of a collection as plain data, by the names that are typed."""
+    from bench.completion.candidates import Option, Verb  # noqa: PLC0415 - only at a TAB
+
+    verbs = {}
+    for name in sorted(collection.task_names):
+        made: Any = collection[name]
+        text = (made.__doc__ or "").strip().partition("\n")[0]
+        helps = dict(made.help)
+        options = tuple(
+            Option(
+                name=argument.names[0],
+                takes_value=argument.takes_value,
+                positional=argument.positional,
+                help=helps.get(argument.names[0], ""),
+            )
+            for argument in made.get_arguments()
+            if not re.search(r"-\d+$", argument.names[0])  # the further words of a list of positionals
+        )
+        made.help.update(helps)  # `get_arguments` takes away what it used
+        verbs[name] = Verb(name=name, text=text, options=options)
+    return verbs
 
 
 def extra_arguments(context: Context) -> tuple[str, ...]:

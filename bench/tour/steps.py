@@ -123,9 +123,9 @@ STEPS = (
             *("--baseline", "steps=4 OMP_NUM_THREADS=1", "--candidate", "steps=12 OMP_NUM_THREADS=1"),
         ),
         why="Two arms in turn, A-B-B-A, so that a machine which gets slower disturbs both alike; it stops as soon as "
-        "the answer is decided. The candidate does twelve denoise steps in place of four: the answer is known, "
-        "so you see whether the tool finds it, also on a busy laptop. One thread for each engine, because two that wait beside each other on two "
-        "cores disturb each other more than any real effect.",
+        "the answer is decided. The candidate does twelve denoise steps in place of four: the answer is known, so you "
+        "see whether the tool finds it, also on a busy laptop. One thread for each engine, because two that wait "
+        "beside each other on two cores disturb each other more than any real effect.",
         read="SLOWER, with an interval that leaves out 0. Exit code 7 is a regression, so CI can stop at it. Below "
         "stands what differs on purpose. The other answers are faster and same (0), and inconclusive (9): then more "
         "blocks are needed, and the report says how many.",

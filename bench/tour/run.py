@@ -65,7 +65,7 @@ def take(steps: Sequence[Step], settings: Settings) -> None:
     console.print(f"engine  sglang {engine.version} [{engine.name}]", markup=False)
     console.print(f"folder  {shown(folder)}", markup=False, soft_wrap=True)
     if (typed := shell.typed_as()) is not None:
-        console.print(f"invoke  is not what this shell finds under that name; type {typed}", markup=False)
+        console.print(f"invoke  is {typed} here: type that, or put its folder on PATH", markup=False, soft_wrap=True)
     begun = time.monotonic()
     for position, step in enumerate(steps):
         _take_one(step, settings, folder, console)

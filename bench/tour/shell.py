@@ -51,4 +51,6 @@ def typed_as() -> str | None:
     found = shutil.which("invoke")
     if found is not None and Path(found).resolve() == own.resolve():
         return None
-    return str(own) if own.exists() else f"{sys.executable} -m invoke"
+    program = own if own.exists() else Path(sys.executable)
+    typed = str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else str(program)
+    return typed if own.exists() else f"{typed} -m invoke"

@@ -77,7 +77,8 @@ def take(steps: Sequence[Step], settings: Settings) -> None:
         for what, command in ON_A_GPU:
             console.print(Text(f"{what}:"), Padding(Text(command, style="bold"), (0, 0, 0, 4)))
     elapsed = time.monotonic() - begun
-    console.print(f"\n{len(steps)} step(s) as they had to be, in {elapsed / 60:.1f} minutes")
+    done = f"all {len(steps)} steps as they had to be" if len(steps) > 1 else "the step as it had to be"
+    console.print(f"\n{done}, in {elapsed / 60:.1f} minutes")
     console.print(f"what each printed: {shown(folder)}", markup=False, soft_wrap=True)
 
 
@@ -148,7 +149,7 @@ def _take_one(step: Step, settings: Settings, folder: Path, console: Console) ->
     words = [_filled(word, folder) for word in step.command]
     if step.takes_engine and settings.engine:
         words += ["--engine", settings.engine]
-    if settings.output_dir is not None and step.name in WRITES:
+    if settings.output_dir is not None and step.takes_output_dir:
         words += ["--output-dir", shown(settings.output_dir)]
     console.print()
     console.print(Rule(f"{STEPS.index(step) + 1} of {len(STEPS)}: {step.name}", align="left"))
@@ -165,9 +166,6 @@ def _take_one(step: Step, settings: Settings, folder: Path, console: Console) ->
         raise _unexpected(step, ended.exit_code, log, settings)
     console.print(f"\nexit code {ended.exit_code}, as it had to be, after {ended.wall_s:.0f} s\n")
     console.print(Text(f"How to read it: {step.read}"))
-
-
-WRITES = frozenset({"bench", "refused", "fallback", "repeats", "ab", "profile", "accuracy", "history"})
 
 
 def _fresh(path: Path) -> Path:

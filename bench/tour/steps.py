@@ -29,6 +29,7 @@ class Step:
     seconds: int
     exit_code: int = 0
     takes_engine: bool = True
+    takes_output_dir: bool = False
     link: tuple[str, str] | None = None
 
     def needs(self) -> list[str]:
@@ -62,6 +63,7 @@ STEPS = (
         name="bench",
         title="One request, with its proof",
         command=("bench", "--model", "flux-tiny", "--model-path", "{checkpoint}"),
+        takes_output_dir=True,
         why="The main job: one `sglang generate` on the native backend, watched line by line while it runs.",
         read="Read the verdict first: NATIVE means that every required piece of evidence was seen. Then `denoise`, the "
         "figure to compare. `whole launch` is what you waited, and hardly changes with a faster engine. n/a is unknown "
@@ -73,6 +75,7 @@ STEPS = (
         title="A fallback that is known beforehand",
         command=("bench", "--model", "flux-tiny", "--model-path", "{checkpoint}-awq"),
         link=("{checkpoint}", "{checkpoint}-awq"),
+        takes_output_dir=True,
         why="The same weights, in a folder whose name ends in -awq. That alone sends the engine to the diffusers "
         "backend, in spite of --backend=sglang, and `sglang generate` would end with exit code 0.",
         read="Nothing was started: the arguments alone show that this would not be native. Exit code 4 is fallback, "
@@ -85,6 +88,7 @@ STEPS = (
         title="A fallback caught in the act",
         command=("bench", "--model", "flux-tiny", "--model-path", "{checkpoint}-awq", "--no-precheck"),
         link=("{checkpoint}", "{checkpoint}-awq"),
+        takes_output_dir=True,
         why="Most fallbacks cannot be seen beforehand. So the same again without the check: now the real engine is "
         "started and falls back, and the guard hears it.",
         read="INVALID, with the engine's own line. The engine was stopped at that line, no number is shown, and the "
@@ -108,6 +112,7 @@ STEPS = (
         name="repeats",
         title="Ten requests and an interval",
         command=("bench", "--model", "flux-tiny", "--model-path", "{checkpoint}", "--repeats", "10"),
+        takes_output_dir=True,
         why="One number has no error bar. A session loads the engine once and serves ten requests, each with a perf "
         "dump of its own, for the price of one start.",
         read="Beside each median is the interval in which it lies with 95 % confidence. Outliers are kept and named. "
@@ -122,6 +127,7 @@ STEPS = (
             *("ab", "--model", "flux-tiny", "--co-resident", "--blocks", "8"),
             *("--baseline", "steps=4 OMP_NUM_THREADS=1", "--candidate", "steps=12 OMP_NUM_THREADS=1"),
         ),
+        takes_output_dir=True,
         why="Two arms in turn, A-B-B-A, so that a machine which gets slower disturbs both alike; it stops as soon as "
         "the answer is decided. The candidate does twelve denoise steps in place of four: the answer is known, so you "
         "see whether the tool finds it, also on a busy laptop. One thread for each engine, because two that wait "
@@ -136,6 +142,7 @@ STEPS = (
         name="profile",
         title="Where does the time go?",
         command=("profile", "--model", "flux-tiny", "--steps-profiled", "2"),
+        takes_output_dir=True,
         why="A slower number is a question. A trace of some denoise steps answers it; the run is guarded like any "
         "other, and its profiled time is never used as a time.",
         read="On a CPU the trace has operators and modules and no GPU events, and the report says so. On a GPU it "
@@ -147,6 +154,7 @@ STEPS = (
         name="accuracy",
         title="Is it still right?",
         command=("accuracy", "--model", "flux-tiny", "--check", "component,trajectory"),
+        takes_output_dir=True,
         why="A faster engine that draws something else is no gain. Every component and the latents after every step "
         "are compared with diffusers, from the same folder and the same noise.",
         read="`rel L2` is the distance, `gate` what is allowed. The last table is wrong on purpose: changed weights, "
@@ -169,6 +177,7 @@ STEPS = (
         title="The report over time",
         command=("history", "--model", "flux-tiny"),
         takes_engine=False,
+        takes_output_dir=True,
         why="All that was measured of a preset here, in order of time, with the versions of the engine.",
         read="Change points are marked where the level of the times changed. `invoke compare A B` compares any two of "
         "the records, with --markdown for a pull request.",

@@ -1,5 +1,6 @@
 """Every command of the README and the docs is taken by the real tasks and sessions; the quick ones are executed."""
 
+import json
 import re
 import shlex
 import sys
@@ -178,6 +179,14 @@ def test_every_finding_has_its_row_in_the_guide():
     parts |= {"evidence", "dump", "output", "process", "request", "arguments", "gpu", "cpu"}
     guide = (ROOT / "docs" / "fallback.md").read_text()
     assert not {part for part in parts if f"`{part}.…`" not in guide}
+
+
+def test_the_guide_to_records_has_every_field_and_no_other():
+    fields = set(json.loads((ROOT / "schemas" / "run-record.json").read_text())["required"])
+    guide = (ROOT / "docs" / "records.md").read_text()
+    table = guide.partition("## The run record")[2].partition("\n- ")[0]
+    named = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert named | {"id", "kind", "label", "started", "finished", "stopped_because"} == fields
 
 
 def test_the_pages_have_commands():

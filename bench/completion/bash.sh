@@ -20,6 +20,6 @@ _sdw_complete() {
     while IFS=$'\t' read -r value _; do
         COMPREPLY+=("${value#"$prefix"}")
     done < <(@PYTHON@ -m invoke completion bash --line "$line" 2>/dev/null)
-    case ${#COMPREPLY[@]}:${COMPREPLY[0]} in 1:*[=:/]) compopt -o nospace ;; esac
+    case ${#COMPREPLY[@]}:${COMPREPLY[0]-} in 1:*[=:/]) compopt -o nospace ;; esac
 }
 complete -o default -F _sdw_complete invoke inv nox

@@ -153,7 +153,7 @@ def _take_one(step: Step, settings: Settings, folder: Path, console: Console) ->
         words += ["--output-dir", shown(settings.output_dir)]
     console.print()
     console.print(Rule(f"{STEPS.index(step) + 1} of {len(STEPS)}: {step.name}", align="left"))
-    console.print(Text(step.title, style="bold"))
+    console.print(Text(f"{step.title} (about {step.seconds} s on two quiet cores)", style="bold"))
     console.print(Text(step.why))
     console.print()
     if step.link is not None:

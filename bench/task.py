@@ -37,7 +37,9 @@ class GuardedTask(Task[Any]):
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return the parser's arguments; Invoke knows no list of positionals, so one is made for each word given."""
+        helps = dict(self.help)
         arguments = super().get_arguments(ignore_unknown_help)
+        self.help.update(helps)  # Invoke takes away what it used, and a second call would have no help
         if self.many is None:
             return arguments
         first = next(argument for argument in arguments if argument.name == self.many)
@@ -119,18 +121,16 @@ def described(collection: Collection) -> dict[str, Verb]:
     for name in sorted(collection.task_names):
         made: Any = collection[name]
         text = (made.__doc__ or "").strip().partition("\n")[0]
-        helps = dict(made.help)
         options = tuple(
             Option(
                 name=argument.names[0],
                 takes_value=argument.takes_value,
                 positional=argument.positional,
-                help=helps.get(argument.names[0], ""),
+                help=argument.help or "",
             )
             for argument in made.get_arguments()
             if not re.search(r"-\d+$", argument.names[0])  # the further words of a list of positionals
         )
-        made.help.update(helps)  # `get_arguments` takes away what it used
         verbs[name] = Verb(name=name, text=text, options=options)
     return verbs
 

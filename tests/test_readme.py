@@ -102,6 +102,8 @@ def test_a_documented_command_is_real(words, monkeypatch):
         if not extra or named[0] not in tasks.ns.task_names:
             return
         words = ["invoke", named[0], *extra]
+    if len(words) == 2 and words[1] in tasks.ns.task_names:
+        return  # a verb that is talked about
     found = parsed(words, monkeypatch)
     assert found.tasks or found.args.help.value or found.args.list.value or len(words) == 1
 

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 
-def png(path, width, height, colours=2):
+def png(path, width, height, colours=2, blue=20):
     """Write an RGB image by hand: the engine under test must not need our libraries."""
     rows = b"".join(
-        b"\0" + bytes(v for x in range(width) for v in (((x + y) * 7 % 256 if colours > 1 else 0), 10, 20))
+        b"\0" + bytes(v for x in range(width) for v in (((x + y) * 7 % 256 if colours > 1 else 0), 10, blue))
         for y in range(height)
     )
 

@@ -109,6 +109,8 @@ def test_tasks_and_options_are_those_that_invoke_knows(complete, invoke):
         ("invoke checkpoint --size ", ["tiny", "full"]),
         ("invoke accuracy --check component,", ["component,trajectory", "component,golden"]),
         ("invoke bench --tag nigh", ["nightly"]),
+        ("invoke bench --quality ex", ["exact", "extra-high"]),
+        ("invoke bench --matrix quality,", ["quality,cuda-graph"]),
         ("invoke signals --category comp", ["compile", "component"]),
         ("invoke attest --expect d", ["diffusers"]),
         ("invoke tour --step fall", ["fallback"]),

@@ -114,6 +114,10 @@ VALUES: Mapping[tuple[str | None, str], Values] = {
     (None, "check"): _fixed(component="each component", trajectory="latents by step", golden="the stored picture"),
     (None, "dtype"): _fixed(fp32="sharp gates", bf16="smoke gates"),
     (None, "expect"): _fixed(native="the native backend", diffusers="a run that was meant to be diffusers"),
+    (None, "quality"): _fixed(
+        exact="no approximation", lossless="the default", high="approximate", **{"extra-high": "approximate, 0.5.21+"}
+    ),
+    (None, "matrix"): _fixed(quality="every quality", **{"cuda-graph": "with and without CUDA graphs"}),
     (None, "size"): _fixed(tiny="runs on a CPU", full="the real shapes; tens of GB"),
     (None, "suite"): _fixed(**{"upstream-component": "the engine's own component tests"}),
     (None, "step"): tour_steps,
@@ -123,7 +127,7 @@ VALUES: Mapping[tuple[str | None, str], Values] = {
 """(verb or None for all, option or positional) -> its values. Add an option's values here; without a row it is a file
 or a number, which is left to the shell."""
 
-LISTS = frozenset({"model", "check"})
+LISTS = frozenset({"model", "check", "matrix"})
 """Options that take several values with commas."""
 
 

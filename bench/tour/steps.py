@@ -125,11 +125,11 @@ STEPS = (
         title="Is B slower than A?",
         command=(
             *("ab", "--model", "flux-tiny", "--co-resident", "--blocks", "8"),
-            *("--baseline", "steps=4 OMP_NUM_THREADS=1", "--candidate", "steps=12 OMP_NUM_THREADS=1"),
+            *("--baseline", "steps=4 OMP_NUM_THREADS=1", "--candidate", "steps=24 OMP_NUM_THREADS=1"),
         ),
         takes_output_dir=True,
         why="Two arms in turn, A-B-B-A, so that a machine which gets slower disturbs both alike; it stops as soon as "
-        "the answer is decided. The candidate does twelve denoise steps in place of four: the answer is known, so you "
+        "the answer is decided. The candidate does 24 denoise steps in place of 4: the answer is known, so you "
         "see whether the tool finds it, also on a busy laptop. One thread for each engine, because two that wait "
         "beside each other on two cores disturb each other more than any real effect.",
         read="SLOWER, with an interval that leaves out 0. Exit code 7 is a regression, so CI can stop at it. Below "

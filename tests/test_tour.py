@@ -131,6 +131,23 @@ def test_a_step_that_is_taken_again_leaves_what_it_said_before(invoke, replay, c
     assert (came_to / "03-bench-2.txt").read_text() != (came_to / "03-bench.txt").read_text()
 
 
+def test_a_later_tour_that_did_not_come_so_far_is_passed_over(invoke, replay, came_to):
+    later = came_to.with_name("20261122T110000Z-tour-flux-tiny-fedcba")
+    later.mkdir()
+    ended = invoke("tour", "--step", "bench", "--engine", replay(**NATIVE))
+    assert ended.code == 0, ended.out + ended.err
+    assert [path.name for path in came_to.glob("03-*")] == ["03-bench.txt"]
+    assert list(later.iterdir()) == []
+
+
+def test_a_checkpoint_is_never_made_into_an_old_folder(invoke, replay, came_to):
+    """A replay engine cannot make one; the point is where it was to be made."""
+    ended = invoke("tour", "--step", "checkpoint", "--engine", replay(**NATIVE))
+    assert ended.code == 3
+    assert str(came_to) not in ended.out
+    assert len(list(came_to.parent.glob("*-tour-*"))) == 2
+
+
 def test_the_output_folder_is_handed_to_the_steps(invoke, replay, came_to, home):
     other = home / "elsewhere"
     (home / "runs").rename(other)

@@ -103,21 +103,21 @@ def _output(folder: Path, step: Step) -> Path:
 
 
 def _folder(steps: Sequence[Step], settings: Settings) -> Path:
-    """Return a fresh folder, or that of the last tour if the first step needs what was made there."""
-    if steps[0] is STEPS[0]:
-        return record.new_run(KIND, "flux-tiny", settings.output_dir)
+    """Return the newest tour's folder that has what the steps use, a fresh one if they put something new into it."""
     root = (settings.output_dir or paths.runs()).absolute()
-    tours = sorted(root.glob(f"*-{KIND}-flux-tiny-*"))
     own = {step.name for step in steps}
-    missing = [name for step in steps for name in step.needs() if name not in own]
-    if tours and not (lacking := [name for name in missing if _made(tours[-1], name) is None]):
-        return tours[-1]
+    missing = list(dict.fromkeys(name for step in steps for name in step.needs() if name not in own))
+    tours = sorted(root.glob(f"*-{KIND}-flux-tiny-*"), reverse=True)
+    if not any(step.fills_folder() for step in steps):
+        for tour in tours:
+            if all(_made(tour, name) is not None for name in missing):
+                return tour
     if not missing:
         return record.new_run(KIND, "flux-tiny", settings.output_dir)
-    names = ", ".join(dict.fromkeys(lacking if tours else missing))
+    lacking = [name for name in missing if not tours or _made(tours[0], name) is None]
     raise UsageError(
-        f"step {steps[0].name} uses what other steps make, and the last tour did not come to: {names}",
-        where=tours[-1] if tours else root,
+        f"step {steps[0].name} uses what other steps make, and the last tour did not come to: {', '.join(lacking)}",
+        where=tours[0] if tours else root,
         todo=f"`invoke tour{_engine_text(settings)}` takes the tour from its start",
     )
 

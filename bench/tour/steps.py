@@ -34,8 +34,15 @@ class Step:
 
     def needs(self) -> list[str]:
         """Return the names of the steps whose products this one uses, in order."""
+        return [name for name in self._placeholders() if name != HERE]
+
+    def fills_folder(self) -> bool:
+        """Tell whether it puts something into the tour's folder, which has to be new then."""
+        return HERE in self._placeholders()
+
+    def _placeholders(self) -> list[str]:
         words = (*self.command, *(self.link or ()))
-        return list(dict.fromkeys(name for word in words for name in PLACEHOLDER.findall(word) if name != HERE))
+        return list(dict.fromkeys(name for word in words for name in PLACEHOLDER.findall(word)))
 
 
 STEPS = (

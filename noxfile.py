@@ -137,6 +137,12 @@ def accuracy(session: nox.Session) -> None:
     invoke(session, "accuracy")
 
 
+@nox.session(default=False)
+def tour(session: nox.Session) -> None:
+    """Learn the workbench in ten minutes on an engine environment: nox -s tour."""
+    invoke(session, "tour")
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests that need no engine (seconds)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.task import Collection
-from bench.verbs import accuracy, comparing, judging, machine, making, measuring, profiling
+from bench.verbs import accuracy, comparing, judging, learning, machine, making, measuring, profiling
 
 ns = Collection(
     accuracy.accuracy,
@@ -12,6 +12,8 @@ ns = Collection(
     judging.attest,
     judging.signals,
     judging.validate,
+    learning.completion,
+    learning.tour,
     machine.assets,
     machine.doctor,
     making.checkpoint,

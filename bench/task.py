@@ -6,6 +6,7 @@ the exit code of its class; a fault of ours keeps its traceback.
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import sys
@@ -23,7 +24,9 @@ from bench.errors import BenchError, Interrupted, UnknownName, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Collection", "Context", "GuardedTask", "extra_arguments", "number", "one_of", "share", "task"]
+    from bench.completion.candidates import Verb
+
+__all__ = ["Collection", "Context", "GuardedTask", "described", "extra_arguments", "number", "one_of", "share", "task"]
 
 
 class GuardedTask(Task[Any]):
@@ -34,7 +37,9 @@ class GuardedTask(Task[Any]):
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return the parser's arguments; Invoke knows no list of positionals, so one is made for each word given."""
+        helps = dict(self.help)
         arguments = super().get_arguments(ignore_unknown_help)
+        self.help.update(helps)  # Invoke takes away what it used, and a second call would have no help
         if self.many is None:
             return arguments
         first = next(argument for argument in arguments if argument.name == self.many)
@@ -106,6 +111,28 @@ def task(
         return made
 
     return decorate
+
+
+def described(collection: Collection) -> dict[str, Verb]:
+    """Return the tasks of a collection as plain data, by the names that are typed."""
+    from bench.completion.candidates import Option, Verb  # noqa: PLC0415 - only at a TAB
+
+    verbs = {}
+    for name in sorted(collection.task_names):
+        made: Any = collection[name]
+        text = (made.__doc__ or "").strip().partition("\n")[0]
+        options = tuple(
+            Option(
+                name=argument.names[0],
+                takes_value=argument.takes_value,
+                positional=argument.positional,
+                help=argument.help or "",
+            )
+            for argument in made.get_arguments()
+            if not re.search(r"-\d+$", argument.names[0])  # the further words of a list of positionals
+        )
+        verbs[name] = Verb(name=name, text=text, options=options)
+    return verbs
 
 
 def extra_arguments(context: Context) -> tuple[str, ...]:

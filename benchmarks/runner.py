@@ -40,7 +40,10 @@ def starting() -> None:
 
     empty = median_s(lambda: quiet(sys.executable, "-c", "pass"), 10)
     invoke = (sys.executable, "-m", "invoke")
-    cases = {"invoke --list": ((*invoke, "--list"), "< 0.4 s")}
+    cases = {
+        "invoke --list": ((*invoke, "--list"), "< 0.4 s"),
+        "a TAB behind --model": ((*invoke, "completion", "bash", "--line", "invoke bench --model f"), "< 0.5 s"),
+    }
     for name in list(find.built())[:1]:
         dry = (*invoke, "bench", "--model", "flux-tiny", "--engine", name, "--dry-run")
         cases["invoke bench --dry-run"] = (dry, "< 0.6 s")

@@ -17,6 +17,7 @@ from PIL import Image
 
 from bench import schema
 from bench.engine import find
+from bench.tour import steps
 
 pytestmark = pytest.mark.engine
 
@@ -230,3 +231,21 @@ def test_every_tiny_twin_is_native_on_a_cpu(runs):
     assert {row["preset"]: row["outcome"] for row in rows} == dict.fromkeys(
         ("flux-tiny", "flux2-klein-tiny", "sd3-tiny", "zimage-tiny"), "native"
     )
+
+
+def test_the_tour_comes_to_its_end(runs):
+    """Every verb once, as a newcomer meets them, each with the exit code that it has to have."""
+    ended = invoke("tour", "--yes", "--engine", CONFIGURATIONS[0], runs=runs / "tour", timeout=20 * MINUTES)
+    assert ended.returncode == 0, ended.stdout[-4000:] + ended.stderr
+    assert f"all {len(steps.STEPS)} steps as they had to be" in ended.stdout
+    assert ended.stdout.count(", as it had to be, after") == len(steps.STEPS)
+    for _, command in steps.ON_A_GPU:
+        assert command in " ".join(ended.stdout.split())
+    (folder,) = (runs / "tour").glob("*-tour-flux-tiny-*")
+    kept = {path.name for path in folder.glob("*.txt")}
+    assert kept == {f"{number:02}-{step.name}.txt" for number, step in enumerate(steps.STEPS, 1)}
+    outcomes = [
+        json.loads(path.read_text())["verdict"]["outcome"] for path in (runs / "tour").glob("*-bench-*/run.json")
+    ]
+    assert sorted(outcomes) == ["invalid", "native", "native"]
+    assert engine_processes() == []

@@ -199,4 +199,10 @@ def test_a_matcher_of_nothing_finds_nothing():
 
 
 def test_stopping_raises_the_engines_failure_as_such():
-    assert EngineFailed("x").exit_code == 3
+    """Not every line that ends a run is a fallback: who reads exit code 3 looks for another cause than who reads 4."""
+    guard = Guard(Expectation(**CPU, version="0.5.23"))
+    with pytest.raises(EngineFailed) as caught:
+        guard.observe((LOGS / "cpu/port_collision.log").read_bytes(), 1)
+    assert caught.value.exit_code == 3
+    assert not isinstance(caught.value, FallbackDetected)
+    assert "port" in str(caught.value).lower()

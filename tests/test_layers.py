@@ -17,9 +17,9 @@ FLOORS = {
     "checkpoint": 5,
     "preflight": 6,
     "measure": 7, "profiling": 7, "accuracy": 7, "sweep": 7,
-    "report": 8,
-    "task": 9,
-    "verbs": 10,
+    "report": 8, "tour": 8, "completion": 9,
+    "task": 10,
+    "verbs": 11,
 }  # fmt: skip
 MODULES = sorted(path for path in (ROOT / "bench").rglob("*.py") if "inside" not in path.parts)
 
@@ -71,9 +71,17 @@ def test_only_process_imports_subprocess():
     assert importers("subprocess") == {"bench/process.py"}
 
 
-def test_only_engine_starts_processes():
-    assert importers("bench.process")
-    assert all(name.startswith("bench/engine/") for name in importers("bench.process"))
+def test_only_engine_starts_processes_and_the_tour_our_own_invoke():
+    """The tour types our own verbs, which launch under a guard as ever; it knows no other program."""
+    starters = importers("bench.process")
+    assert "bench/engine/launch.py" in starters
+    assert {name for name in starters if not name.startswith("bench/engine/")} == {"bench/tour/shell.py"}
+    calls = [
+        node
+        for node in ast.walk(ast.parse((ROOT / "bench" / "tour" / "shell.py").read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("process.")
+    ]
+    assert [ast.unparse(call.args[0]) for call in calls] == ["[sys.executable, '-m', 'invoke', *words]"]
 
 
 def test_only_task_imports_invoke():

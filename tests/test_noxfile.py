@@ -19,6 +19,7 @@ def test_the_sessions_are_there_and_explained():
         "bench",
         "accuracy",
         "profile",
+        "tour",
         "tests_oracle",
         "tests",
         "tests_engine",

@@ -1,8 +1,10 @@
-"""Every `invoke` and `nox` line of the README and the docs is one that the real tasks and sessions take."""
+"""Every command of the README and the docs is taken by the real tasks and sessions; the quick ones are executed."""
 
+import json
 import re
 import shlex
 import sys
+import tomllib
 
 import pytest
 from helpers import ROOT
@@ -11,35 +13,58 @@ from invoke.exceptions import ParseError
 
 sys.path.insert(0, str(ROOT))
 import tasks
+from bench import schema
+from bench.completion import values
+from bench.tour import steps
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SESSIONS = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), re.MULTILINE))
+SHELL_BLOCK = re.compile(r"^```(?:console|sh|bash|zsh|fish)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ANY_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+NAMED_FILE = re.compile(r"^```\w+\n# ([\w.-]+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:\S*/)?(?:invoke|nox)(?: [^`]+)?)`")
+OTHERS = {"python3", "pip", "uv", "source", "git", "cd", "ln", "cp", "mkdir"}
+"""What a page may tell a person to type besides ours."""
+NOX_OPTIONS = {"-s", "--session", "--sessions", "-l", "--list"}
+READS_ONLY = {"models", "signals", "validate", "completion"}
+CONFIGURATIONS = re.findall(r'^    "(sglang-[\d.]+)": Configuration', (ROOT / "noxfile.py").read_text(), re.MULTILINE)
+
+
+def parts(line):
+    """Yield the commands of a line as lists of words, without the variables set before them."""
+    line = re.sub(r"<\((.*?)\)", r"; \1", line.removeprefix("$ "))  # source <(...): both are commands
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
+    lexer.whitespace_split = True
+    lexer.commenters = "#"
+    words = []
+    for word in [*lexer, ";"]:
+        if word and set(word) <= set("|&;"):
+            while words and re.fullmatch(r"\w+=\S*", words[0]):
+                words = words[1:]
+            if words:
+                yield words
+            words = []
+        else:
+            words.append(word)
 
 
 def commands():
+    """Yield (page, words) for each command in a block for a shell, and each of ours in running text."""
     for page in PAGES:
-        for block in re.findall(r"^```(?:console|sh|bash)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        text = page.read_text()
+        for block in SHELL_BLOCK.findall(text):
             for line in block.replace("\\\n", " ").splitlines():
-                for part in re.split(r"&&|\|\||;", line.removeprefix("$ ").split(" #")[0]):
-                    words = shlex.split(part)
-                    while words and re.fullmatch(r"\w+=\S*", words[0]):
-                        words = words[1:]
-                    if words and words[0].rpartition("/")[2] in ("invoke", "nox"):
-                        yield pytest.param(words, id=f"{page.name}: {' '.join(words)}")
+                for words in parts(line):
+                    yield page, words
+        for found in INLINE.findall(ANY_BLOCK.sub("", text)):
+            yield page, shlex.split(found)
 
 
-@pytest.mark.parametrize("words", list(commands()))
-def test_a_documented_command_is_real(words, monkeypatch):
-    program = words[0].rpartition("/")[2]
-    if program == "nox":
-        sessions = words[words.index("-s") + 1 :] if "-s" in words else []
-        extra = sessions[sessions.index("--") + 1 :] if "--" in sessions else []
-        named = sessions[: sessions.index("--")] if "--" in sessions else sessions
-        for name in named:
-            assert name.partition("(")[0] in SESSIONS, name
-        if not extra or named[0] not in tasks.ns.task_names:
-            return
-        words = ["invoke", named[0], *extra]
+def program(words):
+    return words[0].rpartition("/")[2]
+
+
+def parsed(words, monkeypatch):
+    """Parse a command with the real namespace and return the tasks that it would run; fail if it is refused."""
     monkeypatch.setattr(sys, "argv", words)
     parser = Program(namespace=tasks.ns)
     parser.create_config()
@@ -49,10 +74,143 @@ def test_a_documented_command_is_real(words, monkeypatch):
     try:
         parser.parse_tasks()
     except ParseError as error:
-        pytest.fail(str(error))
-    if not parser.args.list.value:
-        assert parser.tasks or parser.args.help.value
+        pytest.fail(f"{shlex.join(words)}: {error}")
+    return parser
+
+
+ALL = list(commands())
+OURS = {f"{page.name}: {shlex.join(words)}": words for page, words in ALL if program(words) in ("invoke", "inv", "nox")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_tells_nobody_to_type_what_no_test_knows(page):
+    unknown = {program(words) for its, words in ALL if its == page} - {"invoke", "inv", "nox"} - OTHERS
+    assert not unknown, f"{page.name}: {unknown}"
+
+
+@pytest.mark.parametrize("words", OURS.values(), ids=OURS)
+def test_a_documented_command_is_real(words, monkeypatch):
+    if program(words) == "nox":
+        own, extra = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, [])
+        named = [word for word in own[1:] if not word.startswith("-")]
+        assert {word for word in own[1:] if word.startswith("-")} <= NOX_OPTIONS
+        assert not named or set(own) & {"-s", "--session", "--sessions"}, "nox takes no bare names"
+        for name in named:
+            session, _, configuration = name.removesuffix(")").partition("(")
+            assert session in values.sessions(), session
+            assert not configuration or configuration in CONFIGURATIONS, configuration
+        if not extra or named[0] not in tasks.ns.task_names:
+            return
+        words = ["invoke", named[0], *extra]
+    if len(words) == 2 and words[1] in tasks.ns.task_names:
+        return  # a verb that is talked about
+    found = parsed(words, monkeypatch)
+    assert found.tasks or found.args.help.value or found.args.list.value or len(words) == 1
+
+
+@pytest.mark.parametrize("step", steps.STEPS, ids=lambda step: step.name)
+def test_a_step_of_the_tour_is_a_real_command(step, monkeypatch):
+    engine = ["--engine", "sglang-0.5.23"] if step.takes_engine else []
+    assert len(parsed(["invoke", *step.command, *engine], monkeypatch).tasks) == 1
+
+
+@pytest.mark.parametrize("command", [command for _, command in steps.ON_A_GPU])
+def test_what_the_tour_tells_to_do_on_a_gpu_is_real(command, monkeypatch):
+    assert len(parsed(shlex.split(command), monkeypatch).tasks) == 1
+
+
+# --- executed ---------------------------------------------------------------------------------------------------------
+
+
+def is_quick_and_safe(words):
+    """Tell whether a command only reads, needs no engine's libraries, no network and no run of one's own."""
+    if program(words) == "nox":
+        return False
+    task = next((word for word in words[1:] if not word.startswith("-")), None)
+    if task is None or "--dry-run" in words:
+        return len(words) > 1
+    if "--list" in words:
+        return task in ("assets", "tour")
+    if task == "validate":
+        # a file of the repository, or one that the page itself shows
+        return all("/" not in word or (ROOT / word).exists() for word in words[2:])
+    return task in READS_ONLY and not {"--check-engine", "--check-upstream"} & set(words)
+
+
+QUICK = sorted({shlex.join(words) for _, words in ALL if is_quick_and_safe(words)})
+
+
+@pytest.mark.parametrize("command", QUICK)
+def test_a_quick_command_runs(command, invoke, replay, home, tmp_path):
+    """In a folder that holds the files which the pages show, with stand-ins for the engines they name."""
+    for name in CONFIGURATIONS:
+        replay(name=name, version=name.removeprefix("sglang-"))
+    (home / "runs").mkdir()
+    for page in PAGES:
+        for name, content in NAMED_FILE.findall(page.read_text()):
+            (tmp_path / name).write_text(content)
+    words = [word if not (tmp_path / word).is_file() else str(tmp_path / word) for word in shlex.split(command)[1:]]
+    if "--dry-run" in words and "--engine" not in words:
+        words += ["--engine", CONFIGURATIONS[0]]
+    ended = invoke(*words)
+    assert ended.code == 0, ended.err
+    assert ended.out
+
+
+ENTRIES = re.compile(r"^```toml\n# bench/catalog/([\w/.-]+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SCHEMAS = {"presets": "preset", "signals": "signal", "fast_paths.toml": "fast-path", "families": "family"}
+
+
+@pytest.mark.parametrize(
+    ("place", "entry"),
+    [(place, tomllib.loads(text)) for page in PAGES for place, text in ENTRIES.findall(page.read_text())],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_entry_that_a_page_shows_keeps_its_schema(place, entry):
+    kind = SCHEMAS[place.partition("/")[0]]
+    documents = [entry] if kind == "family" else entry.values() if kind == "preset" else entry[kind.replace("-", "_")]
+    for document in documents:
+        assert schema.violations(document, kind) == []
+    assert kind == "family" or (ROOT / "bench" / "catalog" / place).is_file()
+
+
+def test_every_finding_has_its_row_in_the_guide():
+    from bench.catalog import lines
+
+    parts = {signal.id.partition(".")[0] for signal in lines.signals()}
+    parts |= {"evidence", "dump", "output", "process", "request", "arguments", "gpu", "cpu"}
+    guide = (ROOT / "docs" / "fallback.md").read_text()
+    assert not {part for part in parts if f"`{part}.…`" not in guide}
+
+
+def test_the_guide_to_records_has_every_field_and_no_other():
+    fields = set(json.loads((ROOT / "schemas" / "run-record.json").read_text())["required"])
+    guide = (ROOT / "docs" / "records.md").read_text()
+    table = guide.partition("## The run record")[2].partition("\n- ")[0]
+    named = {name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert named | {"id", "kind", "label", "started", "finished", "stopped_because"} == fields
 
 
 def test_the_pages_have_commands():
-    assert len(list(commands())) > 5
+    assert len(OURS) > 60
+    assert len(QUICK) > 10
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "README.md").read_text()
+    for page in PAGES[1:]:
+        if page.parent == ROOT / "docs":
+            assert f"](docs/{page.name})" in index, page.name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_named_files_are_there(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (page.parent / target).exists(), target
+    for name in re.findall(r"`((?:bench|tests|schemas|docs|benchmarks)/[\w./-]+)`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_readme_stays_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130

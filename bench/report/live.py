@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 REQUEST = "request"
+FIRST = "checks, then the engine's imports"
+"""Said at once: a refused run ends here, another spends half a minute."""
 PHASES = (
     (re.compile(r"server_args: \{"), "starting workers"),
     (re.compile(r"Loading pipeline modules|Loading diffusers pipeline"), "loading the model"),
@@ -46,11 +48,11 @@ class Live:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("importing the engine", total=None)
+        self._task = self._progress.add_task(FIRST, total=None)
 
     def __enter__(self) -> Self:
         self._progress.start()
-        self._show("importing the engine")
+        self._show(FIRST)
         return self
 
     def __exit__(

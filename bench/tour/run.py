@@ -1,0 +1,207 @@
+"""Takes a person through the steps: shows, runs, explains, and stops where something is not as it had to be."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from bench import errors, paths, record
+from bench.engine import find
+from bench.errors import BenchError, UsageError
+from bench.tour import shell
+from bench.tour.steps import HERE, ON_A_GPU, PLACEHOLDER, STEPS, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KIND = "tour"
+MADE = re.compile(r"^(?:record|checkpoint): (.+)$", re.MULTILINE)
+WIDEST = 120
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the tour is taken: which engine, whether it goes on by itself, and where runs are kept."""
+
+    engine: str | None
+    pauses: bool
+    output_dir: Path | None
+
+
+def show_steps() -> None:
+    """Print the steps with what each takes."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "step", "about", ""):
+        table.add_column(heading, justify="right" if heading == "about" else "left")
+    for number, step in enumerate(STEPS, 1):
+        table.add_row(str(number), step.name, f"{step.seconds} s", step.title)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{sum(step.seconds for step in STEPS) / 60:.0f} minutes on two cores, without the reading")
+
+
+def take(steps: Sequence[Step], settings: Settings) -> None:
+    """Run the steps one after another.
+
+    Raises:
+        UsageError: there is no such engine, or what a step needs of earlier ones was never made.
+        BenchError: a step ended with another exit code than it has to; the exit code is that step's.
+    """
+    console = _console()
+    engine = find.find(settings.engine)
+    folder = _folder(steps, settings)
+    console.print(f"engine  sglang {engine.version} [{engine.name}]", markup=False)
+    console.print(f"folder  {shown(folder)}", markup=False, soft_wrap=True)
+    if (typed := shell.typed_as()) is not None:
+        console.print(f"invoke  is {typed} here: type that, or put its folder on PATH", markup=False, soft_wrap=True)
+    begun = time.monotonic()
+    for position, step in enumerate(steps):
+        _take_one(step, settings, folder, console)
+        if settings.pauses and position + 1 < len(steps) and not _goes_on(console):
+            console.print(f"\ngo on with: invoke tour --from {steps[position + 1].name}{_engine_text(settings)}")
+            return
+    if steps[-1] is STEPS[-1]:
+        console.print(Rule("on a machine with a GPU", align="left"))
+        for what, command in ON_A_GPU:
+            console.print(Text(f"{what}:"), Padding(Text(command, style="bold"), (0, 0, 0, 4)))
+    elapsed = time.monotonic() - begun
+    done = f"all {len(steps)} steps as they had to be" if len(steps) > 1 else "the step as it had to be"
+    console.print(f"\n{done}, in {elapsed / 60:.1f} minutes")
+    console.print(f"what each printed: {shown(folder)}", markup=False, soft_wrap=True)
+
+
+def shown(path: Path) -> str:
+    """Return a path as a person in this folder would type it."""
+    relative = os.path.relpath(path)
+    return relative if not relative.startswith("..") else str(path)
+
+
+def _console() -> Console:
+    console = Console(highlight=False, file=sys.stdout)
+    console.width = min(console.width, WIDEST)
+    return console
+
+
+def _engine_text(settings: Settings) -> str:
+    return f" --engine {shlex.quote(settings.engine)}" if settings.engine else ""
+
+
+def _output(folder: Path, step: Step) -> Path:
+    return folder / f"{STEPS.index(step) + 1:02}-{step.name}.txt"
+
+
+def _folder(steps: Sequence[Step], settings: Settings) -> Path:
+    """Return the newest tour's folder that has what the steps use, a fresh one if they put something new into it."""
+    root = (settings.output_dir or paths.runs()).absolute()
+    own = {step.name for step in steps}
+    missing = list(dict.fromkeys(name for step in steps for name in step.needs() if name not in own))
+    tours = sorted(root.glob(f"*-{KIND}-flux-tiny-*"), reverse=True)
+    if not any(step.fills_folder() for step in steps):
+        for tour in tours:
+            if all(_made(tour, name) is not None for name in missing):
+                return tour
+    if not missing:
+        return record.new_run(KIND, "flux-tiny", settings.output_dir)
+    lacking = [name for name in missing if not tours or _made(tours[0], name) is None]
+    raise UsageError(
+        f"step {steps[0].name} uses what other steps make, and the last tour did not come to: {', '.join(lacking)}",
+        where=tours[0] if tours else root,
+        todo=f"`invoke tour{_engine_text(settings)}` takes the tour from its start",
+    )
+
+
+def _made(folder: Path, name: str) -> Path | None:
+    """Return the run directory or checkpoint that a step printed the last time, None if there is none."""
+    step = next(step for step in STEPS if step.name == name)
+    outputs = sorted(folder.glob(f"{_output(folder, step).stem}*.txt"), key=lambda path: path.stat().st_mtime)
+    found = MADE.findall(outputs[-1].read_text(encoding="utf-8", errors="replace")) if outputs else []
+    if not found:
+        return None
+    path = Path(found[-1])
+    return path if path.is_dir() else path.parent
+
+
+def _filled(word: str, folder: Path) -> str:
+    """Return a word with its placeholders replaced by what was made."""
+
+    def value(match: re.Match[str]) -> str:
+        made = folder if match[1] == HERE else _made(folder, match[1])
+        if made is None:
+            raise UsageError(f"step {match[1]} made nothing that can be used", where=folder)
+        return shown(made)
+
+    return PLACEHOLDER.sub(value, word)
+
+
+def _take_one(step: Step, settings: Settings, folder: Path, console: Console) -> None:
+    words = [_filled(word, folder) for word in step.command]
+    if step.takes_engine and settings.engine:
+        words += ["--engine", settings.engine]
+    if settings.output_dir is not None and step.takes_output_dir:
+        words += ["--output-dir", shown(settings.output_dir)]
+    console.print()
+    console.print(Rule(f"{STEPS.index(step) + 1} of {len(STEPS)}: {step.name}", align="left"))
+    console.print(Text(f"{step.title} (about {step.seconds} s on two quiet cores)", style="bold"))
+    console.print(Text(step.why))
+    console.print()
+    if step.link is not None:
+        target, name = step.link
+        _link(_filled(target, folder), _filled(name, folder), console)
+    console.print(Text(f"$ invoke {shlex.join(words)}", style="bold"), soft_wrap=True)
+    log = _fresh(_output(folder, step))
+    ended = shell.run_invoke(words, log=log, out=console.file, columns=console.width)
+    if ended.exit_code != step.exit_code:
+        raise _unexpected(step, ended.exit_code, log, settings)
+    console.print(f"\nexit code {ended.exit_code}, as it had to be, after {ended.wall_s:.0f} s\n")
+    console.print(Text(f"How to read it: {step.read}"))
+
+
+def _fresh(path: Path) -> Path:
+    """Return the path, or one with a number: a step that is taken again leaves what it said before."""
+    number, fresh = 2, path
+    while fresh.exists():
+        fresh, number = path.with_name(f"{path.stem}-{number}.txt"), number + 1
+    return fresh
+
+
+def _link(target: str, name: str, console: Console) -> None:
+    """Make a symbolic link beside its target and show the command; one that is there is left."""
+    link = Path(name)
+    if link.is_symlink():
+        return
+    console.print(Text(f"$ ln -s {shlex.join([Path(target).name, name])}", style="bold"), soft_wrap=True)
+    link.symlink_to(Path(target).name)
+
+
+def _unexpected(step: Step, exit_code: int, log: Path, settings: Settings) -> BenchError:
+    kinds = {
+        kind.exit_code: kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, BenchError) and kind.exit_code != BenchError.exit_code
+    }
+    return kinds.get(exit_code, BenchError)(
+        f"the tour stops: step {step.name} ended with exit code {exit_code} where {step.exit_code} was due",
+        where=log,
+        todo=f"read its last lines above, then `invoke tour --from {step.name}{_engine_text(settings)}` to go on",
+    )
+
+
+def _goes_on(console: Console) -> bool:
+    """Wait for the person; return whether to go on."""
+    try:
+        answer = console.input("\n[dim]Enter goes on, q ends: [/]")
+    except EOFError:
+        return False
+    return not answer.strip().lower().startswith("q")

@@ -87,8 +87,12 @@ def test_a_tiny_model_of_every_family_passes_natively_within_the_gates(checked):
 def test_every_negative_control_is_rejected(checked):
     controls = checked["controls"]
     assert all(control["rejected"] and control["times"] > 1 for control in controls)
-    wanted = {"tensor", "seed", "prompt", "guidance"} - set(checked["not_applicable"])
-    assert {control["name"] for control in controls if control["on"] == "final latents"} == wanted
+    latents = {"tensor", "tensor slightly", "attention", "embedder", "seed", "prompt", "guidance"}
+    calls = {"tensor", "rope", "timestep"} | ({"guidance"} if checked["model"]["family"] == "flux" else set())
+    lacking = {"sd3": {"rope"}, "flux2_klein": {"guidance"}}.get(checked["model"]["family"], set())
+    assert set(checked["not_applicable"]) == lacking
+    assert {control["name"] for control in controls if control["on"] == "final latents"} == latents - lacking
+    assert {control["name"] for control in controls if control["on"] == "transformer.sample"} == calls - lacking
     compared = {f"{part['name']}.{output['name']}" for part in checked["components"] for output in part["outputs"]}
     assert {control["on"] for control in controls} - {"final latents"} == compared
 
@@ -138,3 +142,18 @@ def test_the_picture_that_is_compared_is_the_one_that_the_engine_saves(checked, 
     folder = home / "runs" / checked["id"]
     with Image.open(folder / "outputs" / "output.png") as saved, np.load(folder / "native" / "native.npz") as arrays:
         assert np.array_equal(np.asarray(saved), arrays["trajectory/plain/image"][0])
+
+
+def test_a_dtype_that_the_device_has_not_is_refused_by_both_programs(tmp_path):
+    """A GPU without bfloat16 cannot be had here: torch is made to say that there is one."""
+    program = (
+        "import sys, torch; sys.path.insert(0, sys.argv[1]); import accuracy_shared as shared\n"
+        "torch.cuda.is_available = lambda: True; torch.cuda.is_bf16_supported = lambda: False\n"
+        "torch.cuda.get_device_name = lambda: 'Tesla P100'\n"
+        "shared.run(lambda request, folder: {'dtype': str(shared.dtype(request))}, sys.argv[2], sys.argv[3])"
+    )
+    (tmp_path / "request.json").write_text('{"dtype": "bf16"}')
+    python = find.built()[find.DEFAULT_CONFIGURATION] / "bin" / "python"
+    subprocess.run([python, "-c", program, ROOT / "bench/inside", tmp_path / "request.json", tmp_path], check=True)
+    said = json.loads((tmp_path / "manifest.json").read_text())
+    assert said == {"error": {"kind": "refused", "text": "Tesla P100 has no bfloat16"}}

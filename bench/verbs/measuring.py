@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.task import Context, extra_arguments, number, share, task
-from bench.verbs import ENGINE_HELP
+from bench.verbs import ENGINE_HELP, threshold
 
 
 @task(
@@ -39,6 +39,9 @@ from bench.verbs import ENGINE_HELP
         "precision": "go on until the median denoise time is known this well, e.g. 1%",
         "max-repeats": "requests at most, with --precision (default 100)",
         "resume": "run directory that was cut off: go on with what is missing",
+        "check-accuracy": "score the outputs: pixels, golden, likeness to the baseline's, asked = delivered",
+        "require": "lossless or high: exit 7 unless the outputs are that like golden and baseline (checks accuracy)",
+        "update-golden": "keep the outputs as the golden of this configuration; takes the reason, keeps the old one",
         "dry-run": "print the exact command and environment, run nothing",
         "json": "print the record as JSON on stdout",
     }
@@ -73,6 +76,9 @@ def bench(
     precision: str | None = None,
     max_repeats: str | None = None,
     resume: str | None = None,
+    check_accuracy: bool = False,
+    require: str | None = None,
+    update_golden: str | None = None,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -113,6 +119,9 @@ def bench(
         launches=number(launches, "--launches") or 1,
         precision=share(precision, "--precision"),
         max_repeats=number(max_repeats, "--max-repeats") or plan.DEFAULT_MAX_REPEATS,
+        check_accuracy=check_accuracy,
+        require=threshold(require),
+        update_golden=update_golden,
     )
     many = all or tag is not None or len(keys) > 1
     if many and (model_path is not None or resume is not None):

@@ -73,7 +73,8 @@ def _delivered(workload: Document, requests: Sequence[Document]) -> list[dict[st
         if name == "steps":
             seen = {len(request["steps_ms"]) or None for request in requests}
         else:
-            seen = {output[name] for request in requests for output in request["outputs"]}
+            # a run that is taken up may have requests of before frames were counted
+            seen = {output.get(name) for request in requests for output in request["outputs"]}
         asked, delivered = workload[name], next(iter(seen)) if len(seen) == 1 else None
         agrees = None if None in (asked, delivered) else asked == delivered
         rows.append({"name": name, "asked": asked, "delivered": delivered, "agrees": agrees})
@@ -177,7 +178,7 @@ def _key(planned: Plan, known: Document) -> dict[str, Any] | None:
         },
         "family_arguments": {} if request is None else dict(request),
         "launch": sorted(
-            [*(word for word in given if not word.startswith(PLACES)), *(f"{k}={v}" for k, v in variables.items())]
+            [*(word for word in given if not word.startswith(PLACES)), *commands.shown_variables(variables)]
         ),
         "checkpoint_sha256": made["sha256"] if made is not None else checkpoint.sha256(folder),
     }

@@ -56,17 +56,14 @@ def between(found: Document) -> str:
     name = found["threshold"]
     demand = thresholds.THRESHOLDS[name]
     if found["identical"]:
-        return f"every pixel equal ({_pairs(found)})"
+        return "every pixel equal"
     if found["likeness"] is None:
         known = "" if found["identical"] is None else "the pixels differ, by how much is not known: "
         return f"{known or 'not compared: '}{found['unknown']}"
     figures = "" if demand.image is None else f" ({demand.image}; video {demand.video})"
     met = "alike" if found["alike"] else f"NOT alike, {found['missed']}"
-    return f"{likeness(found['likeness'])} ({_pairs(found)}); at {name}{figures}: {met}"
-
-
-def _pairs(found: Document) -> str:
-    return f"{found['pairs']} different pair{'' if found['pairs'] == 1 else 's'} looked at"
+    which = "" if found["pairs"] == 1 else f" in the least alike of {found['pairs']} pairs"
+    return f"{likeness(found['likeness'])}{which}; at {name}{figures}: {met}"
 
 
 def lines(quality: Document) -> list[str]:

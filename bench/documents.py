@@ -12,15 +12,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-OTHERS = frozenset({"ab-record", "batch-summary", "accuracy-report", "golden"})
+OTHERS = frozenset({"ab-record", "batch-summary", "accuracy-report", "golden", "matrix"})
 """Documents that name their schema themselves, besides run records."""
 
-IN_DIRECTORIES = ("comparison.json", "summary.json", "accuracy.json", "golden.json")
+IN_DIRECTORIES = ("comparison.json", "summary.json", "matrix.json", "accuracy.json", "golden.json")
 """Where such a document is in the directory of what made it."""
+
+BY_FIELDS = (
+    ("perf-dump", {"total_duration_ms", "steps", "denoise_steps_ms"}),
+    ("profile-report", {"context", "traces", "ranks"}),
+    ("profile-diff", {"verdict", "buckets"}),
+)
+"""Documents that do not name their schema, by fields that tell them: for a dump one is enough, it may be broken."""
 
 
 def validate(path: Path) -> str:
-    """Return the kind of the document in ``path``: run-record, perf-dump, preset, or one of `OTHERS`.
+    """Return the kind of the document in ``path``: run-record, preset, or one of `OTHERS` or `BY_FIELDS`.
 
     Raises:
         UsageError: it cannot be read.
@@ -47,7 +54,9 @@ def validate(path: Path) -> str:
     if kind in OTHERS:
         schema.check(document, kind, path)
         return str(kind)
-    if isinstance(document, dict) and {"total_duration_ms", "steps", "denoise_steps_ms"} & document.keys():
-        schema.check(document, "perf-dump", path, InvalidPerfDump)
-        return "perf-dump"
-    raise InvalidDocument("neither a perf dump nor a run record", where=path)
+    for told, fields in BY_FIELDS:
+        known = fields & document.keys() if isinstance(document, dict) else set()
+        if known == fields or (known and told == "perf-dump"):
+            schema.check(document, told, path, InvalidPerfDump if told == "perf-dump" else InvalidDocument)
+            return told
+    raise InvalidDocument("neither a perf dump nor a document of this tool", where=path)

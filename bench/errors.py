@@ -31,6 +31,8 @@ class BenchError(Exception):
     """What went wrong (one sentence), where, and what to do about it."""
 
     exit_code: ClassVar[int] = 1
+    stopped: tuple[float, float] | None = None
+    """Of an error that stopped a launch: seconds from its start to the stop, and from there until nothing was left."""
 
     def __init__(self, what: str, *, where: str | Path | None = None, todo: str | None = None) -> None:
         self.what = what

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
 from bench import paths
-from bench.errors import TimedOut
+from bench.errors import BenchError, TimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,7 +101,7 @@ def stream(
         FileExistsError: ``log`` is there already; nothing is ever overwritten.
         Exception: whatever the observer or the partner raised.
     """
-    start = time.monotonic()
+    start, stopped_by, stopped_at = time.monotonic(), None, 0.0
     pipes = None if partner is None else _Pipes(partner)
     variables = {} if pipes is None else pipes.variables()
     with log.open("xb") as file:
@@ -140,6 +140,9 @@ def stream(
                         pipes.talk()
             output.finish()
             exit_code = child.wait()
+        except BenchError as error:
+            stopped_by, stopped_at = error, time.monotonic()
+            raise
         finally:
             child.stdin.close()  # the supervisor's lifeline: now it kills whatever is left
             if pipes is not None:
@@ -148,6 +151,8 @@ def stream(
                 file.write(chunk)
             child.stdout.close()
             child.wait()
+            if stopped_by is not None:
+                stopped_by.stopped = (stopped_at - start, time.monotonic() - stopped_at)
     return Ended(exit_code=exit_code, wall_s=time.monotonic() - start)
 
 

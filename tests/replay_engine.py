@@ -15,17 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 
-def rows_of(width, height, colours=2, shift=0):
+def rows_of(width, height, colours=2, shift=0, blue=20):
     """Return the rows of an RGB picture; ``shift`` makes its red brighter."""
     return [
-        bytes(v for x in range(width) for v in ((min(255, (x + y) * 7 % 256 + shift) if colours > 1 else 0), 10, 20))
+        bytes(v for x in range(width) for v in ((min(255, (x + y) * 7 % 256 + shift) if colours > 1 else 0), 10, blue))
         for y in range(height)
     ]
 
 
-def png(path, width, height, colours=2, shift=0):
+def png(path, width, height, colours=2, shift=0, blue=20):
     """Write an RGB image by hand: the engine under test must not need our libraries."""
-    rows = b"".join(b"\0" + row for row in rows_of(width, height, colours, shift))
+    rows = b"".join(b"\0" + row for row in rows_of(width, height, colours, shift, blue))
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -52,7 +52,7 @@ def test_validate_takes_many_files_and_stops_at_the_first_bad_one(invoke):
     ("name", "content", "says"),
     [
         ("absent.json", None, "no such file"),
-        ("list.json", "[1, 2]", "neither a perf dump nor a run record"),
+        ("list.json", "[1, 2]", "neither a perf dump nor a document of this tool"),
         ("empty.json", "", "not JSON: Expecting value at line 1, column 1"),
         ("binary.json", "\udcff\udcfe", "not JSON"),
         ("record.json", '{"schema": "run-record", "schema_version": 99}', "a run record of version 99"),

@@ -73,6 +73,13 @@ def test_a_threshold_that_does_not_exist_is_said_with_those_that_do(invoke, home
     assert not (home / "runs").exists()
 
 
+def test_a_matrix_compares_its_own_cells_and_takes_no_threshold(invoke, home):
+    ended = invoke("bench", "--model", "flux-tiny", "--matrix", "quality", "--require", "high")
+    assert ended.code == 1
+    assert "leave --check-accuracy, --require and --update-golden out" in ended.err
+    assert not (home / "runs").exists()
+
+
 def test_a_golden_without_a_reason_is_refused_before_anything_runs(bench, home):
     ended, _ = bench("--update-golden", " ")
     assert ended.code == 1

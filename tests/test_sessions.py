@@ -52,6 +52,8 @@ def test_a_fallback_in_a_session_takes_all_its_numbers_away(bench, only_run):
     assert record["requests"] == []
     assert record["timings"] is None
     assert record["verdict"]["outcome"] == "invalid"
+    assert record["launches"][0]["stopped"]["after_s"] > 0
+    assert "no process of the engine was left" in ended.out
 
 
 @pytest.mark.parametrize(("scenario", "says"), [({"fail_at": 6}, "illegal memory access"), ({"die_at": 6}, "exit")])
@@ -359,6 +361,9 @@ def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
     compared = invoke("compare", one, other, "--json")
     assert compared.code == 7
     assert json.loads(compared.out)[0]["comparison"]["method"] == "history-noise"
+
+    told = invoke("ab", *arguments, "--baseline", "", "--candidate", "steps=5", "--co-resident", "--json")
+    assert "`invoke calibrate` found " in json.loads(told.out)["between_launch_spread"]
 
 
 def test_a_noise_too_small_to_see_is_not_kept(invoke, replay, presets, home):

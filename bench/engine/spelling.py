@@ -44,6 +44,10 @@ PINNED = {
     "--warmup-mode": "use --no-warmup of this task",
     "--image-path": "use --image of this task",
     "--attention-backend": "use --attention-backend of this task",
+    "--quality": "use --quality of this task",
+    "--enable-breakable-cuda-graph": "use --cuda-graph of this task",
+    "--warmup-resolutions": "--cuda-graph of this task warms up at the size of the request",
+    "--warmup-num-frames": "--cuda-graph of this task warms up with the frames of the request",
     "--config": "a file could change anything unseen",
     "--profile": "a profiled run is never a timing",
     "--profile-all-stages": "a profiled run is never a timing",
@@ -66,6 +70,9 @@ OFFLOAD = {
 
 QUALITY_SINCE = {"lossless": "0.5.17", "high": "0.5.17", "extra-high": "0.5.21", "exact": "0.5.23"}
 """The first probed version whose parser takes a quality tier."""
+
+GRAPHS_SINCE = "0.5.17"
+"""The first probed version that captures breakable CUDA graphs."""
 
 
 def spell(workload: Workload, version: str, own: frozenset[str] | None = None) -> list[str]:
@@ -101,7 +108,7 @@ def spell(workload: Workload, version: str, own: frozenset[str] | None = None) -
         *_optional("--model-variant", preset.variant),
         *_optional("--quantization", preset.quantization),
         *_optional("--performance-mode", preset.performance_mode),
-        *_quality(preset, version),
+        *_quality(workload, version),
         *_optional("--attention-backend", workload.attention_backend),
         *(f"--component-attention-backends={name}={kind}" for name, kind in preset.component_attention.items()),
         *_precision(preset.precision, preset.text_encoders or 0),
@@ -110,11 +117,9 @@ def spell(workload: Workload, version: str, own: frozenset[str] | None = None) -
         *(item for name, wanted in preset.offload.items() for item in _switch(OFFLOAD[name], wanted)),
         *_switch("--pin-cpu-memory", preset.pin_memory),
         *_switch("--enable-prompt-rewrite", preset.prompt_rewrite),
-        *_warmup(workload.warmup, version, own),
-        *(_optional("--warmup-steps", preset.warmup_steps) if workload.warmup else []),
+        *_warmup(workload, version, own),
         f"--enable-torch-compile={'true' if workload.torch_compile else 'false'}",
-        # left alone, a version may switch graphs on by itself, and with graphs on it drops compile without a line
-        *_if_known("--enable-breakable-cuda-graph=false", version, own),
+        *_graphs(workload, version, own),
         # a repeated prompt would be served from the cache, and its encoder time would be a look-up
         *_if_known("--disable-conditioning-cache", version, own),
         *preset.arguments,
@@ -137,18 +142,35 @@ def _cfg_parallel(wanted: bool | int | None) -> list[str]:
     return _optional("--cfg-parallel-size", wanted)
 
 
-def _quality(preset: Preset, version: str) -> list[str]:
-    wanted = preset.quality
+def _quality(workload: Workload, version: str) -> list[str]:
+    wanted = workload.quality
     if wanted is None:
         return []
-    since = QUALITY_SINCE[wanted]
+    _refuse_before(QUALITY_SINCE[wanted], version, f"quality {wanted!r}", workload.preset)
+    return [f"--quality={wanted}"]
+
+
+def _refuse_before(since: str, version: str, what: str, preset: Preset) -> None:
     if flags.is_probed(version) and Version(version) < Version(since):
         raise UsageError(
-            f"sglang {version} has no quality {wanted!r}",
+            f"sglang {version} has no {what}",
             where=f"preset {preset.key}",
             todo=f"sglang {since} and newer have it",
         )
-    return [f"--quality={wanted}"]
+
+
+def _graphs(workload: Workload, version: str, own: frozenset[str] | None) -> list[str]:
+    if not workload.cuda_graph:
+        # left alone, a version may switch graphs on by itself, and with graphs on it drops compile without a line
+        return _if_known("--enable-breakable-cuda-graph=false", version, own)
+    if workload.torch_compile:
+        raise UsageError(
+            "compile and CUDA graphs exclude each other: the engine drops compile without a line",
+            where=f"preset {workload.preset.key}",
+            todo="ask for one of them",
+        )
+    _refuse_before(GRAPHS_SINCE, version, "breakable CUDA graphs", workload.preset)
+    return ["--enable-breakable-cuda-graph=true"]
 
 
 def _knows(version: str, flag: str, own: frozenset[str] | None) -> bool:
@@ -170,11 +192,30 @@ def _precision(precision: str | None, text_encoders: int) -> list[str]:
     ]
 
 
-def _warmup(wanted: bool, version: str, own: frozenset[str] | None) -> list[str]:
-    # "server" does nothing for an offline generation and the log still claims a warm-up: always "request"
+def _warmup(workload: Workload, version: str, own: frozenset[str] | None) -> list[str]:
+    preset = workload.preset
+    if not workload.warmup:
+        return _if_known("--warmup-mode=off", version, own)
+    steps = _optional("--warmup-steps", preset.warmup_steps)
+    if workload.warmup_at_start:
+        # "server" warms an offline generation only if it is told the sizes; graphs are captured for these alone
+        sizes = preset.graph_warmup_sizes or _sizes(workload)
+        frames = [] if workload.frames is None else _if_known(f"--warmup-num-frames={workload.frames}", version, own)
+        return ["--warmup-mode=server", "--warmup-resolutions", *sizes, *frames, *steps]
+    # without sizes "server" does nothing there, and the log still claims a warm-up: "request"
     if _knows(version, "--warmup-mode", own):
-        return [f"--warmup-mode={'request' if wanted else 'off'}"]
-    return ["--warmup"] if wanted else []
+        return ["--warmup-mode=request", *steps]
+    return ["--warmup", *steps]
+
+
+def _sizes(workload: Workload) -> tuple[str, ...]:
+    if workload.width is None or workload.height is None:
+        raise UsageError(
+            "a warm-up at the start needs to know the size, and this preset leaves it to the engine",
+            where=f"preset {workload.preset.key}",
+            todo="say --width and --height",
+        )
+    return (f"{workload.width}x{workload.height}",)
 
 
 def _flag_names(arguments: Iterable[str]) -> list[str]:

@@ -24,6 +24,12 @@ class Workload:
     """Path of the input image."""
     torch_compile: bool = False
     warmup: bool = True
+    warmup_at_start: bool = False
+    """Warm up once while loading, with a synthetic prompt at this size, in place of the first request's repetition."""
+    quality: str | None = None
+    """The engine's tier of approximations for this request."""
+    cuda_graph: bool = False
+    """Capture the transformer as breakable CUDA graphs; the engine does so while it warms up at the start."""
     attention_backend: str | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for the launch beside the preset's."""

@@ -146,32 +146,36 @@ def _asked(
 
 
 def _left_over(guard: Guard, dump: dict[str, Any]) -> list[Finding]:
-    """Compare the dump's time with the log's last "Metrics dumped": a log has no year and no time zone.
-
-    Zones differ by whole quarters of an hour, so the two must agree up to such a step.
-    """
-    written = guard.last_seen("dumped")
-    if written is None:
-        return []
+    """Look for the dump's time among the log's "Metrics dumped" lines: a session writes one for each request."""
+    written = guard.seen_lines("dumped")
     stamp = datetime.fromisoformat(dump["timestamp"])
-    start = written.find("[") + 1
-    try:
-        said = datetime.strptime(written[start : start + 14], LOG_TIME).replace(year=stamp.year, tzinfo=stamp.tzinfo)
-    except ValueError:
+    if not written or any(_agrees(line, stamp) for line in written):
         return []
-    apart = abs(stamp - said)
-    beside = min(apart % TIME_ZONE_STEP, TIME_ZONE_STEP - apart % TIME_ZONE_STEP)
-    if apart <= FARTHEST_ZONE and beside <= WRITTEN_WITHIN:
-        return []
+    last = written[-1].partition("[")[2][:14]
     return [
         Finding(
             id="dump.timestamp",
             category="process",
             severity=f.INVALID,
             source="dump",
-            text=f"dump of {dump['timestamp']}, the log wrote one at {written[start : start + 14]}",
+            text=f"dump of {dump['timestamp']}, the log wrote its last at {last}",
             means="the dump was left over from another run",
             todo="find the dump that this log names, or run again",
             exit_code=f.INVALID_DUMP,
         )
     ]
+
+
+def _agrees(line: str, stamp: datetime) -> bool:
+    """Tell whether a line can be of that time; a log has no year and no time zone, and a line may have no time at all.
+
+    Zones differ by whole quarters of an hour, so the two must agree up to such a step.
+    """
+    start = line.find("[") + 1
+    try:
+        said = datetime.strptime(line[start : start + 14], LOG_TIME).replace(year=stamp.year, tzinfo=stamp.tzinfo)
+    except ValueError:
+        return True
+    apart = abs(stamp - said)
+    beside = min(apart % TIME_ZONE_STEP, TIME_ZONE_STEP - apart % TIME_ZONE_STEP)
+    return apart <= FARTHEST_ZONE and beside <= WRITTEN_WITHIN

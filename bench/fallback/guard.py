@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 SHOWN_CHARACTERS = 300
 KEPT_FINDINGS = 200
+KEPT_LINES = 1000
+"""Of a piece of evidence: more than a session has requests, and bounded however long a log is."""
 KEPT_TAIL = 16_384
 ERROR_LINE = re.compile(r"^(?!\s).*?(?:Error|Exception|error)\b.*: ?\S")
 
@@ -47,7 +50,7 @@ class Guard:
         self._signals = [s for s in catalog.signals() if catalog.applies(s.versions, version)]
         self._evidence = [e for e in catalog.evidence() if catalog.applies(e.versions, version)]
         self._log_signals = [s for s in self._signals if s.on == "log"]
-        self._last: dict[str, str] = {}
+        self._lines: dict[str, deque[str]] = {}
         self._seen: dict[str, tuple[int, int, str]] = {}  # evidence id -> (count, first line, its text)
         patterns = [*(s.pattern for s in self._log_signals), *(e.pattern for e in self._evidence), *PATTERNS.values()]
         self._matcher = Matcher(patterns)
@@ -118,7 +121,7 @@ class Guard:
     def _count(self, identity: str, number: int, line: str) -> None:
         count, first, text = self._seen.get(identity, (0, number, line[:SHOWN_CHARACTERS]))
         self._seen[identity] = (count + 1, first, text)
-        self._last[identity] = line[:SHOWN_CHARACTERS]
+        self._lines.setdefault(identity, deque(maxlen=KEPT_LINES)).append(line[:SHOWN_CHARACTERS])
 
     # --- judging ----------------------------------------------------------------------------------------------------
 
@@ -164,9 +167,9 @@ class Guard:
             self.stopped_by = found
             raise stop_error(found)
 
-    def last_seen(self, evidence: str) -> str | None:
-        """Return the last line that a piece of evidence was found in, None if it never was."""
-        return self._last.get(evidence)
+    def seen_lines(self, evidence: str) -> list[str]:
+        """Return the last lines that a piece of evidence was found in, in order."""
+        return list(self._lines.get(evidence, ()))
 
     def last_words(self) -> str | None:
         """Return the last line of the log that reads like an error, else the last that is not empty."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench import record, schema
 from bench.errors import BenchError, EngineFailed
-from bench.measure import arms, benchmark, blocks, scoring, sequential, timings, verdict
+from bench.measure import arms, benchmark, blocks, calibration, scoring, sequential, timings, verdict
 from bench.measure import plan as plans
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from bench.measure.blocks import Block
@@ -208,6 +208,18 @@ def _alternate(session: Session) -> BenchError | None:
     return next((error for error in errors.values() if error is not None), None)
 
 
+def _between(baseline: Mapping[str, Any]) -> str:
+    """Return what is known of the spread between launches where each engine was loaded once."""
+    known = calibration.noise(baseline)
+    if known is None:
+        return "not sampled: both engines were loaded once (`invoke calibrate` measures it)"
+    return (
+        "not sampled: both engines were loaded once; `invoke calibrate` found"
+        f" {known.between_launch_percent:.2f} % over {known.launches} launches of the baseline here,"
+        " so a smaller effect may be that of one launch"
+    )
+
+
 def _finish(session: Session, error: BenchError | None, require: str | None) -> Result:
     """Write both records and the comparison of the blocks that are whole."""
     records = {}
@@ -218,7 +230,6 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
     if not whole:
         raise error or EngineFailed("no block was finished", where=session.directory)
     decision = session.decision if session.decision is not None else sequential.decide(whole, session.plan)
-    between = None if session.co_resident else "sampled"
     outputs = scoring.between(*((records[name], session.directory / name) for name in (BASELINE, CANDIDATE)))
     written = {
         "schema": "ab-record",
@@ -228,7 +239,7 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
         "complete": error is None,
         "failure": None if error is None else {"exit_code": error.exit_code, "what": error.what},
         "co_resident": session.co_resident,
-        "between_launch_spread": between or "not sampled: both engines were loaded once",
+        "between_launch_spread": _between(records[BASELINE]) if session.co_resident else "sampled",
         "requests_per_place": 1 if session.co_resident else session.repeats,
         "metric": timings.PRIMARY,
         "arms": {name: {"spec": spec, "record": f"{name}/{record.RECORD}"} for name, spec in session.specs.items()},

@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
 VARIABLE = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
 NUMBERS = {"steps": "steps", "seed": "seed", "width": "width", "height": "height"}
-TEXTS = {"engine": "engine", "model-path": "model_path", "attention-backend": "attention_backend"}
+TEXTS = {
+    "engine": "engine",
+    "model-path": "model_path",
+    "attention-backend": "attention_backend",
+    "quality": "quality",
+}
+SWITCHES = {
+    "compile": {"torch_compile": True},
+    "eager": {"torch_compile": False, "cuda_graph": False},
+    "cuda-graph": {"cuda_graph": True},
+}
 
 FIELDS = (
     ("methodology", "methodology"),
@@ -31,6 +41,7 @@ FIELDS = (
     ("seed", "workload.seed"),
     ("number of GPUs", "workload.gpus"),
     ("warm-up", "workload.warmup"),
+    ("quality", "workload.quality"),
     ("stage synchronisation", "workload.sync_stages"),
 )
 """What must agree between two records, by name and place. Engine, flags and compile are the question."""
@@ -43,8 +54,8 @@ def options_of(spec: str, common: Options) -> Options:
     """Return the options of an arm: the common ones, changed by the words of its SPEC.
 
     Words: ``engine=NAME`` (or the bare name of an engine), ``steps=N``, ``seed=``, ``width=``, ``height=``,
-    ``attention-backend=``, ``model-path=``, ``compile``, ``eager``, ``NAME=VALUE`` in capitals for a variable, and
-    ``--flag`` or ``--flag=value`` for the engine. An empty SPEC changes nothing.
+    ``attention-backend=``, ``model-path=``, ``quality=``, ``compile``, ``cuda-graph``, ``eager``, ``NAME=VALUE`` in
+    capitals for a variable, and ``--flag`` or ``--flag=value`` for the engine. An empty SPEC changes nothing.
 
     Raises:
         UsageError: a word is none of these.
@@ -60,8 +71,8 @@ def options_of(spec: str, common: Options) -> Options:
             changes["extra"] += (word,)
         elif variable := VARIABLE.fullmatch(word):
             changes["environment"] += ((variable[1], variable[2]),)
-        elif word in {"compile", "eager"}:
-            changes["torch_compile"] = word == "compile"
+        elif word in SWITCHES:
+            changes |= SWITCHES[word]
         elif equals and name in NUMBERS:
             changes[NUMBERS[name]] = _number(value, word)
         elif equals and name in TEXTS and value:
@@ -69,11 +80,8 @@ def options_of(spec: str, common: Options) -> Options:
         elif not equals or name.startswith("source:"):
             changes["engine"] = word
         else:
-            raise UsageError(
-                f"{word!r} means nothing in an arm",
-                where=spec,
-                todo=f"known: {', '.join(f'{key}=' for key in (*NUMBERS, *TEXTS))}, compile, eager, NAME=VALUE, --flag",
-            )
+            known = [*(f"{key}=" for key in (*NUMBERS, *TEXTS)), *SWITCHES, "NAME=VALUE", "--flag"]
+            raise UsageError(f"{word!r} means nothing in an arm", where=spec, todo=f"known: {', '.join(known)}")
     return replace(common, **changes)
 
 
@@ -85,10 +93,10 @@ def _number(value: str, word: str) -> int:
 
 
 def at(document: Mapping[str, Any], place: str) -> Any:
-    """Return what is at a dotted place of a document."""
+    """Return what is at a dotted place of a document; None for a field that was not there yet when it was written."""
     value: Any = document
     for name in place.split("."):
-        value = value[name]
+        value = value.get(name)
     return value
 
 

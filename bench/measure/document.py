@@ -86,6 +86,7 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
         "finished": launched.finished.isoformat(),
         "wall_s": None if ended is None else round(ended.wall_s, 3),
         "exit_code": None if ended is None else ended.exit_code,
+        "stopped": _stopped(launched.error),
         "command": {
             "argv": list(launched.command.argv),
             "environment": commands.recorded_environment(launched.command),
@@ -102,6 +103,14 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
         },
         "verdict": launched.verdict.document(),
     }
+
+
+def _stopped(error: BenchError | None) -> dict[str, float] | None:
+    """Return when a launch was stopped by us, None if it ended by itself."""
+    if error is None or error.stopped is None:
+        return None
+    after_s, within_s = error.stopped
+    return {"after_s": round(after_s, 3), "within_s": round(within_s, 3)}
 
 
 def _overall(run: Run) -> dict[str, Any]:
@@ -166,7 +175,9 @@ def _workload(workload: Workload) -> dict[str, Any]:
         "image": None if workload.image is None else _image(Path(workload.image)),
         "gpus": workload.preset.gpus,
         "torch_compile": workload.torch_compile,
-        "warmup": "request" if workload.warmup else "off",
+        "warmup": "off" if not workload.warmup else "start" if workload.warmup_at_start else "request",
+        "quality": workload.quality,
+        "cuda_graph": workload.cuda_graph,
         "attention_backend": workload.attention_backend,
         "sync_stages": True,
         "extra": list(workload.extra),

@@ -12,7 +12,7 @@ from bench.catalog import assets, presets
 from bench.engine import command as commands
 from bench.engine import devices, find
 from bench.engine.workload import Workload
-from bench.errors import UsageError
+from bench.errors import PreflightFailed, UsageError
 from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Options:
     torch_compile: bool = False
     warmup: bool = True
     attention_backend: str | None = None
+    quality: str | None = None
+    cuda_graph: bool = False
+    warmup_at_start: bool = False
+    """Warm up while loading at the size of the request, which graphs need; a matrix warms all its cells so."""
     image: Path | None = None
     timeout_s: float = DEFAULT_TIMEOUT_S
     output_dir: Path | None = None
@@ -131,6 +135,8 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
     commands.arguments(engine, workload)  # whatever is wrong with them is said before anything is made
     visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
     machine = devices.visible(devices.machine(), visible)
+    if workload.cuda_graph and machine.kind == "cpu":
+        raise PreflightFailed("CUDA graphs need a GPU, and none is visible here", todo="leave --cuda-graph out")
     return Plan(
         options=options,
         preset=preset,
@@ -164,6 +170,18 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
             where=f"preset {preset.key}",
             todo="leave --torch-compile out, or write a preset without force_eager",
         )
+    if options.cuda_graph and preset.force_eager:
+        raise UsageError(
+            "this preset is never run with CUDA graphs: it is run eagerly only",
+            where=f"preset {preset.key}",
+            todo="leave --cuda-graph out, or write a preset without force_eager",
+        )
+    if options.cuda_graph and not (options.warmup and preset.warmup):
+        raise UsageError(
+            "CUDA graphs are captured in the warm-up: without one there are none",
+            where=f"preset {preset.key}",
+            todo="leave --no-warmup out",
+        )
     image = options.image or (assets.path(preset.image, options.preset_file) if preset.image else None)
     return Workload(
         preset=preset,
@@ -177,6 +195,9 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
         image=None if image is None else str(image.absolute()),
         torch_compile=options.torch_compile,
         warmup=options.warmup and preset.warmup,
+        warmup_at_start=options.warmup_at_start or options.cuda_graph,
+        quality=options.quality or preset.quality,
+        cuda_graph=options.cuda_graph,
         attention_backend=options.attention_backend or preset.attention_backend,
         extra=options.extra,
         environment=dict(options.environment),
@@ -199,6 +220,7 @@ def expect(workload: Workload, engine: Engine, machine: Machine, *, in_session: 
         gpus=workload.preset.gpus,
         warmup=workload.warmup,
         compile=workload.torch_compile,
+        cuda_graph=workload.cuda_graph,
         attention_backend=workload.attention_backend,
     )
 

@@ -164,7 +164,7 @@ def _key(planned: Plan, known: Document) -> dict[str, Any] | None:
         "dtype": None,
         "attention_backend": identity.kernels(known["launches"][-1]["delivered"]["attention"]),
         "torch_compile": workload.torch_compile,
-        "quality": None,
+        "quality": workload.quality,
         "sampling": {
             "prompt": workload.prompt,
             "negative_prompt": workload.preset.negative_prompt,

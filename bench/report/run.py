@@ -36,6 +36,14 @@ def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
 
 def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [_headline(record), *verdict.parts(record["verdict"])]
+    parts += [
+        Text(
+            f"stopped {number(launch['stopped']['after_s'], 's')} after the start, at that line;"
+            f" no process of the engine was left {number(launch['stopped']['within_s'], 's')} later"
+        )
+        for launch in record["launches"]
+        if launch.get("stopped") and launch["verdict"]["outcome"] == "invalid"
+    ]
     if record["timings"] is not None:
         parts += [Text(), _metrics(record), Text(), _stages(record)]
         if record["timings"]["summary"] is not None:
@@ -52,7 +60,8 @@ def _headline(record: Mapping[str, Any]) -> RenderableType:
     size = f"{workload['width']}x{workload['height']}" if workload["width"] else "default size"
     steps = f"{workload['steps']} steps" if workload["steps"] else "default steps"
     devices = [device["name"] for device in record["devices"]["items"][: workload["gpus"]]] or [record["host"]["cpu"]]
-    mode = "torch.compile" if workload["torch_compile"] else "eager"
+    mode = "torch.compile" if workload["torch_compile"] else "CUDA graphs" if workload.get("cuda_graph") else "eager"
+    mode += f", quality {workload['quality']}" if workload.get("quality") else ""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")

@@ -17,7 +17,7 @@ from bench.measure.isolated import model_cache_of
 from bench.report import live, run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bench.measure.benchmark import Result
@@ -69,25 +69,26 @@ def _warn(result: Result, messages: Console) -> None:
             messages.print(f"warning: {finding['id']}: {finding['text']}", markup=False, soft_wrap=True)
 
 
-def show_commands(options: Options, keys: Sequence[str]) -> None:
-    """Print the command that each preset's run would use; one that is refused is a comment and stops no other.
+def show_commands(asked: Mapping[str, Options]) -> None:
+    """Print the command that each named run would use; one that is refused is a comment and stops no other.
 
     Raises:
-        BenchError: of the one preset that was asked for, or that some of several are refused.
+        BenchError: of the one run that was asked for, or that some of several are refused.
     """
-    if len(keys) == 1:
+    if len(asked) == 1:
+        (options,) = asked.values()
         print(command.shown(plan.dry_run(options)))  # noqa: T201 - it is for a shell
         return
     refused = []
-    for key in keys:
+    for name, options in asked.items():
         try:
-            shown = command.shown(plan.dry_run(replace(options, model=key)))
+            shown = command.shown(plan.dry_run(options))
         except BenchError as error:
-            refused.append(key)
+            refused.append(name)
             shown = f"# refused: {error.what}; {error.todo}"
-        print(f"# {key}\n{shown}")  # noqa: T201 - it is for a shell
+        print(f"# {name}\n{shown}")  # noqa: T201 - it is for a shell
     if refused:
-        raise UsageError(f"{len(refused)} of {len(keys)} presets are refused: {', '.join(refused)}")
+        raise UsageError(f"{len(refused)} of {len(asked)} runs are refused: {', '.join(refused)}")
 
 
 def _short(result: Result) -> BenchError:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
-from bench.task import Context, extra_arguments, number, share, task
+from bench.task import Context, extra_arguments, number, one_of, share, task
 from bench.verbs import ENGINE_HELP, threshold
+
+if TYPE_CHECKING:
+    from bench.measure.plan import Options
 
 
 @task(
@@ -26,6 +31,9 @@ from bench.verbs import ENGINE_HELP, threshold
         "no-torch-compile": "run eagerly (the default)",
         "no-warmup": "time a cold request",
         "attention-backend": "attention backend of the engine, e.g. fa or torch_sdpa",
+        "quality": "the engine's tier of approximations: exact, lossless, extra-high or high",
+        "cuda-graph": "run the transformer as CUDA graphs, captured in a warm-up at the start",
+        "matrix": "measure every combination of quality,cuda-graph (or one of them), each warmed alike",
         "image": "use this image in place of the preset's",
         "timeout": "seconds after which the launch is stopped (default 3600)",
         "output-dir": "where run directories are made (default runs/)",
@@ -34,8 +42,8 @@ from bench.verbs import ENGINE_HELP, threshold
         "seed-model-cache-root": "show the models of this cache (an HF_HOME) in the new folder, without changing it",
         "no-precheck": "launch even if the arguments show that the run will fall back",
         "no-preflight": "launch even if a check of the machine failed",
-        "repeats": "requests to one loaded engine (default 1: a single sglang generate)",
-        "launches": "engine starts, each serving --repeats requests (default 1)",
+        "repeats": "requests to one loaded engine (default 1: a single sglang generate; of a matrix 5)",
+        "launches": "engine starts, each serving --repeats requests (default 1; of a matrix 2)",
         "precision": "go on until the median denoise time is known this well, e.g. 1%",
         "max-repeats": "requests at most, with --precision (default 100)",
         "resume": "run directory that was cut off: go on with what is missing",
@@ -63,6 +71,9 @@ def bench(
     no_torch_compile: bool = False,
     no_warmup: bool = False,
     attention_backend: str | None = None,
+    quality: str | None = None,
+    cuda_graph: bool = False,
+    matrix: str | None = None,
     image: str | None = None,
     timeout: str | None = None,
     output_dir: str | None = None,
@@ -83,7 +94,9 @@ def bench(
     json: bool = False,
 ) -> None:
     """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
+    from bench.engine.spelling import QUALITY_SINCE
     from bench.measure import batch, plan
+    from bench.measure import matrix as matrices
 
     if torch_compile and no_torch_compile:
         raise UsageError("--torch-compile and --no-torch-compile exclude each other")
@@ -92,6 +105,7 @@ def bench(
     if all and tag:
         raise UsageError("--all and --tag exclude each other")
     own_presets = Path(preset_file) if preset_file else None
+    fixed = (matrices.DEFAULT_REPEATS, matrices.DEFAULT_LAUNCHES) if matrix else (1, 1)
     keys = batch.chosen(model, tag, everything=all, preset_file=own_presets)
     options = plan.Options(
         model=keys[0],
@@ -106,6 +120,8 @@ def bench(
         torch_compile=torch_compile,
         warmup=not no_warmup,
         attention_backend=attention_backend,
+        quality=None if quality is None else one_of(quality, "--quality", list(QUALITY_SINCE)),
+        cuda_graph=cuda_graph,
         timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or plan.DEFAULT_TIMEOUT_S,
         output_dir=Path(output_dir) if output_dir else None,
         image=Path(image) if image else None,
@@ -115,8 +131,8 @@ def bench(
         precheck=not no_precheck,
         preflight=not no_preflight,
         extra=extra_arguments(c),
-        repeats=number(repeats, "--repeats") or 1,
-        launches=number(launches, "--launches") or 1,
+        repeats=number(repeats, "--repeats") or fixed[0],
+        launches=number(launches, "--launches") or fixed[1],
         precision=share(precision, "--precision"),
         max_repeats=number(max_repeats, "--max-repeats") or plan.DEFAULT_MAX_REPEATS,
         check_accuracy=check_accuracy,
@@ -124,12 +140,15 @@ def bench(
         update_golden=update_golden,
     )
     many = all or tag is not None or len(keys) > 1
+    if matrix is not None:
+        _matrix(options, matrix, keys, dry_run=dry_run, as_json=json, excluded=bool(many or resume or precision))
+        return
     if many and (model_path is not None or resume is not None):
         raise UsageError("--model-path and --resume are for one preset", todo="run them one by one")
     if dry_run:
         from bench.report import session
 
-        session.show_commands(options, keys)
+        session.show_commands({key: replace(options, model=key) for key in keys})
     elif many:
         from bench.report import batch as report
 
@@ -138,6 +157,28 @@ def bench(
         from bench.report import session
 
         session.run_and_show(options, as_json=json, resume=Path(resume) if resume else None)
+
+
+def _matrix(options: Options, text: str, keys: list[str], *, dry_run: bool, as_json: bool, excluded: bool) -> None:
+    """Run or show a matrix of one preset."""
+    from bench.measure import matrix
+    from bench.report import matrix as report
+    from bench.report import session
+
+    along = matrix.axes(text)
+    if options.scored:
+        raise UsageError(
+            "a matrix holds its cells' outputs against each other itself",
+            todo="leave --check-accuracy, --require and --update-golden out",
+        )
+    if excluded:
+        raise UsageError("--matrix is for one preset and a fixed number of requests", todo=f"--model {keys[0]} alone")
+    if ("quality" in along and options.quality) or ("cuda-graph" in along and options.cuda_graph):
+        raise UsageError("an axis of the matrix cannot be fixed as well", todo="leave --quality and --cuda-graph out")
+    if dry_run:
+        session.show_commands({cell.name: cell.options for cell in matrix.cells(options, along)})
+    else:
+        report.run_and_show(options, along, as_json=as_json)
 
 
 @task(

@@ -34,6 +34,10 @@ class DiffGenerator:
         lines = Path(SCENARIO["log"]).read_bytes().splitlines(keepends=True)
         cut = next((n for n, line in enumerate(lines) if LOADED.encode() in line), len(lines))
         say(lines[:cut])
+        self.graphs = "--enable-breakable-cuda-graph=true" in sys.argv
+        self.quality = next((word.partition("=")[2] for word in sys.argv if word.startswith("--quality=")), None)
+        if self.graphs:
+            print("[11-22 08:53:49] [Diffusion BCG] captured 58 segment(s)", flush=True)
         self.request_lines = [line for line in lines[cut:] if b"Metrics dumped" not in line]
         self.served = 0
         self.random = random.Random(f"{SCENARIO.get('seed', 0)} {started_so_far()}")
@@ -61,7 +65,10 @@ class DiffGenerator:
         frames = b"num_frames: %d" % (asked["num_frames"] or 1)
         lines = [line.replace(b"num_frames: 1", frames) for line in self.request_lines]
         say(line.replace(b"infer_steps: 4", b"infer_steps: %d" % steps) for line in lines)
-        factor = SCENARIO.get("factor", 1) * (1 + self.launch + self.random.gauss(0, SCENARIO.get("within", 0)))
+        if self.graphs and self.quality != "lossless":
+            print(f"[11-22 08:53:49] quality={self.quality} has no captured breakable CUDA graphs", flush=True)
+        factor = SCENARIO.get("factor", 1) * (SCENARIO.get("graphs_factor", 1) if self.graphs else 1)
+        factor *= 1 + self.launch + self.random.gauss(0, SCENARIO.get("within", 0))
         dump = json.loads(Path(SCENARIO["dump"]).read_text())
         each = 50.0 * factor
         dump["denoise_steps_ms"] = [{"step": n, "duration_ms": each} for n in range(steps)]
@@ -79,7 +86,8 @@ class DiffGenerator:
             mp4(output, asked["width"], asked["height"], frames, SCENARIO.get("shifts", ()))
         else:
             shift = SCENARIO.get("shift", 0) + SCENARIO.get("shift_each", 0) * total
-            png(output, asked["width"], asked["height"], shift=shift)
+            blue = 22 if self.quality == "high" else 21 if self.graphs and SCENARIO.get("graphs_differ") else 20
+            png(output, asked["width"], asked["height"], shift=shift, blue=blue)
         if SCENARIO.get("cut_output"):
             output.write_bytes(output.read_bytes()[:200])
         return object()

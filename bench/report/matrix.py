@@ -1,0 +1,119 @@
+"""A matrix before a person's eyes: progress on stderr; on stdout the numbers, the pictures, and why a cell has none."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from bench.measure import matrix
+from bench.report import live
+from bench.report.run import NOT_AVAILABLE, number
+from bench.report.verdict import STYLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from bench.measure.plan import Options
+
+
+def run_and_show(options: Options, along: Sequence[str], *, as_json: bool) -> None:
+    """Measure the cells and print them.
+
+    Raises:
+        BenchError: a cell does not count, or the pictures of a graph cell differ from its eager cell's.
+    """
+    messages = Console(stderr=True)
+
+    @contextmanager
+    def display(name: str) -> Iterator[live.Live]:
+        messages.print(name, markup=False, highlight=False)
+        with live.Live(messages) as shown:
+            yield shown
+
+    document, path, error = matrix.measure(options, along, display)
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    else:
+        show(document, path, Console())
+    if error is not None:
+        raise error
+
+
+def show(document: Mapping[str, Any], path: Path, console: Console) -> None:
+    """Print a matrix; the last line is its path."""
+    rows = document["cells"]
+    console.print(_numbers(rows))
+    if any(row["reference"] or row["same_pixels_as_eager"] is not None for row in rows):
+        console.print(Text("\npictures"), style="dim")
+        console.print(_pictures(rows))
+    reasons: dict[tuple[str, str | None], list[str]] = {}
+    for row in rows:
+        if row["reason"] is not None:
+            reasons.setdefault((row["reason"], row["todo"]), []).append(row["name"])
+    for (reason, todo), names in reasons.items():
+        console.print(Text(f"\n{', '.join(names)}: {reason}"), highlight=False)
+        if todo is not None:
+            console.print(Padding(Text(f"to do: {todo}"), (0, 0, 0, 2)), highlight=False)
+    told = [row for row in rows if row["against_eager"] is not None]
+    if told:
+        console.print()
+    for row in told:
+        comparison = row["against_eager"]
+        console.print(Text(f"{row['name']} against eager: {comparison['verdict']}: {comparison['reason']}"))
+    console.print()
+    console.print(f"record: {path}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    for title in titles:
+        table.add_column(title, justify="left" if title in ("cell", "verdict", "pixels", "against") else "right")
+    return table
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("cell", "verdict", "denoise", "95 % interval", "end to end", "graphs")
+    for row in rows:
+        outcome = row["outcome"]
+        interval = row["denoise_interval_ms"]
+        told = row["against_eager"]
+        table.add_row(
+            row["name"],
+            f"[{STYLES.get(outcome, 'dim')}]{outcome}[/]",
+            number(row["denoise_ms"], "ms"),
+            NOT_AVAILABLE if interval is None else _range(interval),
+            number(row["total_ms"], "ms"),
+            "" if told is None else f"{100 * (told['effect']['ratio'] - 1):+.1f} %",
+        )
+    return table
+
+
+def _range(interval: Mapping[str, Any]) -> str:
+    return f"{number(interval['low'], '').strip()} to {number(interval['high'], '').strip()}"
+
+
+def _pictures(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table("cell", "pixels", "against", "PSNR", "SSIM")
+    for row in rows:
+        likeness = row["likeness"]
+        if row["same_pixels_as_eager"] is not None:
+            pixels = "as eager" if row["same_pixels_as_eager"] else "NOT as eager"
+        elif row["outputs_identical"] is not None:
+            pixels = "all requests alike" if row["outputs_identical"] else "differ between requests"
+        else:
+            continue
+        psnr = ssim = ""
+        if likeness is not None:
+            fault, same = likeness["fault"], likeness["identical"]
+            psnr = fault or ("identical" if same else number(likeness["psnr_db"], "dB"))
+            ssim = NOT_AVAILABLE if likeness["ssim"] is None else f"{likeness['ssim']:.4f}"
+        table.add_row(row["name"], pixels, row["reference"] or "", psnr, ssim)
+    return table

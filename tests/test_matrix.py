@@ -1,0 +1,157 @@
+"""`invoke bench --matrix` through the real entry point: every cell warmed alike, and each that cannot count says why.
+
+CUDA graphs need a GPU: here a simulated NVML has one, and a replay engine emits the lines of the engine's sources.
+"""
+
+import json
+
+import pytest
+from helpers import ROOT
+
+from bench import schema
+
+NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json", "between": 0.003, "within": 0.002}
+
+
+@pytest.fixture
+def matrix(invoke, replay, model, tmp_path, home):
+    def run(*arguments, gpu=True, version="0.5.23", **scenario):
+        env = {}
+        if gpu:
+            gpus = tmp_path / "gpus.json"
+            gpus.write_text(json.dumps([{}]))
+            env = {"PYTHONPATH": str(ROOT / "tests" / "simulated"), "SIMULATED_NVML": str(gpus)}
+        engine = replay(version=version, **NATIVE, **scenario)
+        ended = invoke(
+            "bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(), *arguments, env=env
+        )
+        written = sorted((home / "runs").glob("*/matrix.json"))
+        document = json.loads(written[0].read_text()) if written else None
+        if document is not None:
+            assert schema.violations(document, "matrix") == []
+        cells = {} if document is None else {cell["name"]: cell for cell in document["cells"]}
+        return ended, cells, written[0].parent if written else None
+
+    return run
+
+
+# --- unhappy first ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--matrix", "qualty"], "no axis of a matrix is called 'qualty'"),
+        (["--matrix", "quality,cuda-graph", "--quality", "high"], "an axis of the matrix cannot be fixed as well"),
+        (["--matrix", "quality", "--precision", "1%"], "--matrix is for one preset and a fixed number of requests"),
+        (["--matrix", "cuda-graph", "--tag", "tiny"], "--matrix is for one preset"),
+        (["--quality", "best"], "no value of --quality is called 'best'"),
+        (["--", "--quality=high"], "use --quality of this task"),
+        (["--cuda-graph", "--torch-compile"], "compile and CUDA graphs exclude each other"),
+        (["--cuda-graph", "--no-warmup"], "captured in the warm-up"),
+    ],
+)
+def test_a_mistake_is_said_before_anything_runs(matrix, home, arguments, says):
+    ended, _, folder = matrix(*arguments)
+    assert ended.code == 1
+    assert says in ended.err
+    assert folder is None
+    assert not list((home / "runs").glob("*")) if (home / "runs").exists() else True
+
+
+def test_without_a_gpu_graph_cells_are_refused_and_the_others_measured(matrix):
+    ended, cells, _ = matrix("--matrix", "cuda-graph", "--repeats", "2", gpu=False)
+    assert ended.code == 10
+    assert cells["default-eager"]["outcome"] == "native"
+    assert cells["default-graphs"]["outcome"] == "refused"
+    assert "CUDA graphs need a GPU" in ended.out
+    assert "1 of 2 cells do not count" in ended.err
+
+
+def test_a_quality_that_a_version_lacks_is_one_refused_cell(matrix):
+    ended, cells, _ = matrix("--matrix", "quality", "--launches", "1", version="0.5.17", gpu=False)
+    assert ended.code == 1
+    assert cells["exact-eager"]["reason"] == "sglang 0.5.17 has no quality 'exact'"
+    assert [cells[name]["outcome"] for name in ("lossless-eager", "high-eager")] == ["native", "native"]
+
+
+def test_graphs_that_were_captured_and_are_not_used_have_no_number(matrix):
+    """Graphs are captured at the default quality; the engine says so in a line of level info and goes on eagerly."""
+    ended, cells, folder = matrix("--matrix", "quality,cuda-graph", graphs_factor=0.8)
+    assert ended.code == 4
+    for name in ("exact-graphs", "high-graphs"):
+        assert cells[name]["outcome"] == "invalid"
+        assert cells[name]["denoise_ms"] is None
+        assert cells[name]["reason"].startswith("bcg.quality_eager: ")
+        assert len(json.loads((folder / name / "run.json").read_text())["launches"]) == 1  # not tried again
+    told = cells["lossless-graphs"]
+    assert told["outcome"] == "degraded"  # the replayed log is a CPU's: attention without a fast kernel, on a "GPU"
+    assert told["same_pixels_as_eager"] is True
+    assert told["against_eager"]["effect"]["percent"] == pytest.approx(-20, abs=1.5)
+    assert "2 of 6 cells do not count" in ended.err
+    assert ended.out.splitlines()[-1].startswith("record: ")
+
+
+def test_other_pixels_under_graphs_are_a_fault_and_exit_7(matrix):
+    ended, cells, _ = matrix("--matrix", "cuda-graph", "--quality", "lossless", "--launches", "1", graphs_differ=True)
+    assert ended.code == 7
+    assert cells["lossless-graphs"]["same_pixels_as_eager"] is False
+    assert "NOT as eager" in ended.out
+    assert cells["lossless-graphs"]["likeness"]["max_levels"] == 1
+
+
+# --- as it should be --------------------------------------------------------------------------------------------------
+
+
+def test_every_cell_is_warmed_alike_and_its_first_request_is_not_counted(matrix):
+    ended, _, folder = matrix("--matrix", "cuda-graph", "--quality", "lossless", "--repeats", "2", graphs_factor=0.8)
+    assert ended.code == 0, ended.err
+    for name, graphs in (("lossless-eager", "false"), ("lossless-graphs", "true")):
+        record = json.loads((folder / name / "run.json").read_text())
+        assert len(record["requests"]) == 4
+        for launch in record["launches"]:
+            argv = launch["command"]["argv"]
+            assert "--warmup-mode=server" in argv
+            assert argv[argv.index("--warmup-resolutions") + 1] == "256x256"
+            assert f"--enable-breakable-cuda-graph={graphs}" in argv
+            asked = folder / name / f"launch-{launch['index']}"
+            counted = {request["index"] for request in record["requests"] if request["launch"] == launch["index"]}
+            assert len(list(asked.glob("request-*"))) == len(counted) + 1
+        assert record["workload"]["warmup"] == "start"
+
+
+def test_pictures_are_compared_across_qualities(matrix):
+    ended, cells, _ = matrix("--matrix", "quality", "--launches", "1", gpu=False)
+    assert ended.code == 0, ended.err
+    assert cells["exact-eager"]["likeness"]["identical"] is True
+    high = cells["high-eager"]["likeness"]
+    assert high["identical"] is False
+    assert high["max_levels"] == 2  # what the replay engine adds to one colour
+    assert high["psnr_db"] == pytest.approx(46.9, abs=0.1)  # 20 log10(255 / sqrt(2^2 / 3))
+    assert "46.88 dB" in ended.out
+
+
+def test_the_order_turns_round_so_that_a_drift_falls_on_all_alike(matrix):
+    ended, _, folder = matrix("--matrix", "quality", "--repeats", "1")
+    assert ended.code == 0, ended.err
+    started = {}
+    for path in folder.glob("*/run.json"):
+        for launch in json.loads(path.read_text())["launches"]:
+            started[launch["started"]] = path.parent.name
+    order = [started[time] for time in sorted(started)]
+    assert order == ["exact-eager", "lossless-eager", "high-eager", "high-eager", "lossless-eager", "exact-eager"]
+
+
+def test_a_dry_run_shows_the_command_of_each_cell(matrix):
+    ended, _, folder = matrix("--matrix", "quality,cuda-graph", "--dry-run")
+    assert ended.code == 0, ended.err
+    assert [line for line in ended.out.splitlines() if line.startswith("# ")] == [
+        f"# {quality}-{graphs}" for quality in ("exact", "lossless", "high") for graphs in ("eager", "graphs")
+    ]
+    assert ended.out.count("--enable-breakable-cuda-graph=true") == 3
+    assert folder is None
+
+
+def test_validate_knows_a_matrix(matrix, invoke):
+    _, _, folder = matrix("--matrix", "quality", "--launches", "1", "--repeats", "1")
+    assert "valid matrix" in invoke("validate", folder / "matrix.json").out

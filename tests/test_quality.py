@@ -249,9 +249,8 @@ def test_a_golden_of_a_benchmark_is_met_by_the_same_and_by_nothing_else(bench):
 @pytest.mark.parametrize(
     ("arguments", "differs"),
     [
-        (["--steps", "5"], ["steps 4, here 5", "launch"]),
-        (["--seed", "9"], ["seed 1, here 9"]),
-        (["--", "--vae-tiling=true"], ["launch"]),
+        (["--seed", "9"], "seed 1, here 9"),
+        (["--", "--vae-tiling=true"], "launch only here: --vae-tiling=true"),
     ],
 )
 def test_another_configuration_has_no_golden(bench, arguments, differs):
@@ -259,8 +258,7 @@ def test_another_configuration_has_no_golden(bench, arguments, differs):
     _, record = bench("--check-accuracy", *arguments)
     golden = record["quality"]["golden"]
     assert (golden["status"], golden["picture"]) == ("none", None)
-    for word in differs:
-        assert any(word in line for line in golden["differs"]), golden["differs"]
+    assert golden["differs"] == [differs]
 
 
 def test_no_golden_is_made_of_outputs_that_do_not_agree(bench, home):

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
     Document = Mapping[str, Any]
 
-PLACES = ("--model-path=", "--image-path=", "--prompt=", "--negative-prompt=")
-"""Arguments that are places on this machine, or that the key of a golden names by themselves."""
+NAMED = (
+    "--model-path=", "--image-path=", "--prompt=", "--negative-prompt=", "--seed=", "--width=", "--height=",
+    "--num-frames=", "--num-inference-steps=", "--guidance-scale=", "--enable-torch-compile=", "--quality=",
+)  # fmt: skip
+"""Arguments that the key of a golden names by themselves; the first two are places on this machine."""
 
 NO_GOLDEN = "none for this configuration"
 
@@ -178,7 +181,7 @@ def _key(planned: Plan, known: Document) -> dict[str, Any] | None:
         },
         "family_arguments": {} if request is None else dict(request),
         "launch": sorted(
-            [*(word for word in given if not word.startswith(PLACES)), *commands.shown_variables(variables)]
+            [*(word for word in given if not word.startswith(NAMED)), *commands.shown_variables(variables)]
         ),
         "checkpoint_sha256": made["sha256"] if made is not None else checkpoint.sha256(folder),
     }

@@ -119,13 +119,24 @@ def _nearest(model: str, wanted: Mapping[str, Any]) -> tuple[str, ...]:
         theirs, mine = _flat(document["key"]), _flat(wanted)
         names = sorted({*theirs, *mine})
         differs = tuple(
-            f"{name} {theirs.get(name)!r}, here {mine.get(name)!r}"
-            for name in names
-            if theirs.get(name) != mine.get(name)
+            _difference(name, theirs.get(name), mine.get(name)) for name in names if theirs.get(name) != mine.get(name)
         )
         if not best or len(differs) < len(best):
             best = differs
     return best
+
+
+def _difference(name: str, then: Any, now: Any) -> str:
+    """Return one thing that two configurations have otherwise; of two lists what only one of them has."""
+    if isinstance(then, list) and isinstance(now, list):
+        sides = {"there": set(then) - set(now), "here": set(now) - set(then)}
+        said = [f"only {where}: {' '.join(sorted(words))}" for where, words in sides.items() if words]
+        return f"{name} {'; '.join(said) or 'in another order or number'}"
+    if name == "launch":
+        return (
+            f"made by invoke {'bench' if now is None else 'accuracy'}"  # which of the two has no arguments of its own
+        )
+    return f"{name} {then!r}, here {now!r}"
 
 
 def _flat(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,3 +157,30 @@ def test_a_dtype_that_the_device_has_not_is_refused_by_both_programs(tmp_path):
     subprocess.run([python, "-c", program, ROOT / "bench/inside", tmp_path / "request.json", tmp_path], check=True)
     said = json.loads((tmp_path / "manifest.json").read_text())
     assert said == {"error": {"kind": "refused", "text": "Tesla P100 has no bfloat16"}}
+
+
+def test_a_benchmark_is_bit_equal_to_its_own_golden(home):
+    """Two starts of the engine with its defaults: the second is held against the picture of the first."""
+
+    def bench(*arguments):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("SGLANG_", "CUDA_"))}
+        before = set(home.glob("bench/*/run.json"))
+        ended = subprocess.run(
+            invoke_command("bench", "--model", "flux-tiny", "--engine", find.DEFAULT_CONFIGURATION, "--repeats", "2",
+                           *arguments), cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            timeout=10 * MINUTES, check=False,
+            env=environment | {"BENCH_RUNS": str(home / "bench"), "BENCH_GOLDENS": str(home / "bench-goldens")},
+        )  # fmt: skip
+        (made,) = set(home.glob("bench/*/run.json")) - before
+        return ended, json.loads(made.read_text())
+
+    ended, first = bench("--update-golden", "made by a test")
+    assert ended.returncode == 0, ended.stderr
+    assert first["quality"]["golden"]["stored"] == 1
+    assert first["quality"]["identical"] is True
+    ended, again = bench("--require", "lossless")
+    assert ended.returncode == 0, ended.stderr
+    assert (again["quality"]["golden"]["status"], again["quality"]["met"]) == ("equal", True)
+    assert {row["name"]: row["agrees"] for row in again["quality"]["delivered"]} == {
+        "width": True, "height": True, "frames": None, "steps": True,
+    }  # fmt: skip

@@ -60,15 +60,15 @@ def reference(scenario, sampling):
 
 def native(scenario, request):
     theirs = reference(scenario, request["sampling"])[1]
-    spoil = request["spoilt_by"]
+    spoils = request["spoils"]
+    called = [*request["tampers"], *request["wrong_calls"]]
     arrays = {}
-    for case, factor in (("plain", 1), ("tensor", spoil)):
+    for case, factor in {"plain": 1, **({"tensor": 1.05} if spoils else {}), **dict.fromkeys(called, 2)}.items():
         for key, value in theirs.items():
-            if key.startswith("component/") and factor is not None:
+            if key.startswith("component/") and (case in ("plain", "tensor") or "/transformer/" in key):
                 arrays[key.replace("component/", f"component/{case}/", 1).replace("/out/", "/")] = value * factor
     cases = {name: {} for name in ("plain", "again", *request["controls"])}
-    if spoil is not None:
-        cases["tensor"] = {"spoilt": {"transformer": ["ff.net.2.weight"]}}
+    cases |= {name: {"spoilt": {"transformer": ["ff.net.2.weight"]}} for name in spoils}
     for index, case in enumerate(cases):
         arrays[f"trajectory/{case}/latents"] = theirs["latents"] * (1 if case in ("plain", "again") else 1.05 + index)
         arrays[f"trajectory/{case}/timesteps"] = theirs["timesteps"]
@@ -78,7 +78,11 @@ def native(scenario, request):
         "error": None,
         "classes": {name: pair[0] for name, pair in CLASSES.items()},
         "cases": cases,
-        "components": {"plain": {"faults": {}, "spoilt": {}}, "tensor": {"faults": {}, "spoilt": spoilt}},
+        "components": {
+            "plain": {"faults": {}, "spoilt": {}},
+            **({"tensor": {"faults": {}, "spoilt": spoilt}} if spoils else {}),
+            **{name: {"faults": {}, "spoilt": {"transformer": [name]}} for name in called},
+        },
     }
     return manifest, arrays
 

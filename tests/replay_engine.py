@@ -15,12 +15,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 
-def png(path, width, height, colours=2, blue=20):
-    """Write an RGB image by hand: the engine under test must not need our libraries."""
-    rows = b"".join(
-        b"\0" + bytes(v for x in range(width) for v in (((x + y) * 7 % 256 if colours > 1 else 0), 10, blue))
+def rows_of(width, height, colours=2, shift=0, blue=20):
+    """Return the rows of an RGB picture; ``shift`` makes its red brighter."""
+    return [
+        bytes(v for x in range(width) for v in ((min(255, (x + y) * 7 % 256 + shift) if colours > 1 else 0), 10, blue))
         for y in range(height)
-    )
+    ]
+
+
+def png(path, width, height, colours=2, shift=0, blue=20):
+    """Write an RGB image by hand: the engine under test must not need our libraries."""
+    rows = b"".join(b"\0" + row for row in rows_of(width, height, colours, shift, blue))
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -29,6 +34,22 @@ def png(path, width, height, colours=2, blue=20):
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     )
+
+
+def mp4(path, width, height, frames, shifts=()):
+    """Write a video whose frames are the picture; ``shifts`` makes frames (by number, from 0) brighter."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=8, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv444p"
+        for number in range(frames):
+            picture = av.VideoFrame(width, height, "rgb24")
+            plane = picture.planes[0]
+            rows = rows_of(width, height, shift=dict(shifts).get(number, 0))
+            plane.update(b"".join(row.ljust(plane.line_size, b"\0") for row in rows))
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
 
 
 def main():
@@ -76,7 +97,8 @@ def main():
         Path(asked.perf_dump_path).write_text(json.dumps(dump))
     if scenario.get("image", True):
         size = scenario.get("size", (asked.width, asked.height))
-        png(Path(asked.output_path) / asked.output_file_name, *size, colours=scenario.get("colours", 2))
+        look = {"colours": scenario.get("colours", 2), "shift": scenario.get("shift", 0)}
+        png(Path(asked.output_path) / asked.output_file_name, *size, **look)
     time.sleep(scenario.get("linger_s", 0))
     sys.stdout.flush()
     os._exit(scenario.get("exit", 0))

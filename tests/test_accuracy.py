@@ -11,11 +11,12 @@ import pytest
 from helpers import LOGS, ROOT
 
 from bench import schema
-from bench.accuracy import golden, reasons
+from bench.accuracy import reasons
 from bench.catalog import families, presets
 from bench.errors import InvalidDocument
 from bench.fallback.expectation import Expectation
 from bench.fallback.guard import Guard
+from bench.quality import goldens
 
 
 @pytest.fixture
@@ -100,7 +101,15 @@ def test_when_everything_agrees_it_passes_and_says_how_far_each_control_was(accu
     assert report["outcome"] == "passed"
     assert [part["name"] for part in report["components"]] == ["transformer", "vae", "text_encoder", "text_encoder_2"]
     assert all(part["passed"] for part in report["components"])
-    assert {control["name"] for control in report["controls"]} == {"tensor", "seed", "prompt", "guidance"}
+    made = {(control["name"], control["on"] == "final latents") for control in report["controls"]}
+    assert made == {
+        *(
+            (name, True)
+            for name in ("tensor", "tensor slightly", "attention", "embedder", "seed", "prompt", "guidance")
+        ),
+        *((name, False) for name in ("tensor", "rope", "timestep", "guidance")),
+    }
+    assert all(control["times"] > 1 and control["rejected"] for control in report["controls"])
     assert all(control["rejected"] and control["times"] > 1 for control in report["controls"])
     assert "PASSED" in ended.out
     assert "5,000" in ended.out, "a tensor x 1.05 is 0.05, which is 5000 times the gate"
@@ -189,18 +198,24 @@ def test_another_scheduler_is_not_called_inaccurate(accuracy):
     assert not any("relative L2" in reason for reason in report["reasons"])
 
 
-@pytest.mark.parametrize(
-    ("array", "on"),
-    [
-        ("component/tensor/transformer/sample", "transformer.sample"),
-        ("trajectory/seed/latents", "final latents"),
-        ("trajectory/tensor/latents", "final latents"),
-    ],
-)
-def test_a_control_that_is_let_through_makes_the_run_void(accuracy, array, on):
+UNDO = {
+    "component/tensor/transformer/sample": 1.05,
+    "component/rope/transformer/sample": 2,
+    "component/timestep/transformer/sample": 2,
+    "component/guidance/transformer/sample": 2,
+    "trajectory/seed/latents": 3.05,
+    "trajectory/tensor/latents": 6.05,
+    "trajectory/tensor slightly/latents": 7.05,
+    "trajectory/attention/latents": 8.05,
+    "trajectory/embedder/latents": 9.05,
+}
+"""What the stand-in does wrong, as a factor."""
+
+
+@pytest.mark.parametrize("array", UNDO)
+def test_a_control_that_is_let_through_makes_the_run_void(accuracy, array):
     """The wrong output is as near to the reference as a right one would be."""
-    undo = {"component/tensor/transformer/sample": 1 / 1.05, "trajectory/seed/latents": 1 / 3.05,
-            "trajectory/tensor/latents": 1 / 6.05}[array]  # fmt: skip
+    on, undo = "final latents" if array.startswith("trajectory") else "transformer.sample", 1 / UNDO[array]
     ended, report = accuracy(scenario={"native": {"arrays": {array: ["times", undo]}}})
     assert ended.code == 9, ended.err
     assert report["outcome"] == "void"
@@ -212,6 +227,16 @@ def test_a_control_that_was_never_made_makes_the_run_void(accuracy):
     ended, _ = accuracy(scenario={"native": {"manifest": {"components/tensor/spoilt/vae": []}}})
     assert ended.code == 9
     assert "no tensor that could be x 1.05" in ended.err
+    ended, _ = accuracy(scenario={"native": {"manifest": {"components/rope/spoilt/transformer": []}}}, again=True)
+    assert ended.code == 9
+    assert "rotary tables rolled by 1 token: the call has no such argument" in ended.err
+
+
+def test_in_bf16_only_what_is_larger_than_its_rounding_is_done_wrong(accuracy):
+    ended, report = accuracy("--dtype", "bf16")
+    assert ended.code == 0, ended.err
+    assert {control["name"] for control in report["controls"]} == {"seed", "prompt", "guidance"}
+    assert set(report["not_applicable"]) == {"tensor", "tensor slightly", "attention", "embedder", "rope", "timestep"}
 
 
 # --- not native, not diffusers, not possible --------------------------------------------------------------------------
@@ -364,23 +389,23 @@ PICTURE = np.random.default_rng(0).integers(1, 255, (1, 32, 32, 3), dtype=np.uin
 
 def test_another_machine_of_the_same_kind_has_a_tolerance(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_GOLDENS", str(tmp_path))
-    golden.store("m", KEY, "a" * 64, PICTURE, "first", "run")
+    goldens.store("m", KEY, "a" * 64, PICTURE, "first", "run")
     near, far = PICTURE + np.uint8(1), np.roll(PICTURE, 3, axis=1)
-    assert golden.compare("m", KEY, "b" * 64, near).status == golden.WITHIN
-    assert golden.compare("m", KEY, "a" * 64, near).status == golden.DIFFERENT
-    assert golden.compare("m", KEY, "b" * 64, far).status == golden.DIFFERENT
+    assert goldens.compare("m", KEY, "b" * 64, near).status == goldens.WITHIN
+    assert goldens.compare("m", KEY, "a" * 64, near).status == goldens.DIFFERENT
+    assert goldens.compare("m", KEY, "b" * 64, far).status == goldens.DIFFERENT
 
 
 def test_a_golden_that_was_touched_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_GOLDENS", str(tmp_path))
-    golden.store("m", KEY, "a" * 64, PICTURE, "first", "run")
+    goldens.store("m", KEY, "a" * 64, PICTURE, "first", "run")
     path = next(tmp_path.rglob("picture.npz"))
     np.savez(path, picture=PICTURE + np.uint8(1))
     with pytest.raises(InvalidDocument, match="not the one that its document names"):
-        golden.compare("m", KEY, "a" * 64, PICTURE)
+        goldens.compare("m", KEY, "a" * 64, PICTURE)
     Path(path).write_bytes(b"PK")
     with pytest.raises(InvalidDocument, match="cannot be read"):
-        golden.compare("m", KEY, "a" * 64, PICTURE)
+        goldens.compare("m", KEY, "a" * 64, PICTURE)
 
 
 # --- the engine's own reason, from a captured log ---------------------------------------------------------------------

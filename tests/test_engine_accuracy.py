@@ -87,8 +87,12 @@ def test_a_tiny_model_of_every_family_passes_natively_within_the_gates(checked):
 def test_every_negative_control_is_rejected(checked):
     controls = checked["controls"]
     assert all(control["rejected"] and control["times"] > 1 for control in controls)
-    wanted = {"tensor", "seed", "prompt", "guidance"} - set(checked["not_applicable"])
-    assert {control["name"] for control in controls if control["on"] == "final latents"} == wanted
+    latents = {"tensor", "tensor slightly", "attention", "embedder", "seed", "prompt", "guidance"}
+    calls = {"tensor", "rope", "timestep"} | ({"guidance"} if checked["model"]["family"] == "flux" else set())
+    lacking = {"sd3": {"rope"}, "flux2_klein": {"guidance"}}.get(checked["model"]["family"], set())
+    assert set(checked["not_applicable"]) == lacking
+    assert {control["name"] for control in controls if control["on"] == "final latents"} == latents - lacking
+    assert {control["name"] for control in controls if control["on"] == "transformer.sample"} == calls - lacking
     compared = {f"{part['name']}.{output['name']}" for part in checked["components"] for output in part["outputs"]}
     assert {control["on"] for control in controls} - {"final latents"} == compared
 
@@ -138,3 +142,45 @@ def test_the_picture_that_is_compared_is_the_one_that_the_engine_saves(checked, 
     folder = home / "runs" / checked["id"]
     with Image.open(folder / "outputs" / "output.png") as saved, np.load(folder / "native" / "native.npz") as arrays:
         assert np.array_equal(np.asarray(saved), arrays["trajectory/plain/image"][0])
+
+
+def test_a_dtype_that_the_device_has_not_is_refused_by_both_programs(tmp_path):
+    """A GPU without bfloat16 cannot be had here: torch is made to say that there is one."""
+    program = (
+        "import sys, torch; sys.path.insert(0, sys.argv[1]); import accuracy_shared as shared\n"
+        "torch.cuda.is_available = lambda: True; torch.cuda.is_bf16_supported = lambda: False\n"
+        "torch.cuda.get_device_name = lambda: 'Tesla P100'\n"
+        "shared.run(lambda request, folder: {'dtype': str(shared.dtype(request))}, sys.argv[2], sys.argv[3])"
+    )
+    (tmp_path / "request.json").write_text('{"dtype": "bf16"}')
+    python = find.built()[find.DEFAULT_CONFIGURATION] / "bin" / "python"
+    subprocess.run([python, "-c", program, ROOT / "bench/inside", tmp_path / "request.json", tmp_path], check=True)
+    said = json.loads((tmp_path / "manifest.json").read_text())
+    assert said == {"error": {"kind": "refused", "text": "Tesla P100 has no bfloat16"}}
+
+
+def test_a_benchmark_is_bit_equal_to_its_own_golden(home):
+    """Two starts of the engine with its defaults: the second is held against the picture of the first."""
+
+    def bench(*arguments):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("SGLANG_", "CUDA_"))}
+        before = set(home.glob("bench/*/run.json"))
+        ended = subprocess.run(
+            invoke_command("bench", "--model", "flux-tiny", "--engine", find.DEFAULT_CONFIGURATION, "--repeats", "2",
+                           *arguments), cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            timeout=10 * MINUTES, check=False,
+            env=environment | {"BENCH_RUNS": str(home / "bench"), "BENCH_GOLDENS": str(home / "bench-goldens")},
+        )  # fmt: skip
+        (made,) = set(home.glob("bench/*/run.json")) - before
+        return ended, json.loads(made.read_text())
+
+    ended, first = bench("--update-golden", "made by a test")
+    assert ended.returncode == 0, ended.stderr
+    assert first["quality"]["golden"]["stored"] == 1
+    assert first["quality"]["identical"] is True
+    ended, again = bench("--require", "lossless")
+    assert ended.returncode == 0, ended.stderr
+    assert (again["quality"]["golden"]["status"], again["quality"]["met"]) == ("equal", True)
+    assert {row["name"]: row["agrees"] for row in again["quality"]["delivered"]} == {
+        "width": True, "height": True, "frames": None, "steps": True,
+    }  # fmt: skip

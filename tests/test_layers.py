@@ -11,7 +11,7 @@ from helpers import ROOT
 FLOORS = {
     "errors": 0, "paths": 0, "supervisor": 0,
     "schema": 1, "process": 1,
-    "catalog": 2, "record": 2,
+    "catalog": 2, "record": 2, "decode": 2,
     "fallback": 3, "documents": 3, "quality": 3,
     "engine": 4,
     "checkpoint": 5,

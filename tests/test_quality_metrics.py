@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bench.quality import metrics
+from bench.quality import metrics, thresholds
 
 VALUES = st.floats(-1e6, 1e6, width=32)
 SHAPES = hnp.array_shapes(max_dims=4, max_side=5)
@@ -104,11 +104,18 @@ def test_a_picture_is_like_itself(picture):
 
 @settings(deadline=None)
 @given(PICTURES, PICTURES)
-def test_likeness_is_that_of_the_worst_frame(one, other):
+def test_frames_have_the_likeness_of_the_whole_and_of_the_worst(one, other):
+    from skimage import metrics as oracle
+
     both = metrics.likeness(one, other)
     single = [metrics.likeness(one[i : i + 1], other[i : i + 1]) for i in range(2)]
-    assert both.ssim == min(found.ssim for found in single)
+    assert both.worst_ssim == min(found.ssim for found in single)
+    assert both.ssim == pytest.approx(np.mean([found.ssim for found in single]))
     assert both.max_levels == max(found.max_levels for found in single)
+    if not both.identical:
+        assert both.psnr_db == pytest.approx(oracle.peak_signal_noise_ratio(one, other, data_range=255))
+        assert both.worst_psnr_db == single[both.worst_frame - 1].psnr_db
+        assert both.worst_psnr_db <= both.psnr_db
 
 
 def test_one_level_everywhere_is_48_decibels():
@@ -122,3 +129,34 @@ def test_pictures_of_other_sizes_or_kinds_are_faults():
     assert "sizes differ" in metrics.likeness(picture[:, :8], picture).fault
     assert "eight bits" in metrics.likeness(picture.astype(float), picture.astype(float)).fault
     assert metrics.likeness(picture[:, :4], picture[:, :4]).ssim is None
+
+
+def found(**changes):
+    same = {"psnr_db": 30.0, "ssim": 0.96, "worst_psnr_db": 30.0, "worst_ssim": 0.96, "frames": 1, "max_levels": 9}
+    return metrics.Likeness(**(same | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "video", "says"),
+    [
+        ({}, False, None),
+        ({"identical": True, "psnr_db": None, "worst_psnr_db": None}, False, None),
+        ({"ssim": 0.949}, False, "SSIM 0.9490, at least 0.95 is wanted"),
+        ({"psnr_db": 27.9}, False, "PSNR 27.9 dB, at least 28 dB is wanted"),
+        ({"psnr_db": 27.9, "worst_psnr_db": 24.0, "worst_ssim": 0.92, "frames": 9}, True, None),
+        ({"psnr_db": 23.9, "frames": 9}, True, "PSNR 23.9 dB over all frames, at least 24 dB is wanted"),
+        ({"worst_psnr_db": 23.9, "frames": 9}, True, "PSNR 23.9 dB in the worst frame, at least 24 dB is wanted"),
+        ({"worst_ssim": 0.91, "frames": 9}, True, "SSIM 0.9100 in the worst frame, at least 0.92 is wanted"),
+        ({"ssim": None, "worst_ssim": None}, False, "too small for an SSIM"),
+        ({"fault": "frames differ"}, True, "frames differ"),
+    ],
+)
+def test_high_is_upstreams_rule_for_the_whole_and_the_worst_frame(changes, video, says):
+    missed = thresholds.HIGH.missed(found(**changes), video=video)
+    assert missed is None if says is None else says in missed
+
+
+def test_lossless_wants_every_pixel():
+    assert thresholds.LOSSLESS.missed(found(identical=True), video=True) is None
+    assert "by up to 9 of 255 levels" in thresholds.LOSSLESS.missed(found(), video=False)
+    assert thresholds.LOSSLESS.missed(metrics.Likeness(fault="gone"), video=False) == "gone"

@@ -6,9 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bench import checkpoint
-from bench.accuracy import golden, plan
+from bench.accuracy import plan
 from bench.engine import command as commands
 from bench.engine import devices
+from bench.quality import goldens
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,7 +41,7 @@ def outcome(planned: Plan, found: Findings, verdict: Verdict) -> tuple[str, list
         if not control.rejected
     ]
     only_golden = planned.options.checks == (plan.GOLDEN,) and planned.options.update_golden is None
-    if only_golden and found.golden is not None and found.golden.status == golden.NONE:
+    if only_golden and found.golden is not None and found.golden.status == goldens.NONE:
         void.append("no golden for this configuration, and nothing else was checked")
     if not verdict.counts:
         return INVALID, [finding.means for finding in verdict.reasons()] + missed
@@ -78,7 +79,7 @@ def _failed_trajectory(found: Findings) -> list[str]:
     return [f"latents after the last step: {far}"]
 
 
-def _failed_golden(found: golden.Golden | None) -> list[str]:
+def _failed_golden(found: goldens.Golden | None) -> list[str]:
     if found is None or found.passed:
         return []
     if not found.repeatable:
@@ -141,8 +142,8 @@ def document(
         "components": [_jsonable(asdict(part) | {"passed": part.passed}) for part in found.components],
         "trajectory": None if found.trajectory is None else _jsonable(asdict(found.trajectory)),
         "controls": [_jsonable(asdict(control)) for control in found.controls],
-        "not_applicable": dict(planned.not_applicable),
-        "golden": None if found.golden is None else _jsonable(golden.document(found.golden)),
+        "not_applicable": dict(planned.controls.not_applicable),
+        "golden": None if found.golden is None else _jsonable(goldens.document(found.golden)),
     }
 
 

@@ -12,8 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.quality.thresholds import Alike
-
 if TYPE_CHECKING:
     from bench.quality.metrics import Distance
 
@@ -46,7 +44,3 @@ def component(dtype: str, name: str) -> Gate:
 def final_latents(dtype: str) -> Gate:
     """Return the gate of the latents after the last step."""
     return Gate(rel_l2=1e-5 if dtype == "fp32" else 1e-2)
-
-
-GOLDEN = Alike(psnr_db=40.0, ssim=0.99)
-"""For a golden that another machine of the same kind made; on the machine that made it every bit has to be the same."""

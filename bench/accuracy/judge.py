@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.accuracy import gates
-from bench.accuracy.plan import SPOILT_BY
+from bench.accuracy.controls import SPOILS, TENSOR
 from bench.quality import metrics
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, NDArray[Any]]
 
 NATIVE_MODULES = "sglang."
-TENSOR = "tensor"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +97,7 @@ class Trajectory:
 
 def components(planned: Plan, arrays: Arrays, reference: Arrays, manifests: tuple[dict[str, Any], dict[str, Any]],
                reasons: Mapping[str, str]) -> tuple[list[Component], list[Control]]:  # fmt: skip
-    """Return each component's result, and the control of each: one of its tensors scaled.
+    """Return each component's result, and the controls of each: one tensor scaled, the transformer's call made wrong.
 
     ``manifests`` are the native program's and the reference's; ``reasons`` the engine's own, by component.
     """
@@ -122,11 +121,8 @@ def components(planned: Plan, arrays: Arrays, reference: Arrays, manifests: tupl
             if own is not None:
                 distance = metrics.Distance(fault=own)
             outputs.append(Output(name=output, distance=distance, gate=gate, passed=gate.passes(distance)))
-            if TENSOR not in planned.not_applicable and own is None:
-                spoilt = native["components"][TENSOR]["spoilt"].get(name, [])
-                wrong = _distance(arrays.get(f"component/{TENSOR}/{name}/{output}"), reference.get(key))
-                done = _spoilt(spoilt)
-                controls.append(_control(TENSOR, done, f"{name}.{output}", wrong, gate, was_done=bool(spoilt)))
+            if own is None:
+                controls += _component_controls(planned, arrays, reference.get(key), native, (name, output, gate))
         found.append(
             Component(
                 name=name,
@@ -140,8 +136,36 @@ def components(planned: Plan, arrays: Arrays, reference: Arrays, manifests: tupl
     return found, controls
 
 
-def _spoilt(tensors: Sequence[str]) -> str:
-    return f"{' and '.join(tensors) or 'no tensor that could be'} x {SPOILT_BY}"
+def _component_controls(
+    planned: Plan,
+    arrays: Arrays,
+    reference: NDArray[Any] | None,
+    native: Mapping[str, Any],
+    where: tuple[str, str, Gate],
+) -> list[Control]:
+    """Return what was done wrong to one output of a component (``where``: component, output, gate)."""
+    name, output, gate = where
+    asked = planned.controls
+    cases = {TENSOR: ""} if TENSOR in asked.spoils else {}
+    if name.startswith("transformer"):
+        cases |= {case: said for case, (_, said) in asked.tampers.items()}
+        cases |= {case: _changes(changes) for case, changes in asked.wrong_calls.items()}
+    found = []
+    for case, said in cases.items():
+        what = native["components"][case]["spoilt"].get(name, [])
+        wrong = _distance(arrays.get(f"component/{case}/{name}/{output}"), reference)
+        lacking = "" if what else ": the call has no such argument"
+        done = _spoilt(TENSOR, what) if case == TENSOR else f"{said}{lacking}"
+        found.append(_control(case, done, f"{name}.{output}", wrong, gate, was_done=bool(what)))
+    return found
+
+
+def _spoilt(case: str, tensors: Sequence[str]) -> str:
+    return f"{' and '.join(tensors) or 'no tensor that could be'} {SPOILS[case].said}"
+
+
+def _changes(changes: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in changes.items())
 
 
 def _outputs(planned: Plan, name: str) -> Mapping[str, str]:
@@ -173,7 +197,7 @@ def _control(name: str, done: str, on: str, distance: Distance, gate: Gate, *, w
 def trajectory(
     planned: Plan, arrays: Arrays, reference: Arrays, manifest: Mapping[str, Any]
 ) -> tuple[Trajectory, list[Control]]:
-    """Return the latents' result, and each control: a wrong seed, prompt and guidance, one tensor scaled."""
+    """Return the latents' result, and each control: a wrong seed, prompt and guidance, weights that were changed."""
     gate = gates.final_latents(planned.options.dtype)
     picture = metrics.likeness(arrays["trajectory/plain/image"], reference["image"])
     repeatable = bool((arrays["trajectory/plain/image"] == arrays["trajectory/again/image"]).all())
@@ -199,8 +223,8 @@ def trajectory(
         distances = _by_step(arrays[f"trajectory/{name}/latents"], theirs)
         by_step[name] = tuple(distance.rel_l2 for distance in distances)
         spoilt = [tensor for names in case.get("spoilt", {}).values() for tensor in names]
-        changes = planned.controls.get(name, {})
-        done = ", ".join(f"{key} {value}" for key, value in changes.items()) or _spoilt(spoilt)
+        changes = planned.controls.requests.get(name, {})
+        done = _changes(changes) or _spoilt(name, spoilt)
         was_done = bool(changes or spoilt)
         controls.append(_control(name, done, "final latents", distances[-1], gate, was_done=was_done))
     result = Trajectory(

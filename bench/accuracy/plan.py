@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import checkpoint
+from bench.accuracy import controls
 from bench.catalog import families, presets
 from bench.engine import command as commands
 from bench.engine import devices, find
@@ -16,6 +17,7 @@ from bench.errors import UnknownName, UsageError
 from bench.fallback.expectation import PROGRAM, Expectation
 
 if TYPE_CHECKING:
+    from bench.accuracy.controls import Controls
     from bench.catalog.families import Family
     from bench.catalog.presets import Preset
     from bench.engine.devices import Machine
@@ -25,11 +27,6 @@ COMPONENT, TRAJECTORY, GOLDEN = "component", "trajectory", "golden"
 CHECKS = (COMPONENT, TRAJECTORY, GOLDEN)
 DTYPES = ("fp32", "bf16")
 DEFAULT_TIMEOUT_S = 3600.0
-SPOILT_BY = 1.05
-OTHER_PROMPT = "A bowl of ripe fruit on a wooden table by a window in the morning"
-OTHER_SEED = 1
-OTHER_GUIDANCE = 1.0
-"""What is added to seed and guidance for the negative controls."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +53,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything that is settled; nothing has been started or written but a synthetic checkpoint.
-
-    ``controls`` are the native requests that must not agree with the reference: name -> what is changed in them.
-    """
+    """Everything that is settled; nothing has been started or written but a synthetic checkpoint."""
 
     options: Options
     preset: Preset
@@ -68,10 +62,9 @@ class Plan:
     model: Path
     family: Family
     sampling: dict[str, Any]
-    controls: dict[str, dict[str, Any]]
+    controls: Controls
     expectation: Expectation
     made_checkpoint: Path | None = None
-    not_applicable: dict[str, str] = field(default_factory=dict)
 
 
 def chosen_checks(text: str) -> tuple[str, ...]:
@@ -126,17 +119,6 @@ def plan(options: Options) -> Plan:
     sampling = _sampling(options, preset, family)
     visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
     machine = devices.visible(devices.machine(), visible)
-    controls: dict[str, dict[str, Any]] = {
-        "seed": {"seed": sampling["seed"] + OTHER_SEED},
-        "prompt": {"prompt": OTHER_PROMPT},
-    }
-    not_applicable = {}
-    if family.guidance == families.NO_GUIDANCE:
-        not_applicable["guidance"] = "the model is distilled: it has no guidance"
-    else:
-        controls["guidance"] = {"guidance": sampling["guidance"] + OTHER_GUIDANCE}
-    if options.dtype != "fp32":
-        not_applicable["tensor"] = f"one tensor x {SPOILT_BY} is below the rounding of {options.dtype}: see fp32"
     return Plan(
         options=options,
         preset=preset,
@@ -145,7 +127,7 @@ def plan(options: Options) -> Plan:
         model=folder,
         family=family,
         sampling=sampling,
-        controls=controls,
+        controls=controls.of(family, sampling, options.dtype),
         expectation=Expectation(
             launch=PROGRAM,
             version=engine.version,
@@ -160,7 +142,6 @@ def plan(options: Options) -> Plan:
             attention_backend=options.attention_backend,
         ),
         made_checkpoint=made,
-        not_applicable=not_applicable,
     )
 
 
@@ -213,8 +194,7 @@ def request(planned: Plan, reference: Path, outputs: Path) -> dict[str, Any]:
         "text_encoders": len(planned.family.text_encoders),
         "sampling": planned.sampling,
         "checks": list(options.checks),
-        "controls": planned.controls if needs_reference(options) else {},
-        "spoilt_by": None if "tensor" in planned.not_applicable else SPOILT_BY,
+        **(planned.controls if needs_reference(options) else controls.NONE).document(),
         "torch_compile": options.torch_compile,
         "attention_backend": options.attention_backend,
         "reference": str(reference),

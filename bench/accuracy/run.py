@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import record, schema
 from bench.accuracy import document, golden, judge, plan, reasons
-from bench.engine import launch, program
+from bench.engine import identity, launch, program
 from bench.errors import (
     BenchError,
     EngineFailed,
@@ -24,6 +24,7 @@ from bench.errors import (
 from bench.fallback import outputs as files
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
+from bench.quality import goldens
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,7 @@ class Findings:
     components: list[judge.Component] = field(default_factory=list)
     trajectory: judge.Trajectory | None = None
     controls: list[judge.Control] = field(default_factory=list)
-    golden: golden.Golden | None = None
+    golden: goldens.Golden | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,11 +192,11 @@ def _unreached(reference: dict[str, Any], why: dict[str, str]) -> list[judge.Com
 
 def _golden(
     planned: Plan, guard: Guard, arrays: Arrays, found: Findings, verdict: Verdict, run_id: str
-) -> golden.Golden:
+) -> goldens.Golden:
     picture, again = arrays["trajectory/plain/image"], arrays["trajectory/again/image"]
     key = golden.key(planned, guard.facts.attention)
-    machine = golden.machine_id(planned.machine)
-    compared = golden.compare(planned.model.name, key, machine, picture)
+    machine = identity.machine_id(planned.machine)
+    compared = goldens.compare(planned.model.name, key, machine, picture)
     stored = None
     repeatable = bool(np.array_equal(picture, again))
     reason = planned.options.update_golden
@@ -205,8 +206,8 @@ def _golden(
             raise ThresholdMissed(f"no golden is made of a run that did not pass: {because[0]}")
         if not repeatable:
             raise ThresholdMissed("no golden is made of an output that two requests of one launch do not agree on")
-        stored = golden.store(planned.model.name, key, machine, picture, reason, run_id)
-    return golden.with_store(compared, repeatable=repeatable, stored=stored)
+        stored = goldens.store(planned.model.name, key, machine, picture, reason, run_id)
+    return goldens.with_store(compared, repeatable=repeatable, stored=stored)
 
 
 def _error(outcome: str, because: list[str], verdict: Verdict, path: Path) -> BenchError | None:

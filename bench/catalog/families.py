@@ -23,6 +23,11 @@ class Transformer:
 
     inputs: Mapping[str, str]
     spoil: tuple[str, ...]
+    attention_out: tuple[str, ...]
+    embedder: tuple[str, ...]
+    spoil_slightly: tuple[str, ...] = ()
+    rotary: str | None = None
+    timestep: str = "timestep"
     padded: tuple[str, ...] = ()
     reference_row: int = 0
     sign: int = 1
@@ -64,12 +69,15 @@ def families() -> tuple[Family, ...]:
         table = content["transformer"]
         values = content | {
             "pipelines": tuple(content["pipelines"]),
-            "transformer": Transformer(
-                **(table | {"spoil": tuple(table["spoil"]), "padded": tuple(table.get("padded", ()))})
-            ),
+            "transformer": Transformer(**_frozen({"spoil_slightly": table["spoil"], **table})),
         }
         found.append(Family(key=path.stem, **values))
     return tuple(found)
+
+
+def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a table with its lists as tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
 
 
 def of_pipeline(class_name: str) -> Family:

@@ -170,10 +170,16 @@ def build(engine: Engine, workload: Workload, directory: Path) -> Command:
 def recorded_environment(command: Command) -> dict[str, str]:
     """Return the variables for a record: those set here and those of the user that matter; secrets only as such."""
     names = sorted(name for name in command.environment if name in command.added or name.startswith(RECORDED_PREFIXES))
-    return {
-        name: HIDDEN if any(word in name.upper() for word in SECRET_WORDS) else command.environment[name]
-        for name in names
-    }
+    return {name: _without_secret(name, command.environment[name]) for name in names}
+
+
+def shown_variables(variables: Mapping[str, str]) -> list[str]:
+    """Return variables as NAME=VALUE; secrets only as such."""
+    return [f"{name}={_without_secret(name, value)}" for name, value in variables.items()]
+
+
+def _without_secret(name: str, value: str) -> str:
+    return HIDDEN if any(word in name.upper() for word in SECRET_WORDS) else value
 
 
 def shown(command: Command) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from bench import decode
 from bench.fallback import finding as f
 from bench.fallback.finding import Finding
 
@@ -15,14 +17,18 @@ if TYPE_CHECKING:
 
     from bench.fallback.expectation import Expectation
 
-IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-OTHERS = frozenset({".mp4", ".mov", ".webm", ".gif", ".wav", ".flac", ".glb", ".obj"})
+MACRO_BLOCK_PIXELS = 16
+"""The engine's encoder rounds the sides of a video up to a multiple of it (entrypoints/utils.py of 0.5.23)."""
+
 HASH_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One file that the run made; sizes in pixels and bytes. ``pixels_sha256`` is over decoded RGB, None if unread."""
+    """One file that the run made; sizes in pixels and bytes. ``pixels_sha256`` is over decoded RGB, None if unread.
+
+    ``frames`` is 1 for an image.
+    """
 
     file: str
     sha256: str
@@ -30,14 +36,16 @@ class Output:
     format: str | None
     width: int | None
     height: int | None
+    frames: int | None
     pixels_sha256: str | None
     one_colour: bool | None
     fault: str | None
 
 
 def read(folder: Path) -> list[Output]:
-    """Return the outputs in ``folder``, by name; images are decoded, other formats hashed only."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES | OTHERS and path.is_file())
+    """Return the outputs in ``folder``, by name; images and videos are decoded, other formats hashed only."""
+    suffixes = decode.IMAGES | decode.VIDEOS | decode.OTHERS
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     return [_read(path, str(path.relative_to(folder.parent))) for path in found]
 
 
@@ -50,27 +58,22 @@ def _sha256(path: Path) -> str:
 
 
 def _read(path: Path, name: str) -> Output:
-    image_format = width = height = pixels = one_colour = fault = None
-    if path.suffix.lower() in IMAGES:
-        from PIL import Image  # noqa: PLC0415 - only a finished run needs it
-
+    seen = fault = None
+    if decode.has_pixels(path):
         try:
-            with Image.open(path) as image:
-                image_format, (width, height) = image.format, image.size
-                colours = image.convert("RGB")
-            pixels = hashlib.sha256(colours.tobytes()).hexdigest()
-            one_colour = len(colours.getcolors(maxcolors=1) or ()) == 1
-        except (OSError, SyntaxError, ValueError) as error:
+            seen = decode.look(path)
+        except decode.Undecodable as error:
             fault = str(error)
     return Output(
         file=name,
         sha256=_sha256(path),
         size_bytes=path.stat().st_size,
-        format=image_format,
-        width=width,
-        height=height,
-        pixels_sha256=pixels,
-        one_colour=one_colour,
+        format=None if seen is None else seen.format,
+        width=None if seen is None else seen.width,
+        height=None if seen is None else seen.height,
+        frames=None if seen is None else seen.frames,
+        pixels_sha256=None if seen is None else seen.pixels_sha256,
+        one_colour=None if seen is None else seen.one_colour,
         fault=fault,
     )
 
@@ -120,7 +123,7 @@ def _check(outputs: Sequence[Output], expectation: Expectation) -> Iterator[Find
                 f.FALLBACK,
             )
         wanted = (expectation.width, expectation.height)
-        if output.width is not None and None not in wanted and (output.width, output.height) != wanted:
+        if output.width is not None and None not in wanted and not _is_size(output, wanted):
             yield _finding(
                 "size",
                 f"{output.file}: {output.width}x{output.height}, asked for {wanted[0]}x{wanted[1]}",
@@ -128,3 +131,21 @@ def _check(outputs: Sequence[Output], expectation: Expectation) -> Iterator[Find
                 "ask for a size that the model supports",
                 f.FALLBACK,
             )
+        if None not in (output.frames, expectation.frames) and output.frames != expectation.frames:
+            yield Finding(
+                id="output.frames",
+                category="shape",
+                severity=f.DEGRADED,
+                source="output",
+                text=f"{output.file}: {output.frames} frames, asked for {expectation.frames}",
+                means="the file holds another number of frames than was asked for",
+                todo="look for frame interpolation, or ask for a number of frames that the model makes",
+            )
+
+
+def _is_size(output: Output, wanted: tuple[int | None, int | None]) -> bool:
+    """Tell whether an output has the size that was asked for; a video's sides may be rounded up."""
+    delivered = (output.width, output.height)
+    if delivered == wanted or not decode.is_video(PurePath(output.file)):
+        return delivered == wanted
+    return delivered == tuple(side and -(-side // MACRO_BLOCK_PIXELS) * MACRO_BLOCK_PIXELS for side in wanted)

@@ -14,21 +14,15 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import accuracy_shared as shared
+import accuracy_spoil as spoil
 import numpy as np
-import torch
+from accuracy_substitute import Substitute
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-TEXT_ENCODER_TENSORS = ["fc2.weight", "down_proj.weight", "DenseReluDense.wo.weight", "SelfAttention.o.weight"]
 EXACT_ARGUMENTS = ("allow_cudnn_tf32", "allow_bf16_reduced_precision_reduction")
-VAE_TENSORS = ["decoder.conv_in.weight"]
-VAE_ENCODER_TENSORS = ["encoder.conv_in.weight"]
 
 
 class Engine:
@@ -112,157 +106,38 @@ class Engine:
         return made
 
 
-class Substitute:
-    """Gives each component's first call the reference's inputs, and keeps what comes out."""
-
-    def __init__(self, components: dict[str, Any], family: dict[str, Any], reference: Any) -> None:
-        self.outputs: dict[str, np.ndarray] = {}
-        self.faults: dict[str, str] = {}
-        self._seen: set[str] = set()
-        self._family = family
-        self._reference = reference
-        self._undo: list[Callable[[], object]] = []
-        for name, module in shared.models(components).items():
-            if name == "vae":
-                self._vae(module)
-                continue
-            before = module.register_forward_pre_hook(
-                lambda module, a, k, name=name: self._before(name, module, a, k), with_kwargs=True
-            )
-            after = module.register_forward_hook(lambda _module, _a, output, name=name: self._after(name, output))
-            self._undo += [before.remove, after.remove]
-
-    def stop(self) -> None:
-        """Take everything off again."""
-        for undo in self._undo:
-            undo()
-
-    def _inputs(self, name: str) -> dict[str, str]:
-        if name.startswith("text_encoder"):
-            return {"input_ids": "input_ids", "attention_mask": "attention_mask"}
-        return self._family["transformer"]["inputs"]
-
-    def _before(self, name: str, module: Any, arguments: Any, named: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if name in self._seen:
-            return arguments, named
-        positional = shared.positional(module)
-        arguments, named = list(arguments), dict(named)
-        for mine, theirs in self._inputs(name).items():
-            place: Any = named
-            where: Any = mine
-            if mine not in named and mine in positional[: len(arguments)]:
-                place, where = arguments, positional.index(mine)
-            key = f"component/{name}/in/{theirs}"
-            if key not in self._reference or (place is named and named.get(mine) is None) or place[where] is None:
-                continue
-            try:
-                place[where] = self._like(place[where], self._reference[key], name, mine)
-            except ValueError as error:
-                self.faults[name] = str(error)
-        return tuple(arguments), named
-
-    def _like(self, value: Any, new: np.ndarray, name: str, key: str) -> Any:
-        """Return the reference's values in the form of this side's."""
-        if isinstance(value, (list, tuple)):
-            return type(value)([self._like(value[0], new, name, key), *value[1:]])
-        tensor = torch.from_numpy(new)
-        if key in self._family["transformer"]["padded"] and not name.startswith("text_encoder"):
-            tensor = tensor.reshape(-1, tensor.shape[-1])
-            missing = value.numel() // tensor.shape[-1] - tensor.shape[0]
-            tensor = torch.cat([tensor, tensor[-1:].repeat(max(missing, 0), 1)])
-        if tensor.numel() != value.numel():
-            raise ValueError(
-                f"input {key}: the reference has {list(new.shape)}, the engine's own call {list(value.shape)}"
-            )
-        tensor = tensor.reshape(value.shape).to(value.device, value.dtype)
-        if not value.is_floating_point() and not torch.equal(tensor, value):
-            self.faults[name] = f"input {key}: the engine made other tokens of the prompt than the reference"
-        return tensor
-
-    def _after(self, name: str, output: Any) -> None:
-        if name in self._seen:
-            return
-        self._seen.add(name)
-        if name.startswith("text_encoder"):
-            for key in self._family["text_encoders"].get(name, {}):
-                if (value := shared.pick(output, key)) is not None:
-                    self.outputs[f"{name}/{key}"] = shared.array(value)
-        elif (value := shared.first_tensor(output)) is not None:
-            self.outputs[f"{name}/sample"] = self._family["transformer"]["sign"] * shared.array(value)
-
-    def _vae(self, vae: Any) -> None:
-        decode = vae.decode
-
-        def wrapped(z: torch.Tensor, *arguments: Any, **named: Any) -> Any:
-            first = "vae" not in self._seen
-            if first:
-                self._seen.add("vae")
-                try:
-                    z = self._like(z, self._reference["component/vae/in/z"], "vae", "z")
-                except ValueError as error:
-                    self.faults["vae"] = str(error)
-            output = decode(z, *arguments, **named)
-            if first:
-                self.outputs["vae/decode"] = shared.array(shared.first_tensor(output))
-                self._encode(vae, z)
-            return output
-
-        vae.decode = wrapped
-        self._undo.append(lambda: setattr(vae, "decode", decode))
-
-    def _encode(self, vae: Any, like: torch.Tensor) -> None:
-        image = torch.from_numpy(self._reference["component/vae/in/image"]).to(like.device, like.dtype)
-        try:
-            output = vae.encode(image)
-        except (AttributeError, NotImplementedError, TypeError) as error:
-            self.faults["vae.encode"] = f"the engine's VAE cannot encode: {type(error).__name__}: {error}"
-            return
-        posterior = getattr(output, "latent_dist", output)
-        if not isinstance(posterior, torch.Tensor) and hasattr(posterior, "mode"):
-            posterior = posterior.mode()
-        self.outputs["vae/encode"] = shared.array(shared.first_tensor(posterior))
-
-
-@contextmanager
-def spoilt(components: dict[str, Any], request: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
-    """Scale one tensor of each component, two of the VAE's (decoder, encoder), while this is open; give their names."""
-    undo: list[Callable[[], object]] = []
-    names: dict[str, list[str]] = {}
-    try:
-        for name, module in shared.models(components).items():
-            if name == "vae":
-                groups = [VAE_TENSORS, VAE_ENCODER_TENSORS]
-            elif name.startswith("text_encoder"):
-                groups = [TEXT_ENCODER_TENSORS]
-            else:
-                groups = [request["family"]["transformer"]["spoil"]]
-            for patterns in groups:
-                done = shared.scale_one(module, patterns, request["spoilt_by"])
-                if done is not None:
-                    names.setdefault(name, []).append(done[0])
-                    undo.append(done[1])
-        yield names
-    finally:
-        for back in undo:
-            back()
-
-
 def compare_components(engine: Engine, request: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Run the components on the reference's inputs, as they are and spoilt; return what was found of each case."""
+    """Run the components on the reference's inputs, as they are and made wrong; return what was found of each case."""
     with np.load(Path(request["reference"]) / "reference.npz") as file:
         reference = {name: file[name] for name in file.files if name.startswith("component/")}
     found: dict[str, Any] = {}
-    for case in ("plain",) if request["spoilt_by"] is None else ("plain", "tensor"):
-        with spoilt(engine.components if case == "tensor" else {}, request) as names:
-            substitute = Substitute(engine.components, request["family"], reference)
-            try:
-                engine.generate()
-            finally:
-                substitute.stop()
+
+    def compare(case: str, substitute: Substitute, spoilt: dict[str, list[str]], **changes: Any) -> None:
+        try:
+            engine.generate(**changes)
+        finally:
+            substitute.stop()
         print(f"accuracy case: components, {case}", flush=True)
-        arrays |= {f"component/{case}/{key}": value for key, value in substitute.outputs.items()}
-        found[case] = {"faults": substitute.faults, "spoilt": names}
+        arrays.update({f"component/{case}/{key}": value for key, value in substitute.outputs.items()})
+        found[case] = {"faults": substitute.faults, "spoilt": spoilt or substitute.tampered}
+
+    compare("plain", Substitute(engine.components, request["family"], reference), {})
+    wrong = request["spoils"].get("tensor")
+    if wrong is not None:
+        with spoil.spoilt(engine.components, request["family"], wrong) as names:
+            compare("tensor", Substitute(engine.components, request["family"], reference), names)
+    transformers = _transformers(engine)
+    for case, by in request["tampers"].items():
+        tamper = spoil.tamper(request["family"], case, by)
+        compare(case, Substitute(transformers, request["family"], reference, tamper), {})
+    for case, changes in request["wrong_calls"].items():
+        given = {name: [case] for name in transformers}
+        compare(case, Substitute(transformers, request["family"], reference), given, **changes)
     return found
+
+
+def _transformers(engine: Engine) -> dict[str, Any]:
+    return {name: value for name, value in engine.components.items() if name.startswith("transformer")}
 
 
 def trajectories(engine: Engine, request: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -284,11 +159,10 @@ def trajectories(engine: Engine, request: dict[str, Any], arrays: dict[str, np.n
     )
     for name, changes in request["controls"].items():
         keep(name, engine.generate(**changes))
-    if "trajectory" in request["checks"] and request["spoilt_by"] is not None:
-        transformers = {key: value for key, value in engine.components.items() if key.startswith("transformer")}
-        with spoilt(transformers, request) as names:
-            keep("tensor", engine.generate())
-        found["tensor"] = {"spoilt": names}
+    for name, wrong in request["spoils"].items() if "trajectory" in request["checks"] else ():
+        with spoil.spoilt(_transformers(engine), request["family"], wrong) as names:
+            keep(name, engine.generate())
+        found[name] = {"spoilt": names}
     return found
 
 

@@ -102,15 +102,3 @@ def positional(module: torch.nn.Module) -> list[str]:
 def bound(module: torch.nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     """Return a call's arguments by the names that ``forward`` gives them."""
     return dict(zip(positional(module), arguments, strict=False)) | named
-
-
-def scale_one(module: torch.nn.Module, patterns: list[str], factor: float) -> tuple[str, Callable[[], None]] | None:
-    """Multiply the first matrix whose name contains one of ``patterns``; return its name and what undoes it."""
-    named = [(name, value) for name, value in module.named_parameters() if value.ndim > 1]
-    for pattern in patterns:
-        for name, value in named:
-            if pattern in name:
-                kept = value.data.clone()
-                value.data.mul_(factor)
-                return name, lambda value=value, kept=kept: value.data.copy_(kept)
-    return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import record, schema
 from bench.errors import BenchError, EngineFailed
-from bench.measure import arms, benchmark, blocks, calibration, sequential, timings, verdict
+from bench.measure import arms, benchmark, blocks, calibration, scoring, sequential, timings, verdict
 from bench.measure import plan as plans
 
 if TYPE_CHECKING:
@@ -88,8 +88,11 @@ def measure(
     *,
     co_resident: bool,
     tell: Callable[[str], None],
+    require: str | None = None,
 ) -> Result:
     """Measure baseline and candidate and return the comparison; ``common.repeats`` requests make the value of a launch.
+
+    ``require`` is the threshold that the outputs of the arms have to meet against each other; one is looked at anyway.
 
     Raises:
         UsageError: a SPEC or the plan is wrong.
@@ -112,7 +115,7 @@ def measure(
         (directory / name).mkdir()
         session.runs[name] = benchmark.begin(settled, directory=directory / name)
     error = _alternate(session) if co_resident else _by_launches(session)
-    return _finish(session, error)
+    return _finish(session, error, require)
 
 
 def _by_launches(session: Session) -> BenchError | None:
@@ -217,7 +220,7 @@ def _between(baseline: Mapping[str, Any]) -> str:
     )
 
 
-def _finish(session: Session, error: BenchError | None) -> Result:
+def _finish(session: Session, error: BenchError | None, require: str | None) -> Result:
     """Write both records and the comparison of the blocks that are whole."""
     records = {}
     for name, run in session.runs.items():
@@ -227,6 +230,7 @@ def _finish(session: Session, error: BenchError | None) -> Result:
     if not whole:
         raise error or EngineFailed("no block was finished", where=session.directory)
     decision = session.decision if session.decision is not None else sequential.decide(whole, session.plan)
+    outputs = scoring.between(*((records[name], session.directory / name) for name in (BASELINE, CANDIDATE)))
     written = {
         "schema": "ab-record",
         "schema_version": SCHEMA_VERSION,
@@ -243,6 +247,7 @@ def _finish(session: Session, error: BenchError | None) -> Result:
         "blocks": [{"order": block.order, "values_ms": list(block.values)} for block in whole],
         "why": decision.why,
         "comparison": verdict.to_document(decision.comparison),
+        "quality": scoring.compared(outputs, decision.comparison.verdict, require),
     }
     path = session.directory / DOCUMENT
     schema.write(written, "ab-record", path)

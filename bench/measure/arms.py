@@ -46,6 +46,9 @@ FIELDS = (
 )
 """What must agree between two records, by name and place. Engine, flags and compile are the question."""
 
+REQUEST = ("prompt", "seed", "width", "height", "frames", "image")
+"""What makes two requests the same one: outputs of others are never compared. Steps are what an arm may change."""
+
 
 def options_of(spec: str, common: Options) -> Options:
     """Return the options of an arm: the common ones, changed by the words of its SPEC.
@@ -95,6 +98,12 @@ def at(document: Mapping[str, Any], place: str) -> Any:
     for name in place.split("."):
         value = value.get(name)
     return value
+
+
+def other_requests(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
+    """Return one line for each field in which the requests of two records are not the same one."""
+    one, other = baseline["workload"], candidate["workload"]
+    return [f"{name}: {one[name]!r} against {other[name]!r}" for name in REQUEST if one[name] != other[name]]
 
 
 def differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:

@@ -101,12 +101,13 @@ def _row(options: Options, observer: Observer) -> Row:
         return Row(preset=options.model, outcome=REFUSED, exit_code=1, reason=f"the system refused: {error}")
     verdict, timings = result.record["verdict"], result.record["timings"]
     decisive = next((finding for finding in verdict["findings"] if finding["severity"] != "info"), None)
+    missed = None if result.error is None else result.error.what
     metrics = {} if timings is None else timings["metrics"]
     return Row(
         preset=options.model,
         outcome=verdict["outcome"],
         exit_code=0 if result.error is None else result.error.exit_code,
-        reason=None if decisive is None else f"{decisive['id']}: {decisive['means']}",
+        reason=missed if decisive is None else f"{decisive['id']}: {decisive['means']}",
         todo=None if decisive is None else decisive["todo"],
         record=str(result.path),
         denoise_ms=metrics["denoise_ms"] if metrics else None,
@@ -115,13 +116,19 @@ def _row(options: Options, observer: Observer) -> Row:
 
 
 def error_of(summary: dict[str, Any], where: Path) -> BenchError | None:
-    """Return the error that a batch ends with: None if all were native, else with the code of the gravest row.
+    """Return the error that a batch ends with: None if all were native and met what was required of them.
 
-    A fallback (4) is graver than any other end; among the others the first row that is not native decides.
+    Else it has the code of the gravest row: a fallback (4) is graver than any other end; among the others the first
+    row decides.
     """
     bad = [row for row in summary["rows"] if row["outcome"] != NATIVE]
-    if not bad:
+    missed = [row for row in summary["rows"] if row["outcome"] == NATIVE and row["exit_code"]]
+    if not bad and not missed:
         return None
+    if not bad:
+        error = BenchError(f"{len(missed)} of {len(summary['rows'])} presets miss what was required", where=where)
+        error.exit_code = missed[0]["exit_code"]  # type: ignore[misc]
+        return error
     codes = [row["exit_code"] or FallbackDetected.exit_code for row in bad if row["outcome"] != NOT_RUN] or [1]
     code = FallbackDetected.exit_code if FallbackDetected.exit_code in codes else codes[0]
     error = BenchError(f"{len(bad)} of {len(summary['rows'])} presets are not native", where=where)

@@ -11,7 +11,7 @@ from bench.engine import launch, locks
 from bench.errors import BenchError, FallbackDetected, InvalidPerfDump, TimedOut
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
-from bench.measure import document
+from bench.measure import document, scoring
 from bench.measure import request as requests
 from bench.measure.enough import Enough
 from bench.measure.session import Session
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from bench.engine.command import Command
     from bench.fallback.facts import Facts
+    from bench.fallback.finding import Finding
     from bench.fallback.verdict import Verdict
     from bench.measure.plan import Plan
     from bench.measure.request import Request
@@ -61,6 +62,7 @@ class Run:
     stopped_because: str | None = None
     kind: str = "bench"
     profiled: dict[str, Any] | None = None
+    quality: dict[str, Any] | None = None
     preflight: list[dict[str, Any]] = field(default_factory=list)
     gpus: tuple[str, ...] = ()
     """UUIDs of the GPUs that are watched during each launch."""
@@ -94,8 +96,11 @@ def run(planned: Plan, display: Observer | None = None, resume: Path | None = No
     enough = Enough(planned.options)
     while (error := _launch(running, enough, display)) is None and not enough.of_launches(running.requests):
         pass
-    complete = error is None
-    known, path = running.write(complete=complete, failure=error)
+    if error is None and planned.options.scored:
+        running.quality, missed = scoring.score(running, document.document(running, complete=True, failure=None))
+        known, path = running.write(complete=True)
+        return Result(record=known, path=path, error=missed)
+    known, path = running.write(complete=error is None, failure=error)
     return Result(record=known, path=path, error=error)
 
 
@@ -226,6 +231,8 @@ def _session(
     guard, log = Guard(planned.expectation), directory / record.LOG
     command = commands.build_session(planned.engine, planned.workload, directory)
     started, watch = record.now(), Watch(running.gpus)
+    told: dict[str, Finding] = {}
+    """What requests that count have against them, the first of each kind."""
 
     def launched(ended: Ended | None, error: BenchError | None, rejected: Request | None = None) -> Launched:
         verdict = conclude(
@@ -233,7 +240,7 @@ def _session(
             exit_code=None if ended is None else ended.exit_code,
             timed_out=isinstance(error, TimedOut),
             failed=error,
-            requests=() if rejected is None else rejected.findings,
+            requests=tuple(told.values()) if rejected is None else rejected.findings,
             observed=watch.findings(),
         )
         return Launched(
@@ -245,6 +252,8 @@ def _session(
     def tell(done: Request) -> None:
         if not is_timing(done.index):
             return
+        for finding in done.findings:
+            told.setdefault(finding.id, finding)
         running.requests.append(requests.document(done, running.directory))
         running.launches[index - 1 :] = [document.launch(launched(None, None), running.directory)]
         running.write(complete=False)

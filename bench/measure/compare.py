@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from bench import record, schema
 from bench.errors import InvalidPerfDump, UsageError
-from bench.measure import arms, calibration, metrics, timings, unpaired
+from bench.measure import arms, calibration, metrics, scoring, timings, unpaired
+from bench.quality import sides
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from bench.measure.verdict import Comparison
+    from bench.quality.sides import Between
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +26,8 @@ class Side:
     document: Mapping[str, Any]
     is_dump: bool
     launches_ms: tuple[float, ...]
+    directory: Path | None = None
+    """Where a record's outputs are; None for a bare dump."""
 
 
 def read(path: Path) -> Side:
@@ -44,7 +48,8 @@ def read(path: Path) -> Side:
         for request in document["requests"]:
             by_launch.setdefault(request["launch"], []).append(request)
         values = tuple(timings.median_of(group, timings.PRIMARY) for group in by_launch.values())
-        return Side(name=str(path), document=document, is_dump=False, launches_ms=values)
+        directory = path if path.is_dir() else path.parent
+        return Side(name=str(path), document=document, is_dump=False, launches_ms=values, directory=directory)
     dump = schema.read(path, InvalidPerfDump)
     schema.check(dump, "perf-dump", path, InvalidPerfDump)
     denoise = metrics.denoise_ms(dump)
@@ -102,3 +107,10 @@ def compare(baseline: Side, candidate: Side) -> Comparison:
     refuse_unlike(baseline, candidate)
     history = None if baseline.is_dump else calibration.noise(baseline.document)
     return unpaired.compare_launches(baseline.launches_ms, candidate.launches_ms, history=history)
+
+
+def outputs(baseline: Side, candidate: Side) -> Between:
+    """Return how the outputs of two sides are to each other; bare dumps have none."""
+    if baseline.directory is None or candidate.directory is None:
+        return sides.not_compared("a bare perf dump has no outputs")
+    return scoring.between((baseline.document, baseline.directory), (candidate.document, candidate.directory))

@@ -67,6 +67,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None) -> dict[st
         "stopped_because": run.stopped_because,
         "launches": run.launches,
         "requests": run.requests if counts else [],
+        "quality": run.quality,
         "profiled": run.profiled,
     }
 

@@ -67,6 +67,17 @@ class Options:
     precision: float | None = None
     """Go on until the interval of the median denoise time is this narrow: half its width over the median."""
     max_repeats: int = DEFAULT_MAX_REPEATS
+    check_accuracy: bool = False
+    """Score the outputs of the timed requests."""
+    require: str | None = None
+    """The threshold that they have to meet; it asks for the check itself."""
+    update_golden: str | None = None
+    """The reason why they are to be the golden of their configuration."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether the outputs are scored."""
+        return self.check_accuracy or self.require is not None or self.update_golden is not None
 
     @property
     def in_session(self) -> bool:
@@ -113,6 +124,8 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
             "--cleanup-model-cache and --seed-model-cache-root are for a cache of the run's own",
             todo="add --model-cache-root FOLDER",
         )
+    if options.update_golden is not None and not options.update_golden.strip():
+        raise UsageError("--update-golden needs a reason", todo='e.g. --update-golden "new kernel, looked at"')
     engine = find.find(options.engine)
     made = None
     if options.model_path is None and preset.checkpoint is not None:

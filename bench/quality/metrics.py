@@ -4,12 +4,15 @@ Formulas, for a subject s and a reference r, all elements flattened:
     relative L2     ||s - r||2 / ||r||2
     cosine          (s . r) / (||s||2 ||r||2)
     largest error   max |s - r|
-Images (PSNR in dB, SSIM) are scikit-image's, with the arguments that SGLang's own image tests use (range 255, channels
-last). float32 is not enough here: its cosine of two bit-equal arrays of 200,000 values is 0.99999.
+SSIM is scikit-image's, with the arguments that SGLang's own image tests use (range 255, channels last); PSNR in dB is
+10 log10(255^2 / MSE). Of frames the aggregate is the mean SSIM and the PSNR of the mean of all squared errors; beside
+it stands the worst frame, because a mean hides the one that is broken.
+float32 is not enough here: its cosine of two bit-equal arrays of 200,000 values is 0.99999.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,12 +20,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 SSIM_WINDOW = 7
 """Pixels; scikit-image's own default. A smaller image has no SSIM."""
 
 LEVELS = 255
+IDENTICAL_DB = float("inf")
+SIDES = ("native", "reference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +49,32 @@ class Distance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likeness:
-    """How like two pictures are: PSNR in dB (None: they are identical), SSIM, mean and largest error in levels of 255.
+    """How like two stacks of frames are (an image is a stack of one): over all of them, and in the worst one.
 
-    For frames each number is that of the worst frame. With a ``fault`` there are no numbers.
+    PSNR in dB (None: identical) and SSIM (None: smaller than its window); mean and largest error in levels of 255;
+    ``worst_frame`` counts from 1. With a ``fault`` there are no numbers.
     """
 
     psnr_db: float | None = None
     ssim: float | None = None
+    worst_psnr_db: float | None = None
+    worst_ssim: float | None = None
+    worst_frame: int | None = None
+    frames: int | None = None
     mean_levels: float | None = None
     max_levels: int | None = None
     identical: bool = False
     fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Frame:
+    """One frame against another; ``mse`` in squared levels."""
+
+    mse: float
+    ssim: float | None
+    mean_levels: float
+    max_levels: int
 
 
 def _not_finite(values: NDArray[Any], whose: str) -> str | None:
@@ -118,32 +140,67 @@ def likeness(subject: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Likene
         return Likeness(fault=f"sizes differ: native {list(subject.shape)}, reference {list(reference.shape)}")
     if subject.dtype != np.uint8 or reference.dtype != np.uint8 or subject.ndim != 4 or not subject.size:  # noqa: PLR2004
         return Likeness(fault=f"not pictures of eight bits: {subject.dtype} {list(subject.shape)}")
-    frames = [_frame(s, r) for s, r in zip(subject, reference, strict=True)]
-    ratios = [frame.psnr_db for frame in frames if frame.psnr_db is not None]
-    likenesses = [frame.ssim for frame in frames if frame.ssim is not None]
+    return likeness_of_frames(subject, reference)
+
+
+def likeness_of_frames(
+    subject: Iterable[NDArray[np.uint8]], reference: Iterable[NDArray[np.uint8]], names: tuple[str, str] = SIDES
+) -> Likeness:
+    """Return how like two series of frames [height, width, 3] are; two frames are in memory at a time, not two videos.
+
+    Other numbers of frames, other sizes and no frames at all are faults; ``names`` are the sides' in their words.
+    """
+    found: list[_Frame] = []
+    pairs = itertools.zip_longest(subject, reference)
+    for s, r in pairs:
+        if s is None or r is None:
+            more = len(found) + 1 + sum(1 for _ in pairs)
+            counts = (len(found), more) if s is None else (more, len(found))
+            return Likeness(fault=f"frames differ: {names[0]} has {counts[0]}, {names[1]} has {counts[1]}")
+        if s.shape != r.shape:
+            return Likeness(
+                fault=f"sizes differ: {names[0]} {s.shape[1]}x{s.shape[0]}, {names[1]} {r.shape[1]}x{r.shape[0]}"
+            )
+        found.append(_frame(s, r))
+    return _gathered(found) if found else Likeness(fault="there are no frames")
+
+
+def _gathered(found: list[_Frame]) -> Likeness:
+    likenesses = [frame.ssim for frame in found if frame.ssim is not None]
+    worst = max(range(len(found)), key=lambda index: found[index].mse)
     return Likeness(
-        psnr_db=min(ratios, default=None),
-        ssim=min(likenesses, default=None),
-        mean_levels=max(frame.mean_levels or 0.0 for frame in frames),
-        max_levels=max(frame.max_levels or 0 for frame in frames),
-        identical=all(frame.identical for frame in frames),
+        psnr_db=_psnr_db(math.fsum(frame.mse for frame in found) / len(found)),
+        ssim=math.fsum(likenesses) / len(likenesses) if likenesses else None,
+        worst_psnr_db=_psnr_db(found[worst].mse),
+        worst_ssim=min(likenesses, default=None),
+        worst_frame=worst + 1,
+        frames=len(found),
+        mean_levels=math.fsum(frame.mean_levels for frame in found) / len(found),
+        max_levels=max(frame.max_levels for frame in found),
+        identical=all(frame.max_levels == 0 for frame in found),
     )
 
 
-def _frame(subject: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Likeness:
+def _psnr_db(mse: float) -> float | None:
+    return 10 * math.log10(LEVELS**2 / mse) if mse else None
+
+
+def _frame(subject: NDArray[np.uint8], reference: NDArray[np.uint8]) -> _Frame:
+    error = np.abs(subject.astype(np.int32) - reference.astype(np.int32))
+    return _Frame(
+        mse=float(np.square(error).mean()),
+        ssim=_ssim(subject, reference, identical=not error.any()),
+        mean_levels=float(error.mean()),
+        max_levels=int(error.max()),
+    )
+
+
+def _ssim(subject: NDArray[np.uint8], reference: NDArray[np.uint8], *, identical: bool) -> float | None:
+    if min(subject.shape[:2]) < SSIM_WINDOW:
+        return None
+    if identical:
+        return 1.0  # by its definition, and a second a frame is saved
     from skimage import metrics as skimage  # noqa: PLC0415 - half a second
 
     scores: Any = skimage  # it has no types
-
-    error = np.abs(subject.astype(np.int16) - reference.astype(np.int16))
-    identical = not error.any()
-    small = min(subject.shape[:2]) < SSIM_WINDOW
-    return Likeness(
-        psnr_db=None if identical else float(scores.peak_signal_noise_ratio(reference, subject, data_range=LEVELS)),
-        ssim=None
-        if small
-        else float(scores.structural_similarity(reference, subject, channel_axis=2, data_range=LEVELS)),
-        mean_levels=float(error.mean()),
-        max_levels=int(error.max()),
-        identical=identical,
-    )
+    return float(scores.structural_similarity(reference, subject, channel_axis=2, data_range=LEVELS))

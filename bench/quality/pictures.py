@@ -1,4 +1,4 @@
-"""Output files as arrays, and two of them side by side."""
+"""Output files side by side: images and videos, by their decoded frames."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench import decode
 from bench.quality import metrics
 
 if TYPE_CHECKING:
@@ -17,20 +18,22 @@ if TYPE_CHECKING:
 
 
 def read(path: Path) -> NDArray[np.uint8]:
-    """Return the pictures in an output file, uint8 [frames, height, width, 3]: decoded, as RGB.
+    """Return the pictures in an output file, uint8 [frames, height, width, 3]: decoded, as RGB, all in memory.
 
     Raises:
-        OSError: it cannot be read or is no picture.
+        Undecodable: it cannot be read, or holds no pictures.
     """
-    from PIL import Image  # noqa: PLC0415 - half of the verbs never open one
-
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"), dtype=np.uint8)[np.newaxis]
+    return np.stack(list(decode.frames(path)))
 
 
-def compare(subject: Path, reference: Path) -> Likeness:
-    """Return how like two output files are; one that does not decode is a fault of the comparison."""
+def compare(subject: Path, reference: Path, names: tuple[str, str] = metrics.SIDES) -> Likeness:
+    """Return how like two output files are, frame by frame; one that does not decode is a fault of the comparison.
+
+    ``names`` are the two sides in the words of a fault.
+    """
+    if decode.is_video(subject) != decode.is_video(reference):
+        return metrics.Likeness(fault=f"one is a video, the other is not: {subject.name}, {reference.name}")
     try:
-        return metrics.likeness(read(subject), read(reference))
-    except (OSError, SyntaxError, ValueError) as error:
+        return metrics.likeness_of_frames(decode.frames(subject), decode.frames(reference), names)
+    except decode.Undecodable as error:
         return metrics.Likeness(fault=str(error))

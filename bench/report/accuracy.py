@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.accuracy import plan, run
+from bench.accuracy.controls import SPOILS
 from bench.errors import BenchError, UsageError
-from bench.report import accuracy_page, verdict
+from bench.report import accuracy_page, quality, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
 
 CASE = re.compile(r"^accuracy case: (.+)$", re.MULTILINE)
 SHOWN_CHARACTERS = 32
+NEAR = 100
+SPOILT = {
+    "spoil": "one tensor",
+    "spoil_slightly": "one tensor",
+    "attention_out": "one attention's output",
+    "embedder": "the embedder",
+}
+"""A changed weight in words; its whole name is in the report."""
+
 STYLES = {"passed": "bold green", "failed": "bold red", "void": "bold yellow"}
 
 
@@ -193,24 +203,14 @@ def _trajectory(trajectory: Mapping[str, Any]) -> RenderableType:
             number(distance["max_abs"]),
             number(trajectory["gate"]["rel_l2"], 0) if final else "",
         )
-    return Group(table, Text(f"picture (reported, no gate): {likeness(trajectory['picture'])}", style="dim"))
-
-
-def likeness(picture: Mapping[str, Any]) -> str:
-    """Return two pictures' likeness in words."""
-    if picture["fault"] is not None:
-        return str(picture["fault"])
-    if picture["identical"]:
-        return "every bit equal"
-    ssim = "n/a" if picture["ssim"] is None else f"{picture['ssim']:.5f}"
-    return f"PSNR {picture['psnr_db']:.1f} dB, SSIM {ssim}, largest difference {picture['max_levels']} of 255 levels"
+    return Group(table, Text(f"picture (reported, no gate): {quality.likeness(trajectory['picture'])}", style="dim"))
 
 
 def _controls(report: Mapping[str, Any]) -> RenderableType:
     table = _table(("wrong on purpose", "on", "result", "rel L2", "times the gate"), left=3)
     for control in report["controls"]:
         state = Text("rejected") if control["rejected"] else Text("LET THROUGH", style="bold yellow")
-        times = "n/a" if control["times"] is None else f"{control['times']:,.0f}"
+        times = "n/a" if control["times"] is None else _times(control["times"])
         distance = control["distance"]
         table.add_row(
             Text(": ".join(filter(None, (_wrong(control), distance["fault"])))),
@@ -224,24 +224,20 @@ def _controls(report: Mapping[str, Any]) -> RenderableType:
     return table
 
 
+def _times(times: float) -> str:
+    """Return a multiple of the gate: with a digit more where it is near, because near is what matters."""
+    return f"{times:,.0f}" if times >= NEAR else f"{times:.1f}"
+
+
 def _wrong(control: Mapping[str, Any]) -> str:
-    """Return what was done in few words: of a tensor's long name the end, of a prompt the start."""
+    """Return what was done in few words: of a changed weight what and how much, of a prompt the start."""
     what = str(control["done"])
-    if control["name"] == "tensor":
-        return "one tensor x" + what.rpartition(" x")[2]
+    spoil = SPOILS.get(control["name"])
+    if spoil is not None and what.endswith(spoil.said):
+        return f"{SPOILT[spoil.at]} {spoil.said}"
     return what if len(what) <= SHOWN_CHARACTERS else what[:SHOWN_CHARACTERS] + "..."
 
 
 def golden_line(golden: Mapping[str, Any]) -> Text:
     """Return the golden's result in words."""
-    if golden["status"] == "none":
-        nearest = f"; the nearest has {'; '.join(golden['differs'])}" if golden["differs"] else ""
-        said = f"no golden for this configuration{nearest}"
-    else:
-        found = likeness(golden["picture"])
-        said = f"number {golden['number']}, {golden['status']}: {found}"
-    if not golden["repeatable"]:
-        said += "; two equal requests of this launch gave different pictures"
-    if golden["stored"] is not None:
-        said += f"; stored as number {golden['stored']}"
-    return Text(f"golden: {said}", style="" if golden["passed"] else "red")
+    return Text(f"golden: {quality.golden(golden)}", style="" if golden["passed"] else "red")

@@ -28,7 +28,7 @@ def write(report: Mapping[str, Any], folder: Path) -> Path:
     """Write the page of the report in ``folder`` beside it and return its path."""
     import jinja2  # noqa: PLC0415 - a finished run needs it, `invoke --list` does not
 
-    from bench.report import accuracy  # noqa: PLC0415 - which imports this module
+    from bench.report import accuracy, quality  # noqa: PLC0415 - the first imports this module
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
@@ -38,7 +38,7 @@ def write(report: Mapping[str, Any], folder: Path) -> Path:
         report=report,
         number=accuracy.number,
         closeness=accuracy.closeness,
-        likeness=accuracy.likeness,
+        likeness=quality.likeness,
         golden=None if report["golden"] is None else accuracy.golden_line(report["golden"]).plain,
         curve=curve(trajectory) if trajectory is not None and trajectory["schedule"] is None else "",
         pictures=_pictures(folder) if report["components"] or trajectory is not None else [],

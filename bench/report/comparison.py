@@ -12,15 +12,14 @@ from rich.markdown import Markdown
 
 from bench import paths
 from bench.errors import Inconclusive, ThresholdMissed
-from bench.measure import ab, calibration, compare, history, metrics, plan, sequential, verdict
-from bench.report import session
+from bench.measure import ab, calibration, compare, history, metrics, plan, scoring, sequential, verdict
+from bench.report import quality, session
 from bench.report.run import number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bench.errors import BenchError
     from bench.measure.compare import Side
 
 ONE_SAMPLE = (
@@ -30,18 +29,29 @@ ONE_SAMPLE = (
 
 
 def measure_ab(
-    common: plan.Options, specs: dict[str, str], planned: sequential.Plan, *, co_resident: bool, as_json: bool
+    common: plan.Options,
+    specs: dict[str, str],
+    planned: sequential.Plan,
+    *,
+    co_resident: bool,
+    as_json: bool,
+    require: str | None = None,
 ) -> None:
     """Measure two arms and print the comparison.
 
     Raises:
-        ThresholdMissed: the candidate is slower.
+        ThresholdMissed: the candidate is slower, or its outputs are not as like the baseline's as is required.
         Inconclusive: the blocks do not decide.
         BenchError: an arm failed.
     """
     messages = Console(stderr=True, highlight=False)
     result = ab.measure(
-        common, specs, planned, co_resident=co_resident, tell=lambda text: messages.print(text, markup=False)
+        common,
+        specs,
+        planned,
+        co_resident=co_resident,
+        tell=lambda text: messages.print(text, markup=False),
+        require=require,
     )
     if as_json:
         sys.stdout.write(json.dumps(result.document, indent=2, ensure_ascii=False) + "\n")
@@ -49,20 +59,21 @@ def measure_ab(
         records = result.records
         notes = [result.document["why"], f"spread between launches: {result.document['between_launch_spread']}"]
         notes += [f"differs on purpose: {line}" for line in result.document["differences"]]
-        text = markdown(records[ab.BASELINE], records[ab.CANDIDATE], result.document["comparison"], notes)
+        sides = (records[ab.BASELINE], records[ab.CANDIDATE])
+        text = markdown(*sides, result.document["comparison"], result.document["quality"], notes)
         console = Console()
         console.print(Markdown(text))
         console.print(f"record: {result.path}", soft_wrap=True, highlight=False, markup=False)
     if result.error is not None:
         raise result.error
-    _raise(result.document["comparison"], result.path)
+    _raise([{**result.document, "candidate": str(result.path)}])
 
 
-def compare_files(files: Sequence[Path], *, as_json: bool, as_markdown: bool) -> None:
+def compare_files(files: Sequence[Path], *, as_json: bool, as_markdown: bool, require: str | None = None) -> None:
     """Compare the first file with each of the others and print it.
 
     Raises:
-        ThresholdMissed: a candidate is slower.
+        ThresholdMissed: a candidate is slower, or its outputs are not as like the baseline's as is required.
         Inconclusive: one comparison does not decide, and none is slower.
         UsageError: unlike files, or one alone for which no baseline was named.
     """
@@ -72,21 +83,23 @@ def compare_files(files: Sequence[Path], *, as_json: bool, as_markdown: bool) ->
     documents: list[dict[str, Any]] = []
     for candidate in others:
         comparison = verdict.to_document(compare.compare(baseline, candidate))
-        documents.append({"baseline": baseline.name, "candidate": candidate.name, "comparison": comparison})
+        found = scoring.compared(compare.outputs(baseline, candidate), comparison["verdict"], require)
+        names = {"baseline": baseline.name, "candidate": candidate.name}
+        documents.append({**names, "comparison": comparison, "quality": found})
         if not as_json:
-            _print_sides(baseline, candidate, comparison, as_markdown=as_markdown)
+            _print_sides(baseline, candidate, documents[-1], as_markdown=as_markdown)
     if as_json:
         sys.stdout.write(json.dumps(documents, indent=2, ensure_ascii=False) + "\n")
-    worst = max(documents, key=lambda one: {0: 0, 9: 1, 7: 2}[one["comparison"]["exit_code"]])
-    _raise(worst["comparison"], worst["candidate"])
+    _raise(documents)
 
 
-def _print_sides(baseline: Side, candidate: Side, comparison: Mapping[str, Any], *, as_markdown: bool) -> None:
+def _print_sides(baseline: Side, candidate: Side, compared: Mapping[str, Any], *, as_markdown: bool) -> None:
+    comparison, found = compared["comparison"], compared["quality"]
     notes = [] if comparison["interval"] is not None else [ONE_SAMPLE]
     if baseline.is_dump:
-        text = _table(_view(baseline.document), _view(candidate.document), comparison, notes)
+        text = _table(_view(baseline.document), _view(candidate.document), comparison, found, notes)
     else:
-        text = markdown(baseline.document, candidate.document, comparison, notes)
+        text = markdown(baseline.document, candidate.document, comparison, found, notes)
     if as_markdown:
         sys.stdout.write(text + "\n")
     else:
@@ -108,10 +121,14 @@ def _of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def markdown(
-    baseline: Mapping[str, Any], candidate: Mapping[str, Any], comparison: Mapping[str, Any], notes: Sequence[str]
+    baseline: Mapping[str, Any],
+    candidate: Mapping[str, Any],
+    comparison: Mapping[str, Any],
+    found: Mapping[str, Any],
+    notes: Sequence[str],
 ) -> str:
-    """Return a comparison of two records as Markdown: verdict, table, how each was run."""
-    lines = [_table(_of(baseline), _of(candidate), comparison, notes), ""]
+    """Return a comparison of two records as Markdown: verdict, table, quality (``found``), how each was run."""
+    lines = [_table(_of(baseline), _of(candidate), comparison, found, notes), ""]
     lines += ["<details><summary>how both were run</summary>", ""]
     for name, record in (("baseline", baseline), ("candidate", candidate)):
         engine, launch = record["engine"], record["launches"][0]
@@ -125,7 +142,11 @@ def markdown(
 
 
 def _table(
-    baseline: Mapping[str, Any], candidate: Mapping[str, Any], comparison: Mapping[str, Any], notes: Sequence[str]
+    baseline: Mapping[str, Any],
+    candidate: Mapping[str, Any],
+    comparison: Mapping[str, Any],
+    found: Mapping[str, Any],
+    notes: Sequence[str],
 ) -> str:
     mde = comparison["mde_percent"]
     smallest = (
@@ -133,9 +154,11 @@ def _table(
         if mde is None
         else (f"the smallest effect these samples could show is {mde:.2f} %")
     )
+    warning = quality.warning(found)
     lines = [
         f"**{comparison['verdict'].upper()}**: {comparison['reason']}; {smallest}.",
         "",
+        *([] if warning is None else [warning, ""]),
         "| | baseline | candidate | change |",
         "|---|---:|---:|---:|",
         f"| verdict | {baseline['outcome']} | {candidate['outcome']} | |",
@@ -149,7 +172,10 @@ def _table(
     lines += [
         _row(name, None, value, "ms") for name, value in stages.items() if metrics.stage_kind(name) != "transport"
     ]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes)])
+    one, other = map(quality.short, found["between"]["pixels_sha256"])
+    same = {True: "equal", False: "not equal", None: "not known"}[found["between"]["identical"]]
+    lines.append(f"| pixels | {one} | {other} | {same} |")
+    return "\n".join([*lines, "", *(f"- {note}" for note in [*quality.notes(found), *notes])])
 
 
 def _row(name: str, one: float | None, other: float | None, unit: str) -> str:
@@ -157,10 +183,21 @@ def _row(name: str, one: float | None, other: float | None, unit: str) -> str:
     return f"| {name} | {number(one, unit)} | {number(other, unit)} | {change} |"
 
 
-def _raise(comparison: Mapping[str, Any], where: object) -> None:
-    error: dict[int, type[BenchError]] = {7: ThresholdMissed, 9: Inconclusive}
-    if comparison["exit_code"] in error:
-        raise error[comparison["exit_code"]](f"{comparison['verdict']}: {comparison['reason']}", where=str(where))
+def _raise(documents: Sequence[Mapping[str, Any]]) -> None:
+    """Raise what comparisons end with: a candidate that is slower, then one that misses its threshold, then doubt."""
+    slower = [one for one in documents if one["comparison"]["exit_code"] == ThresholdMissed.exit_code]
+    for one in slower:
+        raise ThresholdMissed(_said(one["comparison"]), where=one["candidate"])
+    for one in documents:
+        if (missed := scoring.gate(one["quality"], one["candidate"])) is not None:
+            raise missed
+    for one in documents:
+        if one["comparison"]["exit_code"] == Inconclusive.exit_code:
+            raise Inconclusive(_said(one["comparison"]), where=one["candidate"])
+
+
+def _said(comparison: Mapping[str, Any]) -> str:
+    return f"{comparison['verdict']}: {comparison['reason']}"
 
 
 def calibrate(options: plan.Options) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.measure import metrics
-from bench.report import verdict
+from bench.report import quality, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +48,8 @@ def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
         parts += [Text(), _metrics(record), Text(), _stages(record)]
         if record["timings"]["summary"] is not None:
             parts += [Text(), *(Text(line) for line in _session(record))]
+        if record.get("quality") is not None:  # records of before it was looked at have none
+            parts += [Text(), *(Text(line) for line in quality.lines(record["quality"]))]
     if record["failure"] is not None and record["requests"]:
         parts += [Text(), Text(f"not complete: {record['failure']['what']}", style="yellow")]
     return [*parts, Text()]

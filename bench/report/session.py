@@ -32,7 +32,7 @@ def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None)
     """
     messages = Console(stderr=True)
     if resume is not None:
-        options = replace(plan.Options.from_document(record.read(resume)["asked"]), timeout_s=options.timeout_s)
+        options = _taken_up(options, plan.Options.from_document(record.read(resume)["asked"]))
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         messages.print(f"made a synthetic checkpoint: {planned.made_checkpoint}", soft_wrap=True, highlight=False)
@@ -46,6 +46,17 @@ def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None)
     if result.error is not None:
         raise _short(result)
     return result.record
+
+
+def _taken_up(now: Options, then: Options) -> Options:
+    """Return the options of a run that goes on: as it was begun, and scored if either asks for it."""
+    return replace(
+        then,
+        timeout_s=now.timeout_s,
+        check_accuracy=now.check_accuracy or then.check_accuracy,
+        require=now.require or then.require,
+        update_golden=now.update_golden or then.update_golden,
+    )
 
 
 def _warn(result: Result, messages: Console) -> None:
@@ -83,6 +94,8 @@ def show_commands(asked: Mapping[str, Options]) -> None:
 def _short(result: Result) -> BenchError:
     """Return the error of a run whose record says it all: which finding decided, and where to read more."""
     assert result.error is not None
+    if result.record["complete"] and result.record["quality"] is not None:
+        return result.error
     if result.record["requests"]:
         done = len(result.record["requests"])
         todo = f"`invoke bench --resume {result.path.parent}` goes on with what is missing"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.task import Context, number, share, task
-from bench.verbs import ENGINE_HELP
+from bench.verbs import ENGINE_HELP, threshold
 
 ARM_HELP = (
     "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
@@ -26,6 +26,7 @@ ARM_HELP = (
         "label": "a word that goes into the run directory's name",
         "timeout": "seconds after which a launch is stopped (default 3600)",
         "output-dir": "where run directories are made (default runs/)",
+        "require": "lossless or high: exit 7 unless the outputs are that like the baseline's",
         "json": "print the comparison as JSON on stdout",
     }
 )
@@ -43,6 +44,7 @@ def ab(
     label: str | None = None,
     timeout: str | None = None,
     output_dir: str | None = None,
+    require: str | None = None,
     json: bool = False,
 ) -> None:
     """Measure two arms in A-B-B-A blocks until faster, slower or same is decided."""
@@ -65,22 +67,26 @@ def ab(
         margin_percent=defaults.margin_percent if percent is None else 100 * percent,
     )
     specs = {"baseline": baseline, "candidate": candidate}
-    comparison.measure_ab(common, specs, planned, co_resident=co_resident, as_json=json)
+    comparison.measure_ab(common, specs, planned, co_resident=co_resident, as_json=json, require=threshold(require))
 
 
 @task(
     help={
         "files": "run records, run directories or perf dumps; the first is the baseline (one alone: the named one)",
         "markdown": "print Markdown as it is, for a pull request",
+        "require": "lossless or high: exit 7 unless the outputs are that like the baseline's",
         "json": "as JSON on stdout",
     },
     many="files",
 )
-def compare(c: Context, files: list[str], markdown: bool = False, json: bool = False) -> None:
+def compare(
+    c: Context, files: list[str], markdown: bool = False, require: str | None = None, json: bool = False
+) -> None:
     """Compare records made earlier: invoke compare BASELINE CANDIDATE [CANDIDATE ...]."""
     from bench.report import comparison
 
-    comparison.compare_files([Path(name) for name in files], as_json=json, as_markdown=markdown)
+    paths = [Path(name) for name in files]
+    comparison.compare_files(paths, as_json=json, as_markdown=markdown, require=threshold(require))
 
 
 @task(help={"record": "run record or run directory"})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
 from bench.task import Context, extra_arguments, number, one_of, share, task
-from bench.verbs import ENGINE_HELP
+from bench.verbs import ENGINE_HELP, threshold
 
 if TYPE_CHECKING:
     from bench.measure.plan import Options
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
         "precision": "go on until the median denoise time is known this well, e.g. 1%",
         "max-repeats": "requests at most, with --precision (default 100)",
         "resume": "run directory that was cut off: go on with what is missing",
+        "check-accuracy": "score the outputs: pixels, golden, likeness to the baseline's, asked = delivered",
+        "require": "lossless or high: exit 7 unless the outputs are that like golden and baseline (checks accuracy)",
+        "update-golden": "keep the outputs as the golden of this configuration; takes the reason, keeps the old one",
         "dry-run": "print the exact command and environment, run nothing",
         "json": "print the record as JSON on stdout",
     }
@@ -84,6 +87,9 @@ def bench(
     precision: str | None = None,
     max_repeats: str | None = None,
     resume: str | None = None,
+    check_accuracy: bool = False,
+    require: str | None = None,
+    update_golden: str | None = None,
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
@@ -129,6 +135,9 @@ def bench(
         launches=number(launches, "--launches") or fixed[1],
         precision=share(precision, "--precision"),
         max_repeats=number(max_repeats, "--max-repeats") or plan.DEFAULT_MAX_REPEATS,
+        check_accuracy=check_accuracy,
+        require=threshold(require),
+        update_golden=update_golden,
     )
     many = all or tag is not None or len(keys) > 1
     if matrix is not None:
@@ -157,6 +166,11 @@ def _matrix(options: Options, text: str, keys: list[str], *, dry_run: bool, as_j
     from bench.report import session
 
     along = matrix.axes(text)
+    if options.scored:
+        raise UsageError(
+            "a matrix holds its cells' outputs against each other itself",
+            todo="leave --check-accuracy, --require and --update-golden out",
+        )
     if excluded:
         raise UsageError("--matrix is for one preset and a fixed number of requests", todo=f"--model {keys[0]} alone")
     if ("quality" in along and options.quality) or ("cuda-graph" in along and options.cuda_graph):

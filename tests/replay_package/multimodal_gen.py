@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from replay_engine import png
+from replay_engine import mp4, png
 
 SCENARIO = json.loads((Path(__file__).resolve().parents[1] / "replay.json").read_text())
 LOADED = "The server is fired up"
@@ -62,7 +62,9 @@ class DiffGenerator:
         if SCENARIO.get("fall_back_at") == total:
             print("[11-22 09:46:02] Falling back to diffusers backend", flush=True)
         steps = asked["num_inference_steps"]
-        say(line.replace(b"infer_steps: 4", b"infer_steps: %d" % steps) for line in self.request_lines)
+        frames = b"num_frames: %d" % (asked["num_frames"] or 1)
+        lines = [line.replace(b"num_frames: 1", frames) for line in self.request_lines]
+        say(line.replace(b"infer_steps: 4", b"infer_steps: %d" % steps) for line in lines)
         if self.graphs and self.quality != "lossless":
             print(f"[11-22 08:53:49] quality={self.quality} has no captured breakable CUDA graphs", flush=True)
         factor = SCENARIO.get("factor", 1) * (SCENARIO.get("graphs_factor", 1) if self.graphs else 1)
@@ -78,8 +80,16 @@ class DiffGenerator:
         dump["meta"] = {"model": self.args.model_path}
         Path(asked["perf_dump_path"]).write_text(json.dumps(dump))
         print(f"[11-22 08:53:49] Metrics dumped to: {asked['perf_dump_path']}", flush=True)
-        blue = 22 if self.quality == "high" else 21 if self.graphs and SCENARIO.get("graphs_differ") else 20
-        png(Path(asked["output_path"]) / asked["output_file_name"], asked["width"], asked["height"], blue=blue)
+        output = Path(asked["output_path"]) / asked["output_file_name"]
+        if output.suffix == ".mp4":
+            frames = SCENARIO.get("frames", asked["num_frames"])
+            mp4(output, asked["width"], asked["height"], frames, SCENARIO.get("shifts", ()))
+        else:
+            shift = SCENARIO.get("shift", 0) + SCENARIO.get("shift_each", 0) * total
+            blue = 22 if self.quality == "high" else 21 if self.graphs and SCENARIO.get("graphs_differ") else 20
+            png(output, asked["width"], asked["height"], shift=shift, blue=blue)
+        if SCENARIO.get("cut_output"):
+            output.write_bytes(output.read_bytes()[:200])
         return object()
 
     def shutdown(self):
@@ -95,13 +105,14 @@ class ServerArgs:
 class Sampling:
     @staticmethod
     def get_cli_args(arguments):
-        return {name: getattr(arguments, name) for name in ("prompt", "width", "height", "num_inference_steps", "seed")}
+        names = ("prompt", "width", "height", "num_inference_steps", "seed", "num_frames")
+        return {name: getattr(arguments, name) for name in names}
 
 
 def add_multimodal_gen_generate_args(parser):
     parser.add_argument("--model-path")
     parser.add_argument("--prompt")
-    for flag in ("--width", "--height", "--num-inference-steps", "--seed"):
+    for flag in ("--width", "--height", "--num-inference-steps", "--seed", "--num-frames"):
         parser.add_argument(flag, type=int)
 
 

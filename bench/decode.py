@@ -1,0 +1,113 @@
+"""Output files as pixels: the one place that decodes images (Pillow) and videos (PyAV, which is FFmpeg's libraries)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path, PurePath
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+VIDEOS = frozenset({".mp4", ".mov", ".webm", ".gif"})
+OTHERS = frozenset({".wav", ".flac", ".glb", ".obj"})
+"""Outputs without pixels: they are hashed, and nothing of them is compared."""
+
+
+class Undecodable(Exception):
+    """A file that holds no pixels that can be read, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What is in a file: sizes in pixels, frames (1 for an image), the hash over all RGB pixels in order.
+
+    ``format`` is the image's format or the video's codec; ``one_colour``: no frame has two colours.
+    """
+
+    format: str | None
+    width: int
+    height: int
+    frames: int
+    pixels_sha256: str
+    one_colour: bool
+
+
+def is_video(path: PurePath) -> bool:
+    """Tell by its name whether a file holds frames that move."""
+    return path.suffix.lower() in VIDEOS
+
+
+def has_pixels(path: PurePath) -> bool:
+    """Tell by its name whether a file can be decoded here."""
+    return path.suffix.lower() in IMAGES | VIDEOS
+
+
+def look(path: Path) -> Seen:
+    """Return what is in an image or a video; every frame of it is decoded.
+
+    Raises:
+        Undecodable: it cannot be read, or there is no frame in it.
+    """
+    digest, frames, size, one_colour, kind = hashlib.sha256(), 0, (0, 0), True, None
+    for kind, frame in _decoded(path):  # noqa: B007 - the last one is used below
+        digest.update(frame.tobytes())
+        size = (frame.shape[1], frame.shape[0])
+        one_colour = one_colour and bool((frame == frame[0, 0]).all())
+        frames += 1
+    return Seen(
+        format=kind, width=size[0], height=size[1], frames=frames, pixels_sha256=digest.hexdigest(),
+        one_colour=one_colour,
+    )  # fmt: skip
+
+
+def frames(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of a file one by one, uint8 [height, width, 3] as RGB; an image has one.
+
+    Raises:
+        Undecodable: as `look`.
+    """
+    for _, frame in _decoded(path):
+        yield frame
+
+
+def _decoded(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
+    """Yield format and pixels of each frame."""
+    if not has_pixels(path):
+        raise Undecodable(f"there are no pixels to compare in a {path.suffix or 'file without suffix'}")
+    yield from (_video if is_video(path) else _image)(path)
+
+
+def _image(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
+    import numpy as np  # noqa: PLC0415 - only a finished run needs them
+    from PIL import Image  # noqa: PLC0415
+
+    try:
+        with Image.open(path) as image:
+            yield image.format, np.asarray(image.convert("RGB"), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise Undecodable(str(error)) from error
+
+
+def _video(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
+    import av  # noqa: PLC0415 - 50 MB of libraries that only videos need
+
+    found = False
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise Undecodable("there is no video in it")
+            stream: Any = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            for frame in container.decode(stream):
+                found = True
+                yield stream.codec_context.name, frame.to_ndarray(format="rgb24")
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise Undecodable(str(error)) from error
+    if not found:
+        raise Undecodable("there is no frame in it")

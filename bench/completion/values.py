@@ -117,6 +117,7 @@ VALUES: Mapping[tuple[str | None, str], Values] = {
     (None, "quality"): _fixed(
         exact="no approximation", lossless="the default", high="approximate", **{"extra-high": "approximate, 0.5.21+"}
     ),
+    (None, "require"): _fixed(lossless="the same pixels", high="upstream's SSIM and PSNR"),
     (None, "matrix"): _fixed(quality="every quality", **{"cuda-graph": "with and without CUDA graphs"}),
     (None, "size"): _fixed(tiny="runs on a CPU", full="the real shapes; tens of GB"),
     (None, "suite"): _fixed(**{"upstream-component": "the engine's own component tests"}),

@@ -233,6 +233,21 @@ def test_every_tiny_twin_is_native_on_a_cpu(runs):
     )
 
 
+def test_a_matrix_measures_the_eager_cell_and_refuses_graphs_without_a_gpu(runs):
+    asked = ["--matrix", "cuda-graph", "--quality", "high", "--launches", "1", "--repeats", "2"]
+    ended = invoke("bench", "--model", "flux-tiny", "--engine", find.DEFAULT_CONFIGURATION, *asked, runs=runs)
+    assert ended.returncode == 10, ended.stderr
+    (path,) = runs.glob("*-matrix-*/matrix.json")
+    eager, graphs = json.loads(path.read_text())["cells"]
+    assert (eager["name"], eager["outcome"], eager["requests"]) == ("high-eager", "native", 2)
+    assert eager["outputs_identical"] is True
+    assert (graphs["outcome"], graphs["denoise_ms"]) == ("refused", None)
+    record = json.loads((path.parent / eager["record"]).read_text())
+    assert record["workload"]["warmup"] == "start"
+    warmed = [proof for proof in record["verdict"]["evidence"] if proof["id"] == "warmup"]
+    assert warmed[0]["holds"], "the engine warmed up while it was loading"
+
+
 def test_the_tour_comes_to_its_end(runs):
     """Every verb once, as a newcomer meets them, each with the exit code that it has to have."""
     ended = invoke("tour", "--yes", "--engine", CONFIGURATIONS[0], runs=runs / "tour", timeout=20 * MINUTES)

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 REQUEST = "request"
 FIRST = "checks, then the engine's imports"
 """Said at once: a refused run ends here, another spends half a minute."""
+WARMING = "warming up"
 PHASES = (
     (re.compile(r"server_args: \{"), "starting workers"),
     (re.compile(r"Loading pipeline modules|Loading diffusers pipeline"), "loading the model"),
     (re.compile(r"Compiling \w+ with mode"), "compiling"),
-    (re.compile(r"Processing \d+ grouped request"), "warming up"),
+    (re.compile(r"Processing \d+ grouped request"), WARMING),
     (re.compile(r"Running pipeline stages"), REQUEST),
     (re.compile(r"\[(?P<stage>\w+)\] started"), None),
     (re.compile(r"Output saved to"), "saving"),
@@ -70,8 +71,8 @@ class Live:
                 self._progress.update(self._task, completed=int(step[1]), total=int(step[2]))
 
     def _show(self, phase: str) -> None:
-        if phase == self._phase:
-            return
+        if phase == self._phase or (phase == WARMING and self._requests):
+            return  # the engine groups every request; only before the first one it is a warm-up
         self._phase = phase
         self._requests += phase == REQUEST
         name = f"request {self._requests}" if phase == REQUEST else phase

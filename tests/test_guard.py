@@ -57,6 +57,7 @@ def test_a_run_that_is_not_native_is_invalid_for_its_reason(name, exit_code, exp
     ("name", "expectation"),
     [
         ("cpu/warmup_request", {"version": "0.5.23", "model": TINY, "warmup": True}),
+        ("cpu/warmup_in_ci", {"version": "0.5.23", "model": TINY, "warmup": True, "prompt": None}),
         ("cpu/awq_pipeclass", {"version": "0.5.23", "model": "scratch/ck/FLUX.1-dev-tiny-awq"}),
         ("cpu/native_0.5.17", {"version": "0.5.17", "model": TINY, "warmup": True}),
         (
@@ -124,6 +125,16 @@ def test_a_warm_up_that_is_only_claimed_is_missing():
     guard.observe(claimed.encode(), 1)
     assert "Warmed-up request processed" in claimed
     assert [proof.id for proof in conclude(guard, exit_code=0).missing()] == ["warmup"]
+
+
+def test_a_warm_up_that_was_begun_is_not_one_that_finished():
+    """Where CI=true, the engine tells the count in lines; the first says 0/1."""
+    log = (LOGS / "cpu/warmup_in_ci.log").read_text()
+    begun = "".join(line for line in log.splitlines(keepends=True) if "Warmup requests: 1/1" not in line)
+    assert "Warmup requests: 0/1" in begun
+    guard = Guard(Expectation(**CPU, version="0.5.23", warmup=True), stop=False)
+    guard.observe(begun.encode(), 1)
+    assert "a warm-up request finished" in {proof.proves for proof in conclude(guard, exit_code=0).missing()}
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def document(
     concluded: tuple[str, list[str]],
 ) -> dict[str, Any]:
     """Return the report; its form is ``schemas/accuracy-report.json``."""
-    options, engine = planned.options, planned.engine
+    options = planned.options
     made = checkpoint.manifest(planned.model)
     reference = found.reference
     return {
@@ -124,15 +124,7 @@ def document(
         "torch_compile": options.torch_compile,
         "sampling": dict(planned.sampling),
         "command": {"argv": list(command.argv), "environment": commands.recorded_environment(command)},
-        "engine": {
-            "name": engine.name,
-            "version": engine.version,
-            "python": engine.python_version,
-            "packages": dict(engine.packages),
-            "source": None
-            if engine.source is None
-            else {"commit": engine.source.commit, "changes_sha256": engine.source.changes_sha256},
-        },
+        "engine": planned.engine.for_record(),
         "devices": devices.for_record(planned.machine),
         "host": devices.host(),
         "reference": None

@@ -13,6 +13,7 @@ from bench.accuracy import controls
 from bench.catalog import families, presets
 from bench.engine import command as commands
 from bench.engine import devices, find
+from bench.engine.options import RunOptions
 from bench.errors import UnknownName, UsageError
 from bench.fallback.expectation import PROGRAM, Expectation
 
@@ -26,28 +27,14 @@ if TYPE_CHECKING:
 COMPONENT, TRAJECTORY, GOLDEN = "component", "trajectory", "golden"
 CHECKS = (COMPONENT, TRAJECTORY, GOLDEN)
 DTYPES = ("fp32", "bf16")
-DEFAULT_TIMEOUT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the user asked for; None is the preset's value or the default."""
+class Options(RunOptions):
+    """What the user asked of a check; None is the preset's value or the default."""
 
-    model: str
     checks: tuple[str, ...] = CHECKS
     dtype: str = "fp32"
-    engine: str | None = None
-    model_path: str | None = None
-    preset_file: Path | None = None
-    label: str | None = None
-    steps: int | None = None
-    seed: int | None = None
-    width: int | None = None
-    height: int | None = None
-    torch_compile: bool = False
-    attention_backend: str | None = None
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    output_dir: Path | None = None
     update_golden: str | None = None
 
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import paths, process
 from bench.engine import source
@@ -40,6 +40,18 @@ class Engine:
     python_version: str
     packages: Mapping[str, str]
     source: source.Source | None = None
+
+    def for_record(self) -> dict[str, Any]:
+        """Return the engine without any path: its name, versions, and the code it ran if that is a checkout."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "python": self.python_version,
+            "packages": dict(self.packages),
+            "source": None
+            if self.source is None
+            else {"commit": self.source.commit, "changes_sha256": self.source.changes_sha256},
+        }
 
 
 def built() -> dict[str, Path]:

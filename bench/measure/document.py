@@ -18,7 +18,6 @@ from bench.measure.timings import timings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bench.engine.find import Engine
     from bench.engine.workload import Workload
     from bench.errors import BenchError
     from bench.measure.benchmark import Launched, Run
@@ -58,7 +57,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None) -> dict[st
         "preset": {"key": planned.preset.key, "sha256": planned.preset.sha256, "document": planned.preset.document},
         "workload": _workload(planned.workload),
         "weights": _weights(planned),
-        "engine": _engine(planned.engine),
+        "engine": planned.engine.for_record(),
         "devices": devices.for_record(planned.machine),
         "host": devices.host(),
         "preflight": run.preflight,
@@ -150,7 +149,7 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
     earlier = record.read(directory / record.PARTIAL)
     same = {
         "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
-        "engine": (earlier["engine"], _engine(planned.engine)),
+        "engine": (earlier["engine"], planned.engine.for_record()),
         "weights": (earlier["weights"], _weights(planned)),
         "devices": (earlier["devices"], devices.for_record(planned.machine)),
     }
@@ -200,16 +199,3 @@ def _weights(planned: Plan) -> dict[str, Any]:
 def _name(model_path: str) -> str:
     """Return a model's name without the place where it lies on this machine."""
     return Path(model_path).name if Path(model_path).is_absolute() else model_path
-
-
-def _engine(engine: Engine) -> dict[str, Any]:
-    """Return the engine without any path: its name, versions, and the code it ran if that is a checkout."""
-    return {
-        "name": engine.name,
-        "version": engine.version,
-        "python": engine.python_version,
-        "packages": dict(engine.packages),
-        "source": None
-        if engine.source is None
-        else {"commit": engine.source.commit, "changes_sha256": engine.source.changes_sha256},
-    }

@@ -11,6 +11,7 @@ from bench import checkpoint
 from bench.catalog import assets, presets
 from bench.engine import command as commands
 from bench.engine import devices, find
+from bench.engine.options import RunOptions
 from bench.engine.workload import Workload
 from bench.errors import PreflightFailed, UsageError
 from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from bench.engine.devices import Machine
     from bench.engine.find import Engine
 
-DEFAULT_TIMEOUT_S = 3600.0
 DEFAULT_MAX_REPEATS = 100
 
 
@@ -32,28 +32,15 @@ PLACES = ("preset_file", "output_dir", "image", "model_cache_root", "seed_model_
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the user asked for; None is the preset's value or the default."""
+class Options(RunOptions):
+    """What the user asked of a measurement; None is the preset's value or the default."""
 
-    model: str
-    engine: str | None = None
-    model_path: str | None = None
-    preset_file: Path | None = None
-    label: str | None = None
-    steps: int | None = None
-    seed: int | None = None
-    width: int | None = None
-    height: int | None = None
-    torch_compile: bool = False
     warmup: bool = True
-    attention_backend: str | None = None
     quality: str | None = None
     cuda_graph: bool = False
     warmup_at_start: bool = False
     """Warm up while loading at the size of the request, which graphs need; a matrix warms all its cells so."""
     image: Path | None = None
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    output_dir: Path | None = None
     precheck: bool = True
     preflight: bool = True
     model_cache_root: Path | None = None

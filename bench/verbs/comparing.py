@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.task import Context, number, share, task
-from bench.verbs import ENGINE_HELP, threshold
+from bench.verbs.shared import ENGINE_HELP, helps, run_options, threshold
 
 ARM_HELP = (
     "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
@@ -13,7 +13,8 @@ ARM_HELP = (
 
 
 @task(
-    help={
+    help=helps("preset-file", "label", "timeout", "output-dir")
+    | {
         "model": "preset to run",
         "baseline": f"first arm; {ARM_HELP}",
         "candidate": "second arm, likewise",
@@ -22,10 +23,6 @@ ARM_HELP = (
         "margin": "an effect inside it is called same (default 1.5%)",
         "co-resident": "load both engines once and alternate their requests; needs memory for both",
         "engine": ENGINE_HELP + " (of arms that name none)",
-        "preset-file": "TOML file with presets of your own",
-        "label": "a word that goes into the run directory's name",
-        "timeout": "seconds after which a launch is stopped (default 3600)",
-        "output-dir": "where run directories are made (default runs/)",
         "require": "lossless or high: exit 7 unless the outputs are that like the baseline's",
         "json": "print the comparison as JSON on stdout",
     }
@@ -52,13 +49,10 @@ def ab(
     from bench.report import comparison
 
     common = plan.Options(
-        model=model,
-        engine=engine,
-        preset_file=Path(preset_file) if preset_file else None,
-        label=label,
+        **run_options(
+            model=model, engine=engine, preset_file=preset_file, label=label, timeout=timeout, output_dir=output_dir
+        ),
         repeats=number(repeats, "--repeats") or 1,
-        timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or plan.DEFAULT_TIMEOUT_S,
-        output_dir=Path(output_dir) if output_dir else None,
     )
     defaults = sequential.Plan()
     percent = share(margin, "--margin")

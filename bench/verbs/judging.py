@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.task import Context, one_of, task
-from bench.verbs import ENGINE_HELP
+from bench.verbs.shared import ENGINE_HELP, place
 
 
 @task(
@@ -37,12 +37,12 @@ def attest(
     from bench.report import attest as report
 
     if self_test:
-        report.self_test(engine, Path(output_dir) if output_dir else None)
+        report.self_test(engine, place(output_dir))
         return
     if log is None:
         raise UsageError("--log is missing", todo="name the run's log (- for standard input), or --self-test")
     one_of(expect, "--expect", ("native", "diffusers"))
-    report.judge(log, Path(dump) if dump else None, expect, engine_version, as_json=json)
+    report.judge(log, place(dump), expect, engine_version, as_json=json)
 
 
 @task(

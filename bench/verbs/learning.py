@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from bench.errors import UsageError
 from bench.task import Context, described, one_of, task
-from bench.verbs import ENGINE_HELP
+from bench.verbs.shared import helps, place
 
 
 @task(
-    help={
-        "engine": ENGINE_HELP,
+    help=helps("engine", "output-dir")
+    | {
         "step": "only this step, by name or number; what it needs is taken from your last tour",
         "from": "from this step on, likewise",
         "yes": "do not wait between the steps (as when standard input is no terminal)",
         "list": "only show the steps, and how long each takes",
-        "output-dir": "where run directories are made (default runs/)",
     }
 )
 def tour(
@@ -41,7 +39,7 @@ def tour(
     settings = run.Settings(
         engine=engine,
         pauses=not yes and sys.stdin.isatty(),
-        output_dir=Path(output_dir) if output_dir else None,
+        output_dir=place(output_dir),
     )
     run.take(wanted, settings)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from bench.task import Context, task
-from bench.verbs import ENGINE_HELP
+from bench.verbs.shared import helps, place, run_options
 
 
 @task(
@@ -37,11 +35,9 @@ def assets(
 
 
 @task(
-    help={
+    help=helps("engine", "model-path", "preset-file")
+    | {
         "model": "check for this preset; without it, for the machine in general and which presets run here",
-        "engine": ENGINE_HELP,
-        "model-path": "use this checkpoint or hub model in place of the preset's",
-        "preset-file": "TOML file with presets of your own",
         "image": "use this image in place of the preset's",
         "output-dir": "where run directories shall be made (default runs/)",
         "json": "as JSON on stdout",
@@ -62,11 +58,9 @@ def doctor(
     from bench.report import doctor as report
 
     options = plan.Options(
-        model=model or "",
-        engine=engine,
-        model_path=model_path,
-        preset_file=Path(preset_file) if preset_file else None,
-        image=Path(image) if image else None,
-        output_dir=Path(output_dir) if output_dir else None,
+        **run_options(
+            model=model or "", engine=engine, model_path=model_path, preset_file=preset_file, output_dir=output_dir
+        ),
+        image=place(image),
     )
     report.examine(options, one_model=model is not None, as_json=json)

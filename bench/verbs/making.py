@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.task import Context, number, task
-from bench.verbs import ENGINE_HELP
+from bench.verbs.shared import ENGINE_HELP, place
 
 
 @task(
@@ -59,12 +59,12 @@ def models(
     from bench.report import models as report
 
     if check_upstream:
-        report.check_upstream(engine, Path(source) if source else None, as_json=json)
+        report.check_upstream(engine, place(source), as_json=json)
         return
     if engine or source:
         raise UsageError("--engine and --source are for --check-upstream")
 
-    known = presets.listed(Path(preset_file) if preset_file else None)
+    known = presets.listed(place(preset_file))
     if json:
         print(
             jsonlib.dumps({key: dict(preset.document) for key, preset in known.items()}, indent=2, ensure_ascii=False)

@@ -3,40 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
 from bench.task import Context, extra_arguments, number, one_of, share, task
-from bench.verbs import ENGINE_HELP, threshold
+from bench.verbs.shared import RUN, helps, place, run_options, threshold
 
 if TYPE_CHECKING:
     from bench.measure.plan import Options
 
 
 @task(
-    help={
+    help=helps(*RUN)
+    | {
         "model": "preset to run, or several: a,b (`invoke models` lists them)",
         "tag": "run all presets with this tag instead, e.g. tiny or nightly",
         "all": "run all presets instead",
-        "engine": ENGINE_HELP,
-        "model-path": "use this checkpoint or hub model in place of the preset's",
-        "preset-file": "TOML file with presets of your own",
-        "label": "a word that goes into the run directory's name and the record",
-        "steps": "denoise steps",
-        "seed": "random seed",
-        "width": "pixels",
-        "height": "pixels",
-        "torch-compile": "compile the transformer",
         "no-torch-compile": "run eagerly (the default)",
         "no-warmup": "time a cold request",
-        "attention-backend": "attention backend of the engine, e.g. fa or torch_sdpa",
         "quality": "the engine's tier of approximations: exact, lossless, extra-high or high",
         "cuda-graph": "run the transformer as CUDA graphs, captured in a warm-up at the start",
         "matrix": "measure every combination of quality,cuda-graph (or one of them), each warmed alike",
         "image": "use this image in place of the preset's",
-        "timeout": "seconds after which the launch is stopped (default 3600)",
-        "output-dir": "where run directories are made (default runs/)",
         "model-cache-root": "fetch models into a new folder in here, in place of the user's cache",
         "cleanup-model-cache": "remove that new folder after the run, also if it fails; nothing else ever",
         "seed-model-cache-root": "show the models of this cache (an HF_HOME) in the new folder, without changing it",
@@ -104,30 +92,31 @@ def bench(
         raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
     if all and tag:
         raise UsageError("--all and --tag exclude each other")
-    own_presets = Path(preset_file) if preset_file else None
     fixed = (matrices.DEFAULT_REPEATS, matrices.DEFAULT_LAUNCHES) if matrix else (1, 1)
-    keys = batch.chosen(model, tag, everything=all, preset_file=own_presets)
+    keys = batch.chosen(model, tag, everything=all, preset_file=place(preset_file))
     options = plan.Options(
-        model=keys[0],
-        engine=engine,
-        model_path=model_path,
-        preset_file=own_presets,
-        label=label,
-        steps=number(steps, "--steps"),
-        seed=number(seed, "--seed", least=0),
-        width=number(width, "--width", least=8),
-        height=number(height, "--height", least=8),
-        torch_compile=torch_compile,
+        **run_options(
+            model=keys[0],
+            engine=engine,
+            model_path=model_path,
+            preset_file=preset_file,
+            label=label,
+            steps=steps,
+            seed=seed,
+            width=width,
+            height=height,
+            torch_compile=torch_compile,
+            attention_backend=attention_backend,
+            timeout=timeout,
+            output_dir=output_dir,
+        ),
         warmup=not no_warmup,
-        attention_backend=attention_backend,
         quality=None if quality is None else one_of(quality, "--quality", list(QUALITY_SINCE)),
         cuda_graph=cuda_graph,
-        timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or plan.DEFAULT_TIMEOUT_S,
-        output_dir=Path(output_dir) if output_dir else None,
-        image=Path(image) if image else None,
-        model_cache_root=Path(model_cache_root) if model_cache_root else None,
+        image=place(image),
+        model_cache_root=place(model_cache_root),
         cleanup_model_cache=cleanup_model_cache,
-        seed_model_cache_root=Path(seed_model_cache_root) if seed_model_cache_root else None,
+        seed_model_cache_root=place(seed_model_cache_root),
         precheck=not no_precheck,
         preflight=not no_preflight,
         extra=extra_arguments(c),
@@ -156,7 +145,7 @@ def bench(
     else:
         from bench.report import session
 
-        session.run_and_show(options, as_json=json, resume=Path(resume) if resume else None)
+        session.run_and_show(options, as_json=json, resume=place(resume))
 
 
 def _matrix(options: Options, text: str, keys: list[str], *, dry_run: bool, as_json: bool, excluded: bool) -> None:
@@ -182,13 +171,11 @@ def _matrix(options: Options, text: str, keys: list[str], *, dry_run: bool, as_j
 
 
 @task(
-    help={
+    help=helps("engine", "preset-file", "output-dir")
+    | {
         "model": "preset to run",
-        "engine": ENGINE_HELP,
         "launches": "engine starts (default 4)",
         "repeats": "requests of each (default 3)",
-        "preset-file": "TOML file with presets of your own",
-        "output-dir": "where run directories are made (default runs/)",
     }
 )
 def calibrate(
@@ -205,12 +192,9 @@ def calibrate(
     from bench.report import comparison
 
     options = plan.Options(
-        model=model,
-        engine=engine,
-        preset_file=Path(preset_file) if preset_file else None,
+        **run_options(model=model, engine=engine, preset_file=preset_file, output_dir=output_dir),
         launches=number(launches, "--launches", least=2) or 4,
         repeats=number(repeats, "--repeats") or 3,
-        output_dir=Path(output_dir) if output_dir else None,
     )
     comparison.calibrate(options)
 
@@ -225,4 +209,4 @@ def history(c: Context, model: str = "flux", output_dir: str | None = None) -> N
     """Show every record of a preset in order of time, with change points and engine versions."""
     from bench.report import history as report
 
-    report.show(model, Path(output_dir) if output_dir else None)
+    report.show(model, place(output_dir))

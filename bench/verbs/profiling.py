@@ -6,26 +6,21 @@ from pathlib import Path
 
 from bench.errors import UsageError
 from bench.task import Context, extra_arguments, number, task
-from bench.verbs import ENGINE_HELP
+from bench.verbs.shared import helps, place, run_options
 
 STEPS_PROFILED = 5
 
 
 @task(
-    help={
+    help=helps("engine", "torch-compile", "label", "preset-file", "timeout", "output-dir")
+    | {
         "model": "preset to profile",
-        "engine": ENGINE_HELP,
         "steps-profiled": f"denoise steps to trace after the schedule's warm-up (default {STEPS_PROFILED})",
         "all-stages": "trace text encoding and decoding too",
-        "torch-compile": "compile the transformer",
         "nsys": "run the engine under Nsight Systems as well",
         "trace": "analyse a trace made elsewhere instead; again for each further rank",
         "engine-version": "version that wrote the traces: a fast path that it lacks is no miss",
         "full": "print every table",
-        "label": "a word that goes into the run directory's name",
-        "preset-file": "TOML file with presets of your own",
-        "timeout": "seconds after which the launch is stopped (default 3600)",
-        "output-dir": "where run directories are made (default runs/)",
     },
     repeated=["trace"],
 )
@@ -49,18 +44,19 @@ def profile(
     from bench.measure import plan
     from bench.report import profiling
 
-    place = Path(output_dir) if output_dir else None
     if trace:
-        profiling.made_elsewhere([Path(name) for name in trace], engine_version, place, full=full)
+        profiling.made_elsewhere([Path(name) for name in trace], engine_version, place(output_dir), full=full)
         return
     options = plan.Options(
-        model=model,
-        engine=engine,
-        preset_file=Path(preset_file) if preset_file else None,
-        label=label,
-        torch_compile=torch_compile,
-        timeout_s=number(timeout, "--timeout", least=0.1, kind=float) or plan.DEFAULT_TIMEOUT_S,
-        output_dir=place,
+        **run_options(
+            model=model,
+            engine=engine,
+            preset_file=preset_file,
+            label=label,
+            torch_compile=torch_compile,
+            timeout=timeout,
+            output_dir=output_dir,
+        ),
         extra=extra_arguments(c),
     )
     steps = number(steps_profiled, "--steps-profiled") or STEPS_PROFILED
@@ -97,7 +93,7 @@ def profile_diff(
     profiling.diff(
         (Path(files[0]), Path(files[1])),
         engine_version,
-        Path(output_dir) if output_dir else None,
+        place(output_dir),
         steps=(a_steps, b_steps),
         force=force,
     )

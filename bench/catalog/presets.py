@@ -159,3 +159,25 @@ def get(key: str, preset_file: Path | None = None) -> Preset:
     if key not in known:
         raise UnknownName("model", key, known)
     return known[key]
+
+
+def chosen(model: str, tag: str | None, *, everything: bool, preset_file: Path | None) -> list[str]:
+    """Return the presets that ``--model a,b``, ``--tag`` or ``--all`` mean, in the catalogue's order for the last two.
+
+    Raises:
+        UnknownName: there is no such preset, or no preset with this tag.
+    """
+    known = listed(preset_file)
+    if everything:
+        return list(known)
+    if tag is not None:
+        keys = [key for key, preset in known.items() if tag in preset.tags]
+        if not keys:
+            raise UnknownName("tag", tag, {name for preset in known.values() for name in preset.tags})
+        return keys
+    keys = [part.strip() for part in model.split(",") if part.strip()]
+    if not keys:
+        raise UsageError("--model names no preset", todo="`invoke models` lists them")
+    for key in keys:
+        get(key, preset_file)
+    return list(dict.fromkeys(keys))

@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import record, schema
-from bench.catalog import presets
-from bench.errors import BenchError, FallbackDetected, UnknownName, UsageError
+from bench.errors import BenchError, FallbackDetected
 from bench.measure import benchmark, plan
 from bench.measure.isolated import model_cache_of
 
@@ -38,28 +37,6 @@ class Row:
     record: str | None = None
     denoise_ms: float | None = None
     total_ms: float | None = None
-
-
-def chosen(model: str, tag: str | None, *, everything: bool, preset_file: Path | None) -> list[str]:
-    """Return the presets that ``--model a,b``, ``--tag`` or ``--all`` mean, in the catalogue's order for the last two.
-
-    Raises:
-        UnknownName: there is no such preset, or no preset with this tag.
-    """
-    known = presets.listed(preset_file)
-    if everything:
-        return list(known)
-    if tag is not None:
-        keys = [key for key, preset in known.items() if tag in preset.tags]
-        if not keys:
-            raise UnknownName("tag", tag, {name for preset in known.values() for name in preset.tags})
-        return keys
-    keys = [part.strip() for part in model.split(",") if part.strip()]
-    if not keys:
-        raise UsageError("--model names no preset", todo="`invoke models` lists them")
-    for key in keys:
-        presets.get(key, preset_file)
-    return list(dict.fromkeys(keys))
 
 
 def run(

@@ -31,8 +31,6 @@ QUALITIES = ("exact", "lossless", "high")
 DEFAULT_QUALITY = "lossless"
 """The engine's own default: its eager cell is what the others are compared with."""
 
-DEFAULT_REPEATS = 5
-DEFAULT_LAUNCHES = 2
 DOCUMENT = "matrix.json"
 REFUSED, NOT_RUN = "refused", "not run"
 

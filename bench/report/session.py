@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench import record
-from bench.engine import command
-from bench.errors import BenchError, UsageError
 from bench.measure import benchmark, plan
 from bench.measure.isolated import model_cache_of
 from bench.report import live, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
+    from bench.errors import BenchError
     from bench.measure.benchmark import Result
     from bench.measure.plan import Options
 
@@ -67,28 +65,6 @@ def _warn(result: Result, messages: Console) -> None:
     for finding in result.record["verdict"]["findings"]:
         if finding["source"] == "device" and finding["severity"] == "info":
             messages.print(f"warning: {finding['id']}: {finding['text']}", markup=False, soft_wrap=True)
-
-
-def show_commands(asked: Mapping[str, Options]) -> None:
-    """Print the command that each named run would use; one that is refused is a comment and stops no other.
-
-    Raises:
-        BenchError: of the one run that was asked for, or that some of several are refused.
-    """
-    if len(asked) == 1:
-        (options,) = asked.values()
-        print(command.shown(plan.dry_run(options)))  # noqa: T201 - it is for a shell
-        return
-    refused = []
-    for name, options in asked.items():
-        try:
-            shown = command.shown(plan.dry_run(options))
-        except BenchError as error:
-            refused.append(name)
-            shown = f"# refused: {error.what}; {error.todo}"
-        print(f"# {name}\n{shown}")  # noqa: T201 - it is for a shell
-    if refused:
-        raise UsageError(f"{len(refused)} of {len(asked)} runs are refused: {', '.join(refused)}")
 
 
 def _short(result: Result) -> BenchError:

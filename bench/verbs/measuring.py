@@ -12,6 +12,9 @@ from bench.verbs.shared import RUN, helps, place, run_options, threshold
 if TYPE_CHECKING:
     from bench.measure.plan import Options
 
+MATRIX_REPEATS = 5
+MATRIX_LAUNCHES = 2
+
 
 @task(
     help=helps(*RUN)
@@ -82,9 +85,9 @@ def bench(
     json: bool = False,
 ) -> None:
     """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
+    from bench.catalog import presets
     from bench.engine.spelling import QUALITY_SINCE
-    from bench.measure import batch, plan
-    from bench.measure import matrix as matrices
+    from bench.measure import plan
 
     if torch_compile and no_torch_compile:
         raise UsageError("--torch-compile and --no-torch-compile exclude each other")
@@ -92,8 +95,8 @@ def bench(
         raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
     if all and tag:
         raise UsageError("--all and --tag exclude each other")
-    fixed = (matrices.DEFAULT_REPEATS, matrices.DEFAULT_LAUNCHES) if matrix else (1, 1)
-    keys = batch.chosen(model, tag, everything=all, preset_file=place(preset_file))
+    fixed = (MATRIX_REPEATS, MATRIX_LAUNCHES) if matrix else (1, 1)
+    keys = presets.chosen(model, tag, everything=all, preset_file=place(preset_file))
     options = plan.Options(
         **run_options(
             model=keys[0],
@@ -135,9 +138,9 @@ def bench(
     if many and (model_path is not None or resume is not None):
         raise UsageError("--model-path and --resume are for one preset", todo="run them one by one")
     if dry_run:
-        from bench.report import session
+        from bench.report import commands
 
-        session.show_commands({key: replace(options, model=key) for key in keys})
+        commands.show({key: replace(options, model=key) for key in keys})
     elif many:
         from bench.report import batch as report
 
@@ -151,8 +154,6 @@ def bench(
 def _matrix(options: Options, text: str, keys: list[str], *, dry_run: bool, as_json: bool, excluded: bool) -> None:
     """Run or show a matrix of one preset."""
     from bench.measure import matrix
-    from bench.report import matrix as report
-    from bench.report import session
 
     along = matrix.axes(text)
     if options.scored:
@@ -165,8 +166,12 @@ def _matrix(options: Options, text: str, keys: list[str], *, dry_run: bool, as_j
     if ("quality" in along and options.quality) or ("cuda-graph" in along and options.cuda_graph):
         raise UsageError("an axis of the matrix cannot be fixed as well", todo="leave --quality and --cuda-graph out")
     if dry_run:
-        session.show_commands({cell.name: cell.options for cell in matrix.cells(options, along)})
+        from bench.report import commands
+
+        commands.show({cell.name: cell.options for cell in matrix.cells(options, along)})
     else:
+        from bench.report import matrix as report
+
         report.run_and_show(options, along, as_json=as_json)
 
 

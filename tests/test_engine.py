@@ -46,8 +46,8 @@ def last_record(ended):
     return json.loads(path.read_text()), path.parent
 
 
-def engine_processes():
-    return [line for line in processes_like("sglang") if "generate" in line or "multiprocessing" in line]
+def engine_processes(runs):
+    return [line for line in processes_like("sglang", runs) if "generate" in line or "multiprocessing" in line]
 
 
 @pytest.fixture(scope="module", params=CONFIGURATIONS)
@@ -104,7 +104,7 @@ def test_a_quantised_name_is_stopped_at_the_line(engine, native, runs, tmp_path)
 
     ended = invoke(*command, "--no-precheck", runs=runs)
     assert ended.returncode == 4, ended.stdout + ended.stderr
-    assert engine_processes() == []
+    assert engine_processes(runs) == []
     record, folder = last_record(ended)
     decisive = record["verdict"]["findings"][0]
     assert decisive["id"].startswith("diffusers.")
@@ -115,10 +115,10 @@ def test_a_quantised_name_is_stopped_at_the_line(engine, native, runs, tmp_path)
     assert not (folder / "perf.json").exists()
 
 
-def test_kill_9_leaves_no_engine_process(runs, tmp_path):
+def test_kill_9_leaves_no_engine_process(tmp_path):
     task = subprocess.Popen(
-        invoke_command("bench", "--model", "flux-tiny", "--engine", CONFIGURATIONS[0], "--output-dir", tmp_path),
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        invoke_command("bench", "--model", "flux-tiny", "--engine", CONFIGURATIONS[0]),
+        cwd=ROOT, env=os.environ | {"BENCH_RUNS": str(tmp_path)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     deadline = time.monotonic() + 4 * MINUTES
     # the worker is there when the scheduler says where it listens
@@ -128,13 +128,13 @@ def test_kill_9_leaves_no_engine_process(runs, tmp_path):
         assert time.monotonic() < deadline
         assert task.poll() is None
         time.sleep(0.1)
-    assert len(engine_processes()) >= 2
+    assert len(engine_processes(tmp_path)) >= 2
     os.kill(task.pid, signal.SIGKILL)
     task.wait()
     gone = time.monotonic() + 5
-    while engine_processes() and time.monotonic() < gone:
+    while engine_processes(tmp_path) and time.monotonic() < gone:
         time.sleep(0.02)
-    assert engine_processes() == []
+    assert engine_processes(tmp_path) == []
     assert list(tmp_path.glob("*/run.json")) == []
 
 
@@ -179,7 +179,7 @@ def test_the_judge_catches_every_known_loss(engine, runs):
     ended = invoke("attest", "--self-test", "--engine", engine, runs=runs, timeout=15 * MINUTES)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "6 of 6 as they had to be" in ended.stdout
-    assert engine_processes() == []
+    assert engine_processes(runs) == []
 
 
 def test_the_runner_never_has_the_engines_libraries():
@@ -269,4 +269,4 @@ def test_the_tour_comes_to_its_end(runs):
         json.loads(path.read_text())["verdict"]["outcome"] for path in (runs / "tour").glob("*-bench-*/run.json")
     ]
     assert sorted(outcomes) == ["invalid", "native", "native"]
-    assert engine_processes() == []
+    assert engine_processes(runs) == []

@@ -83,9 +83,9 @@ def test_a_session_killed_with_9_after_its_5th_request_resumes_to_ten(invoke, re
     os.kill(task.pid, signal.SIGKILL)
     task.wait()
     deadline = time.monotonic() + 5
-    while processes_like("session_worker.py") and time.monotonic() < deadline:
+    while processes_like("session_worker.py", home / "runs") and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not processes_like("session_worker.py")
+    assert not processes_like("session_worker.py", home / "runs")
     assert schema.violations(partial, "run-record") == []
 
     change(home, engine, hang_at=None)
@@ -197,13 +197,13 @@ def test_the_same_arm_twice_is_never_a_winner(invoke, replay, presets, model):
     assert json.loads(ended.out)["comparison"]["verdict"] in {"same", "inconclusive"}
 
 
-def test_an_arm_that_falls_back_ends_the_comparison(invoke, replay, presets, model):
+def test_an_arm_that_falls_back_ends_the_comparison(home, invoke, replay, presets, model):
     replay(name="old", **NATIVE)
     replay(name="new", **NATIVE, fall_back_at=2)
     ended = ab(invoke, model, "--baseline", "old", "--candidate", "new", "--co-resident", presets=presets)
     assert ended.code == 4
     assert ended.out == ""
-    assert not processes_like("session_worker.py")
+    assert not processes_like("session_worker.py", home / "runs")
 
 
 @pytest.mark.parametrize("spec", ["steps=many", "colour=red", "'unclosed"])

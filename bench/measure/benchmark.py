@@ -67,9 +67,11 @@ class Run:
     gpus: tuple[str, ...] = ()
     """UUIDs of the GPUs that are watched during each launch."""
 
-    def write(self, *, complete: bool, failure: BenchError | None = None) -> tuple[dict[str, Any], Path]:
+    def write(
+        self, *, complete: bool, failure: BenchError | None = None, medians_only: bool = False
+    ) -> tuple[dict[str, Any], Path]:
         """Write the record of what is known now and return it and its path."""
-        known = document.document(self, complete=complete, failure=failure)
+        known = document.document(self, complete=complete, failure=failure, medians_only=medians_only)
         writer = record.write if complete or not self.requests else record.write_partial
         return known, writer(known, self.directory)
 
@@ -256,7 +258,8 @@ def _session(
             told.setdefault(finding.id, finding)
         running.requests.append(requests.document(done, running.directory))
         running.launches[index - 1 :] = [document.launch(launched(None, None), running.directory)]
-        running.write(complete=False)
+        # no statistics yet: loading scipy takes a second in which the engine would wait, and a CPU be busy
+        running.write(complete=False, medians_only=True)
 
     partner = Session(
         directory,

@@ -36,7 +36,7 @@ CUT_OFF = frozenset({ENGINE_FAILED, TIMED_OUT})
 """Ends that take nothing away from the requests finished before; any other makes them doubtful."""
 
 
-def document(run: Run, *, complete: bool, failure: BenchError | None) -> dict[str, Any]:
+def document(run: Run, *, complete: bool, failure: BenchError | None, medians_only: bool = False) -> dict[str, Any]:
     """Return the record of a run as far as it has come; ``failure`` is what cut it off."""
     planned, options = run.planned, run.planned.options
     verdict = _overall(run)
@@ -62,7 +62,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None) -> dict[st
         "host": devices.host(),
         "preflight": run.preflight,
         "verdict": verdict,
-        "timings": timings(run.requests, walls) if counts else None,
+        "timings": timings(run.requests, walls, medians_only=medians_only) if counts else None,
         "stopped_because": run.stopped_because,
         "launches": run.launches,
         "requests": run.requests if counts else [],

@@ -18,18 +18,19 @@ PRIMARY = "denoise_ms"
 """The metric whose spread over launches is taken."""
 
 
-def timings(requests: Requests, launches_s: Sequence[float]) -> dict[str, Any]:
+def timings(requests: Requests, launches_s: Sequence[float], *, medians_only: bool = False) -> dict[str, Any]:
     """Return the numbers of a record: the median of each metric over the requests, and more for several.
 
     A metric that one request does not have is None. ``launches_s`` are the wall times of the launches in seconds.
+    ``medians_only`` leaves out what takes time, while an engine waits for its next request.
     """
-    several = len(requests) > 1
+    several = len(requests) > 1 and not medians_only
     return {
         "requests": len(requests),
         "metrics": {metric.key: _median(_samples(requests, metric.key)) for metric in metrics.METRICS},
         "summary": {metric.key: _summary(requests, metric.key) for metric in metrics.METRICS} if several else None,
         "spread": _spread(requests) if several else None,
-        "steps_ms": _steps(requests),
+        "steps_ms": [] if medians_only else _steps(requests),
         "stages_ms": _stages(requests),
         "launch_s": _median(list(launches_s)),
         "outputs_identical": _identical(requests) if several else None,

@@ -19,8 +19,9 @@ from scipy import stats
 from bench.measure import typical
 from bench.measure.blocks import ABBA, BAAB, BLOCK, PAIR, Block, log_ratios, plan_orders
 from bench.measure.sequential import Plan, compare_blocks, decide
+from bench.measure.spread import launch_spread
 from bench.measure.statistics import PRECISION_MINIMUM, known_well_enough, median_interval
-from bench.measure.unpaired import compare_launches
+from bench.measure.unpaired import HistoryNoise, compare_launches
 
 NOISE = 0.01
 ALPHA = 0.05
@@ -257,6 +258,31 @@ def test_unpaired_launches_keep_alpha_without_drift():
     ROWS.append(("unpaired launches, permutation", "5 + 5", "drift 0%", shown(still), shown(moved), "-"))
     assert still == pytest.approx(12 / 252, abs=binomial(ALPHA))
     assert moved > 0.9
+
+
+@pytest.mark.parametrize(("between", "within"), [(0.003, 0.02), (0.02, 0.003), (0.01, 0.01)])
+@pytest.mark.parametrize("requests", [1, 3])
+def test_a_calibrated_noise_names_no_winner_where_there_is_none(between, within, requests):
+    """Calibrate as the task does (four launches of three requests), then one launch against one of the same arm."""
+    rng = np.random.default_rng((14, requests, round(1e4 * between)))
+
+    def launch(count):
+        return 230 * np.exp(rng.normal(0, between) + rng.normal(0, within, count))
+
+    found = []
+    while len(found) < 400:
+        spread = launch_spread([launch(3) for _ in range(4)])
+        if spread.between_percent is None:
+            continue  # nothing is kept
+        known = HistoryNoise(
+            between_launch_percent=spread.between_percent, within_launch_percent=spread.within_percent, launches=4
+        )
+        sides = [[float(np.median(launch(requests)))] for _ in "AA"]
+        found.append(compare_launches(*sides, history=known, requests=(requests, requests)))
+    alarms = rate(won(found))
+    row = f"calibrated, noise {between:.1%} between and {within:.1%} within", f"1 + 1 of {requests}"
+    ROWS.append((*row, "drift 0%", shown(alarms, len(found)), "-", "-"))
+    assert alarms <= ALPHA + binomial(ALPHA, len(found))
 
 
 def test_the_median_interval_covers_the_median():

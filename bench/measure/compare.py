@@ -26,6 +26,8 @@ class Side:
     document: Mapping[str, Any]
     is_dump: bool
     launches_ms: tuple[float, ...]
+    requests: int = 1
+    """How many requests each of these is the median of, at least."""
     directory: Path | None = None
     """Where a record's outputs are; None for a bare dump."""
 
@@ -44,12 +46,23 @@ def read(path: Path) -> Side:
             raise UsageError(
                 "this run does not count: its verdict is invalid, so it has no number to compare", where=path
             )
+        if not document["complete"]:
+            raise UsageError(
+                "this run was cut off, or is going on", where=path, todo=f"`invoke bench --resume {path}`, then compare"
+            )
         by_launch: dict[int, list[Mapping[str, Any]]] = {}
         for request in document["requests"]:
             by_launch.setdefault(request["launch"], []).append(request)
         values = tuple(timings.median_of(group, timings.PRIMARY) for group in by_launch.values())
         directory = path if path.is_dir() else path.parent
-        return Side(name=str(path), document=document, is_dump=False, launches_ms=values, directory=directory)
+        return Side(
+            name=str(path),
+            document=document,
+            is_dump=False,
+            launches_ms=values,
+            requests=min(map(len, by_launch.values())),
+            directory=directory,
+        )
     dump = schema.read(path, InvalidPerfDump)
     schema.check(dump, "perf-dump", path, InvalidPerfDump)
     denoise = metrics.denoise_ms(dump)
@@ -106,7 +119,12 @@ def compare(baseline: Side, candidate: Side) -> Comparison:
     """
     refuse_unlike(baseline, candidate)
     history = None if baseline.is_dump else calibration.noise(baseline.document)
-    return unpaired.compare_launches(baseline.launches_ms, candidate.launches_ms, history=history)
+    return unpaired.compare_launches(
+        baseline.launches_ms,
+        candidate.launches_ms,
+        history=history,
+        requests=(baseline.requests, candidate.requests),
+    )
 
 
 def outputs(baseline: Side, candidate: Side) -> Between:

@@ -7,7 +7,8 @@ the arm differed: a drift between the two times of measurement looks like an eff
 
 One launch of each arm shows a ratio and nothing about its spread. With the between-launch noise of earlier launches in
 the same cell (`calibrate`) it can be judged: (log ratio) / (noise * sqrt(1 / n + 1 / m)) has a t distribution with the
-degrees of freedom of that noise, a normal one where these are not given.
+degrees of freedom of that noise, a normal one where these are not given. The noise of a launch holds that of the few
+requests that it is the median of.
 """
 
 from __future__ import annotations
@@ -34,13 +35,24 @@ LARGE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryNoise:
-    """Between-launch standard deviation of earlier launches in the same cell, in percent, and from how many (or None).
+    """Standard deviations in earlier launches of the same cell, in percent, and from how many launches (or None).
 
-    ``launches`` less one are its degrees of freedom; None takes the noise for exactly known.
+    ``between_launch_percent`` is that of launches beyond what their requests explain, ``within_launch_percent`` that of
+    the requests of one launch. ``launches`` less one are the degrees of freedom; None takes both for exactly known.
     """
 
     between_launch_percent: float
+    within_launch_percent: float = 0.0
     launches: int | None = None
+
+    def of_launch(self, requests: int = 1) -> float:
+        """Return the standard deviation of the log duration of a launch that is the median of so many requests.
+
+        The variance of a median of k normal values goes to pi / (2 k) of theirs, from below (M. G. Kendall, A. Stuart,
+        "The Advanced Theory of Statistics", volume 1, section 10.10); that of one value is all of it.
+        """
+        shares = self.between_launch_percent, self.within_launch_percent * math.sqrt(min(1, math.pi / (2 * requests)))
+        return math.hypot(*(math.log1p(share / 100) for share in shares))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +137,15 @@ def compare_launches(
     candidate: Samples,
     *,
     history: HistoryNoise | None = None,
+    requests: tuple[int, int] = (1, 1),
     alpha: float = verdict.DEFAULT_ALPHA,
     power: float = verdict.DEFAULT_POWER,
     margin_percent: float = verdict.DEFAULT_MARGIN_PERCENT,
 ) -> Comparison:
     """Return the comparison of launches measured apart, one duration for each launch and in one unit.
 
-    ``history`` is used where the launches alone are too few to reach ``alpha``.
+    ``history`` is used where the launches alone are too few to reach ``alpha``; a launch's duration is then taken for
+    the median of so many ``requests``, on either side.
 
     Raises:
         UsageError: either side is empty, or holds a value that is missing, not finite, zero or negative; the history's
@@ -146,7 +160,7 @@ def compare_launches(
     )
     if _can_reach(alpha, *launches.sizes):
         return _from_permutations(launches)
-    return _undecided(launches) if history is None else _from_history(launches, history)
+    return _undecided(launches) if history is None else _from_history(launches, history, requests)
 
 
 def _undecided(launches: _Launches) -> Comparison:
@@ -177,22 +191,24 @@ def _from_permutations(launches: _Launches) -> Comparison:
     )
 
 
-def _from_history(launches: _Launches, history: HistoryNoise) -> Comparison:
+def _from_history(launches: _Launches, history: HistoryNoise, requests: tuple[int, int]) -> Comparison:
     from scipy import special  # noqa: PLC0415 - time that other tasks need not pay
 
-    if not 0 < history.between_launch_percent < math.inf:
-        raise UsageError(f"noise of earlier launches is above 0 %, not {history.between_launch_percent!r}")
+    known = history.between_launch_percent, history.within_launch_percent
+    if not (min(known) >= 0 and 0 < sum(known) < math.inf):
+        raise UsageError(f"noise of earlier launches is above 0 %, not {known[0]!r} between and {known[1]!r} within")
     if history.launches is not None and history.launches < 2:  # noqa: PLR2004 - one launch has no spread
         raise UsageError("noise comes from at least two launches", todo="run invoke calibrate")
     freedom = math.inf if history.launches is None else history.launches - 1
-    noise = math.log1p(history.between_launch_percent / 100)
-    error = noise * math.sqrt(sum(1 / size for size in launches.sizes))
+    each = [history.of_launch(count) for count in requests]
+    error = math.hypot(*(noise / math.sqrt(size) for noise, size in zip(each, launches.sizes, strict=True)))
+    noise = max(each)
     reach = float(special.stdtrit(freedom, 1 - launches.alpha / 2)) * error
     return _comparison(
         launches,
         method="history-noise",
         inside=(launches.effect - reach, launches.effect + reach, 1 - launches.alpha),
-        remark=f"rests on a between-launch noise of {history.between_launch_percent:g} % from earlier launches",
+        remark=f"rests on a noise of {known[0]:.3g} % between and {known[1]:.3g} % within, from earlier launches",
         noise=noise,
         mde=_detectable(noise, launches.sizes, freedom, launches.alpha, launches.power),
         p=float(2 * special.stdtr(freedom, -abs(launches.effect) / error)),

@@ -213,10 +213,14 @@ def calibrate(options: plan.Options) -> None:
     if path is None:
         note = (record["timings"]["spread"] or {"note": "no spread"})["note"]
         raise Inconclusive(f"no noise was kept: {note}", todo="more --launches, or fewer --repeats")
-    between = record["timings"]["spread"]["between_percent"]
-    needed = calibration.blocks_for(between)
-    wanted = f"{needed} A-B-B-A blocks" if needed is not None else "more blocks than anybody would measure"
+    noise = calibration.noise(record)
+    assert noise is not None
     console.print(
-        f"noise between launches: {between:.2f} %; an effect of {calibration.EFFECT_PERCENT} % needs {wanted}"
+        f"noise between launches: {noise.between_launch_percent:.2f} %, between the requests of one:"
+        f" {noise.within_launch_percent:.2f} %"
     )
+    for requests in sorted({1, options.repeats}):
+        needed = calibration.blocks_for(noise, requests)
+        wanted = f"{needed} A-B-B-A blocks" if needed is not None else "more blocks than anybody would measure"
+        console.print(f"an effect of {calibration.EFFECT_PERCENT} % needs {wanted} with --repeats {requests}")
     console.print(f"kept: {path}", soft_wrap=True, markup=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -64,14 +65,21 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
 def parse(text: str | bytes, source: str | Path, error: type[BenchError] = InvalidDocument) -> Any:
-    """Return the JSON value in ``text``; NaN and Infinity, which Python would read, are refused.
+    """Return the JSON value in ``text``; NaN and Infinity, which Python would read or make, are refused.
 
     Raises:
         InvalidDocument: or the ``error`` asked for, with line and column.
     """
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except json.JSONDecodeError as failure:
         raise error(
             f"not JSON: {failure.msg} at line {failure.lineno}, column {failure.colno}", where=source

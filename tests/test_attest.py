@@ -164,3 +164,32 @@ def test_signals_are_listed_and_filtered(invoke):
     assert {signal["category"] for signal in components} == {"component"}
     assert components[0]["id"] in invoke("signals", "--category", "component").out
     assert "component" in invoke("signals", "--category", "componant").err
+
+
+def test_arguments_that_were_cut_are_not_read(invoke, home):
+    """A collector cuts long lines: what was asked for is in the rest, so nothing says that it was delivered."""
+    log = (LOGS / "cpu/warmup_request.log").read_text(errors="replace")
+    kept = [line[:2000] for line in log.splitlines() if "Warmup requests" not in line]
+    (home / "log").write_text("\n".join(kept))
+    ended = invoke("attest", "--log", home / "log", "--engine-version", "0.5.23")
+    assert ended.code == 5
+    assert "printed, as a whole" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ('"timestamp": "2026-13-45T99:99:99Z"', "is no time"),
+        ('"total_duration_ms": 1e999', "too large a number"),
+    ],
+)
+def test_a_dump_that_no_engine_wrote_is_one_clear_error(invoke, home, change, says):
+    name = change.partition(":")[0]
+    lines = (LOGS / "cpu/warmup_request.json").read_text().splitlines()
+    broken = [f"  {change}," if line.strip().startswith(name) else line for line in lines]
+    assert broken != lines
+    (home / "perf.json").write_text("\n".join(broken))
+    ended = invoke("attest", "--log", LOGS / "cpu/warmup_request.log", "--dump", home / "perf.json")
+    assert ended.code == 6
+    assert says in ended.out + ended.err
+    assert "Traceback" not in ended.err

@@ -99,6 +99,32 @@ def test_a_component_in_transformers_own_class_is_named():
     assert (text_encoder.cls, text_encoder.implementation) == ("CLIPTextModel", "transformers")
 
 
+@pytest.mark.parametrize(
+    ("asked", "without", "code", "decisive"),
+    [
+        ({"device": "cuda"}, None, 4, "request.device"),
+        ({"seed": 7}, None, 4, "request.seed"),
+        ({"attention_backend": "fa"}, None, 4, "arguments.attention_backend"),
+        ({"attention_backend": "torch_sdpa"}, "Attention backends for transformer", 5, "evidence.attention"),
+    ],
+)
+def test_what_was_asked_for_has_to_be_delivered(asked, without, code, decisive):
+    log = (LOGS / "cpu/warmup_request.log").read_text(errors="replace")
+    kept = "".join(line for line in log.splitlines(keepends=True) if without is None or without not in line)
+    kept = kept.replace('"attention_backend": null', '"attention_backend": "torch_sdpa"')
+    guard = Guard(Expectation(**CPU | {"version": "0.5.23", "warmup": True} | asked), stop=False)
+    guard.observe(kept.encode(), 1)
+    verdict = conclude(guard, exit_code=0)
+    assert (verdict.outcome, verdict.exit_code) == ("invalid", code)
+    assert verdict.reasons()[0].id == decisive
+
+
+def test_a_strange_number_in_a_log_is_no_fault_of_ours():
+    guard = Guard(Expectation(**CPU, version="0.5.23"), stop=False)
+    guard.observe(b"                   width: 1.2.3\n                  height: ...\n                    seed: 7\n", 1)
+    assert guard.facts.sampling == {"seed": 7}
+
+
 def test_exit_code_0_does_not_hide_a_failed_save():
     guard = Guard(Expectation(**CPU, version="0.5.23"), stop=False)
     guard.observe((LOGS / "cpu/save_failure.log").read_bytes(), 1)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bench.fallback.expectation import Expectation
     from bench.fallback.facts import Facts
 
-SAMPLING = {"steps": "infer_steps", "width": "width", "height": "height", "frames": "num_frames"}
+SAMPLING = {"seed": "seed", "steps": "infer_steps", "width": "width", "height": "height", "frames": "num_frames"}
 """Field of the expectation -> name in the engine's list of sampling parameters."""
 
 
@@ -24,6 +24,7 @@ def check(facts: Facts, expectation: Expectation) -> list[Finding]:
         *_compare("arguments", _arguments(expectation), facts.server_args or {}),
         *_compare("request", {SAMPLING[name]: getattr(expectation, name) for name in SAMPLING}, facts.sampling),
         *_attention(facts, expectation),
+        *_device(facts, expectation),
     ]
 
 
@@ -58,6 +59,17 @@ def _attention(facts: Facts, expectation: Expectation) -> Iterator[Finding]:
                 "another attention backend was dispatched than the one that was asked for",
                 "the log says why: not installed, not for this device, or not for this head size",
             )
+
+
+def _device(facts: Facts, expectation: Expectation) -> Iterator[Finding]:
+    # other vendors' devices have names of their own in the log, and are expected as "cuda"
+    if {facts.device, expectation.device} == {"cpu", "cuda"}:
+        yield _finding(
+            "request.device",
+            f"device={facts.device}, expected {expectation.device}",
+            "the engine ran on another kind of device than the one that was looked at before the start",
+            "the engine's torch does not see the device: look at its build, its driver and CUDA_VISIBLE_DEVICES",
+        )
 
 
 def _finding(identity: str, text: str, means: str, todo: str) -> Finding:

@@ -35,6 +35,10 @@ def load(path: Path) -> dict[str, Any]:
         )
     dump = schema.read(path, InvalidPerfDump)
     schema.check(dump, "perf-dump", path, InvalidPerfDump)
+    try:
+        datetime.fromisoformat(dump["timestamp"])
+    except ValueError as error:
+        raise InvalidPerfDump(f"$.timestamp: {dump['timestamp']!r} is no time: {error}", where=path) from error
     return dict(dump)
 
 

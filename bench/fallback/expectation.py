@@ -26,6 +26,7 @@ class Expectation:
     model: str | None = None
     prompt: str | None = None
     modality: str | None = None
+    seed: int | None = None
     steps: int | None = None
     width: int | None = None
     height: int | None = None

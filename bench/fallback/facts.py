@@ -16,7 +16,7 @@ PATTERNS = {
     "server_args": r"server_args: \{",
     "component": r"Loaded (?P<component>\w+): (?P<cls>\w+) \((?P<whose>\S+) version\)",
     "device": r"Initializing distributed environment with world_size=(?P<gpus>\d+), device=(?P<device>[a-z]+)",
-    "sampling": r"^ +(?P<name>width|height|num_frames|fps|seed|infer_steps|guidance_scale): (?P<value>[\d.]+)$",
+    "sampling": r"^ +(?P<name>width|height|num_frames|fps|seed|infer_steps|guidance_scale): (?P<value>\d+(?:\.\d+)?)$",
     "attention": r"Attention backends for (?P<component>(?:transformer|video_dit|audio_dit)\w*): (?P<backends>\S.*)",
 }
 """By kind; they held in every captured log of 0.5.17 and 0.5.23."""

@@ -98,8 +98,9 @@ class Guard:
     def _line(self, number: int, line: str) -> None:
         if "server_args: {" in line:
             # set aside: it repeats every argument, and what it says of the backend stays true after a fallback
-            self._count("server-args", number, line)
             self.facts.learn("server_args", {}, line, number)
+            if self.facts.server_args is not None:  # else it was cut: what was asked for cannot be read in it
+                self._count("server-args", number, line)
             return
         signals, evidence = len(self._log_signals), len(self._evidence)
         for index in self._matcher.find(line):

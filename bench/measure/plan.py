@@ -200,6 +200,7 @@ def expect(workload: Workload, engine: Engine, machine: Machine, *, in_session: 
         model=workload.model_path,
         prompt=workload.prompt,
         modality=workload.preset.modality,
+        seed=workload.seed,
         steps=workload.steps,
         width=workload.width,
         height=workload.height,

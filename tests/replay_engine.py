@@ -60,6 +60,7 @@ def main():
         parser.add_argument(flag)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--height", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=42)
     asked, _ = parser.parse_known_args()
 
     if "download" in scenario:
@@ -75,7 +76,7 @@ def main():
     out = sys.stdout.buffer
     if "log" in scenario:
         for line in Path(scenario["log"]).read_bytes().splitlines(keepends=True):
-            out.write(line)
+            out.write(line.replace(b" seed: 42", b" seed: %d" % asked.seed))
             out.flush()
             if "pause_after" in scenario and scenario["pause_after"].encode() in line:
                 time.sleep(scenario["pause_s"])

@@ -73,7 +73,7 @@ def test_one_that_is_refused_does_not_stop_the_rest(batch, home):
     assert rows[1]["exit_code"] == 10
     assert rows[1]["todo"]
     assert rows[1]["record"] is None
-    assert "1 of 3 presets are not native" in ended.err
+    assert "1 of 3 presets do not count" in ended.err
 
 
 def test_a_flag_that_a_version_lacks_refuses_one_row(batch, home):
@@ -154,3 +154,16 @@ def test_an_interrupt_leaves_a_summary_that_says_what_did_not_run(batch, replay,
     assert [(row["preset"], row["outcome"]) for row in summary_of(home)["rows"]] == [
         ("one", "not run"), ("two", "not run"),
     ]  # fmt: skip
+
+
+def test_a_degraded_run_counts_in_a_batch_as_everywhere():
+    from bench.measure import batch
+
+    def ends(*rows):
+        error = batch.error_of({"rows": [{"outcome": outcome, "exit_code": code} for outcome, code in rows]}, Path())
+        return 0 if error is None else error.exit_code
+
+    assert ends(("degraded", 0), ("native", 0)) == 0
+    assert ends(("degraded", 0), ("refused", 10)) == 10
+    assert ends(("degraded", 7), ("native", 0)) == 7
+    assert ends(("degraded", 0), ("invalid", 5), ("invalid", 4)) == 4

@@ -56,7 +56,10 @@ def test_a_fallback_in_a_session_takes_all_its_numbers_away(bench, only_run):
     assert "no process of the engine was left" in ended.out
 
 
-@pytest.mark.parametrize(("scenario", "says"), [({"fail_at": 6}, "illegal memory access"), ({"die_at": 6}, "exit")])
+@pytest.mark.parametrize(
+    ("scenario", "says"),
+    [({"fail_at": 6}, "illegal memory access"), ({"die_at": 6}, "exit"), ({"error_line_at": 6}, "log line")],
+)
 def test_a_crash_in_the_middle_keeps_what_was_paid_for(bench, only_run, scenario, says):
     ended = bench("--repeats", "10", **scenario)
     assert ended.code == 3
@@ -99,6 +102,42 @@ def test_a_session_killed_with_9_after_its_5th_request_resumes_to_ten(invoke, re
     again = invoke("bench", "--resume", only_run())
     assert again.code == 1
     assert "nothing to resume" in again.err
+
+
+@pytest.mark.parametrize("crash", ["fail_at", "error_line_at"])
+@pytest.mark.parametrize("silenced", ["Warmup requests", "Loaded transformer", "server_args"])
+def test_a_crash_keeps_nothing_of_a_session_that_had_not_shown_its_evidence(bench, silenced, crash):
+    """Nothing else is wrong with it: without the crash it is invalid, and a crash must not make it better."""
+    whole = bench("--repeats", "3", without=silenced, engine="whole")
+    assert whole.code == 5, whole.err
+    ended = bench("--repeats", "9", without=silenced, **{crash: 4})
+    assert ended.code == 3
+    record = record_of(ended)
+    assert (record["requests"], record["timings"]) == ([], None)
+    assert record["verdict"]["outcome"] == "invalid"
+    assert " ms" not in ended.out
+
+
+def test_a_run_that_has_all_its_requests_is_finished_without_another_engine(bench, invoke, only_run):
+    """The engine died while it shut down: there is nothing to ask another one for."""
+    ended = bench("--repeats", "3", die_in_shutdown=True)
+    assert ended.code == 3
+    again = invoke("bench", "--resume", only_run())
+    assert again.code == 0, again.err
+    record = record_of(again)
+    assert (record["complete"], len(record["requests"]), len(record["launches"])) == (True, 3, 1)
+    assert record["stopped_because"] == "3 requests were asked for"
+    assert record["verdict"]["outcome"] == "native"
+
+
+def test_a_run_that_was_cut_off_is_neither_compared_nor_a_baseline(bench, invoke, only_run):
+    bench("--repeats", "9", die_at=5)
+    compared = invoke("compare", only_run(), only_run())
+    named = invoke("baseline.set", only_run())
+    assert (compared.code, named.code) == (1, 1)
+    assert "was cut off" in compared.err
+    assert "--resume" in compared.err
+    assert "was cut off" in named.err
 
 
 def test_a_dump_that_was_changed_is_not_resumed_over(bench, invoke, only_run, home):
@@ -204,6 +243,25 @@ def test_an_arm_that_falls_back_ends_the_comparison(home, invoke, replay, preset
     assert ended.code == 4
     assert ended.out == ""
     assert not processes_like("session_worker.py", home / "runs")
+
+
+def test_times_of_an_arm_that_lacks_its_evidence_are_no_result(home, invoke, replay, presets, model):
+    """What is missing is known when the engine has ended, and all blocks have been measured by then."""
+    replay(name="old", **NATIVE)
+    replay(name="new", **NATIVE, without="Warmup requests", factor=1.5)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "new", "--co-resident", presets=presets)
+    assert ended.code == 5, ended.err
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    assert not list((home / "runs").glob("*/comparison.json"))
+
+
+@pytest.mark.parametrize("name", ["PYTHONPATH", "CUDA_VISIBLE_DEVICES", "SGLANG_DIFFUSION_SYNC_STAGE_PROFILING"])
+def test_an_arm_cannot_undo_what_is_pinned(home, invoke, replay, presets, model, name):
+    replay(name="old", **NATIVE)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", f"old {name}=0", presets=presets)
+    assert ended.code == 1
+    assert f"{name} may not be set for one arm" in ended.err
 
 
 @pytest.mark.parametrize("spec", ["steps=many", "colour=red", "'unclosed"])
@@ -352,7 +410,7 @@ def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
     arguments = ["--model", "flux-tiny", "--engine", name, "--preset-file", presets]
     ended = invoke("calibrate", *arguments, "--launches", "5")
     assert ended.code == 0, ended.err
-    assert "A-B-B-A blocks" in ended.out
+    assert "A-B-B-A blocks with --repeats 3" in ended.out
     assert len(list((home / "cache").rglob("noise/*.json"))) == 1
 
     one = record_path(invoke("bench", *arguments, "--repeats", "2"))

@@ -59,11 +59,19 @@ def free_ports(count: int) -> list[int]:
             listener.close()
 
 
+SYNC_STAGES = "SGLANG_DIFFUSION_SYNC_STAGE_PROFILING"
+
+
+def synchronises_stages(workload: Workload) -> bool:
+    """Tell whether each stage waits for its device: a preset may switch that off."""
+    return {SYNC_STAGES: "1", **workload.preset.environment, **workload.environment}[SYNC_STAGES] == "1"
+
+
 def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
     """Return the variables that are set for a launch, each for its reason."""
     added = {
         "FLASHINFER_DISABLE_VERSION_CHECK": "1",  # the check refuses to import beside some torch builds
-        "SGLANG_DIFFUSION_SYNC_STAGE_PROFILING": "1",  # without it work is charged to a later stage
+        SYNC_STAGES: "1",  # without it work is charged to a later stage
         # else the dump's commit is that of any git repository around the engine: for an environment in .nox, ours
         "SGLANG_GIT_COMMIT": engine.source.commit if engine.source else f"v{engine.version}",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the numbering of nvidia-smi and NVML
@@ -121,6 +129,7 @@ def arguments(engine: Engine, workload: Workload) -> list[str]:
         UsageError: the engine's version does not know a flag, or the user's arguments touch what is pinned.
     """
     spelling.refuse_pinned(workload.extra)
+    spelling.refuse_pinned_variables(workload.environment)
     own = None if flags.is_probed(engine.version) else own_flags.of(engine)
     try:
         return _spelled(workload, engine.version, own)

@@ -43,6 +43,9 @@ PINNED = {
     "--warmup": "use --no-warmup of this task",
     "--warmup-mode": "use --no-warmup of this task",
     "--image-path": "use --image of this task",
+    "--negative-prompt": "write a preset: --preset-file",
+    "--guidance-scale": "write a preset: --preset-file",
+    "--num-frames": "write a preset: --preset-file",
     "--attention-backend": "use --attention-backend of this task",
     "--quality": "use --quality of this task",
     "--enable-breakable-cuda-graph": "use --cuda-graph of this task",
@@ -53,6 +56,16 @@ PINNED = {
     "--profile-all-stages": "a profiled run is never a timing",
 }
 """Flags that may not come from the user, and what to do instead."""
+
+PINNED_VARIABLES = {
+    "SGLANG_DIFFUSION_SYNC_STAGE_PROFILING": "without it work is charged to a later stage",
+    "SGLANG_GIT_COMMIT": "it tells the dump which engine it is of",
+    "PYTHONPATH": "another engine's code is --engine source:CHECKOUT, or engine=source:CHECKOUT in an arm",
+    "PYTHONUNBUFFERED": "a line that waits in a buffer cannot stop a run",
+    "CUDA_VISIBLE_DEVICES": "set it for the task, so that both arms and the checks see the same devices",
+    "CUDA_DEVICE_ORDER": "devices are numbered as nvidia-smi does",
+}
+"""Variables that may not come from an arm of a comparison, and why or what to do instead."""
 
 COMPONENT_PATH = re.compile(
     r"--(transformer|unet|vae|text[-_]encoder|image[-_]encoder|tokenizer|scheduler|vocoder)([-_]?\d)?-path"
@@ -227,6 +240,13 @@ def refuse_pinned(extra: Sequence[str]) -> None:
     for name in _flag_names(extra):
         if name in PINNED:
             raise UsageError(f"{name} may not be handed to the engine: {PINNED[name]}", where="the arguments after --")
+
+
+def refuse_pinned_variables(names: Iterable[str]) -> None:
+    """Raise UsageError if a variable of the user's would change what the workbench stands for."""
+    for name in names:
+        if name in PINNED_VARIABLES:
+            raise UsageError(f"{name} may not be set for one arm: {PINNED_VARIABLES[name]}", where="the arm's SPEC")
 
 
 def refuse_unknown(arguments: Sequence[str], version: str, where: str, own: frozenset[str] | None = None) -> None:

@@ -221,13 +221,17 @@ def _between(baseline: Mapping[str, Any]) -> str:
 
 
 def _finish(session: Session, error: BenchError | None, require: str | None) -> Result:
-    """Write both records and the comparison of the blocks that are whole."""
+    """Write both records and the comparison of the blocks that are whole.
+
+    Raises:
+        BenchError: there is none, or an arm turned out not to count when it ended: its times are no result.
+    """
     records = {}
     for name, run in session.runs.items():
         if run.launches:
             records[name], _ = run.write(complete=error is None, failure=error)
     whole = session.blocks()
-    if not whole:
+    if not whole or any(known["timings"] is None for known in records.values()):
         raise error or EngineFailed("no block was finished", where=session.directory)
     decision = session.decision if session.decision is not None else sequential.decide(whole, session.plan)
     outputs = scoring.between(*((records[name], session.directory / name) for name in (BASELINE, CANDIDATE)))

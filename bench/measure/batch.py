@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "summary.json"
 NATIVE = "native"
+COUNTS = (NATIVE, "degraded")
 REFUSED = "refused"
 NOT_RUN = "not run"
 
@@ -96,10 +97,10 @@ def error_of(summary: dict[str, Any], where: Path) -> BenchError | None:
     """Return the error that a batch ends with: None if all were native and met what was required of them.
 
     Else it has the code of the gravest row: a fallback (4) is graver than any other end; among the others the first
-    row decides.
+    row decides. A degraded run counts: it is no failure, here as elsewhere.
     """
-    bad = [row for row in summary["rows"] if row["outcome"] != NATIVE]
-    missed = [row for row in summary["rows"] if row["outcome"] == NATIVE and row["exit_code"]]
+    bad = [row for row in summary["rows"] if row["outcome"] not in COUNTS]
+    missed = [row for row in summary["rows"] if row["outcome"] in COUNTS and row["exit_code"]]
     if not bad and not missed:
         return None
     if not bad:
@@ -108,6 +109,6 @@ def error_of(summary: dict[str, Any], where: Path) -> BenchError | None:
         return error
     codes = [row["exit_code"] or FallbackDetected.exit_code for row in bad if row["outcome"] != NOT_RUN] or [1]
     code = FallbackDetected.exit_code if FallbackDetected.exit_code in codes else codes[0]
-    error = BenchError(f"{len(bad)} of {len(summary['rows'])} presets are not native", where=where)
+    error = BenchError(f"{len(bad)} of {len(summary['rows'])} presets do not count", where=where)
     error.exit_code = code  # type: ignore[misc]
     return error

@@ -96,8 +96,13 @@ def run(planned: Plan, display: Observer | None = None, resume: Path | None = No
     """
     running = begin(planned, resume)
     enough = Enough(planned.options)
-    while (error := _launch(running, enough, display)) is None and not enough.of_launches(running.requests):
-        pass
+    error = None
+    if resume is not None and (reason := enough.already(running.requests, len(running.launches))) is not None:
+        # the engine failed when all had been served: there is nothing to ask another one for
+        running.stopped_because = reason
+    else:
+        while (error := _launch(running, enough, display)) is None and not enough.of_launches(running.requests):
+            pass
     if error is None and planned.options.scored:
         running.quality, missed = scoring.score(running, document.document(running, complete=True, failure=None))
         known, path = running.write(complete=True)

@@ -122,7 +122,12 @@ def _overall(run: Run) -> dict[str, Any]:
 
 
 def _standing(verdict: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a launch's verdict on the requests that it finished: that it was cut off later is only told."""
+    """Return a launch's verdict on the requests that it finished: that it was cut off later is only told.
+
+    That holds for a launch that had shown all its evidence; of another, nothing counts.
+    """
+    if not all(proof["holds"] for proof in verdict["evidence"]):
+        return dict(verdict)
     findings = [
         finding | {"severity": INFO}
         if finding["severity"] == INVALID and finding["exit_code"] in CUT_OFF and finding["category"] == "process"
@@ -178,7 +183,7 @@ def _workload(workload: Workload) -> dict[str, Any]:
         "quality": workload.quality,
         "cuda_graph": workload.cuda_graph,
         "attention_backend": workload.attention_backend,
-        "sync_stages": True,
+        "sync_stages": commands.synchronises_stages(workload),
         "extra": list(workload.extra),
     }
 

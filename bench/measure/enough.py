@@ -38,6 +38,12 @@ class Enough:
         known = statistics.known_well_enough(samples, options.precision)
         return known.reason if known.reached else None
 
+    def already(self, requests: Sequence[Mapping[str, Any]], launches: int) -> str | None:
+        """Return why a run that is taken up, with what ``launches`` launches have left it, needs no further one."""
+        if self._options.launches == 1:
+            return self.of_requests(requests, launches + 1)
+        return f"{self._options.launches} launches were asked for" if self.of_launches(requests) else None
+
     def of_launches(self, requests: Sequence[Mapping[str, Any]]) -> bool:
         """Tell whether no further launch is needed."""
         if self._options.launches == 1:

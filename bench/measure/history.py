@@ -119,7 +119,7 @@ def baselines(root: Path) -> dict[str, str]:
     """Return the baselines that were named: what for -> run directory below ``root``."""
     try:
         return dict(json.loads((root / BASELINES).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return {}
 
 
@@ -130,8 +130,8 @@ def name_baseline(root: Path, path: Path) -> str:
         UsageError: the record lies elsewhere, or does not count.
     """
     document = record.read(path)
-    if document["timings"] is None:
-        raise UsageError("this run does not count and cannot be a baseline", where=path)
+    if document["timings"] is None or not document["complete"]:
+        raise UsageError("this run does not count, or was cut off: it cannot be a baseline", where=path)
     folder = (path if path.is_dir() else path.parent).resolve()
     if not folder.is_relative_to(root.resolve()):
         raise UsageError("only a run below the runs folder can be a baseline", where=folder, todo=f"runs are in {root}")

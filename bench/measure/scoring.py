@@ -159,6 +159,7 @@ def _key(planned: Plan, known: Document) -> dict[str, Any] | None:
         return None  # a name on the hub: what it stands for may be another tomorrow
     made = checkpoint.manifest(folder)
     given = commands.arguments(planned.engine, workload)
+    spelled = given[: len(given) - len(workload.extra)]
     variables = {**workload.preset.environment, **workload.environment}
     request = workload.preset.config
     return {
@@ -181,7 +182,11 @@ def _key(planned: Plan, known: Document) -> dict[str, Any] | None:
         },
         "family_arguments": {} if request is None else dict(request),
         "launch": sorted(
-            [*(word for word in given if not word.startswith(NAMED)), *commands.shown_variables(variables)]
+            [
+                *(word for word in spelled if not word.startswith(NAMED)),
+                *workload.extra,
+                *commands.shown_variables(variables),
+            ]
         ),
         "checkpoint_sha256": made["sha256"] if made is not None else checkpoint.sha256(folder),
     }

@@ -15,8 +15,10 @@ LOADED = "The server is fired up"
 
 
 def say(lines):
+    silenced = SCENARIO.get("without")
     for line in lines:
-        sys.stdout.buffer.write(line)
+        if silenced is None or silenced.encode() not in line:
+            sys.stdout.buffer.write(line)
     sys.stdout.flush()
 
 
@@ -31,7 +33,10 @@ def started_so_far():
 class DiffGenerator:
     def __init__(self, server_args):
         self.args = server_args
-        lines = Path(SCENARIO["log"]).read_bytes().splitlines(keepends=True)
+        log = Path(SCENARIO["log"]).read_bytes()
+        if "SIMULATED_NVML" in os.environ:
+            log = log.replace(b", device=cpu,", b", device=cuda,")
+        lines = log.splitlines(keepends=True)
         cut = next((n for n, line in enumerate(lines) if LOADED.encode() in line), len(lines))
         say(lines[:cut])
         self.graphs = "--enable-breakable-cuda-graph=true" in sys.argv
@@ -59,11 +64,15 @@ class DiffGenerator:
             time.sleep(600)
         if SCENARIO.get("fail_at") == total:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if SCENARIO.get("error_line_at") == total:
+            print("[11-22 09:54:08] Error executing request 7ff: CUDA error", flush=True)
+            time.sleep(60)
         if SCENARIO.get("fall_back_at") == total:
             print("[11-22 09:46:02] Falling back to diffusers backend", flush=True)
         steps = asked["num_inference_steps"]
         frames = b"num_frames: %d" % (asked["num_frames"] or 1)
-        lines = [line.replace(b"num_frames: 1", frames) for line in self.request_lines]
+        seed = b" seed: %d" % asked["seed"]
+        lines = [line.replace(b"num_frames: 1", frames).replace(b" seed: 42", seed) for line in self.request_lines]
         say(line.replace(b"infer_steps: 4", b"infer_steps: %d" % steps) for line in lines)
         if self.graphs and self.quality != "lossless":
             print(f"[11-22 08:53:49] quality={self.quality} has no captured breakable CUDA graphs", flush=True)
@@ -93,7 +102,8 @@ class DiffGenerator:
         return object()
 
     def shutdown(self):
-        pass
+        if SCENARIO.get("die_in_shutdown"):
+            os._exit(11)
 
 
 class ServerArgs:

@@ -134,14 +134,15 @@ def attesting() -> None:
 
     thrown = pipe("cat")
     program = (
-        "import resource, runpy, sys; sys.argv = ['invoke', 'attest', '--log', '-']\n"
+        "import runpy, sys; sys.argv = ['invoke', 'attest', '--log', '-']\n"
         "try: runpy.run_module('invoke', run_name='__main__')\n"
-        "finally: open(PEAK, 'w').write(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))\n"
+        # not ru_maxrss: that of a new process begins with the peak of the one that started it
+        "finally: open(PEAK, 'w').write(next(x for x in open('/proc/self/status') if x.startswith('VmHWM')))\n"
     )
     with tempfile.TemporaryDirectory() as folder:
         peak = Path(folder) / "peak"
         took = pipe(sys.executable, "-c", program.replace("PEAK", repr(str(peak))))
-        peak_mib = int(peak.read_text()) / 1024
+        peak_mib = int(peak.read_text().split()[1]) / 1024
     show("a 1 GB log through attest", f"{took:.1f} s", f"cat: {thrown:.1f} s", took / thrown, "seconds")
     show("  peak memory of attest", f"{peak_mib:.0f} MiB", "the log: 954 MiB", peak_mib / 954, "flat")
 

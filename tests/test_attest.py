@@ -3,6 +3,7 @@
 import gzip
 import json
 import subprocess
+import sys
 
 import pytest
 from helpers import LOGS, ROOT, check_golden, invoke_command
@@ -193,3 +194,24 @@ def test_a_dump_that_no_engine_wrote_is_one_clear_error(invoke, home, change, sa
     assert ended.code == 6
     assert says in ended.out + ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_long_log_takes_no_more_memory_than_a_short_one(home):
+    """A megabyte against 200, on standard input; a log is somebody's, and may be of any length."""
+    noise = b"[11-22 08:53:49] an ordinary line of an engine that talks too much, of very many\n" * 12_500
+    program = (
+        "import runpy, sys; sys.argv = ['invoke', 'attest', '--log', '-', '--engine-version', '0.5.17']\n"
+        "try: runpy.run_module('invoke', run_name='__main__')\n"
+        "finally: open('PEAK', 'w').write(next(x for x in open('/proc/self/status') if x.startswith('VmHWM')))\n"
+    ).replace("PEAK", str(home / "peak"))
+    peaks = []
+    for blocks in (1, 200):
+        command = [sys.executable, "-c", program]
+        with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as task:
+            task.stdin.write((LOGS / "h200/native_eager.log").read_bytes())
+            for _ in range(blocks):
+                task.stdin.write(noise)
+            task.stdin.close()
+            assert task.wait() == 0
+        peaks.append(int((home / "peak").read_text().split()[1]))
+    assert peaks[1] < peaks[0] + 20_000, "KiB"

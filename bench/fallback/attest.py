@@ -10,6 +10,7 @@ import sys
 import zlib
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any
 
 from bench.errors import InvalidPerfDump, UsageError
@@ -96,7 +97,7 @@ def attest(
             raise UsageError("the log is empty: there is nothing to judge", where=log)
         guard = Guard(_asked(head, expect, version, loaded), stop=False)
         number = 1
-        for block in (*head, *blocks):
+        for block in chain(head, blocks):
             guard.observe(block, number)
             number += block.count(b"\n")
     if not isinstance(loaded, InvalidPerfDump) and loaded is not None:

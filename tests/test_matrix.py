@@ -75,6 +75,18 @@ def test_a_quality_that_a_version_lacks_is_one_refused_cell(matrix):
     assert [cells[name]["outcome"] for name in ("lossless-eager", "high-eager")] == ["native", "native"]
 
 
+def test_a_matrix_whose_engines_crash_keeps_what_was_paid_for(matrix):
+    """The first request of a launch warms up; of the next two there are numbers, and nothing to compare."""
+    ended, cells, _ = matrix("--matrix", "cuda-graph", "--quality", "lossless", "--repeats", "5", die_at=4)
+    assert ended.code == 3, ended.err
+    assert "Traceback" not in ended.err
+    assert {name: (cell["requests"], cell["against_eager"]) for name, cell in cells.items()} == {
+        "lossless-eager": (2, None),
+        "lossless-graphs": (2, None),
+    }
+    assert cells["lossless-graphs"]["same_pixels_as_eager"] is True
+
+
 def test_graphs_that_were_captured_and_are_not_used_have_no_number(matrix):
     """Graphs are captured at the default quality; the engine says so in a line of level info and goes on eagerly."""
     ended, cells, folder = matrix("--matrix", "quality,cuda-graph", graphs_factor=0.8)

@@ -57,6 +57,11 @@ class Cell:
         """Whether the cell has numbers."""
         return self.record is not None and self.record["timings"] is not None
 
+    @property
+    def complete(self) -> bool:
+        """Whether it has all the numbers that were asked for."""
+        return self.counts and self.record is not None and bool(self.record["complete"])
+
 
 def axes(text: str) -> tuple[str, ...]:
     """Return the axes that ``--matrix quality,cuda-graph`` names.
@@ -96,17 +101,18 @@ def measure(
     """
     matrix = cells(options, along)
     folder = record.new_run("matrix", options.model, options.output_dir)
-    started = record.now()
+    started, whole = record.now(), False
     try:
         for index in range(matrix[0].options.launches):
             for cell in matrix if index % 2 == 0 else reversed(matrix):
                 if cell.failure is None:
                     with display(f"{cell.name}, launch {index + 1}") as observer:
                         _launch(cell, folder / cell.name, observer)
+        whole = True
     finally:
         for cell in matrix:
             if cell.run is not None and cell.run.launches:
-                cell.record, _ = cell.run.write(complete=cell.failure is None, failure=cell.failure)
+                cell.record, _ = cell.run.write(complete=whole and cell.failure is None, failure=cell.failure)
         _compare(matrix, folder)
         document = {
             "schema": "matrix",
@@ -151,8 +157,9 @@ def _compare(matrix: Sequence[Cell], folder: Path) -> None:
             continue
         partner = eager.get(cell.quality)
         if cell.cuda_graph and partner is not None:
-            told = compare.compare(compare.read(folder / partner.name), compare.read(folder / cell.name))
-            cell.compared["graphs"] = verdict.to_document(told)
+            if cell.complete and partner.complete:
+                told = compare.compare(compare.read(folder / partner.name), compare.read(folder / cell.name))
+                cell.compared["graphs"] = verdict.to_document(told)
             cell.compared["same_pixels"] = _pixels(cell) == _pixels(partner)
         if reference is not None and cell is not reference:
             cell.compared["reference"] = reference.name

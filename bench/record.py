@@ -25,6 +25,9 @@ RECORD = "run.json"
 PARTIAL = "run.partial.json"
 """The record of a run that is going on or was cut off; the one file that is ever replaced."""
 
+RUN = re.compile(r"\d{8}T\d{6}Z-")
+"""How the id of a run begins that is a run by itself; arms of a comparison and cells of a matrix have other names."""
+
 LOG = "engine.log"
 REJECTED_DUMP = "perf.rejected.json"
 

@@ -118,6 +118,28 @@ def test_a_crash_keeps_nothing_of_a_session_that_had_not_shown_its_evidence(benc
     assert " ms" not in ended.out
 
 
+def test_a_launch_that_does_not_count_takes_nothing_from_those_before_it(bench):
+    second = {"without": "Warmup requests", "without_since": 2, "error_line_at": 2, "error_in_launch": 2}
+    ended = bench("--launches", "3", "--repeats", "2", **second)
+    assert ended.code == 3
+    record = record_of(ended)
+    assert [request["launch"] for request in record["requests"]] == [1, 1]
+    assert record["timings"]["requests"] == 2
+    assert record["verdict"]["outcome"] == "native"
+    assert record["complete"] is False
+
+
+def test_an_arm_is_not_taken_up_by_itself(home, invoke, replay, presets, model):
+    """It would be called complete as it is: how many blocks were wanted is not in it."""
+    replay(name="old", **NATIVE, die_at=6)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", "--co-resident", presets=presets)
+    assert ended.code == 3
+    (arm,) = (path.parent for path in (home / "runs").glob("*/baseline/run.partial.json"))
+    again = invoke("bench", "--model", "flux-tiny", "--preset-file", presets, "--resume", arm)
+    assert again.code == 1
+    assert "an arm of a comparison" in again.err
+
+
 def test_a_run_that_has_all_its_requests_is_finished_without_another_engine(bench, invoke, only_run):
     """The engine died while it shut down: there is nothing to ask another one for."""
     ended = bench("--repeats", "3", die_in_shutdown=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bench.catalog import lines
 from bench.fallback import finding as f
 from bench.fallback.expectation import DIFFUSERS
 from bench.fallback.finding import Finding
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
     from bench.fallback.expectation import Expectation
     from bench.fallback.facts import Facts
+
+TOLD_SINCE = ">=0.5.15"
+"""Versions that tell the attention backend by component; before, the text encoders told theirs in the same words."""
 
 SAMPLING = {"seed": "seed", "steps": "infer_steps", "width": "width", "height": "height", "frames": "num_frames"}
 """Field of the expectation -> name in the engine's list of sampling parameters."""
@@ -59,6 +64,16 @@ def _attention(facts: Facts, expectation: Expectation) -> Iterator[Finding]:
                 "another attention backend was dispatched than the one that was asked for",
                 "the log says why: not installed, not for this device, or not for this head size",
             )
+    if not facts.attention and expectation.version is not None and lines.applies(TOLD_SINCE, expectation.version):
+        yield replace(
+            _finding(
+                "request.attention_untold",
+                f"no line tells which attention backend was dispatched, asked for {wanted}",
+                "it is not shown that the backend that was asked for ran",
+                "families with attention of their own (SD3, SANA) leave the engine's choice unused: ask for none there",
+            ),
+            severity=f.DEGRADED,
+        )
 
 
 def _device(facts: Facts, expectation: Expectation) -> Iterator[Finding]:

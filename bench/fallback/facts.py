@@ -49,7 +49,8 @@ class Facts:
         elif kind == "device":
             self.device = groups["device"]
         elif kind == "sampling":
-            self.sampling[groups["name"]] = float(groups["value"])
+            value = groups["value"]  # a seed may have more digits than a float holds
+            self.sampling[groups["name"]] = float(value) if "." in value else int(value)
         elif kind == "attention":
             self.attention[groups["component"]] = groups["backends"].strip()
 

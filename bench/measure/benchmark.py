@@ -174,9 +174,10 @@ def session(
 
 
 def _add(running: Run, launched: Launched) -> BenchError | None:
-    """Add a launch to the run; one that is doubtful takes its requests away again."""
-    running.launches[launched.index - 1 :] = [document.launch(launched, running.directory)]
-    if not launched.verdict.counts and launched.verdict.exit_code not in document.CUT_OFF:
+    """Add a launch to the run; one that is doubtful takes its requests away again, and leaves those of others alone."""
+    entry = document.launch(launched, running.directory)
+    running.launches[launched.index - 1 :] = [entry]
+    if not document.stands(entry["verdict"]):
         running.requests = [request for request in running.requests if request["launch"] != launched.index]
     return launched.error
 

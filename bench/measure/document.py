@@ -121,6 +121,11 @@ def _overall(run: Run) -> dict[str, Any]:
     return max(standing, key=lambda verdict: OUTCOMES.index(verdict["outcome"]))
 
 
+def stands(verdict: Mapping[str, Any]) -> bool:
+    """Tell whether the requests that a launch finished count, by its verdict, though it may have been cut off later."""
+    return bool(_standing(verdict)["outcome"] != verdicts.INVALID)
+
+
 def _standing(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """Return a launch's verdict on the requests that it finished: that it was cut off later is only told.
 
@@ -146,12 +151,19 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
     """Return the partial record in ``directory``, its dumps checked by hash.
 
     Raises:
-        UsageError: it is complete, of another preset, engine or weights, or a file of it was changed.
+        UsageError: it is complete, a part of something else, of another preset, engine or weights, or a file of it was
+            changed.
         InvalidDocument: it is no record.
     """
     if not (directory / record.PARTIAL).is_file():
         raise UsageError("there is nothing to resume: no partial record", where=directory / record.PARTIAL)
     earlier = record.read(directory / record.PARTIAL)
+    if earlier["kind"] != "bench" or not record.RUN.match(earlier["id"]):
+        raise UsageError(
+            "this is a profile, an arm of a comparison or a cell of a matrix: none can be taken up",
+            where=directory,
+            todo="measure the whole again",
+        )
     same = {
         "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
         "engine": (earlier["engine"], planned.engine.for_record()),

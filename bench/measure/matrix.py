@@ -45,6 +45,10 @@ class Cell:
     run: benchmark.Run | None = None
     record: dict[str, Any] | None = None
     failure: BenchError | None = None
+    launched: int = 0
+    """How many launches have ended."""
+    path: Path | None = None
+    """Where its record is."""
     compared: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -101,18 +105,18 @@ def measure(
     """
     matrix = cells(options, along)
     folder = record.new_run("matrix", options.model, options.output_dir)
-    started, whole = record.now(), False
+    started = record.now()
     try:
         for index in range(matrix[0].options.launches):
             for cell in matrix if index % 2 == 0 else reversed(matrix):
                 if cell.failure is None:
                     with display(f"{cell.name}, launch {index + 1}") as observer:
                         _launch(cell, folder / cell.name, observer)
-        whole = True
     finally:
         for cell in matrix:
             if cell.run is not None and cell.run.launches:
-                cell.record, _ = cell.run.write(complete=whole and cell.failure is None, failure=cell.failure)
+                complete = cell.failure is None and cell.launched == cell.options.launches
+                cell.record, cell.path = cell.run.write(complete=complete, failure=cell.failure)
         _compare(matrix, folder)
         document = {
             "schema": "matrix",
@@ -144,6 +148,7 @@ def _launch(cell: Cell, folder: Path, observer: Observer) -> None:
             return f"{cell.options.repeats} request(s) a launch" if done >= cell.options.repeats else None
 
         cell.failure = benchmark.session(run, enough, observer, is_timing=lambda number: number != first)
+        cell.launched += 1
     except BenchError as error:
         cell.failure = error
 
@@ -201,7 +206,7 @@ def _document(cell: Cell) -> dict[str, Any]:
         "exit_code": None if outcome == NOT_RUN else 0 if cell.failure is None else cell.failure.exit_code,
         "reason": reason,
         "todo": todo,
-        "record": None if known is None else f"{cell.name}/{record.RECORD}",
+        "record": None if cell.path is None else f"{cell.name}/{cell.path.name}",
         "requests": timings["requests"] if timings else 0,
         "denoise_ms": timings["metrics"]["denoise_ms"] if timings else None,
         "denoise_interval_ms": None if summary is None else summary["interval"],

@@ -12,10 +12,12 @@ from replay_engine import mp4, png
 
 SCENARIO = json.loads((Path(__file__).resolve().parents[1] / "replay.json").read_text())
 LOADED = "The server is fired up"
+LAUNCH = 0
+"""Which launch of this engine this is, from 1; set when it loads."""
 
 
 def say(lines):
-    silenced = SCENARIO.get("without")
+    silenced = SCENARIO.get("without") if SCENARIO.get("without_since", 1) <= LAUNCH else None
     for line in lines:
         if silenced is None or silenced.encode() not in line:
             sys.stdout.buffer.write(line)
@@ -32,6 +34,8 @@ def started_so_far():
 
 class DiffGenerator:
     def __init__(self, server_args):
+        global LAUNCH  # noqa: PLW0603 - one engine a process
+        LAUNCH = started_so_far()
         self.args = server_args
         log = Path(SCENARIO["log"]).read_bytes()
         if "SIMULATED_NVML" in os.environ:
@@ -45,7 +49,7 @@ class DiffGenerator:
             print("[11-22 08:53:49] [Diffusion BCG] captured 58 segment(s)", flush=True)
         self.request_lines = [line for line in lines[cut:] if b"Metrics dumped" not in line]
         self.served = 0
-        self.random = random.Random(f"{SCENARIO.get('seed', 0)} {started_so_far()}")
+        self.random = random.Random(f"{SCENARIO.get('seed', 0)} {LAUNCH}")
         self.launch = self.random.gauss(0, SCENARIO.get("between", 0))
 
     @classmethod
@@ -64,7 +68,7 @@ class DiffGenerator:
             time.sleep(600)
         if SCENARIO.get("fail_at") == total:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
-        if SCENARIO.get("error_line_at") == total:
+        if SCENARIO.get("error_line_at") == total and SCENARIO.get("error_in_launch", LAUNCH) == LAUNCH:
             print("[11-22 09:54:08] Error executing request 7ff: CUDA error", flush=True)
             time.sleep(60)
         if SCENARIO.get("fall_back_at") == total:

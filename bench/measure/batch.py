@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import record, schema
 from bench.errors import BenchError, FallbackDetected
+from bench.fallback.verdict import DEGRADED, NATIVE_VERDICT
 from bench.measure import benchmark, plan
 from bench.measure.isolated import model_cache_of
 
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from bench.process import Observer
 
 SUMMARY = "summary.json"
-NATIVE = "native"
-COUNTS = (NATIVE, "degraded")
+COUNTS = (NATIVE_VERDICT, DEGRADED)
 REFUSED = "refused"
 NOT_RUN = "not run"
 

@@ -49,7 +49,7 @@ class HistoryNoise:
         """Return the standard deviation of the log duration of a launch that is the median of so many requests.
 
         The variance of a median of k normal values goes to pi / (2 k) of theirs, from below (M. G. Kendall, A. Stuart,
-        "The Advanced Theory of Statistics", volume 1, section 10.10); that of one value is all of it.
+        "The Advanced Theory of Statistics", volume 1, chapter 10); that of one value is all of it.
         """
         shares = self.between_launch_percent, self.within_launch_percent * math.sqrt(min(1, math.pi / (2 * requests)))
         return math.hypot(*(math.log1p(share / 100) for share in shares))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.fallback.verdict import NATIVE_VERDICT
 from bench.measure import batch
 from bench.report import live
 from bench.report.run import number
@@ -61,6 +62,6 @@ def _show(summary: Mapping[str, Any], path: Path) -> None:
             row["reason"] or "",
         )
     console.print(table)
-    native = sum(row["outcome"] == batch.NATIVE for row in summary["rows"])
+    native = sum(row["outcome"] == NATIVE_VERDICT for row in summary["rows"])
     console.print(f"\n{native} of {len(summary['rows'])} native", highlight=False)
     console.print(f"summary: {path}", soft_wrap=True, highlight=False, markup=False)

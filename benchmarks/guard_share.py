@@ -15,7 +15,7 @@ from _ratio import show  # noqa: E402
 
 from bench.engine import command, find, launch  # noqa: E402
 from bench.fallback.guard import Guard  # noqa: E402
-from bench.measure import plan  # noqa: E402
+from bench.run import plan  # noqa: E402
 
 PAIRS = 2
 

@@ -13,7 +13,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from _ratio import show  # noqa: E402
 
 from bench.engine import find  # noqa: E402
-from bench.measure import benchmark, plan  # noqa: E402
+from bench.run import benchmark, plan  # noqa: E402
 
 SAMPLES = 10
 

@@ -12,7 +12,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from _ratio import median_s, show  # noqa: E402
 
-from bench.measure.statistics import summarise  # noqa: E402
+from bench.stats.summary import summarise  # noqa: E402
 
 SAMPLES = 1_000
 

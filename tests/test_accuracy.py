@@ -16,7 +16,7 @@ from bench.catalog import families, presets
 from bench.errors import InvalidDocument
 from bench.fallback.expectation import Expectation
 from bench.fallback.guard import Guard
-from bench.quality import goldens
+from bench.fidelity import goldens
 
 
 @pytest.fixture
@@ -389,7 +389,7 @@ PICTURE = np.random.default_rng(0).integers(1, 255, (1, 32, 32, 3), dtype=np.uin
 
 def test_another_machine_of_the_same_kind_has_a_tolerance(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_GOLDENS", str(tmp_path))
-    goldens.store("m", KEY, "a" * 64, PICTURE, "first", "run")
+    goldens.keep("m", KEY, "a" * 64, PICTURE, "first", "run")
     near, far = PICTURE + np.uint8(1), np.roll(PICTURE, 3, axis=1)
     assert goldens.compare("m", KEY, "b" * 64, near).status == goldens.WITHIN
     assert goldens.compare("m", KEY, "a" * 64, near).status == goldens.DIFFERENT
@@ -398,7 +398,7 @@ def test_another_machine_of_the_same_kind_has_a_tolerance(tmp_path, monkeypatch)
 
 def test_a_golden_that_was_touched_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("BENCH_GOLDENS", str(tmp_path))
-    goldens.store("m", KEY, "a" * 64, PICTURE, "first", "run")
+    goldens.keep("m", KEY, "a" * 64, PICTURE, "first", "run")
     path = next(tmp_path.rglob("picture.npz"))
     np.savez(path, picture=PICTURE + np.uint8(1))
     with pytest.raises(InvalidDocument, match="not the one that its document names"):

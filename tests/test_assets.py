@@ -179,8 +179,8 @@ def test_a_users_mistake_is_one_clear_error(assets, arguments, says):
 
 def test_a_hash_that_the_catalogue_has_is_the_only_one_that_is_taken(monkeypatch, tmp_path, server):
     from bench.catalog.assets import Asset
-    from bench.engine import fetch
     from bench.errors import UsageError
+    from bench.models import fetch
 
     monkeypatch.setenv("BENCH_ASSETS", str(tmp_path / "assets"))
     server.files[CAT] = picture((1, 2, 3))

@@ -157,7 +157,7 @@ def test_an_interrupt_leaves_a_summary_that_says_what_did_not_run(batch, replay,
 
 
 def test_a_degraded_run_counts_in_a_batch_as_everywhere():
-    from bench.measure import batch
+    from bench.sweep import batch
 
     def ends(*rows):
         error = batch.error_of({"rows": [{"outcome": outcome, "exit_code": code} for outcome, code in rows]}, Path())

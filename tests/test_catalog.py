@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from bench.catalog import flags, lines, presets, stages
+from bench.catalog import flags, presets, signals, stages
 from bench.engine import command, spelling
 from bench.engine.workload import Workload
 from bench.errors import UsageError
@@ -77,7 +77,7 @@ def test_a_shown_command_reads_back_as_itself(words):
 def test_evidence_matches_its_own_example():
     from bench.fallback.matcher import Matcher, clean
 
-    for entry in lines.evidence():
+    for entry in signals.evidence():
         assert Matcher([entry.pattern]).find(clean(entry.example)) == [0], entry.id
 
 
@@ -98,4 +98,4 @@ def test_the_stages_tables_do_not_overlap():
     ],
 )
 def test_an_entry_judges_only_its_versions(versions, version, expected):
-    assert lines.applies(versions, version) is expected
+    assert signals.applies(versions, version) is expected

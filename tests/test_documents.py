@@ -8,8 +8,9 @@ from helpers import DATA, LOGS, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import record, schema
+from bench import schema
 from bench.errors import InvalidDocument, UsageError
+from bench.record import store
 
 GOOD = sorted(LOGS.rglob("*.json"))
 BAD = sorted((DATA / "dumps" / "bad").glob("*.json"))
@@ -32,7 +33,7 @@ def test_dumps_that_engines_wrote_are_valid(invoke, path):
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
 def test_a_bad_dump_is_refused_with_value_rule_and_file(path):
-    from bench import documents
+    from bench.record import documents
 
     with pytest.raises((InvalidDocument, UsageError, schema.BenchError)) as caught:
         documents.validate(path)
@@ -101,6 +102,6 @@ def test_a_full_disk_leaves_no_half_document(tmp_path, monkeypatch):
 
 @given(st.text(max_size=40))
 def test_run_directories_have_plain_names(tmp_path_factory, name):
-    folder = record.new_run("bench", name, tmp_path_factory.mktemp("runs"))
+    folder = store.new_run("bench", name, tmp_path_factory.mktemp("runs"))
     assert folder.is_dir()
     assert set(folder.name) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bench.catalog import lines as catalog
+from bench.catalog import signals as catalog
 from bench.errors import UsageError
-from bench.fallback import emitters
+from bench.upstream import emitters
 
 
 def signal(identity: str, pattern: str, **more: object) -> catalog.Signal:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.errors import UsageError
-from bench.measure import typical
-from bench.measure.blocks import (
+from bench.stats import permutation
+from bench.stats.blocks import (
     BAAB,
     BLOCK,
     PAIR,
@@ -84,7 +84,7 @@ def test_p_counts_all_sign_vectors_with_their_ties(values):
     whole = [round(value * 1e6) for value in values]
     signs = itertools.product((1, -1), repeat=len(whole))
     sums = [sum(sign * value for sign, value in zip(row, whole, strict=True)) for row in signs]
-    assert typical.of_differences(np.array(values)).p_two_sided() == pytest.approx(exact_p(sums, sum(whole)))
+    assert permutation.of_differences(np.array(values)).p_two_sided() == pytest.approx(exact_p(sums, sum(whole)))
 
 
 @settings(deadline=None, max_examples=40)
@@ -94,54 +94,54 @@ def test_the_unpaired_p_counts_all_splits_with_their_ties(one, other):
     whole = [round(value * 1e6) for value in one + other]
     sums = [sum(chosen) for chosen in itertools.combinations(whole, len(other))]
     expected = exact_p(sums, sum(whole[len(one) :]))
-    assert typical.of_two_groups(np.array(one), np.array(other)).p_two_sided() == pytest.approx(expected)
+    assert permutation.of_two_groups(np.array(one), np.array(other)).p_two_sided() == pytest.approx(expected)
 
 
 def test_without_ties_both_are_scipys_permutation_tests():
     rng = np.random.default_rng(8)
     first, second = rng.normal(0, 1, 7), rng.normal(1, 1, 6)
     paired = stats.permutation_test((first,), np.mean, permutation_type="samples", n_resamples=math.inf)
-    assert typical.of_differences(first).p_two_sided() == pytest.approx(paired.pvalue)
+    assert permutation.of_differences(first).p_two_sided() == pytest.approx(paired.pvalue)
     unpaired = stats.permutation_test((second, first), lambda x, y: np.mean(x) - np.mean(y), n_resamples=math.inf)
-    assert typical.of_two_groups(first, second).p_two_sided() == pytest.approx(unpaired.pvalue)
+    assert permutation.of_two_groups(first, second).p_two_sided() == pytest.approx(unpaired.pvalue)
 
 
 @settings(deadline=None)
 @given(differences, st.sampled_from([0.01, 0.05, 0.1, 0.3]))
 def test_the_interval_leaves_out_exactly_what_the_test_rejects(values, level):
     array = np.array(values)
-    inside = typical.of_differences(array).interval(level)
+    inside = permutation.of_differences(array).interval(level)
     if inside is None:
         assert smallest_p(array.size) > level
         return
     low, high, confidence = inside
     assert confidence >= 1 - level
     for effect in (low - 1e-3, low + 1e-6, (low + high) / 2, high - 1e-6, high + 1e-3):
-        kept = typical.of_differences(array - effect).p_two_sided() > level
+        kept = permutation.of_differences(array - effect).p_two_sided() > level
         assert kept == (low <= effect <= high) or high - low < 1e-5
 
 
 def test_the_widest_interval_of_six_is_their_range():
-    assert typical.of_differences(np.array([1.0, 2, 3, 4, 5, 6])).interval(0.05) == (1, 6, 1 - 2 / 64)
-    assert typical.of_differences(np.array([1.0, 2, 3, 4, 5])).interval(0.05) is None
+    assert permutation.of_differences(np.array([1.0, 2, 3, 4, 5, 6])).interval(0.05) == (1, 6, 1 - 2 / 64)
+    assert permutation.of_differences(np.array([1.0, 2, 3, 4, 5])).interval(0.05) is None
 
 
 def test_drawn_sign_vectors_agree_with_all_of_them(monkeypatch):
     array = np.random.default_rng(2).normal(0.4, 1, 14)
-    exact = typical.of_differences(array)
-    monkeypatch.setattr(typical, "EXACT_DIFFERENCES", 10)
-    drawn = typical.of_differences(array)
-    assert drawn.pieces <= 2 * typical.DRAWN
+    exact = permutation.of_differences(array)
+    monkeypatch.setattr(permutation, "EXACT_DIFFERENCES", 10)
+    drawn = permutation.of_differences(array)
+    assert drawn.pieces <= 2 * permutation.DRAWN
     assert drawn.p_two_sided() == pytest.approx(exact.p_two_sided(), abs=0.01)
     assert drawn.interval(0.05)[:2] == pytest.approx(exact.interval(0.05)[:2], abs=0.05)
 
 
 def test_a_drawn_p_is_never_zero():
-    assert 0 < typical.of_differences(np.full(30, 0.2)).p_two_sided() < 0.001
+    assert 0 < permutation.of_differences(np.full(30, 0.2)).p_two_sided() < 0.001
 
 
 def test_no_difference_at_all_is_no_evidence():
-    values = typical.of_differences(np.zeros(8))
+    values = permutation.of_differences(np.zeros(8))
     assert values.p_two_sided() == 1
     assert values.interval(0.05)[:2] == (0, 0)
 
@@ -149,16 +149,16 @@ def test_no_difference_at_all_is_no_evidence():
 def test_many_unpaired_launches_are_drawn(monkeypatch):
     rng = np.random.default_rng(4)
     first, second = rng.normal(0, 1, 7), rng.normal(1, 1, 7)
-    exact = typical.of_two_groups(first, second)
-    monkeypatch.setattr(typical, "EXACT_SPLITS", 100)
-    assert typical.of_two_groups(first, second).p_two_sided() == pytest.approx(exact.p_two_sided(), abs=0.01)
+    exact = permutation.of_two_groups(first, second)
+    monkeypatch.setattr(permutation, "EXACT_SPLITS", 100)
+    assert permutation.of_two_groups(first, second).p_two_sided() == pytest.approx(exact.p_two_sided(), abs=0.01)
 
 
 @pytest.mark.parametrize(("count", "level"), [(6, 0.05), (7, 0.05), (8, 0.05), (8, 0.02), (10, 0.05), (12, 0.02)])
 def test_the_minimum_detectable_effect_has_its_power(count, level):
     effect = minimum_detectable_log(count, 0.01, level=level, power=0.8)
     sessions = np.random.default_rng(count).normal(effect, 0.01, (600, count))
-    found = np.mean([typical.of_differences(session).p_two_sided() <= level for session in sessions])
+    found = np.mean([permutation.of_differences(session).p_two_sided() <= level for session in sessions])
     assert found == pytest.approx(0.8, abs=0.08)
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from bench import schema
 from bench.errors import Inconclusive, ThresholdMissed, UsageError
-from bench.measure import typical, verdict
-from bench.measure.blocks import BAAB, BLOCK, PAIR, Block, log_ratios
-from bench.measure.sequential import Plan, compare_blocks, decide, planned_looks, spent
+from bench.stats import comparison, permutation
+from bench.stats.blocks import BAAB, BLOCK, PAIR, Block, log_ratios
+from bench.stats.sequential import Plan, compare_blocks, decide, planned_looks, spent
 
 OTHER = {"faster": "slower", "slower": "faster", "same": "same", "inconclusive": "inconclusive"}
 
@@ -195,11 +195,11 @@ def test_of_all_sign_vectors_no_more_than_alpha_ever_name_a_winner(plan):
     rejected = np.zeros(size, dtype=bool)
     for look in planned_looks(plan):
         used = differences[: per_block * look]
-        sums = np.abs(typical.signed_sums(differences, used.size))
+        sums = np.abs(permutation.signed_sums(differences, used.size))
         found = decide(blocks[:look], plan)
         assert (found.comparison.blocks, found.comparison.verdict) == (look, "inconclusive")
         level = found.comparison.p_needed
-        one_look = np.sort(np.abs(typical.signed_sums(used, used.size)))
+        one_look = np.sort(np.abs(permutation.signed_sums(used, used.size)))
         p = 1 - np.searchsorted(one_look, sums - 1e-12) / one_look.size
         rejected |= p <= level + 1e-12
         assert rejected.mean() <= spent(plan, look) + 1e-12
@@ -210,7 +210,7 @@ def test_sessions_beyond_the_exact_limit_are_decided_alike(monkeypatch):
     plan = Plan(max_blocks=8)
     sessions = [session(8, effect, seed=seed) for seed in range(15) for effect in (0.0, 0.012)]
     exact = [decide(blocks, plan).comparison for blocks in sessions]
-    monkeypatch.setattr(typical, "EXACT_DIFFERENCES", 11)
+    monkeypatch.setattr(permutation, "EXACT_DIFFERENCES", 11)
     drawn = [decide(blocks, plan).comparison for blocks in sessions]
     agreed = [pair for pair in zip(exact, drawn, strict=True) if pair[0].blocks == pair[1].blocks]
     assert len(agreed) >= 28
@@ -222,7 +222,7 @@ def test_sessions_beyond_the_exact_limit_are_decided_alike(monkeypatch):
     "blocks", [session(2), session(4, 0.03), session(4, -0.03), session(4, noise=0.002), session(8, noise=0.05)]
 )
 def test_every_comparison_keeps_its_schema(blocks):
-    document = json.loads(json.dumps(verdict.to_document(decide(blocks, Plan()).comparison), allow_nan=False))
+    document = json.loads(json.dumps(comparison.to_document(decide(blocks, Plan()).comparison), allow_nan=False))
     assert schema.violations(document, "comparison") == []
     assert document["effect"]["percent"] == pytest.approx((document["effect"]["ratio"] - 1) * 100)
 
@@ -241,9 +241,9 @@ def test_every_comparison_keeps_its_schema(blocks):
     ],
 )
 def test_a_comparison_that_contradicts_itself_breaks_the_schema(change, where):
-    document = verdict.to_document(decide(session(4, 0.03), Plan()).comparison) | change
+    document = comparison.to_document(decide(session(4, 0.03), Plan()).comparison) | change
     assert any(line.startswith(where) for line in schema.violations(document, "comparison"))
 
 
 def test_exit_codes_are_those_of_the_errors():
-    assert verdict.EXIT_CODES == {"faster": 0, "same": 0, "slower": 7, "inconclusive": 9}
+    assert comparison.EXIT_CODES == {"faster": 0, "same": 0, "slower": 7, "inconclusive": 9}

@@ -16,12 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from bench.measure import typical
-from bench.measure.blocks import ABBA, BAAB, BLOCK, PAIR, Block, log_ratios, plan_orders
-from bench.measure.sequential import Plan, compare_blocks, decide
-from bench.measure.spread import launch_spread
-from bench.measure.statistics import PRECISION_MINIMUM, known_well_enough, median_interval
-from bench.measure.unpaired import HistoryNoise, compare_launches
+from bench.stats import permutation
+from bench.stats.blocks import ABBA, BAAB, BLOCK, PAIR, Block, log_ratios, plan_orders
+from bench.stats.sequential import Plan, compare_blocks, decide
+from bench.stats.spread import launch_spread
+from bench.stats.summary import PRECISION_MINIMUM, known_well_enough, median_interval
+from bench.stats.unpaired import HistoryNoise, compare_launches
 
 NOISE = 0.01
 ALPHA = 0.05
@@ -81,7 +81,7 @@ def as_blocks(row, orders=None):
 def sign_flip(blocks, unit, **conditions):
     durations, _ = sessions(ABBA * blocks, **conditions)
     return np.array(
-        [typical.of_differences(log_ratios(as_blocks(row), unit)).p_two_sided() <= ALPHA for row in durations]
+        [permutation.of_differences(log_ratios(as_blocks(row), unit)).p_two_sided() <= ALPHA for row in durations]
     )
 
 
@@ -222,7 +222,7 @@ def test_blocks_that_each_begin_cold_need_drawn_orders():
 
     def alarms(rows, orders, unit):
         p = [
-            typical.of_differences(log_ratios(as_blocks(row, order), unit)).p_two_sided()
+            permutation.of_differences(log_ratios(as_blocks(row, order), unit)).p_two_sided()
             for row, order in zip(rows, orders, strict=True)
         ]
         return rate(np.array(p) <= ALPHA)

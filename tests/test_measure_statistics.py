@@ -10,15 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from bench.errors import UsageError
-from bench.measure.drift import drift, warm_up
-from bench.measure.spread import launch_spread, step_summaries
-from bench.measure.statistics import (
-    known_well_enough,
-    median_interval,
-    outliers,
-    rank_interval,
-    summarise,
-)
+from bench.stats.spread import launch_spread, step_summaries
+from bench.stats.summary import known_well_enough, median_interval, outliers, rank_interval, summarise
+from bench.stats.trend import drift, warm_up
 
 durations = st.floats(min_value=1e-3, max_value=1e6)
 few_resamples = settings(max_examples=25, deadline=None)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bench import schema
 from bench.errors import UsageError
-from bench.measure import verdict
-from bench.measure.unpaired import HistoryNoise, compare_launches, launches_needed, smallest_p
+from bench.stats import comparison
+from bench.stats.unpaired import HistoryNoise, compare_launches, launches_needed, smallest_p
 
 OTHER = {"faster": "slower", "slower": "faster", "same": "same", "inconclusive": "inconclusive"}
 BEFORE = [230.0, 231.0, 229.5, 230.4]
@@ -101,7 +101,7 @@ def test_arms_mirror_units_do_not_matter_and_the_schema_holds(one, other, histor
     assert mirrored.verdict == OTHER[found.verdict] == OTHER[scaled.verdict]
     assert mirrored.ratio == pytest.approx(1 / found.ratio)
     assert scaled.ratio == pytest.approx(found.ratio)
-    assert schema.violations(verdict.to_document(found), "comparison") == []
+    assert schema.violations(comparison.to_document(found), "comparison") == []
 
 
 @settings(max_examples=60, deadline=None)

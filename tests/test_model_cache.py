@@ -9,8 +9,8 @@ import time
 import pytest
 from helpers import ROOT, invoke_command
 
-from bench.engine import model_cache
 from bench.errors import UsageError
+from bench.models import model_cache
 
 NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
 MARKER = model_cache.MARKER

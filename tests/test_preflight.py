@@ -279,7 +279,7 @@ def test_a_foreign_process_during_the_run_is_found(monkeypatch, tmp_path):
         "child = subprocess.Popen(['sleep', '5'])\n"
         "json.dump([{'processes': [1, child.pid], 'load': 99, 'sm': 1980}], open(os.environ['SIMULATED_NVML'], 'w'))\n"
         "from bench.preflight import watch as module\n"
-        "from bench.preflight.watch import Watch\n"
+        "from bench.run.watch import Watch\n"
         "module._has_gpu_open = lambda pid: True\n"
         "with Watch(['GPU-00000000-0000']) as watch: pass\n"
         "child.kill()\n"
@@ -293,7 +293,7 @@ def test_a_foreign_process_during_the_run_is_found(monkeypatch, tmp_path):
 
 
 def test_a_cpu_that_others_use_during_a_run_is_said():
-    from bench.preflight import watch
+    from bench.run import watch
 
     start = (100.0, 10.0, 500.0)  # everybody's, ours, idle: seconds of all cores' time
     assert watch._share_of_others(start, (110.0, 20.0, 510.0)) == 0.0
@@ -307,8 +307,8 @@ def test_a_cpu_that_others_use_during_a_run_is_said():
 
 
 def test_a_clock_that_drops_under_load_is_said_and_no_more(tmp_path):
-    from bench.engine.nvml import Gpu
-    from bench.preflight.watch import Watch
+    from bench.machine.nvml import Gpu
+    from bench.run.watch import Watch
 
     def gpu(mhz, load):
         return Gpu(

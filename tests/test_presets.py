@@ -9,7 +9,7 @@ from helpers import ROOT
 from bench.catalog import assets, flags, presets
 from bench.engine import command, find, launch, spelling
 from bench.errors import UsageError
-from bench.measure import plan
+from bench.run import plan
 
 SOURCE = {entry["key"]: entry for entry in json.loads((ROOT / "tests/data/upstream_presets_0.5.23.json").read_text())}
 VERSIONS = ("0.5.11", "0.5.17", "0.5.23")

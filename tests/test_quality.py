@@ -9,8 +9,9 @@ import pytest
 from helpers import DATA, LOGS
 from replay_engine import mp4
 
-from bench import decode, schema
-from bench.quality import pictures, thresholds
+from bench import schema
+from bench.fallback import media
+from bench.fidelity import frames, thresholds
 
 NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
 
@@ -429,15 +430,15 @@ def test_frames_of_other_numbers_and_kinds_are_faults(tmp_path):
     long, short = tmp_path / "a.mp4", tmp_path / "b.mp4"
     mp4(long, 32, 32, 5)
     mp4(short, 32, 32, 3)
-    assert pictures.compare(long, short).fault == "frames differ: native has 5, reference has 3"
-    assert pictures.compare(short, long).fault == "frames differ: native has 3, reference has 5"
+    assert frames.compare(long, short).fault == "frames differ: native has 5, reference has 3"
+    assert frames.compare(short, long).fault == "frames differ: native has 3, reference has 5"
     text = tmp_path / "c.png"
     text.write_text("no picture")
-    assert "cannot identify image file" in pictures.compare(text, text).fault
-    assert "one is a video, the other is not" in pictures.compare(long, text).fault
+    assert "cannot identify image file" in frames.compare(text, text).fault
+    assert "one is a video, the other is not" in frames.compare(long, text).fault
     (tmp_path / "d.wav").write_bytes(b"RIFF")
-    with pytest.raises(decode.Undecodable, match=r"no pixels to compare in a \.wav"):
-        list(decode.frames(tmp_path / "d.wav"))
+    with pytest.raises(media.Undecodable, match=r"no pixels to compare in a \.wav"):
+        list(media.frames(tmp_path / "d.wav"))
 
 
 def test_the_thresholds_are_upstreams():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bench.quality import metrics, thresholds
+from bench.fidelity import similarity, thresholds
 
 VALUES = st.floats(-1e6, 1e6, width=32)
 SHAPES = hnp.array_shapes(max_dims=4, max_side=5)
@@ -17,7 +17,7 @@ ARRAYS = hnp.arrays(np.float32, SHAPES, elements=VALUES).filter(lambda a: np.abs
 
 @given(ARRAYS)
 def test_an_array_is_no_distance_from_itself(values):
-    found = metrics.distance(values, values)
+    found = similarity.distance(values, values)
     assert (found.rel_l2, found.max_abs, found.equal, found.fault) == (0.0, 0.0, True, None)
     assert found.cosine == pytest.approx(1, abs=1e-12)
 
@@ -25,7 +25,7 @@ def test_an_array_is_no_distance_from_itself(values):
 @given(ARRAYS, st.floats(0.125, 8))
 def test_scaling_the_subject_gives_the_scale_as_relative_l2(values, factor):
     values = values.astype(np.float64)
-    found = metrics.distance(values * factor, values)
+    found = similarity.distance(values * factor, values)
     assert found.rel_l2 == pytest.approx(abs(factor - 1), rel=1e-9, abs=1e-12)
     assert found.cosine == pytest.approx(1, abs=1e-9)
 
@@ -34,7 +34,7 @@ def test_scaling_the_subject_gives_the_scale_as_relative_l2(values, factor):
 def test_relative_l2_and_cosine_do_not_depend_on_the_unit(values, unit):
     values = values.astype(np.float64)
     other = values + np.linspace(0, 1, values.size).reshape(values.shape)
-    plain, scaled = metrics.distance(other, values), metrics.distance(other * unit, values * unit)
+    plain, scaled = similarity.distance(other, values), similarity.distance(other * unit, values * unit)
     assert scaled.rel_l2 == pytest.approx(plain.rel_l2, rel=1e-9)
     assert scaled.cosine == pytest.approx(plain.cosine, abs=1e-9)
 
@@ -45,7 +45,7 @@ def test_the_worst_element_is_where_it_is(data):
     place = tuple(data.draw(st.integers(0, side - 1)) for side in values.shape)
     spoilt = values.copy()
     spoilt[place] += 4e6
-    found = metrics.distance(spoilt, values)
+    found = similarity.distance(spoilt, values)
     assert found.worst_at == place
     assert found.max_abs == pytest.approx(4e6)
 
@@ -55,7 +55,7 @@ def test_what_is_not_finite_is_a_fault_that_says_whose_and_where(values, bad, in
     place = tuple(data.draw(st.integers(0, side - 1)) for side in values.shape)
     spoilt = values.copy()
     spoilt[place] = bad
-    found = metrics.distance(values, spoilt) if in_reference else metrics.distance(spoilt, values)
+    found = similarity.distance(values, spoilt) if in_reference else similarity.distance(spoilt, values)
     assert found.rel_l2 is found.cosine is found.max_abs is None
     assert not found.equal
     assert ("NaN" if math.isnan(bad) else "Inf") in found.fault
@@ -72,21 +72,21 @@ def test_what_is_not_finite_is_a_fault_that_says_whose_and_where(values, bad, in
     ],
 )
 def test_forms_that_cannot_be_compared_are_faults(subject, reference, says):
-    assert says in metrics.distance(np.ones(subject), np.ones(reference)).fault
+    assert says in similarity.distance(np.ones(subject), np.ones(reference)).fault
 
 
 def test_a_batch_axis_more_or_less_is_the_same_form():
-    assert metrics.distance(np.ones((1, 4, 1, 2)), np.ones((4, 2))).equal
+    assert similarity.distance(np.ones((1, 4, 1, 2)), np.ones((4, 2))).equal
 
 
 def test_a_reference_of_zeros_is_a_fault_and_not_a_division():
-    assert "zero" in metrics.distance(np.ones(3), np.zeros(3)).fault
+    assert "zero" in similarity.distance(np.ones(3), np.zeros(3)).fault
 
 
 def test_the_sum_is_in_float64():
     """Bit-equal float32 arrays of this size have a float32 cosine of about 0.99999."""
     values = np.random.default_rng(1).standard_normal(196_608, dtype=np.float32)
-    assert abs(metrics.distance(values, values.copy()).cosine - 1) < 1e-12
+    assert abs(similarity.distance(values, values.copy()).cosine - 1) < 1e-12
 
 
 PICTURES = hnp.arrays(np.uint8, (2, 9, 8, 3))
@@ -95,7 +95,7 @@ PICTURES = hnp.arrays(np.uint8, (2, 9, 8, 3))
 @settings(deadline=None)  # the first call imports scikit-image
 @given(PICTURES)
 def test_a_picture_is_like_itself(picture):
-    found = metrics.likeness(picture, picture)
+    found = similarity.likeness(picture, picture)
     assert found.identical
     assert found.psnr_db is None
     assert found.ssim == pytest.approx(1)
@@ -107,8 +107,8 @@ def test_a_picture_is_like_itself(picture):
 def test_frames_have_the_likeness_of_the_whole_and_of_the_worst(one, other):
     from skimage import metrics as oracle
 
-    both = metrics.likeness(one, other)
-    single = [metrics.likeness(one[i : i + 1], other[i : i + 1]) for i in range(2)]
+    both = similarity.likeness(one, other)
+    single = [similarity.likeness(one[i : i + 1], other[i : i + 1]) for i in range(2)]
     assert both.worst_ssim == min(found.ssim for found in single)
     assert both.ssim == pytest.approx(np.mean([found.ssim for found in single]))
     assert both.max_levels == max(found.max_levels for found in single)
@@ -121,19 +121,19 @@ def test_frames_have_the_likeness_of_the_whole_and_of_the_worst(one, other):
 def test_one_level_everywhere_is_48_decibels():
     """20 log10(255): PSNR's own definition."""
     picture = np.full((1, 16, 16, 3), 100, dtype=np.uint8)
-    assert metrics.likeness(picture + np.uint8(1), picture).psnr_db == pytest.approx(48.1308, abs=1e-4)
+    assert similarity.likeness(picture + np.uint8(1), picture).psnr_db == pytest.approx(48.1308, abs=1e-4)
 
 
 def test_pictures_of_other_sizes_or_kinds_are_faults():
     picture = np.zeros((1, 16, 16, 3), np.uint8)
-    assert "sizes differ" in metrics.likeness(picture[:, :8], picture).fault
-    assert "eight bits" in metrics.likeness(picture.astype(float), picture.astype(float)).fault
-    assert metrics.likeness(picture[:, :4], picture[:, :4]).ssim is None
+    assert "sizes differ" in similarity.likeness(picture[:, :8], picture).fault
+    assert "eight bits" in similarity.likeness(picture.astype(float), picture.astype(float)).fault
+    assert similarity.likeness(picture[:, :4], picture[:, :4]).ssim is None
 
 
 def found(**changes):
     same = {"psnr_db": 30.0, "ssim": 0.96, "worst_psnr_db": 30.0, "worst_ssim": 0.96, "frames": 1, "max_levels": 9}
-    return metrics.Likeness(**(same | changes))
+    return similarity.Likeness(**(same | changes))
 
 
 @pytest.mark.parametrize(
@@ -159,4 +159,4 @@ def test_high_is_upstreams_rule_for_the_whole_and_the_worst_frame(changes, video
 def test_lossless_wants_every_pixel():
     assert thresholds.LOSSLESS.missed(found(identical=True), video=True) is None
     assert "by up to 9 of 255 levels" in thresholds.LOSSLESS.missed(found(), video=False)
-    assert thresholds.LOSSLESS.missed(metrics.Likeness(fault="gone"), video=False) == "gone"
+    assert thresholds.LOSSLESS.missed(similarity.Likeness(fault="gone"), video=False) == "gone"

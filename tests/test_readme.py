@@ -175,9 +175,9 @@ def test_an_entry_that_a_page_shows_keeps_its_schema(place, entry):
 
 
 def test_every_finding_has_its_row_in_the_guide():
-    from bench.catalog import lines
+    from bench.catalog import signals
 
-    parts = {signal.id.partition(".")[0] for signal in lines.signals()}
+    parts = {signal.id.partition(".")[0] for signal in signals.signals()}
     parts |= {"evidence", "dump", "output", "process", "request", "arguments", "gpu", "cpu"}
     guide = (ROOT / "docs" / "fallback.md").read_text()
     assert not {part for part in parts if f"`{part}.…`" not in guide}

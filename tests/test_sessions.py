@@ -422,7 +422,7 @@ def test_a_baseline_has_to_count(invoke, bench, only_run):
     ],
 )
 def test_a_new_level_is_found_and_noise_is_not(values, expected):
-    from bench.measure.history import change_points
+    from bench.compare.history import change_points
 
     assert change_points(values) == expected
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.catalog import lines as catalog
+from bench.catalog import signals as catalog
 from bench.errors import EngineFailed, FallbackDetected
 from bench.fallback import finding as f
 from bench.fallback.expectation import DIFFUSERS, Expectation

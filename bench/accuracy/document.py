@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bench import checkpoint
 from bench.accuracy import plan
 from bench.engine import command as commands
-from bench.engine import devices
-from bench.quality import goldens
+from bench.fidelity import goldens
+from bench.machine import devices
+from bench.models import checkpoint
 
 if TYPE_CHECKING:
     from datetime import datetime

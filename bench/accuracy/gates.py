@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.quality.metrics import Distance
+    from bench.fidelity.similarity import Distance
 
 SCHEDULE_TOLERANCE = 1e-3
 """Time steps of 0 to 1000 that are computed in float32 in another order differ by up to 6e-5."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench import checkpoint
-from bench.engine import identity
+from bench.fidelity import key as identity
+from bench.models import checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.accuracy import gates
 from bench.accuracy.controls import SPOILS, TENSOR
-from bench.quality import metrics
+from bench.fidelity import similarity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bench.accuracy.gates import Gate
     from bench.accuracy.plan import Plan
-    from bench.quality.metrics import Distance, Likeness
+    from bench.fidelity.similarity import Distance, Likeness
 
     Arrays = Mapping[str, NDArray[Any]]
 
@@ -119,7 +119,7 @@ def components(planned: Plan, arrays: Arrays, reference: Arrays, manifests: tupl
             distance = _distance(arrays.get(f"component/plain/{name}/{output}"), reference.get(key))
             own = fault or native["components"]["plain"]["faults"].get(f"{name}.{output}")
             if own is not None:
-                distance = metrics.Distance(fault=own)
+                distance = similarity.Distance(fault=own)
             outputs.append(Output(name=output, distance=distance, gate=gate, passed=gate.passes(distance)))
             if own is None:
                 controls += _component_controls(planned, arrays, reference.get(key), native, (name, output, gate))
@@ -176,10 +176,10 @@ def _outputs(planned: Plan, name: str) -> Mapping[str, str]:
 
 def _distance(subject: NDArray[Any] | None, reference: NDArray[Any] | None) -> Distance:
     if subject is None:
-        return metrics.Distance(fault="the engine's component was not called, or gave no such output")
+        return similarity.Distance(fault="the engine's component was not called, or gave no such output")
     if reference is None:
-        return metrics.Distance(fault="the reference's component was not called, or gave no such output")
-    return metrics.distance(subject, reference)
+        return similarity.Distance(fault="the reference's component was not called, or gave no such output")
+    return similarity.distance(subject, reference)
 
 
 def _control(name: str, done: str, on: str, distance: Distance, gate: Gate, *, was_done: bool = True) -> Control:
@@ -199,7 +199,7 @@ def trajectory(
 ) -> tuple[Trajectory, list[Control]]:
     """Return the latents' result, and each control: a wrong seed, prompt and guidance, weights that were changed."""
     gate = gates.final_latents(planned.options.dtype)
-    picture = metrics.likeness(arrays["trajectory/plain/image"], reference["image"])
+    picture = similarity.likeness(arrays["trajectory/plain/image"], reference["image"])
     repeatable = bool((arrays["trajectory/plain/image"] == arrays["trajectory/again/image"]).all())
     schedule = _schedule(arrays.get("trajectory/plain/timesteps"), reference["timesteps"])
     if schedule is not None:
@@ -243,8 +243,8 @@ def _by_step(latents: NDArray[Any], reference: NDArray[Any]) -> list[Distance]:
     """Return the distance after each step; both are [batch, steps, ...]."""
     if latents.shape[1] != reference.shape[1]:
         fault = f"steps differ: native {latents.shape[1]}, reference {reference.shape[1]}"
-        return [metrics.Distance(fault=fault)] * reference.shape[1]
-    return [metrics.distance(latents[:, step], reference[:, step]) for step in range(reference.shape[1])]
+        return [similarity.Distance(fault=fault)] * reference.shape[1]
+    return [similarity.distance(latents[:, step], reference[:, step]) for step in range(reference.shape[1])]
 
 
 def _schedule(native: NDArray[np.float64] | None, reference: NDArray[np.float64]) -> str | None:

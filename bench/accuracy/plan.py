@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import checkpoint
 from bench.accuracy import controls
 from bench.catalog import families, presets
 from bench.engine import command as commands
-from bench.engine import devices, find
-from bench.engine.options import RunOptions
+from bench.engine import find
 from bench.errors import UnknownName, UsageError
 from bench.fallback.expectation import PROGRAM, Expectation
+from bench.machine import devices
+from bench.models import checkpoint
+from bench.run.options import RunOptions
 
 if TYPE_CHECKING:
     from bench.accuracy.controls import Controls
     from bench.catalog.families import Family
     from bench.catalog.presets import Preset
-    from bench.engine.devices import Machine
     from bench.engine.find import Engine
+    from bench.machine.devices import Machine
 
 COMPONENT, TRAJECTORY, GOLDEN = "component", "trajectory", "golden"
 CHECKS = (COMPONENT, TRAJECTORY, GOLDEN)

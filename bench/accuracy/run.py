@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import record, schema
+from bench import schema
 from bench.accuracy import document, golden, judge, plan, reasons
-from bench.engine import identity, launch, program
+from bench.engine import launch, program
 from bench.errors import (
     BenchError,
     EngineFailed,
@@ -24,7 +24,9 @@ from bench.errors import (
 from bench.fallback import outputs as files
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
-from bench.quality import goldens
+from bench.fidelity import goldens
+from bench.fidelity import key as identity
+from bench.record import store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +77,7 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     """
     options = planned.options
     name = "-".join(filter(None, (options.model, options.label)))
-    directory = record.new_run("accuracy", name, options.output_dir)
+    directory = store.new_run("accuracy", name, options.output_dir)
     for folder in (REFERENCE, NATIVE, OUTPUTS):
         (directory / folder).mkdir()
     request = plan.request(planned, directory / REFERENCE, directory / OUTPUTS)
@@ -88,7 +90,7 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     # the program takes the model from a file: the guard's signals on arguments are to see it all the same
     guard.precheck([*command.argv, f"--model-path={planned.model}"], command.added)
 
-    started = record.now()
+    started = store.now()
     found = Findings()
     theirs: Arrays = {}
     if plan.needs_reference(options):
@@ -96,7 +98,7 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     stopped, ended = None, None
     try:
         ended = launch.launch(
-            command, guard=guard, log=directory / record.LOG, timeout_s=options.timeout_s, display=display
+            command, guard=guard, log=directory / store.LOG, timeout_s=options.timeout_s, display=display
         )
     except BenchError as error:
         stopped = error
@@ -106,16 +108,16 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
         timed_out=isinstance(stopped, TimedOut),
         outputs=files.read(directory / OUTPUTS),
     )
-    why = reasons.by_component(guard, directory / record.LOG)
+    why = reasons.by_component(guard, directory / store.LOG)
     if stopped is None and (directory / NATIVE / MANIFEST).is_file():
-        manifest, arrays = _read(directory / NATIVE, "native.npz", directory / record.LOG)
+        manifest, arrays = _read(directory / NATIVE, "native.npz", directory / store.LOG)
         _judge(planned, found, manifest, arrays, theirs, why)
         if plan.GOLDEN in options.checks and verdict.counts:
             found.golden = _golden(planned, guard, arrays, found, verdict, directory.name)
     elif found.reference is not None:
         found.components = _unreached(found.reference, why)
     outcome, because = document.outcome(planned, found, verdict)
-    report = document.document(planned, command, found, verdict, (started, record.now()), directory, (outcome, because))
+    report = document.document(planned, command, found, verdict, (started, store.now()), directory, (outcome, because))
     path = directory / REPORT
     schema.write(report, "accuracy-report", path)
     return Result(report=report, path=path, error=stopped or _error(outcome, because, verdict, path))
@@ -206,7 +208,7 @@ def _golden(
             raise ThresholdMissed(f"no golden is made of a run that did not pass: {because[0]}")
         if not repeatable:
             raise ThresholdMissed("no golden is made of an output that two requests of one launch do not agree on")
-        stored = goldens.store(planned.model.name, key, machine, picture, reason, run_id)
+        stored = goldens.keep(planned.model.name, key, machine, picture, reason, run_id)
     return goldens.with_store(compared, repeatable=repeatable, stored=stored)
 
 

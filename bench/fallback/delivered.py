@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.catalog import lines
+from bench.catalog import signals
 from bench.fallback import finding as f
 from bench.fallback.expectation import DIFFUSERS
 from bench.fallback.finding import Finding
@@ -64,7 +64,7 @@ def _attention(facts: Facts, expectation: Expectation) -> Iterator[Finding]:
                 "another attention backend was dispatched than the one that was asked for",
                 "the log says why: not installed, not for this device, or not for this head size",
             )
-    if not facts.attention and expectation.version is not None and lines.applies(TOLD_SINCE, expectation.version):
+    if not facts.attention and expectation.version is not None and signals.applies(TOLD_SINCE, expectation.version):
         yield replace(
             _finding(
                 "request.attention_untold",

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.catalog import lines as catalog
+from bench.catalog import signals as catalog
 from bench.errors import EngineFailed, FallbackDetected
 from bench.fallback import finding as f
 from bench.fallback.expectation import DIFFUSERS, NATIVE
@@ -19,7 +19,7 @@ from bench.fallback.matcher import Matcher, clean, lines
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bench.catalog.lines import Evidence, Signal
+    from bench.catalog.signals import Evidence, Signal
     from bench.fallback.expectation import Expectation
 
 SHOWN_CHARACTERS = 300

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from bench import decode
 from bench.fallback import finding as f
+from bench.fallback import media
 from bench.fallback.finding import Finding
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Output:
 
 def read(folder: Path) -> list[Output]:
     """Return the outputs in ``folder``, by name; images and videos are decoded, other formats hashed only."""
-    suffixes = decode.IMAGES | decode.VIDEOS | decode.OTHERS
+    suffixes = media.IMAGES | media.VIDEOS | media.OTHERS
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     return [_read(path, str(path.relative_to(folder.parent))) for path in found]
 
@@ -59,10 +59,10 @@ def _sha256(path: Path) -> str:
 
 def _read(path: Path, name: str) -> Output:
     seen = fault = None
-    if decode.has_pixels(path):
+    if media.has_pixels(path):
         try:
-            seen = decode.look(path)
-        except decode.Undecodable as error:
+            seen = media.look(path)
+        except media.Undecodable as error:
             fault = str(error)
     return Output(
         file=name,
@@ -146,6 +146,6 @@ def _check(outputs: Sequence[Output], expectation: Expectation) -> Iterator[Find
 def _is_size(output: Output, wanted: tuple[int | None, int | None]) -> bool:
     """Tell whether an output has the size that was asked for; a video's sides may be rounded up."""
     delivered = (output.width, output.height)
-    if delivered == wanted or not decode.is_video(PurePath(output.file)):
+    if delivered == wanted or not media.is_video(PurePath(output.file)):
         return delivered == wanted
     return delivered == tuple(side and -(-side // MACRO_BLOCK_PIXELS) * MACRO_BLOCK_PIXELS for side in wanted)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench import paths
-from bench.engine import devices, nvml, vendors
 from bench.errors import PreflightFailed
+from bench.machine import devices, nvml, vendors
 from bench.preflight import gpus, host, model
 from bench.preflight.line import FAIL, Line, Situation
 

@@ -10,7 +10,7 @@ from bench.preflight.size import weights_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bench.engine.nvml import Gpu
+    from bench.machine.nvml import Gpu
     from bench.preflight.line import Situation
 
 BUSY_PERCENT = 5

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from bench import checkpoint, paths
-from bench.engine import command, devices
-from bench.engine import models as hub
+from bench import paths
+from bench.engine import command
+from bench.machine import devices
+from bench.models import checkpoint, hub
 from bench.preflight.gpus import used_now
 from bench.preflight.line import FAIL, OK, UNKNOWN, WARN, Line
 from bench.preflight.size import weights_bytes

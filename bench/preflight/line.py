@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bench.engine.devices import Machine
     from bench.engine.find import Engine
-    from bench.engine.nvml import Gpu
-    from bench.engine.vendors import Found
     from bench.engine.workload import Workload
+    from bench.machine.devices import Machine
+    from bench.machine.nvml import Gpu
+    from bench.machine.vendors import Found
 
 OK = "ok"
 WARN = "warn"

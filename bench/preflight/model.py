@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.engine import command, images
-from bench.engine import models as hub
+from bench.engine import command
 from bench.errors import UsageError
+from bench.models import hub, images
 from bench.preflight.line import FAIL, OK, WARN, Line
 
 if TYPE_CHECKING:

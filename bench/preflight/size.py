@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import checkpoint
-from bench.engine import models as hub
+from bench.models import checkpoint, hub
 
 if TYPE_CHECKING:
     from bench.preflight.line import Situation

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from bench.catalog import assets, presets
-from bench.engine import fetch, images
 from bench.errors import BenchError, PreflightFailed, UnknownName, UsageError
+from bench.models import fetch, images
 
 if TYPE_CHECKING:
     from bench.catalog.assets import Asset

@@ -11,8 +11,8 @@ from rich.console import Console, Group
 from bench import schema
 from bench.errors import FallbackDetected
 from bench.fallback import attest
-from bench.measure import plan, selftest
 from bench.report import verdict as report
+from bench.run import plan, selftest
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,16 +11,16 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.fallback.verdict import NATIVE_VERDICT
-from bench.measure import batch
 from bench.report import live
 from bench.report.run import number
 from bench.report.verdict import STYLES
+from bench.sweep import batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from bench.measure.plan import Options
+    from bench.run.plan import Options
 
 
 def run_and_show(options: Options, keys: Sequence[str], name: str, *, as_json: bool) -> None:

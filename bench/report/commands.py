@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from bench.engine import command
 from bench.errors import BenchError, UsageError
-from bench.measure import plan
+from bench.run import plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bench.measure.plan import Options
+    from bench.run.plan import Options
 
 
 def show(asked: Mapping[str, Options]) -> None:

@@ -11,16 +11,21 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from bench import paths
+from bench.compare import ab, calibration, history
+from bench.compare import records as compare
 from bench.errors import Inconclusive, ThresholdMissed
-from bench.measure import ab, calibration, compare, history, metrics, plan, scoring, sequential, verdict
+from bench.fidelity import score
 from bench.report import quality, session
 from bench.report.run import number
+from bench.run import metrics, plan
+from bench.stats import comparison as verdict
+from bench.stats import sequential
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bench.measure.compare import Side
+    from bench.compare.records import Side
 
 ONE_SAMPLE = (
     "One sample against one sample shows what two runs took, not that the next two would differ: nothing is known of"
@@ -83,7 +88,7 @@ def compare_files(files: Sequence[Path], *, as_json: bool, as_markdown: bool, re
     documents: list[dict[str, Any]] = []
     for candidate in others:
         comparison = verdict.to_document(compare.compare(baseline, candidate))
-        found = scoring.compared(compare.outputs(baseline, candidate), comparison["verdict"], require)
+        found = score.compared(compare.outputs(baseline, candidate), comparison["verdict"], require)
         names = {"baseline": baseline.name, "candidate": candidate.name}
         documents.append({**names, "comparison": comparison, "quality": found})
         if not as_json:
@@ -189,7 +194,7 @@ def _raise(documents: Sequence[Mapping[str, Any]]) -> None:
     for one in slower:
         raise ThresholdMissed(_said(one["comparison"]), where=one["candidate"])
     for one in documents:
-        if (missed := scoring.gate(one["quality"], one["candidate"])) is not None:
+        if (missed := score.gate(one["quality"], one["candidate"])) is not None:
             raise missed
     for one in documents:
         if one["comparison"]["exit_code"] == Inconclusive.exit_code:

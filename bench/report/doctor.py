@@ -12,15 +12,15 @@ from rich.console import Console
 from bench.catalog import presets
 from bench.engine import command, find
 from bench.errors import BenchError, PreflightFailed
-from bench.measure import plan
 from bench.preflight import checks, gpus
 from bench.preflight.line import FAIL, OK, UNKNOWN, WARN
+from bench.run import plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.measure.plan import Options
     from bench.preflight.line import Line, Situation
+    from bench.run.plan import Options
 
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red", UNKNOWN: "dim"}
 

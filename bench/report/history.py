@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import paths
+from bench.compare import history
 from bench.errors import UsageError
-from bench.measure import history
 from bench.report.run import number
 from bench.report.verdict import STYLES
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.measure.history import Point
+    from bench.compare.history import Point
 
 BARS = "▁▂▃▄▅▆▇█"
 

@@ -12,16 +12,16 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from bench.measure import matrix
 from bench.report import live
 from bench.report.run import NOT_AVAILABLE, number
 from bench.report.verdict import STYLES
+from bench.sweep import matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from bench.measure.plan import Options
+    from bench.run.plan import Options
 
 
 def run_and_show(options: Options, along: Sequence[str], *, as_json: bool) -> None:

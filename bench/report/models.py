@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from bench.engine import drift, find
+from bench.engine import find
 from bench.errors import ThresholdMissed, UsageError
+from bench.upstream import preset_diff
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bench.catalog.presets import Preset
-    from bench.engine.drift import Difference
+    from bench.upstream.preset_diff import Difference
 
 
 def show(presets: Mapping[str, Preset]) -> None:
@@ -53,7 +54,7 @@ def check_upstream(engine: str | None, source: Path | None, *, as_json: bool) ->
         package = checkout / "python" / "sglang"
         if not package.is_dir():
             raise UsageError("no python/sglang in this folder", where=checkout, todo="give a checkout of SGLang")
-    read, found = drift.check(package, checkout)
+    read, found = preset_diff.check(package, checkout)
     counts = Counter(difference.kind for difference in found)
     if as_json:
         document = {"read": {name: str(path) for name, path in read.items()}, "differences": [*map(asdict, found)]}

@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench import record as records
 from bench.errors import BenchError
-from bench.measure import capture
-from bench.profiling import analysis, export
+from bench.profiling import analysis, capture, export
+from bench.record import store
 from bench.report import live, profile, profile_diff, profile_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.measure.plan import Options
+    from bench.run.plan import Options
 
 REPORT = "report"
 
@@ -48,7 +47,7 @@ def made_elsewhere(traces: Sequence[Path], version: str | None, output_dir: Path
     Raises:
         UsageError: a file cannot be read, or is no trace; then no folder is left.
     """
-    directory = records.new_run("profile", "trace", output_dir)
+    directory = store.new_run("profile", "trace", output_dir)
     try:
         _analyse(traces, analysis.Context(engine_version=version), directory / REPORT, full=full)
     except BenchError:
@@ -84,7 +83,7 @@ def diff(
     context = analysis.Context(engine_version=version)
     a, b = pair(load(files[0], context), load(files[1], context), rank=None)
     found = compute(a, b, a_steps=_labels(steps[0]), b_steps=_labels(steps[1]), force=force)
-    directory = records.new_run("profile-diff", "traces", output_dir)
+    directory = store.new_run("profile-diff", "traces", output_dir)
     profile.write_diff(found, directory)
     console = Console()
     profile_diff.render(found, console)

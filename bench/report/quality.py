@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.quality import thresholds
+from bench.fidelity import thresholds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,8 +8,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from bench.measure import metrics
 from bench.report import quality, verdict
+from bench.run import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

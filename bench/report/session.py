@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from bench import record
-from bench.measure import benchmark, plan
-from bench.measure.isolated import model_cache_of
+from bench.record import store
 from bench.report import live, run
+from bench.run import benchmark, plan
+from bench.run.private_cache import model_cache_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.errors import BenchError
-    from bench.measure.benchmark import Result
-    from bench.measure.plan import Options
+    from bench.run.benchmark import Result
+    from bench.run.plan import Options
 
 
 def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None)
     """
     messages = Console(stderr=True)
     if resume is not None:
-        options = _taken_up(options, plan.Options.from_document(record.read(resume)["asked"]))
+        options = _taken_up(options, plan.Options.from_document(store.read(resume)["asked"]))
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         messages.print(f"made a synthetic checkpoint: {planned.made_checkpoint}", soft_wrap=True, highlight=False)

@@ -9,14 +9,14 @@ from rich.table import Table
 
 from bench.engine import find
 from bench.errors import ThresholdMissed
-from bench.fallback import emitters
 from bench.report.verdict import STYLES
+from bench.upstream import emitters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.catalog.lines import Signal
-    from bench.fallback.emitters import Emitters
+    from bench.catalog.signals import Signal
+    from bench.upstream.emitters import Emitters
 
 
 def show(signals: Sequence[Signal]) -> None:

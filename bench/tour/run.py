@@ -17,9 +17,10 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from bench import errors, paths, record
+from bench import errors, paths
 from bench.engine import find
 from bench.errors import BenchError, UsageError
+from bench.record import store
 from bench.tour import shell
 from bench.tour.steps import HERE, ON_A_GPU, PLACEHOLDER, STEPS, Step
 
@@ -113,7 +114,7 @@ def _folder(steps: Sequence[Step], settings: Settings) -> Path:
             if all(_made(tour, name) is not None for name in missing):
                 return tour
     if not missing:
-        return record.new_run(KIND, "flux-tiny", settings.output_dir)
+        return store.new_run(KIND, "flux-tiny", settings.output_dir)
     lacking = [name for name in missing if not tours or _made(tours[0], name) is None]
     raise UsageError(
         f"step {steps[0].name} uses what other steps make, and the last tour did not come to: {', '.join(lacking)}",

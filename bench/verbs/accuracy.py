@@ -45,7 +45,7 @@ def accuracy(
     from bench.report import accuracy as report
 
     if suite is not None:
-        from bench.accuracy import upstream
+        from bench.upstream import suite as upstream
 
         upstream.run(one_of(suite, "--suite", upstream.SUITES), engine)
         return

@@ -45,8 +45,9 @@ def ab(
     json: bool = False,
 ) -> None:
     """Measure two arms in A-B-B-A blocks until faster, slower or same is decided."""
-    from bench.measure import plan, sequential
     from bench.report import comparison
+    from bench.run import plan
+    from bench.stats import sequential
 
     common = plan.Options(
         **run_options(

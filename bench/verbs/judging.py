@@ -56,7 +56,7 @@ def signals(c: Context, category: str | None = None, check_engine: str | None = 
     """List what the guard listens for, or check it against an engine's source."""
     from dataclasses import asdict
 
-    from bench.catalog import lines
+    from bench.catalog import signals as lines
     from bench.report import signals as report
 
     known = lines.signals()
@@ -74,7 +74,7 @@ def signals(c: Context, category: str | None = None, check_engine: str | None = 
 @task(help={"files": "perf dumps, run records, presets (TOML), or run directories"}, many="files")
 def validate(c: Context, files: list[str]) -> None:
     """Check documents against their schemas: invoke validate FILE [FILE ...]."""
-    from bench import documents
+    from bench.record import documents
 
     for path in files:
         print(f"{path}: valid {documents.validate(Path(path))}")

@@ -54,8 +54,8 @@ def doctor(
     json: bool = False,
 ) -> None:
     """Check what this machine can run and what is in the way; exit code 10 if a check fails."""
-    from bench.measure import plan
     from bench.report import doctor as report
+    from bench.run import plan
 
     options = plan.Options(
         **run_options(

@@ -28,8 +28,8 @@ def checkpoint(
     engine: str | None = None,
 ) -> None:
     """Make a random-weight checkpoint in diffusers layout, offline."""
-    from bench import checkpoint as checkpoints
     from bench.engine import find
+    from bench.models import checkpoint as checkpoints
 
     if out is None:
         raise UsageError("--out is missing", todo="name the folder to make, e.g. --out models/FLUX.1-dev-tiny")

@@ -10,7 +10,7 @@ from bench.task import Context, extra_arguments, number, one_of, share, task
 from bench.verbs.shared import RUN, helps, place, run_options, threshold
 
 if TYPE_CHECKING:
-    from bench.measure.plan import Options
+    from bench.run.plan import Options
 
 MATRIX_REPEATS = 5
 MATRIX_LAUNCHES = 2
@@ -87,7 +87,7 @@ def bench(
     """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
     from bench.catalog import presets
     from bench.engine.spelling import QUALITY_SINCE
-    from bench.measure import plan
+    from bench.run import plan
 
     if torch_compile and no_torch_compile:
         raise UsageError("--torch-compile and --no-torch-compile exclude each other")
@@ -153,7 +153,7 @@ def bench(
 
 def _matrix(options: Options, text: str, keys: list[str], *, dry_run: bool, as_json: bool, excluded: bool) -> None:
     """Run or show a matrix of one preset."""
-    from bench.measure import matrix
+    from bench.sweep import matrix
 
     along = matrix.axes(text)
     if options.scored:
@@ -193,8 +193,8 @@ def calibrate(
     output_dir: str | None = None,
 ) -> None:
     """Measure this machine's own noise, A against A, and say how many blocks a 1.5 % effect needs here."""
-    from bench.measure import plan
     from bench.report import comparison
+    from bench.run import plan
 
     options = plan.Options(
         **run_options(model=model, engine=engine, preset_file=preset_file, output_dir=output_dir),

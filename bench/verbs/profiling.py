@@ -41,8 +41,8 @@ def profile(
     output_dir: str | None = None,
 ) -> None:
     """Trace a guarded run, or read traces made elsewhere, and say where the time goes and what to do."""
-    from bench.measure import plan
     from bench.report import profiling
+    from bench.run import plan
 
     if trace:
         profiling.made_elsewhere([Path(name) for name in trace], engine_version, place(output_dir), full=full)

@@ -53,7 +53,7 @@ def run_options(
     Raises:
         UsageError: a number is none, or too small.
     """
-    from bench.engine.options import DEFAULT_TIMEOUT_S
+    from bench.run.options import DEFAULT_TIMEOUT_S
 
     return {
         **plain,
@@ -73,6 +73,6 @@ def threshold(text: str | None) -> str | None:
     Raises:
         UnknownName: there is none of that name.
     """
-    from bench.quality import thresholds
+    from bench.fidelity import thresholds
 
     return None if text is None else one_of(text, "--require", tuple(thresholds.THRESHOLDS))

@@ -1,0 +1,1 @@
+"""How similar outputs are: pixels, frames, thresholds, goldens."""

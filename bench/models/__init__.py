@@ -1,0 +1,1 @@
+"""Model weights: checkpoints, the hub's cache, private caches, input images."""

@@ -1,0 +1,105 @@
+"""Capture a torch.profiler trace in a guarded session: unprofiled requests first (the timing), then a traced one.
+
+A profiled latency is never a timing: steps of 1,225 and 4,722 ms were seen under the profiler where 138 ms is true.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import EngineFailed, PreflightFailed
+from bench.record import store
+from bench.run import benchmark
+from bench.run import plan as plans
+
+if TYPE_CHECKING:
+    from bench.process import Observer
+
+TIMED_REQUESTS = 3
+TRACES = "traces"
+PROFILED_DUMP = "perf.profiled.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """A finished capture: the run's record and directory, the trace files (one for each rank), the true step in ms."""
+
+    record: dict[str, Any]
+    path: Path
+    traces: tuple[Path, ...]
+    unprofiled_step_ms: float | None
+
+
+def nsys_wrapper(directory: Path) -> tuple[str, ...]:
+    """Return the start of a command line under Nsight Systems, which writes into ``directory``.
+
+    Raises:
+        PreflightFailed: it is not installed.
+    """
+    program = shutil.which("nsys")
+    if program is None:
+        raise PreflightFailed("Nsight Systems is not installed: there is no nsys on PATH", todo="leave --nsys out")
+    return (program, "profile", "--trace=cuda,nvtx,osrt", "--sample=none", f"--output={directory / 'nsys'}")
+
+
+def capture(
+    options: plans.Options, *, steps: int, all_stages: bool, nsys: bool = False, display: Observer | None = None
+) -> Captured:
+    """Run the session and return what was captured.
+
+    Raises:
+        BenchError: the plan cannot be made, or the run does not count; its record is written first.
+        EngineFailed: the profiler left no trace.
+    """
+    if nsys:
+        nsys_wrapper(Path())  # before anything is made
+    planned = plans.plan(options, in_session=True)
+    name = "-".join(filter(None, (options.model, options.label)))
+    directory = store.new_run("profile", name, options.output_dir)
+    (directory / TRACES).mkdir()
+    variables = {**planned.workload.environment, "SGLANG_DIFFUSION_TORCH_PROFILER_DIR": str(directory / TRACES)}
+    planned = replace(
+        planned,
+        workload=replace(planned.workload, environment=variables, wrapper=nsys_wrapper(directory) if nsys else ()),
+        expectation=replace(planned.expectation, profile=True),
+    )
+    run = benchmark.begin(planned, kind="profile", directory=directory)
+    asked: list[int] = []
+
+    def enough() -> str | None:
+        return f"{TIMED_REQUESTS} timed and one traced" if len(asked) > TIMED_REQUESTS else None
+
+    def sampling(number: int) -> dict[str, Any]:
+        asked.append(number)
+        if number <= TIMED_REQUESTS:
+            return {}
+        return {"profile": True, "num_profiled_timesteps": steps, "profile_all_stages": all_stages}
+
+    error = benchmark.session(
+        run, enough, display, sampling=sampling, is_timing=lambda number: number <= TIMED_REQUESTS
+    )
+    traces = tuple(sorted((directory / TRACES).rglob("*.json*")))
+    if error is None and not traces:
+        error = EngineFailed("the profiler left no trace", where=directory / TRACES, todo="read the log's last lines")
+    if error is None:
+        run.profiled = _profiled(directory, traces, steps, all_stages=all_stages)
+    known, path = run.write(complete=error is None, failure=error)
+    if error is not None:
+        raise error
+    step = known["timings"]["metrics"]["step_median_ms"]
+    return Captured(record=known, path=path, traces=traces, unprofiled_step_ms=step)
+
+
+def _profiled(directory: Path, traces: tuple[Path, ...], steps: int, *, all_stages: bool) -> dict[str, Any]:
+    """Return the traced request for the record; its dump is renamed, so that nobody takes it for a timing."""
+    folder = directory / "launch-1" / f"request-{TIMED_REQUESTS + 1:03d}"
+    dump = (folder / "perf.json").rename(folder / PROFILED_DUMP)
+    return {
+        "steps": steps,
+        "all_stages": all_stages,
+        "traces": [store.file_entry(path, directory) for path in traces],
+        "perf_dump": store.file_entry(dump, directory),
+    }

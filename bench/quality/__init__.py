@@ -1,1 +1,0 @@
-"""How good the outputs are beside how fast they came: pictures against pictures, and the thresholds for them."""

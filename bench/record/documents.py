@@ -1,0 +1,63 @@
+"""Which document a file holds, and whether it keeps its schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench import schema
+from bench.catalog import presets
+from bench.errors import InvalidDocument, InvalidPerfDump, UsageError
+from bench.record import store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+OTHERS = frozenset({"ab-record", "batch-summary", "accuracy-report", "golden", "matrix", "unguarded-run"})
+"""Documents that name their schema themselves, besides run records."""
+
+IN_DIRECTORIES = ("comparison.json", "summary.json", "matrix.json", "accuracy.json", "golden.json")
+"""Where such a document is in the directory of what made it."""
+
+BY_FIELDS = (
+    ("perf-dump", {"total_duration_ms", "steps", "denoise_steps_ms"}),
+    ("profile-report", {"context", "traces", "ranks"}),
+    ("profile-diff", {"verdict", "buckets"}),
+)
+"""Documents that do not name their schema, by fields that tell them: for a dump one is enough, it may be broken."""
+
+
+def validate(path: Path) -> str:
+    """Return the kind of the document in ``path``: run-record, preset, or one of `OTHERS` or `BY_FIELDS`.
+
+    Raises:
+        UsageError: it cannot be read.
+        InvalidDocument: it breaks its schema, or is none of these.
+        InvalidPerfDump: likewise for a perf dump.
+    """
+    if path.is_dir():
+        # a directory has one of these, by what made it
+        other = next((path / name for name in IN_DIRECTORIES if (path / name).is_file()), None)
+        if other is None:
+            store.read(path)
+            return "run-record"
+        path = other
+    if not path.is_file():
+        raise UsageError("no such file", where=path)
+    if path.suffix == ".toml":
+        presets.read_file(path)
+        return "preset"
+    document = schema.read(path)
+    if isinstance(document, dict) and document.get("schema") == "run-record":
+        store.read(path)
+        return "run-record"
+    kind = document.get("schema") if isinstance(document, dict) else None
+    if kind in OTHERS:
+        schema.check(document, kind, path)
+        return str(kind)
+    for told, fields in BY_FIELDS:
+        known = fields & document.keys() if isinstance(document, dict) else set()
+        if known == fields or (known and told == "perf-dump"):
+            schema.check(document, told, path, InvalidPerfDump if told == "perf-dump" else InvalidDocument)
+            return told
+    raise InvalidDocument("neither a perf dump nor a document of this tool", where=path)

@@ -1,0 +1,1 @@
+"""One benchmark run: plan, requests, launches, stopping rule, metrics."""

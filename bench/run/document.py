@@ -1,0 +1,219 @@
+"""A run as a record: the document that ``schemas/run-record.json`` describes, and taking one up again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.engine import command as commands
+from bench.errors import UsageError
+from bench.fallback import verdict as verdicts
+from bench.fallback.finding import ENGINE_FAILED, INFO, INVALID, TIMED_OUT
+from bench.machine import devices
+from bench.models import checkpoint, images
+from bench.record import store
+from bench.run.timings import timings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.engine.workload import Workload
+    from bench.errors import BenchError
+    from bench.run.benchmark import Launched, Run
+    from bench.run.plan import Plan
+
+RESOLVED = (
+    "backend", "attention_backend", "enable_torch_compile", "warmup_mode", "num_gpus", "tp_size", "ulysses_degree",
+    "ring_degree", "performance_mode", "quantization", "cache_dit_config",
+)  # fmt: skip
+"""What of the engine's resolved arguments goes into a record."""
+
+OUTCOMES = (verdicts.NATIVE_VERDICT, verdicts.DIFFUSERS_VERDICT, verdicts.DEGRADED, verdicts.INVALID)
+"""From best to worst: a run is what its worst launch was."""
+
+CUT_OFF = frozenset({ENGINE_FAILED, TIMED_OUT})
+"""Ends that take nothing away from the requests finished before; any other makes them doubtful."""
+
+
+def document(run: Run, *, complete: bool, failure: BenchError | None, medians_only: bool = False) -> dict[str, Any]:
+    """Return the record of a run as far as it has come; ``failure`` is what cut it off."""
+    planned, options = run.planned, run.planned.options
+    verdict = _overall(run)
+    counts = bool(run.requests) and verdict["outcome"] != verdicts.INVALID
+    walls = [launch["wall_s"] for launch in run.launches if launch["wall_s"] is not None]
+    return {
+        "schema": "run-record",
+        "schema_version": store.SCHEMA_VERSION,
+        "methodology": store.METHODOLOGY,
+        "id": run.directory.name,
+        "kind": run.kind,
+        "label": options.label,
+        "complete": complete,
+        "failure": None if failure is None else {"exit_code": failure.exit_code, "what": failure.what},
+        "started": run.launches[0]["started"],
+        "finished": run.launches[-1]["finished"],
+        "asked": options.document(),
+        "preset": {"key": planned.preset.key, "sha256": planned.preset.sha256, "document": planned.preset.document},
+        "workload": _workload(planned.workload),
+        "weights": _weights(planned),
+        "engine": planned.engine.for_record(),
+        "devices": devices.for_record(planned.machine),
+        "host": devices.host(),
+        "preflight": run.preflight,
+        "verdict": verdict,
+        "timings": timings(run.requests, walls, medians_only=medians_only) if counts else None,
+        "stopped_because": run.stopped_because,
+        "launches": run.launches,
+        "requests": run.requests if counts else [],
+        "quality": run.quality,
+        "profiled": run.profiled,
+    }
+
+
+def launch(launched: Launched, directory: Path) -> dict[str, Any]:
+    """Return a launch as a record holds it. The dump of one that does not count is set aside under another name."""
+    ended, facts, rejected = launched.ended, launched.facts, launched.rejected
+    dump = None
+    if rejected is not None and rejected.dump_file.exists():
+        # no later reader may take it for a result
+        dump = rejected.dump_file.rename(rejected.dump_file.with_name(store.REJECTED_DUMP))
+    return {
+        "index": launched.index,
+        "mode": launched.mode,
+        "started": launched.started.isoformat(),
+        "finished": launched.finished.isoformat(),
+        "wall_s": None if ended is None else round(ended.wall_s, 3),
+        "exit_code": None if ended is None else ended.exit_code,
+        "stopped": _stopped(launched.error),
+        "command": {
+            "argv": list(launched.command.argv),
+            "environment": commands.recorded_environment(launched.command),
+        },
+        "resolved": {name: (facts.server_args or {})[name] for name in RESOLVED if name in (facts.server_args or {})},
+        "delivered": dict(facts.sampling) | {"attention": dict(facts.attention)},
+        "gpus_during": launched.gpus_during,
+        "log": store.file_entry(launched.log, directory),
+        "rejected": None
+        if rejected is None
+        else {
+            "perf_dump": None if dump is None else store.file_entry(dump, directory),
+            "outputs": [asdict(output) for output in rejected.outputs],
+        },
+        "verdict": launched.verdict.document(),
+    }
+
+
+def _stopped(error: BenchError | None) -> dict[str, float] | None:
+    """Return when a launch was stopped by us, None if it ended by itself."""
+    if error is None or error.stopped is None:
+        return None
+    after_s, within_s = error.stopped
+    return {"after_s": round(after_s, 3), "within_s": round(within_s, 3)}
+
+
+def _overall(run: Run) -> dict[str, Any]:
+    """Return the verdict on the whole: that of the worst launch whose requests count, else of the last launch."""
+    with_requests = {request["launch"] for request in run.requests}
+    standing = [_standing(entry["verdict"]) for entry in run.launches if entry["index"] in with_requests]
+    if not standing:
+        return dict(run.launches[-1]["verdict"])
+    return max(standing, key=lambda verdict: OUTCOMES.index(verdict["outcome"]))
+
+
+def stands(verdict: Mapping[str, Any]) -> bool:
+    """Tell whether the requests that a launch finished count, by its verdict, though it may have been cut off later."""
+    return bool(_standing(verdict)["outcome"] != verdicts.INVALID)
+
+
+def _standing(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a launch's verdict on the requests that it finished: that it was cut off later is only told.
+
+    That holds for a launch that had shown all its evidence; of another, nothing counts.
+    """
+    if not all(proof["holds"] for proof in verdict["evidence"]):
+        return dict(verdict)
+    findings = [
+        finding | {"severity": INFO}
+        if finding["severity"] == INVALID and finding["exit_code"] in CUT_OFF and finding["category"] == "process"
+        else finding
+        for finding in verdict["findings"]
+    ]
+    severities = {finding["severity"] for finding in findings}
+    if INVALID in severities:
+        return dict(verdict)
+    best = verdicts.NATIVE_VERDICT if verdict["expected"] == "native" else verdicts.DIFFUSERS_VERDICT
+    outcome = verdicts.DEGRADED if "degraded" in severities else best
+    return {**verdict, "findings": findings, "outcome": outcome, "exit_code": 0}
+
+
+def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
+    """Return the partial record in ``directory``, its dumps checked by hash.
+
+    Raises:
+        UsageError: it is complete, a part of something else, of another preset, engine or weights, or a file of it was
+            changed.
+        InvalidDocument: it is no record.
+    """
+    if not (directory / store.PARTIAL).is_file():
+        raise UsageError("there is nothing to resume: no partial record", where=directory / store.PARTIAL)
+    earlier = store.read(directory / store.PARTIAL)
+    if earlier["kind"] != "bench" or not store.RUN.match(earlier["id"]):
+        raise UsageError(
+            "this is a profile, an arm of a comparison or a cell of a matrix: none can be taken up",
+            where=directory,
+            todo="measure the whole again",
+        )
+    same = {
+        "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
+        "engine": (earlier["engine"], planned.engine.for_record()),
+        "weights": (earlier["weights"], _weights(planned)),
+        "devices": (earlier["devices"], devices.for_record(planned.machine)),
+    }
+    for name, (then, now) in same.items():
+        if then != now:
+            raise UsageError(f"the {name} is another now: what would be added could not be compared", where=directory)
+    for request in earlier["requests"]:
+        path = directory / request["perf_dump"]["file"]
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != request["perf_dump"]["sha256"]:
+            raise UsageError("a perf dump of this run is gone or was changed", where=path)
+    return earlier
+
+
+def _workload(workload: Workload) -> dict[str, Any]:
+    return {
+        "prompt": workload.prompt,
+        "seed": workload.seed,
+        "width": workload.width,
+        "height": workload.height,
+        "frames": workload.frames,
+        "steps": workload.steps,
+        "image": None if workload.image is None else _image(Path(workload.image)),
+        "gpus": workload.preset.gpus,
+        "torch_compile": workload.torch_compile,
+        "warmup": "off" if not workload.warmup else "start" if workload.warmup_at_start else "request",
+        "quality": workload.quality,
+        "cuda_graph": workload.cuda_graph,
+        "attention_backend": workload.attention_backend,
+        "sync_stages": commands.synchronises_stages(workload),
+        "extra": list(workload.extra),
+    }
+
+
+def _image(path: Path) -> dict[str, Any]:
+    """Return the input image by name and hash: its place on this machine is nobody's business."""
+    return {"name": path.name, "sha256": images.sha256(path) if path.is_file() else None}
+
+
+def _weights(planned: Plan) -> dict[str, Any]:
+    """Return whose the weights are: the hub's, or random ones made here (with their hash)."""
+    made = checkpoint.manifest(Path(planned.workload.model_path))
+    if made is not None:
+        return {"kind": "synthetic", "sha256": made["sha256"], "model": _name(planned.workload.model_path)}
+    return {"kind": "real", "sha256": None, "model": _name(planned.workload.model_path)}
+
+
+def _name(model_path: str) -> str:
+    """Return a model's name without the place where it lies on this machine."""
+    return Path(model_path).name if Path(model_path).is_absolute() else model_path

@@ -1,0 +1,233 @@
+"""What is settled before a launch: preset, engine, devices, workload and what the run will have to show."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.catalog import assets, presets
+from bench.engine import command as commands
+from bench.engine import find
+from bench.engine.workload import Workload
+from bench.errors import PreflightFailed, UsageError
+from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
+from bench.machine import devices
+from bench.models import checkpoint
+from bench.run.options import RunOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.catalog.presets import Preset
+    from bench.engine.command import Command
+    from bench.engine.find import Engine
+    from bench.machine.devices import Machine
+
+DEFAULT_MAX_REPEATS = 100
+
+
+PLACES = ("preset_file", "output_dir", "image", "model_cache_root", "seed_model_cache_root")
+"""Options that are paths."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options(RunOptions):
+    """What the user asked of a measurement; None is the preset's value or the default."""
+
+    warmup: bool = True
+    quality: str | None = None
+    cuda_graph: bool = False
+    warmup_at_start: bool = False
+    """Warm up while loading at the size of the request, which graphs need; a matrix warms all its cells so."""
+    image: Path | None = None
+    precheck: bool = True
+    preflight: bool = True
+    model_cache_root: Path | None = None
+    cleanup_model_cache: bool = False
+    seed_model_cache_root: Path | None = None
+    extra: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables for the engine, as (name, value)."""
+    repeats: int = 1
+    launches: int = 1
+    precision: float | None = None
+    """Go on until the interval of the median denoise time is this narrow: half its width over the median."""
+    max_repeats: int = DEFAULT_MAX_REPEATS
+    check_accuracy: bool = False
+    """Score the outputs of the timed requests."""
+    require: str | None = None
+    """The threshold that they have to meet; it asks for the check itself."""
+    update_golden: str | None = None
+    """The reason why they are to be the golden of their configuration."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether the outputs are scored."""
+        return self.check_accuracy or self.require is not None or self.update_golden is not None
+
+    @property
+    def in_session(self) -> bool:
+        """Whether engines are kept to serve several requests; otherwise `sglang generate` serves one."""
+        return self.repeats > 1 or self.launches > 1 or self.precision is not None
+
+    def document(self) -> dict[str, Any]:
+        """Return the options as a record holds them, to resume from."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Options:
+        """Return the options that a record holds."""
+        places = {name: Path(document[name]) if document[name] else None for name in PLACES}
+        pairs = tuple((name, value) for name, value in document["environment"])
+        return cls(**{**document, **places, "extra": tuple(document["extra"]), "environment": pairs})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that is settled before a launch; nothing has been started or written but a synthetic checkpoint."""
+
+    options: Options
+    preset: Preset
+    engine: Engine
+    machine: Machine
+    workload: Workload
+    expectation: Expectation
+    made_checkpoint: Path | None
+
+
+def plan(options: Options, *, in_session: bool | None = None) -> Plan:
+    """Return the plan for a run; a synthetic checkpoint that is not in the user's cache yet is made.
+
+    ``in_session`` says how the requests will be served; None: as the options say.
+
+    Raises:
+        UsageError: an unknown model or engine, a broken model folder, a wrong value.
+        EngineFailed: the engine does not work.
+    """
+    preset = presets.get(options.model, options.preset_file)
+    if options.model_cache_root is None and (options.cleanup_model_cache or options.seed_model_cache_root):
+        raise UsageError(
+            "--cleanup-model-cache and --seed-model-cache-root are for a cache of the run's own",
+            todo="add --model-cache-root FOLDER",
+        )
+    if options.update_golden is not None and not options.update_golden.strip():
+        raise UsageError("--update-golden needs a reason", todo='e.g. --update-golden "new kernel, looked at"')
+    engine = find.find(options.engine)
+    made = None
+    if options.model_path is None and preset.checkpoint is not None:
+        folder, is_new = checkpoint.cached(engine, preset.checkpoint, preset.model)
+        made = folder if is_new else None
+    workload = _workload(options, preset, _model(options, preset))
+    commands.arguments(engine, workload)  # whatever is wrong with them is said before anything is made
+    visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    machine = devices.visible(devices.machine(), visible)
+    if workload.cuda_graph and machine.kind == "cpu":
+        raise PreflightFailed("CUDA graphs need a GPU, and none is visible here", todo="leave --cuda-graph out")
+    return Plan(
+        options=options,
+        preset=preset,
+        engine=engine,
+        machine=machine,
+        workload=workload,
+        expectation=expect(
+            workload, engine, machine, in_session=options.in_session if in_session is None else in_session
+        ),
+        made_checkpoint=made,
+    )
+
+
+def _model(options: Options, preset: Preset) -> str:
+    """Return what --model-path of the engine gets: a checked folder, or a name on the hub."""
+    if options.model_path is not None:
+        given = options.model_path
+        on_hub = given.count("/") == 1 and not given.startswith((".", "/", "~")) and not Path(given).exists()
+        if on_hub:
+            return given
+        folder = Path(given).expanduser().absolute()
+        checkpoint.inspect(folder)
+        return str(folder)
+    return preset.model if preset.checkpoint is None else str(checkpoint.cached_path(preset.checkpoint, preset.model))
+
+
+def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
+    if options.torch_compile and preset.force_eager:
+        raise UsageError(
+            "this preset is never compiled: compiling changes the model's output",
+            where=f"preset {preset.key}",
+            todo="leave --torch-compile out, or write a preset without force_eager",
+        )
+    if options.cuda_graph and preset.force_eager:
+        raise UsageError(
+            "this preset is never run with CUDA graphs: it is run eagerly only",
+            where=f"preset {preset.key}",
+            todo="leave --cuda-graph out, or write a preset without force_eager",
+        )
+    if options.cuda_graph and not (options.warmup and preset.warmup):
+        raise UsageError(
+            "CUDA graphs are captured in the warm-up: without one there are none",
+            where=f"preset {preset.key}",
+            todo="leave --no-warmup out",
+        )
+    image = options.image or (assets.path(preset.image, options.preset_file) if preset.image else None)
+    return Workload(
+        preset=preset,
+        model_path=model_path,
+        prompt=preset.prompt,
+        seed=preset.seed if options.seed is None else options.seed,
+        width=options.width or preset.width,
+        height=options.height or preset.height,
+        frames=preset.frames,
+        steps=options.steps or preset.steps,
+        image=None if image is None else str(image.absolute()),
+        torch_compile=options.torch_compile,
+        warmup=options.warmup and preset.warmup,
+        warmup_at_start=options.warmup_at_start or options.cuda_graph,
+        quality=options.quality or preset.quality,
+        cuda_graph=options.cuda_graph,
+        attention_backend=options.attention_backend or preset.attention_backend,
+        extra=options.extra,
+        environment=dict(options.environment),
+    )
+
+
+def expect(workload: Workload, engine: Engine, machine: Machine, *, in_session: bool = False) -> Expectation:
+    """Return what a launch of this workload has to show."""
+    return Expectation(
+        launch=SESSION if in_session else COMMAND_LINE,
+        version=engine.version,
+        device=machine.kind,
+        model=workload.model_path,
+        prompt=workload.prompt,
+        modality=workload.preset.modality,
+        seed=workload.seed,
+        steps=workload.steps,
+        width=workload.width,
+        height=workload.height,
+        frames=workload.frames,
+        gpus=workload.preset.gpus,
+        warmup=workload.warmup,
+        compile=workload.torch_compile,
+        cuda_graph=workload.cuda_graph,
+        attention_backend=workload.attention_backend,
+    )
+
+
+def workload(options: Options) -> Workload:
+    """Return what would be asked of a launch; nothing is made or looked for but a model folder that the user names.
+
+    Raises:
+        UsageError: an unknown model, a broken model folder, a wrong value.
+    """
+    preset = presets.get(options.model, options.preset_file)
+    return _workload(options, preset, _model(options, preset))
+
+
+def dry_run(options: Options) -> Command:
+    """Return the command that a run would use; nothing is made or written, and the run directory is a stand-in.
+
+    Raises:
+        what `plan` and `commands.build` raise.
+    """
+    return commands.build(find.find(options.engine), workload(options), Path("RUN_DIRECTORY").absolute())

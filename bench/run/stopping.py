@@ -1,0 +1,56 @@
+"""When a run has enough requests and launches: a fixed number, or until the median is known well enough."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.stats import summary
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.run.plan import Options
+
+METRIC = "denoise_ms"
+"""The metric that --precision is about: the primary one."""
+
+
+class Enough:
+    """Decides for one run; ``options`` say how many requests a launch serves and how many launches there are."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    def of_requests(self, requests: Sequence[Mapping[str, Any]], launch: int) -> str | None:
+        """Return why this launch needs no further request, None if it does."""
+        options = self._options
+        if options.precision is None:
+            # a resumed run has requests of launches that were cut off: what counts is the whole
+            if options.launches == 1:
+                return f"{options.repeats} requests were asked for" if len(requests) >= options.repeats else None
+            here = sum(request["launch"] == launch for request in requests)
+            return f"{options.repeats} requests a launch were asked for" if here >= options.repeats else None
+        if len(requests) >= options.max_repeats:
+            return f"stopped at {options.max_repeats} requests, before the precision was reached"
+        samples = [request["metrics"][METRIC] for request in requests]
+        if len(samples) < summary.PRECISION_MINIMUM:
+            return None
+        known = summary.known_well_enough(samples, options.precision)
+        return known.reason if known.reached else None
+
+    def already(self, requests: Sequence[Mapping[str, Any]], launches: int) -> str | None:
+        """Return why a run that is taken up, with what ``launches`` launches have left it, needs no further one."""
+        if self._options.launches == 1:
+            return self.of_requests(requests, launches + 1)
+        return f"{self._options.launches} launches were asked for" if self.of_launches(requests) else None
+
+    def of_launches(self, requests: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether no further launch is needed."""
+        if self._options.launches == 1:
+            return True
+        full = [
+            launch
+            for launch in {request["launch"] for request in requests}
+            if sum(request["launch"] == launch for request in requests) >= self._options.repeats
+        ]
+        return len(full) >= self._options.launches

@@ -1,0 +1,101 @@
+"""The numbers of a run, from the documents of its requests: medians, their intervals, spread, and steps."""
+
+from __future__ import annotations
+
+import statistics as plain
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UsageError
+from bench.run import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    Requests = Sequence[Mapping[str, Any]]
+
+PRIMARY = "denoise_ms"
+"""The metric whose spread over launches is taken."""
+
+
+def timings(requests: Requests, launches_s: Sequence[float], *, medians_only: bool = False) -> dict[str, Any]:
+    """Return the numbers of a record: the median of each metric over the requests, and more for several.
+
+    A metric that one request does not have is None. ``launches_s`` are the wall times of the launches in seconds.
+    ``medians_only`` leaves out what takes time, while an engine waits for its next request.
+    """
+    several = len(requests) > 1 and not medians_only
+    return {
+        "requests": len(requests),
+        "metrics": {metric.key: _median(_samples(requests, metric.key)) for metric in metrics.METRICS},
+        "summary": {metric.key: _summary(requests, metric.key) for metric in metrics.METRICS} if several else None,
+        "spread": _spread(requests) if several else None,
+        "steps_ms": [] if medians_only else _steps(requests),
+        "stages_ms": _stages(requests),
+        "launch_s": _median(list(launches_s)),
+        "outputs_identical": _identical(requests) if several else None,
+    }
+
+
+def median_of(requests: Requests, key: str) -> float:
+    """Return the median of a metric over requests that all have it."""
+    return float(plain.median(request["metrics"][key] for request in requests))
+
+
+def _samples(requests: Requests, key: str) -> list[float] | None:
+    values = [request["metrics"][key] for request in requests]
+    return None if any(value is None for value in values) else values
+
+
+def _median(values: list[float] | None) -> float | None:
+    return plain.median(values) if values else None
+
+
+def _summary(requests: Requests, key: str) -> dict[str, Any] | None:
+    from bench.stats import summary  # noqa: PLC0415 - scipy is behind it, which one request does not need
+
+    samples = _samples(requests, key)
+    return None if samples is None or min(samples) <= 0 else asdict(summary.summarise(samples))
+
+
+def _spread(requests: Requests) -> dict[str, Any] | None:
+    from bench.stats import spread  # noqa: PLC0415 - see _summary
+
+    by_launch: dict[int, list[float]] = {}
+    for request in requests:
+        by_launch.setdefault(request["launch"], []).append(request["metrics"][PRIMARY])
+    if any(value is None or value <= 0 for values in by_launch.values() for value in values):
+        return None
+    return asdict(spread.launch_spread(list(by_launch.values())))
+
+
+def _steps(requests: Requests) -> list[dict[str, Any]]:
+    """Return one summary for each denoise step; none where the stage records no steps."""
+    from bench.stats import spread  # noqa: PLC0415 - see _summary
+
+    rows = [request["steps_ms"] for request in requests]
+    if not all(rows):
+        return []
+    try:
+        return [asdict(step) for step in spread.step_summaries(rows)]
+    except UsageError:  # requests with another number of steps are refused long before
+        return []
+
+
+def _stages(requests: Requests) -> list[dict[str, Any]]:
+    """Return the median time of each stage that every request has, in the order of the first request."""
+    times: dict[tuple[str, str], list[float]] = {}
+    for request in requests:
+        for stage in request["stages_ms"]:
+            times.setdefault((stage["name"], stage["kind"]), []).append(stage["ms"])
+    return [
+        {"name": name, "ms": plain.median(values), "kind": kind}
+        for (name, kind), values in times.items()
+        if len(values) == len(requests)
+    ]
+
+
+def _identical(requests: Requests) -> bool | None:
+    """Tell whether all requests made the same pixels (the same bytes where none were read); None without outputs."""
+    made = {tuple(output["pixels_sha256"] or output["sha256"] for output in done["outputs"]) for done in requests}
+    return None if made == {()} else len(made) == 1

@@ -1,0 +1,1 @@
+"""Arithmetic over durations: samples, intervals, spread, decisions; no option, no record."""

@@ -1,0 +1,1 @@
+"""Many measurements in one go: batches and matrices."""

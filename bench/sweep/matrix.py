@@ -1,0 +1,242 @@
+"""Eager against CUDA graphs at every quality: each combination a cell, each warmed alike, with its pictures beside.
+
+Left to itself the engine warms a graph cell with a synthetic request at the start and an eager cell with the request
+itself, so their first numbers are not of one state. Here every launch of every cell warms up at the start, at the size
+of the request, and then serves one request that is not counted. The cells are launched in order and then in reverse, so
+that a steady drift of the machine falls on all of them alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from bench import schema
+from bench.compare import records
+from bench.errors import BenchError, FallbackDetected, ThresholdMissed, UnknownName
+from bench.fidelity import frames
+from bench.record import store
+from bench.run import benchmark, plan
+from bench.stats import comparison
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from bench.process import Observer
+    from bench.run.plan import Options
+
+AXES = ("quality", "cuda-graph")
+QUALITIES = ("exact", "lossless", "high")
+"""The tiers of upstream's matrix, the strictest first."""
+DEFAULT_QUALITY = "lossless"
+"""The engine's own default: its eager cell is what the others are compared with."""
+
+DOCUMENT = "matrix.json"
+REFUSED, NOT_RUN = "refused", "not run"
+
+
+@dataclass(slots=True)
+class Cell:
+    """One combination and how far it has come; ``failure`` ends it."""
+
+    quality: str | None
+    cuda_graph: bool
+    options: Options
+    run: benchmark.Run | None = None
+    record: dict[str, Any] | None = None
+    failure: BenchError | None = None
+    launched: int = 0
+    """How many launches have ended."""
+    path: Path | None = None
+    """Where its record is."""
+    compared: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The cell's name, which is also that of its folder."""
+        return f"{self.quality or 'default'}-{'graphs' if self.cuda_graph else 'eager'}"
+
+    @property
+    def counts(self) -> bool:
+        """Whether the cell has numbers."""
+        return self.record is not None and self.record["timings"] is not None
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has all the numbers that were asked for."""
+        return self.counts and self.record is not None and bool(self.record["complete"])
+
+
+def axes(text: str) -> tuple[str, ...]:
+    """Return the axes that ``--matrix quality,cuda-graph`` names.
+
+    Raises:
+        UnknownName: there is no such axis.
+    """
+    named = [part.strip() for part in text.split(",") if part.strip()] or [text]
+    for name in named:
+        if name not in AXES:
+            raise UnknownName("axis of a matrix", name, AXES)
+    return tuple(dict.fromkeys(named))
+
+
+def cells(options: Options, along: Sequence[str]) -> list[Cell]:
+    """Return the cells of a matrix in order; what is no axis stays as the options say."""
+    qualities = QUALITIES if "quality" in along else (options.quality,)
+    graphs = (False, True) if "cuda-graph" in along else (options.cuda_graph,)
+    common = replace(options, warmup_at_start=True)
+    return [
+        Cell(quality=quality, cuda_graph=graph, options=replace(common, quality=quality, cuda_graph=graph))
+        for quality, graph in product(qualities, graphs)
+    ]
+
+
+def measure(
+    options: Options,
+    along: Sequence[str],
+    display: Callable[[str], AbstractContextManager[Observer]],
+) -> tuple[dict[str, Any], Path, BenchError | None]:
+    """Measure every cell and return the matrix, where it was written, and the error to end with (None: none).
+
+    A cell that does not count is not launched again and stops no other. Ctrl-C writes what there is, then goes on up.
+
+    Raises:
+        UsageError: the folder cannot be made.
+    """
+    matrix = cells(options, along)
+    folder = store.new_run("matrix", options.model, options.output_dir)
+    started = store.now()
+    try:
+        for index in range(matrix[0].options.launches):
+            for cell in matrix if index % 2 == 0 else reversed(matrix):
+                if cell.failure is None:
+                    with display(f"{cell.name}, launch {index + 1}") as observer:
+                        _launch(cell, folder / cell.name, observer)
+    finally:
+        for cell in matrix:
+            if cell.run is not None and cell.run.launches:
+                complete = cell.failure is None and cell.launched == cell.options.launches
+                cell.record, cell.path = cell.run.write(complete=complete, failure=cell.failure)
+        _compare(matrix, folder)
+        document = {
+            "schema": "matrix",
+            "schema_version": 1,
+            "methodology": store.METHODOLOGY,
+            "id": folder.name,
+            "started": started.isoformat(),
+            "finished": store.now().isoformat(),
+            "model": options.model,
+            "axes": list(along),
+            "cells": [_document(cell) for cell in matrix],
+        }
+        schema.write(document, "matrix", folder / DOCUMENT)
+    return document, folder / DOCUMENT, _error(document, folder / DOCUMENT)
+
+
+def _launch(cell: Cell, folder: Path, observer: Observer) -> None:
+    """Make one more launch of a cell; its first request warms up and is not counted."""
+    try:
+        if cell.run is None:
+            planned = plan.plan(cell.options, in_session=True)
+            folder.mkdir()
+            cell.run = benchmark.begin(planned, directory=folder)
+        run = cell.run
+        launch, first = len(run.launches) + 1, len(run.requests) + 1
+
+        def enough() -> str | None:
+            done = sum(request["launch"] == launch for request in run.requests)
+            return f"{cell.options.repeats} request(s) a launch" if done >= cell.options.repeats else None
+
+        cell.failure = benchmark.session(run, enough, observer, is_timing=lambda number: number != first)
+        cell.launched += 1
+    except BenchError as error:
+        cell.failure = error
+
+
+def _compare(matrix: Sequence[Cell], folder: Path) -> None:
+    """Set each cell beside the eager one of its quality and beside the default one."""
+    eager = {cell.quality: cell for cell in matrix if cell.counts and not cell.cuda_graph}
+    reference = eager.get(DEFAULT_QUALITY) or next(iter(eager.values()), None)
+    for cell in matrix:
+        if not cell.counts:
+            continue
+        partner = eager.get(cell.quality)
+        if cell.cuda_graph and partner is not None:
+            if cell.complete and partner.complete:
+                told = records.compare(records.read(folder / partner.name), records.read(folder / cell.name))
+                cell.compared["graphs"] = comparison.to_document(told)
+            cell.compared["same_pixels"] = _pixels(cell) == _pixels(partner)
+        if reference is not None and cell is not reference:
+            cell.compared["reference"] = reference.name
+            likeness = frames.compare(_output(cell, folder), _output(reference, folder))
+            cell.compared["likeness"] = asdict(likeness)
+
+
+def _pixels(cell: Cell) -> set[tuple[str, ...]]:
+    """Return the hashes of the pictures that the requests of a cell made: one, if all made the same."""
+    assert cell.record is not None
+    return {
+        tuple(output["pixels_sha256"] or output["sha256"] for output in request["outputs"])
+        for request in cell.record["requests"]
+    }
+
+
+def _output(cell: Cell, folder: Path) -> Path:
+    assert cell.record is not None
+    name: str = cell.record["requests"][0]["outputs"][0]["file"]
+    return folder / cell.name / name
+
+
+def _document(cell: Cell) -> dict[str, Any]:
+    known = cell.record
+    finding = None
+    if known is not None:
+        finding = next((entry for entry in known["verdict"]["findings"] if entry["severity"] != "info"), None)
+    reason, todo = (None, None) if finding is None else (f"{finding['id']}: {finding['means']}", finding["todo"])
+    if cell.failure is not None and known is None:
+        reason, todo = cell.failure.what, cell.failure.todo
+    outcome = known["verdict"]["outcome"] if known is not None else NOT_RUN if cell.failure is None else REFUSED
+    timings = known["timings"] if known is not None else None
+    summary = timings["summary"]["denoise_ms"] if timings and timings["summary"] else None
+    return {
+        "name": cell.name,
+        "quality": cell.quality,
+        "cuda_graph": cell.cuda_graph,
+        "outcome": outcome,
+        "exit_code": None if outcome == NOT_RUN else 0 if cell.failure is None else cell.failure.exit_code,
+        "reason": reason,
+        "todo": todo,
+        "record": None if cell.path is None else f"{cell.name}/{cell.path.name}",
+        "requests": timings["requests"] if timings else 0,
+        "denoise_ms": timings["metrics"]["denoise_ms"] if timings else None,
+        "denoise_interval_ms": None if summary is None else summary["interval"],
+        "total_ms": timings["metrics"]["total_ms"] if timings else None,
+        "outputs_identical": timings["outputs_identical"] if timings else None,
+        "against_eager": cell.compared.get("graphs"),
+        "same_pixels_as_eager": cell.compared.get("same_pixels"),
+        "reference": cell.compared.get("reference"),
+        "likeness": cell.compared.get("likeness"),
+    }
+
+
+def _error(document: dict[str, Any], path: Path) -> BenchError | None:
+    """Return what a matrix ends with: a fallback is the gravest, then what could not run, then pictures that differ."""
+    rows = document["cells"]
+    bad = [row for row in rows if row["exit_code"] != 0]
+    if bad:
+        codes = [row["exit_code"] for row in bad if row["exit_code"] is not None] or [1]
+        error = BenchError(f"{len(bad)} of {len(rows)} cells do not count", where=path)
+        fallback = FallbackDetected.exit_code
+        error.exit_code = fallback if fallback in codes else codes[0]  # type: ignore[misc]
+        return error
+    different = [row["name"] for row in rows if row["same_pixels_as_eager"] is False]
+    if different:
+        return ThresholdMissed(
+            f"not the pixels of the eager cell of the same quality: {', '.join(different)}",
+            where=path,
+            todo="CUDA graphs replay the same kernels: other pixels are a fault, not a quality",
+        )
+    return None

@@ -10,6 +10,7 @@ from bench.catalog import assets, flags, presets
 from bench.engine import command, find, launch, spelling
 from bench.errors import UsageError
 from bench.run import plan
+from bench.run.options import Options
 
 SOURCE = {entry["key"]: entry for entry in json.loads((ROOT / "tests/data/upstream_presets_0.5.23.json").read_text())}
 VERSIONS = ("0.5.11", "0.5.17", "0.5.23")
@@ -22,7 +23,7 @@ NOT_IN_SOURCE = {
 
 def workload(key):
     preset = presets.get(key)
-    return plan._workload(plan.Options(model=key), preset, preset.model)
+    return plan._workload(Options(model=key), preset, preset.model)
 
 
 def pairs(arguments):
@@ -116,7 +117,7 @@ def test_residency_is_not_translated_into_offloading():
 def test_a_quality_tier_that_a_version_lacks_is_refused_with_one_that_has_it():
     document = dict(presets.get("zimage-base").document) | {"quality": "exact"}
     preset = presets._preset("mine", document, "here")
-    asked = plan._workload(plan.Options(model="mine"), preset, preset.model)
+    asked = plan._workload(Options(model="mine"), preset, preset.model)
     assert "--quality=exact" in spelling.spell(asked, "0.5.23")
     with pytest.raises(UsageError, match=r"0\.5\.21 has no quality 'exact'") as caught:
         spelling.spell(asked, "0.5.21")
@@ -132,7 +133,7 @@ def test_a_preset_that_is_never_compiled_refuses_compiling(invoke, replay):
 def test_a_dry_run_of_every_preset_is_a_command_that_a_shell_reads_back(replay, home):
     engine = replay()
     for key in SOURCE:
-        shown = command.shown(plan.dry_run(plan.Options(model=key, engine=engine)))
+        shown = command.shown(plan.dry_run(Options(model=key, engine=engine)))
         words = shlex.split(shown.partition("\nEND\n")[2] if shown.startswith("cat >") else shown)
         assert "generate" in words, key
     assert not (home / "runs").exists()

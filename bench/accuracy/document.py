@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bench.accuracy import plan
+from bench.accuracy.options import GOLDEN
 from bench.engine import command as commands
 from bench.fidelity import goldens
 from bench.machine import devices
@@ -40,7 +40,7 @@ def outcome(planned: Plan, found: Findings, verdict: Verdict) -> tuple[str, list
         for control in found.controls
         if not control.rejected
     ]
-    only_golden = planned.options.checks == (plan.GOLDEN,) and planned.options.update_golden is None
+    only_golden = planned.options.checks == (GOLDEN,) and planned.options.update_golden is None
     if only_golden and found.golden is not None and found.golden.status == goldens.NONE:
         void.append("no golden for this configuration, and nothing else was checked")
     if not verdict.counts:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.accuracy import controls
+from bench.accuracy.options import CHECKS, COMPONENT, GOLDEN, TRAJECTORY, Options
 from bench.catalog import families, presets
 from bench.engine import command as commands
 from bench.engine import find
@@ -16,7 +17,6 @@ from bench.errors import UnknownName, UsageError
 from bench.fallback.expectation import PROGRAM, Expectation
 from bench.machine import devices
 from bench.models import checkpoint
-from bench.run.options import RunOptions
 
 if TYPE_CHECKING:
     from bench.accuracy.controls import Controls
@@ -24,19 +24,6 @@ if TYPE_CHECKING:
     from bench.catalog.presets import Preset
     from bench.engine.find import Engine
     from bench.machine.devices import Machine
-
-COMPONENT, TRAJECTORY, GOLDEN = "component", "trajectory", "golden"
-CHECKS = (COMPONENT, TRAJECTORY, GOLDEN)
-DTYPES = ("fp32", "bf16")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options(RunOptions):
-    """What the user asked of a check; None is the preset's value or the default."""
-
-    checks: tuple[str, ...] = CHECKS
-    dtype: str = "fp32"
-    update_golden: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

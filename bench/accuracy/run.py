@@ -10,6 +10,7 @@ import numpy as np
 
 from bench import schema
 from bench.accuracy import document, golden, judge, plan, reasons
+from bench.accuracy.options import COMPONENT, GOLDEN, TRAJECTORY
 from bench.engine import launch, program
 from bench.errors import (
     BenchError,
@@ -112,7 +113,7 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     if stopped is None and (directory / NATIVE / MANIFEST).is_file():
         manifest, arrays = _read(directory / NATIVE, "native.npz", directory / store.LOG)
         _judge(planned, found, manifest, arrays, theirs, why)
-        if plan.GOLDEN in options.checks and verdict.counts:
+        if GOLDEN in options.checks and verdict.counts:
             found.golden = _golden(planned, guard, arrays, found, verdict, directory.name)
     elif found.reference is not None:
         found.components = _unreached(found.reference, why)
@@ -169,10 +170,10 @@ def _judge(
     planned: Plan, found: Findings, manifest: dict[str, Any], arrays: Arrays, theirs: Arrays, why: dict[str, str]
 ) -> None:
     checks = planned.options.checks
-    if plan.COMPONENT in checks and found.reference is not None:
+    if COMPONENT in checks and found.reference is not None:
         found.components, controls = judge.components(planned, arrays, theirs, (manifest, found.reference), why)
         found.controls += controls
-    if plan.TRAJECTORY in checks:
+    if TRAJECTORY in checks:
         found.trajectory, controls = judge.trajectory(planned, arrays, theirs, manifest)
         found.controls += controls
 

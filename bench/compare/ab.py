@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from bench.run.options import Options
     from bench.stats.blocks import Block
     from bench.stats.sequential import Decision
 
@@ -86,7 +87,7 @@ class Result:
 
 
 def measure(
-    common: plans.Options,
+    common: Options,
     specs: dict[str, str],
     plan: sequential.Plan,
     *,

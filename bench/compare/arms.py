@@ -12,7 +12,7 @@ from bench.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.run.plan import Options
+    from bench.run.options import Options
 
 VARIABLE = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
 NUMBERS = {"steps": "steps", "seed": "seed", "width": "width", "height": "height"}

@@ -17,6 +17,7 @@ from bench.run import plan as plans
 
 if TYPE_CHECKING:
     from bench.process import Observer
+    from bench.run.options import Options
 
 TIMED_REQUESTS = 3
 TRACES = "traces"
@@ -46,7 +47,7 @@ def nsys_wrapper(directory: Path) -> tuple[str, ...]:
 
 
 def capture(
-    options: plans.Options, *, steps: int, all_stages: bool, nsys: bool = False, display: Observer | None = None
+    options: Options, *, steps: int, all_stages: bool, nsys: bool = False, display: Observer | None = None
 ) -> Captured:
     """Run the session and return what was captured.
 

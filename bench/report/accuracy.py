@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from bench.accuracy.plan import Options
+    from bench.accuracy.options import Options
     from bench.accuracy.run import Result
 
 CASE = re.compile(r"^accuracy case: (.+)$", re.MULTILINE)

@@ -12,7 +12,8 @@ from bench import schema
 from bench.errors import FallbackDetected
 from bench.fallback import attest
 from bench.report import verdict as report
-from bench.run import plan, selftest
+from bench.run import selftest
+from bench.run.options import Options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ def self_test(engine: str | None, output_dir: Path | None) -> None:
         FallbackDetected: one was not caught, or the clean run was not let through.
     """
     console = Console(highlight=False)
-    options = plan.Options(model=SELF_TEST_PRESET, engine=engine, output_dir=output_dir)
+    options = Options(model=SELF_TEST_PRESET, engine=engine, output_dir=output_dir)
 
     def tell(caught: selftest.Caught) -> None:
         mark = "[green]caught[/]" if caught.right else "[bold red]WRONG[/]"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from bench.run.plan import Options
+    from bench.run.options import Options
 
 
 def run_and_show(options: Options, keys: Sequence[str], name: str, *, as_json: bool) -> None:

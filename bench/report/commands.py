@@ -11,7 +11,7 @@ from bench.run import plan
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bench.run.plan import Options
+    from bench.run.options import Options
 
 
 def show(asked: Mapping[str, Options]) -> None:

@@ -17,7 +17,7 @@ from bench.errors import Inconclusive, ThresholdMissed
 from bench.fidelity import score
 from bench.report import quality, session
 from bench.report.run import number
-from bench.run import metrics, plan
+from bench.run import metrics
 from bench.stats import comparison as verdict
 from bench.stats import sequential
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.compare.records import Side
+    from bench.run.options import Options
 
 ONE_SAMPLE = (
     "One sample against one sample shows what two runs took, not that the next two would differ: nothing is known of"
@@ -34,7 +35,7 @@ ONE_SAMPLE = (
 
 
 def measure_ab(
-    common: plan.Options,
+    common: Options,
     specs: dict[str, str],
     planned: sequential.Plan,
     *,
@@ -205,7 +206,7 @@ def _said(comparison: Mapping[str, Any]) -> str:
     return f"{comparison['verdict']}: {comparison['reason']}"
 
 
-def calibrate(options: plan.Options) -> None:
+def calibrate(options: Options) -> None:
     """Measure one arm over several launches, keep its noise, and print how many blocks a small effect needs here.
 
     Raises:

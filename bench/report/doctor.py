@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.preflight.line import Line, Situation
-    from bench.run.plan import Options
+    from bench.run.options import Options
 
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red", UNKNOWN: "dim"}
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from bench.run.plan import Options
+    from bench.run.options import Options
 
 
 def run_and_show(options: Options, along: Sequence[str], *, as_json: bool) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from bench.run.plan import Options
+    from bench.run.options import Options
 
 REPORT = "report"
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from bench.record import store
 from bench.report import live, run
 from bench.run import benchmark, plan
+from bench.run.options import Options
 from bench.run.private_cache import model_cache_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from bench.errors import BenchError
     from bench.run.benchmark import Result
-    from bench.run.plan import Options
 
 
 def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None)
     """
     messages = Console(stderr=True)
     if resume is not None:
-        options = _taken_up(options, plan.Options.from_document(store.read(resume)["asked"]))
+        options = _taken_up(options, Options.from_document(store.read(resume)["asked"]))
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         messages.print(f"made a synthetic checkpoint: {planned.made_checkpoint}", soft_wrap=True, highlight=False)

@@ -14,6 +14,7 @@ from bench.run import benchmark, plan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bench.run.options import Options
     from bench.run.plan import Plan
 
 
@@ -82,7 +83,7 @@ class Caught:
         return self.exit_code == self.loss.exit_code
 
 
-def run(options: plan.Options, tell: Callable[[Caught], None]) -> list[Caught]:
+def run(options: Options, tell: Callable[[Caught], None]) -> list[Caught]:
     """Run every loss that this device can have, telling each result as it comes; return them all.
 
     Raises:

@@ -9,7 +9,7 @@ from bench.stats import summary
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.run.plan import Options
+    from bench.run.options import Options
 
 METRIC = "denoise_ms"
 """The metric that --precision is about: the primary one."""

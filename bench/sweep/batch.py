@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.process import Observer
-    from bench.run.plan import Options
+    from bench.run.options import Options
 
 SUMMARY = "summary.json"
 COUNTS = (NATIVE_VERDICT, DEGRADED)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.process import Observer
-    from bench.run.plan import Options
+    from bench.run.options import Options
 
 AXES = ("quality", "cuda-graph")
 QUALITIES = ("exact", "lossless", "high")

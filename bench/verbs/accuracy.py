@@ -42,6 +42,7 @@ def accuracy(
 ) -> None:
     """Compare the native engine with diffusers and with its own golden, behind gates that prove themselves."""
     from bench.accuracy import plan
+    from bench.accuracy.options import DTYPES, Options
     from bench.report import accuracy as report
 
     if suite is not None:
@@ -50,7 +51,7 @@ def accuracy(
         upstream.run(one_of(suite, "--suite", upstream.SUITES), engine)
         return
     models = plan.chosen_models(model)
-    options = plan.Options(
+    options = Options(
         **run_options(
             model=models[0],
             engine=engine,
@@ -67,7 +68,7 @@ def accuracy(
             output_dir=output_dir,
         ),
         checks=plan.chosen_checks(check),
-        dtype=one_of(dtype, "--dtype", plan.DTYPES),
+        dtype=one_of(dtype, "--dtype", DTYPES),
         update_golden=update_golden,
     )
     report.run_and_show(options, models, as_json=json)

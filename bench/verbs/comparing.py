@@ -46,10 +46,10 @@ def ab(
 ) -> None:
     """Measure two arms in A-B-B-A blocks until faster, slower or same is decided."""
     from bench.report import comparison
-    from bench.run import plan
+    from bench.run.options import Options
     from bench.stats import sequential
 
-    common = plan.Options(
+    common = Options(
         **run_options(
             model=model, engine=engine, preset_file=preset_file, label=label, timeout=timeout, output_dir=output_dir
         ),

@@ -55,9 +55,9 @@ def doctor(
 ) -> None:
     """Check what this machine can run and what is in the way; exit code 10 if a check fails."""
     from bench.report import doctor as report
-    from bench.run import plan
+    from bench.run.options import Options
 
-    options = plan.Options(
+    options = Options(
         **run_options(
             model=model or "", engine=engine, model_path=model_path, preset_file=preset_file, output_dir=output_dir
         ),

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
+from bench.run.options import Options
 from bench.task import Context, extra_arguments, number, one_of, share, task
 from bench.verbs.shared import RUN, helps, place, run_options, threshold
-
-if TYPE_CHECKING:
-    from bench.run.plan import Options
 
 MATRIX_REPEATS = 5
 MATRIX_LAUNCHES = 2
@@ -87,7 +84,7 @@ def bench(
     """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
     from bench.catalog import presets
     from bench.engine.spelling import QUALITY_SINCE
-    from bench.run import plan
+    from bench.run.options import DEFAULT_MAX_REPEATS, Options
 
     if torch_compile and no_torch_compile:
         raise UsageError("--torch-compile and --no-torch-compile exclude each other")
@@ -97,7 +94,7 @@ def bench(
         raise UsageError("--all and --tag exclude each other")
     fixed = (MATRIX_REPEATS, MATRIX_LAUNCHES) if matrix else (1, 1)
     keys = presets.chosen(model, tag, everything=all, preset_file=place(preset_file))
-    options = plan.Options(
+    options = Options(
         **run_options(
             model=keys[0],
             engine=engine,
@@ -126,7 +123,7 @@ def bench(
         repeats=number(repeats, "--repeats") or fixed[0],
         launches=number(launches, "--launches") or fixed[1],
         precision=share(precision, "--precision"),
-        max_repeats=number(max_repeats, "--max-repeats") or plan.DEFAULT_MAX_REPEATS,
+        max_repeats=number(max_repeats, "--max-repeats") or DEFAULT_MAX_REPEATS,
         check_accuracy=check_accuracy,
         require=threshold(require),
         update_golden=update_golden,
@@ -194,9 +191,8 @@ def calibrate(
 ) -> None:
     """Measure this machine's own noise, A against A, and say how many blocks a 1.5 % effect needs here."""
     from bench.report import comparison
-    from bench.run import plan
 
-    options = plan.Options(
+    options = Options(
         **run_options(model=model, engine=engine, preset_file=preset_file, output_dir=output_dir),
         launches=number(launches, "--launches", least=2) or 4,
         repeats=number(repeats, "--repeats") or 3,

@@ -42,12 +42,12 @@ def profile(
 ) -> None:
     """Trace a guarded run, or read traces made elsewhere, and say where the time goes and what to do."""
     from bench.report import profiling
-    from bench.run import plan
+    from bench.run.options import Options
 
     if trace:
         profiling.made_elsewhere([Path(name) for name in trace], engine_version, place(output_dir), full=full)
         return
-    options = plan.Options(
+    options = Options(
         **run_options(
             model=model,
             engine=engine,

@@ -77,10 +77,29 @@ class Option:
         """The option as a user types it, with a placeholder for its value."""
         if not self.takes_value:
             return f"--{self.name}"
-        value = "|".join(self.choices) if self.choices and self.kind is not Kind.NAMES else self.kind.value
         if self.positional:
             return f"{self.name.upper()}{' ...' if self.many else ''}"
-        return f"--{self.name}={value}"
+        return f"--{self.name}={self.kind.value}"
+
+    @property
+    def explained(self) -> str:
+        """The help, with the values allowed where they are few and it does not name them itself."""
+        unnamed = [value for value in self.choices if value not in self.help]
+        return f"{self.help}: {_listed(list(self.choices))}" if unnamed else self.help
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verb:
+    """A task as it is typed: its name, what it does in one line, and its options."""
+
+    name: str
+    text: str
+    options: tuple[Option, ...]
+
+    def option(self, word: str) -> Option | None:
+        """Return the option that a word such as --model or --model=x names, None if it names none."""
+        name = word.partition("=")[0]
+        return next((option for option in self.options if f"--{option.name}" == name), None)
 
 
 def option(
@@ -107,11 +126,11 @@ def option(
     return dataclasses.field(default=default, metadata={_OPTION: declaration})
 
 
-def nested(kind: type[T], *names: str, **changes: Mapping[str, Any]) -> T:
+def nested(kind: type[T], *names: str, **changes: Mapping[str, Any] | None) -> T:
     """Return a dataclass field that holds another options object, whose options are typed as if they were its own.
 
     ``names`` are the fields of it that this verb offers, all if none is named. ``changes`` give one of them another
-    default, help or bound: ``repeats={"default": 3}``.
+    default, help or bound (``repeats={"default": 3}``), or leave it out (``model=None``).
     """
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := {*names, *changes} - known:
@@ -132,8 +151,9 @@ def _walk(kind: type, above: tuple[str, ...]) -> list[Option]:
             inner_kind, names, changes = inner
             for known in _walk(inner_kind, (*above, field.name)):
                 own = known.path[-1]
-                if not names or own in names:
-                    options.append(dataclasses.replace(known, **changes.get(own, {})))
+                change = changes.get(own, {})
+                if change is not None and (not names or own in names):
+                    options.append(dataclasses.replace(known, **change))
         elif (declaration := field.metadata.get(_OPTION)) is not None:
             options += _of_field(field, declaration, (*above, field.name))
     return options

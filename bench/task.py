@@ -16,20 +16,21 @@ from typing import TYPE_CHECKING, Any
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
-from invoke.parser import ParserContext
 from invoke.parser.argument import Argument
+from invoke.parser.context import ParserContext
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from bench import options as declarations
 from bench.errors import BenchError, Interrupted, UsageError
+from bench.options import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bench.options import Option
 
-__all__ = ["Collection", "Context", "GuardedTask", "extra_arguments", "task"]
+__all__ = ["VERBS", "Collection", "Context", "GuardedTask", "extra_arguments", "namespace", "task"]
 
 
 class Declared(Argument):
@@ -48,6 +49,11 @@ class GuardedTask(Task[Any]):
 
     options: type | None = None
     example: str = ""
+
+    @property
+    def summary(self) -> str:
+        """What the task does, in one line."""
+        return (self.body.__doc__ or "").strip().partition("\n")[0]
 
     def declared(self) -> tuple[Option, ...]:
         """Return the options in the order in which they are shown."""
@@ -93,7 +99,7 @@ class GuardedTask(Task[Any]):
 
     def _texts(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return option name -> what was typed, the arguments of a list of words as one list."""
-        texts = {}
+        texts: dict[str, Any] = {}
         for option in self.declared():
             if option.many:
                 rest = [given[name] for place in range(1, len(given)) if (name := f"{option.name}-{place}") in given]
@@ -118,13 +124,29 @@ def task(options: type | None = None, *, example: str = "") -> Callable[[Callabl
     """
 
     def decorate(body: Callable[..., None]) -> GuardedTask:
-        made: GuardedTask = invoke_task(body, klass=GuardedTask, positional=[], auto_shortflags=False)
+        made: Any = invoke_task(body, klass=GuardedTask, positional=[], auto_shortflags=False)
         made.options, made.example = options, example
         if example:
             made.__doc__ = f"{made.__doc__}\n\nExample: invoke {example}"
-        return made
+        task: GuardedTask = made
+        return task
 
     return decorate
+
+
+def namespace(*tasks: GuardedTask, **collections: Mapping[str, GuardedTask]) -> Collection:
+    """Return the root collection of these tasks and of named collections of tasks."""
+    root = Collection(*tasks)
+    for name, members in collections.items():
+        root.add_collection(Collection(name, **members))
+    VERBS.update(
+        (name, Verb(name=name, text=root[name].summary, options=root[name].declared())) for name in root.task_names
+    )
+    return root
+
+
+VERBS: dict[str, Verb] = {}
+"""The tasks of the namespace by the names that are typed, for completion and the documentation."""
 
 
 def _help_by_group(self: ParserContext) -> list[tuple[str, str | None]]:
@@ -135,13 +157,13 @@ def _help_by_group(self: ParserContext) -> list[tuple[str, str | None]]:
     rows: list[tuple[str, str | None]] = []
     for group, members in groupby(arguments, key=lambda argument: argument.option.group):
         rows += [("", None)] if rows else []
-        rows += [(f"{group}:", None), *((f"  {member.option.typed}", member.option.help) for member in members)]
+        rows += [(f"{group}:", None), *((f"  {member.option.typed}", member.option.explained) for member in members)]
     return rows
 
 
 # Invoke sorts options by name and makes its parser contexts itself, so its method is the only place to group them.
 invoke_help: Callable[[ParserContext], list[tuple[str, str | None]]] = ParserContext.help_tuples
-ParserContext.help_tuples = _help_by_group
+setattr(ParserContext, "help_tuples", _help_by_group)  # noqa: B010 - mypy takes no assignment to a method
 
 
 def extra_arguments(context: Context) -> tuple[str, ...]:

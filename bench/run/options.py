@@ -78,9 +78,7 @@ class Options(RunOptions):
     warmup_at_start: bool = False
     """Warm up while loading at the size of the request, which graphs need; a matrix warms all its cells so."""
     image: Path | None = option(None, kind=Kind.PATH, group=WORKLOAD, help="image to use instead of the preset's")
-    precheck: bool = option(
-        True, group=MEASURING, help="launch even if the arguments show that the run will fall back"
-    )
+    precheck: bool = option(True, group=MEASURING, help="launch even if the arguments show that the run will fall back")
     preflight: bool = option(True, group=MEASURING, help="launch even if a check of the machine failed")
     model_cache_root: Path | None = option(
         None, kind=Kind.PATH, group=ENGINE, help="fetch models into a new folder in here, not into the user's cache"

@@ -89,7 +89,9 @@ def _check(options: Options, *, as_json: bool) -> Result:
     sides = "diffusers, then the engine" if plan.needs_reference(options) else "the engine"
     text.line(messages, f"{options.model}: running {sides}")
     result = run.run(planned, display)
-    page = accuracy_page.write(result.report, result.path.parent)
+    folder = result.path.parent
+    arrays = (folder / run.NATIVE / "native.npz", folder / run.REFERENCE / "reference.npz")
+    page = accuracy_page.write(result.report, folder, arrays)
     if not as_json:
         report.show(result.report, text.stdout())
         for name, path in (("page", page), ("report", result.path)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import FallbackDetected, ThresholdMissed, UsageError
@@ -13,6 +12,7 @@ from bench.task import Context, task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from bench.catalog.signals import Signal
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, UsageError
@@ -15,6 +14,7 @@ from bench.task import Context, extra_arguments, task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from rich.console import Console
 
@@ -36,9 +36,7 @@ class BenchOptions:
         completes="presets",
         help="preset to run, or several: a,b (`invoke models` lists them; default flux)",
     )
-    tag: str | None = option(
-        None, completes="tags", help="run all presets with this tag instead, e.g. tiny or nightly"
-    )
+    tag: str | None = option(None, completes="tags", help="run all presets with this tag instead, e.g. tiny or nightly")
     all: bool = option(False, help="run all presets instead")
     run: Options = nested(Options, model=None, repeats=None, launches=None)
     repeats: int | None = option(
@@ -79,9 +77,7 @@ def bench(c: Context, options: BenchOptions) -> None:
         raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
     if options.all and options.tag:
         raise UsageError("--all and --tag exclude each other")
-    keys = presets.chosen(
-        options.models, options.tag, everything=options.all, preset_file=options.run.preset_file
-    )
+    keys = presets.chosen(options.models, options.tag, everything=options.all, preset_file=options.run.preset_file)
     fixed = (MATRIX_REPEATS, MATRIX_LAUNCHES) if options.matrix else (1, 1)
     asked = replace(
         options.run,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import Inconclusive, ThresholdMissed, UsageError
@@ -13,6 +12,7 @@ from bench.task import Context, task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from bench.compare.records import Side
 
@@ -94,9 +94,7 @@ class CompareOptions:
         completes="finished",
         help="run records, run directories or perf dumps; the first is the baseline (one alone: the named one)",
     )
-    as_markdown: bool = option(
-        False, name="markdown", group=OUTPUT, help="print Markdown source, for a pull request"
-    )
+    as_markdown: bool = option(False, name="markdown", group=OUTPUT, help="print Markdown source, for a pull request")
     require: str | None = option(None, group=FIDELITY, choices=REQUIRED, help=REQUIRE)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparisons as JSON on stdout")
 

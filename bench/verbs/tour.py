@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.errors import UsageError
 from bench.options import nested, option
 from bench.run.options import Options
-from bench.task import Context, task
+from bench.task import VERBS, Context, task
 
 SHELLS = {"bash": "", "fish": "", "zsh": ""}
 
@@ -61,10 +61,9 @@ class CompletionOptions:
 def completion(c: Context, options: CompletionOptions) -> None:
     """Print the completion script for a shell: source <(invoke completion bash)."""
     from bench.completion import candidates, scripts
-    from bench.task import verbs
 
     if options.line is None:
         print(scripts.script(options.shell), end="")
         return
-    for value, text in candidates.complete(options.line, verbs()).items():
+    for value, text in candidates.complete(options.line, VERBS).items():
         print(f"{value}\t{text}")

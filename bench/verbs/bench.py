@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from bench.engine.find import Engine
     from bench.report.live import Live
     from bench.run.benchmark import Result
 
@@ -249,17 +250,38 @@ def show_commands(asked: Mapping[str, Options]) -> None:
     from bench.engine import command
     from bench.run import plan
 
+    engine = _engine_to_spell_for(next(iter(asked.values())).engine)
     if len(asked) == 1:
         (options,) = asked.values()
-        print(command.shown(plan.dry_run(options)))
+        print(command.shown(plan.dry_run(options, engine)))
         return
     refused = []
     for name, options in asked.items():
         try:
-            shown = command.shown(plan.dry_run(options))
+            shown = command.shown(plan.dry_run(options, engine))
         except BenchError as error:
             refused.append(name)
             shown = f"# refused: {error.what}; {error.todo}"
         print(f"# {name}\n{shown}")
     if refused:
         raise UsageError(f"{len(refused)} of {len(asked)} runs are refused: {', '.join(refused)}")
+
+
+def _engine_to_spell_for(spec: str | None) -> Engine:
+    """Return the engine that is named or on PATH; on a machine without one the default configuration's, unasked.
+
+    Raises:
+        BenchError: there is no engine of the name that was given.
+    """
+    from bench.engine import find
+    from bench.report import text
+
+    try:
+        return find.find(spec)
+    except UsageError:
+        if spec is not None:
+            raise
+    engine = find.unasked()
+    built = find.build_command(engine.name)
+    text.line(text.stderr(), f"no engine was asked: spelled for sglang {engine.version}, which `{built}` builds")
+    return engine

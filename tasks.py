@@ -1,4 +1,4 @@
-"""The explicit namespace of `invoke --list`. The verbs themselves are in `bench/verbs/`, one room a theme."""
+"""The explicit namespace of `invoke --list`. The verbs are in `bench/verbs/`, one file per family of verbs."""
 
 from __future__ import annotations
 

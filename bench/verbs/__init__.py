@@ -1,1 +1,1 @@
-"""The verbs: parse, delegate, print. What a verb does is imported inside it, to keep `invoke --list` instant."""
+"""The verbs: parse, delegate, print. What a verb uses is imported inside it, so that `invoke --list` is instant."""

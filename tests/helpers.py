@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tests" / "data"
@@ -48,3 +51,16 @@ def check_golden(name, text):
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text)
     assert text == path.read_text()
+
+
+def wait_until(condition, reason, within_s=120.0):
+    """Return what the condition returns once it holds; fail with the reason if it does not come true in time.
+
+    The time is generous: it bounds a broken test, it does not measure the machine.
+    """
+    deadline = time.monotonic() + within_s
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"{reason} within {within_s:g} s")
+        time.sleep(0.02)
+    return result

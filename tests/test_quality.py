@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import DATA, LOGS
+from helpers import DATA, LOGS, NATIVE
 from replay_engine import mp4
 
 from bench import schema
 from bench.fallback import media
 from bench.fidelity import frames, thresholds
-
-NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
 
 
 @pytest.fixture

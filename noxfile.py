@@ -157,7 +157,9 @@ def tests_engine(session: nox.Session) -> None:
     install(session, *RUNNER, *group("tests"), *group("nox"))
     for name in CONFIGURATIONS:
         ensure_engine(session, name)
-    run(session, "pytest", "-m", "engine", *session.posargs)
+    # two workers: half of a start is imports on one core
+    shared = ("--numprocesses=2", "--dist=loadgroup", "--timeout=1800")
+    run(session, "pytest", "-m", "engine", *shared, *session.posargs)
 
 
 @nox.session(default=False)

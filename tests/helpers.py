@@ -123,7 +123,7 @@ def wait_until(condition, reason, within_s=120.0):
     return result
 
 
-def wait_for_task(task, condition, reason):
+def wait_for_task(task, condition, reason, within_s=120.0):
     """Wait for the condition while a task runs; fail at once if it ends before."""
 
     def holds():
@@ -132,4 +132,4 @@ def wait_for_task(task, condition, reason):
             pytest.fail(f"{reason}: the task ended with exit code {task.returncode}")
         return result
 
-    return wait_until(holds, reason)
+    return wait_until(holds, reason, within_s)

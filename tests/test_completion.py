@@ -115,7 +115,7 @@ def test_tasks_and_options_are_those_that_invoke_knows(complete, invoke):
         ("invoke attest --expect d", ["diffusers"]),
         ("invoke tour --step fall", ["fallback"]),
         ("invoke tour --from fall", ["fallback"]),
-        ("nox -s tests_", ["tests_engine", "tests_oracle"]),
+        ("nox -s tests_", ["tests_newest", "tests_engine", "tests_oracle"]),
         ("nox -s bench -- --model flux-ti", ["flux-tiny"]),
         ("nox --li", ["--list"]),
     ],

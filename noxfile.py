@@ -190,9 +190,8 @@ def tests_engine(session: nox.Session) -> None:
     install(session, *RUNNER, *group("tests"), *group("nox"))
     for name in CONFIGURATIONS:
         ensure_engine(session, name)
-    # two workers: half of a start is imports on one core
-    shared = ("--numprocesses=2", "--dist=loadgroup", "--timeout=1800")
-    run(session, "pytest", "-m", "engine", *shared, *session.posargs)
+    # two workers, because most of a start is imports on one core; by file, because a file's tests share starts
+    run(session, "pytest", "-m", "engine", "--numprocesses=2", "--dist=loadfile", "--timeout=1800", *session.posargs)
 
 
 @nox.session(default=False)

@@ -19,8 +19,7 @@ pytestmark = pytest.mark.engine
 
 GATE = 1e-5
 MINUTES = 60.0
-with_flux = pytest.mark.xdist_group("flux-tiny")
-TINY = [pytest.param(family.tiny, marks=pytest.mark.xdist_group(family.tiny)) for family in families.families()]
+TINY = [family.tiny for family in families.families()]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,6 @@ def test_every_negative_control_is_rejected(checked):
     assert {control["on"] for control in controls} - {"final latents"} == compared
 
 
-@with_flux
 def test_the_same_again_is_bit_equal(flux, accuracy):
     ended, (same,) = accuracy("--model", "flux-tiny", "--check", "golden")
     assert ended.returncode == 0, ended.stderr
@@ -112,7 +110,6 @@ def broken(accuracy, tmp_path):
     return Path(shutil.copytree(source, tmp_path / "FLUX.1-dev-tiny"))
 
 
-@with_flux
 def test_a_text_encoder_that_the_engine_cannot_load_is_not_native_with_its_own_reason(flux, accuracy, broken):
     config = broken / "text_encoder" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_act": "tanh"}))
@@ -126,7 +123,6 @@ def test_a_text_encoder_that_the_engine_cannot_load_is_not_native_with_its_own_r
     assert parts["text_encoder_2"]["passed"]
 
 
-@with_flux
 def test_a_reference_class_that_does_not_exist_is_one_clear_error(flux, accuracy, broken):
     index = broken / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"vae": ["diffusers", "AutoencoderOfTomorrow"]}))

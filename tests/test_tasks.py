@@ -112,6 +112,13 @@ def test_a_preset_that_asks_for_more_than_a_version_can_is_refused(invoke, repla
     assert "0.5.19 to 0.5.23" in ended.err
 
 
+def test_the_program_ends_as_its_task_does(invoke_program):
+    """The one usage error that is tried in an interpreter of its own."""
+    ended = invoke_program("bench", "--model", "flux-tyni")
+    assert (ended.code, ended.out) == (1, "")
+    assert "did you mean flux-tiny" in ended.err
+
+
 # --- dry run ----------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.accuracy.options import GOLDEN
 from bench.engine import command as commands
 from bench.fidelity import goldens
-from bench.machine import devices
+from bench.machine import gpus, host
 from bench.models import checkpoint
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ def document(
         "sampling": dict(planned.sampling),
         "command": {"argv": list(command.argv), "environment": commands.recorded_environment(command)},
         "engine": planned.engine.for_record(),
-        "devices": devices.for_record(planned.machine),
-        "host": devices.host(),
+        "devices": gpus.as_document(planned.machine),
+        "host": host.as_document(),
         "reference": None
         if reference is None
         else {name: reference[name] for name in ("pipeline", "classes", "device")},

@@ -15,7 +15,7 @@ from bench.engine import command as commands
 from bench.engine import find
 from bench.errors import UnknownName, UsageError
 from bench.fallback.expectation import PROGRAM, Expectation
-from bench.machine import devices
+from bench.machine import gpus
 from bench.models import checkpoint
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bench.catalog.families import Family
     from bench.catalog.presets import Preset
     from bench.engine.find import Engine
-    from bench.machine.devices import Machine
+    from bench.machine.gpus import Machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +92,8 @@ def plan(options: Options) -> Plan:
     folder, made = _folder(options, preset, engine)
     family = families.of_pipeline(_pipeline_class(folder))
     sampling = _sampling(options, preset, family)
-    visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
-    machine = devices.visible(devices.machine(), visible)
+    visible = preset.environment.get(gpus.VISIBLE, os.environ.get(gpus.VISIBLE))
+    machine = gpus.visible(gpus.machine(), visible)
     return Plan(
         options=options,
         preset=preset,

@@ -7,13 +7,13 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
-from bench.machine import devices
+from bench.machine import host
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.engine.find import Engine
-    from bench.machine.devices import Machine
+    from bench.machine.gpus import Machine
 
 PACKAGES = ("torch", "diffusers", "transformers")
 
@@ -30,7 +30,7 @@ def code(engine: Engine) -> dict[str, Any]:
 
 def device(machine: Machine) -> str:
     """Return the kind of device that computed: a GPU's name, or the CPU's (another CPU may round otherwise)."""
-    return machine.devices[0].name if machine.devices else f"cpu: {devices.host()['cpu']}"
+    return machine.devices[0].name if machine.devices else f"cpu: {host.as_document()['cpu']}"
 
 
 def machine_id(machine: Machine) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench import paths
 from bench.fallback import media
 from bench.fidelity import frames, similarity
 
@@ -124,8 +124,7 @@ def _pair(baseline: Side, candidate: Side, then: Output, now: Output) -> Between
 def _gone(name: str, path: Path, output: Output) -> str | None:
     """Return why a file cannot stand for what the record says, None if it can."""
     try:
-        with path.open("rb") as file:
-            same = hashlib.file_digest(file, "sha256").hexdigest() == output["sha256"]
+        same = paths.sha256(path) == output["sha256"]
     except OSError as error:
         return f"an output of {name} is no longer there: {path} ({error.strerror})"
     return None if same else f"an output of {name} was changed since: {path}"

@@ -1,1 +1,1 @@
-"""Before a launch: what this machine lacks for it. During one: what disturbed it."""
+"""Checks of the machine before a launch."""

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from bench.catalog import assets, presets
 from bench.errors import BenchError, PreflightFailed, UnknownName, UsageError
-from bench.models import fetch, images
+from bench.models import images
 
 if TYPE_CHECKING:
     from bench.catalog.assets import Asset
@@ -31,14 +30,14 @@ def fetch_all(*, only: str | None, own: str | None, mirror: str | None, again: b
         name, _, file = own.partition("=")
         if not file:
             raise UsageError("--own takes NAME=FILE", todo=f"names: {', '.join(known)}")
-        stored = fetch.own(_one(name), Path(file).expanduser().absolute())
+        stored = images.own(_one(name), Path(file).expanduser().absolute())
         console.print(f"{name}: {stored}", soft_wrap=True, highlight=False, markup=False)
         return
     wanted = [_one(only)] if only is not None else list(known.values())
     failed = []
     for asset in wanted:
         try:
-            place, is_new = _fetch(asset, mirror=mirror, again=again)
+            place, is_new = images.fetch(asset, mirror=mirror, again=again)
         except BenchError as error:
             failed.append(asset)
             text = (
@@ -51,7 +50,7 @@ def fetch_all(*, only: str | None, own: str | None, mirror: str | None, again: b
     if failed:
         keys = sorted({key for asset in failed for key in users(asset.name)})
         raise PreflightFailed(
-            f"{len(failed)} of {len(wanted)} images could not be had; {len(keys)} presets need them: {', '.join(keys)}",
+            f"could not fetch {len(failed)} of {len(wanted)} images; {len(keys)} presets need them: {', '.join(keys)}",
             todo="with a file of your own: invoke assets --own NAME=FILE, or bench --image FILE; "
             "from a server that has them by name: --mirror ADDRESS",
         )
@@ -67,19 +66,6 @@ def _one(name: str) -> Asset:
 def users(name: str) -> list[str]:
     """Return the presets that need an image."""
     return [key for key, preset in presets.built_in().items() if preset.image == name]
-
-
-def _fetch(asset: Asset, *, mirror: str | None, again: bool) -> tuple[Path, bool]:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(asset.name, total=None)
-        return fetch.fetch(
-            asset,
-            mirror=mirror,
-            again=again,
-            progress=lambda have, total: bar.update(task, completed=have, total=total),
-        )
 
 
 def show_list(*, as_json: bool) -> None:

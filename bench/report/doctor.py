@@ -12,14 +12,15 @@ from rich.console import Console
 from bench.catalog import presets
 from bench.engine import command, find
 from bench.errors import BenchError, PreflightFailed
-from bench.preflight import checks, gpus
-from bench.preflight.line import FAIL, OK, UNKNOWN, WARN
+from bench.machine import gpus
+from bench.preflight import checks, model
+from bench.preflight.state import FAIL, OK, UNKNOWN, WARN
 from bench.run import plan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.preflight.line import Line, Situation
+    from bench.preflight.state import CheckResult, MachineState
     from bench.run.options import Options
 
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red", UNKNOWN: "dim"}
@@ -43,7 +44,8 @@ def examine(options: Options, *, one_model: bool, as_json: bool) -> None:
         environment: Mapping[str, str] = find.interpreter_environment()
     else:
         environment = command.launch_environment(engine, workload)
-    situation = checks.gather(engine, workload, environment, options.output_dir)
+    machine = gpus.visible(gpus.machine(), environment.get(gpus.VISIBLE))
+    situation = checks.gather(engine, workload, environment, machine, options.output_dir)
     lines = checks.run(situation)
     can, cannot = ([], {}) if one_model else _runnable(situation)
     if as_json:
@@ -60,7 +62,7 @@ def examine(options: Options, *, one_model: bool, as_json: bool) -> None:
         raise PreflightFailed(f"{len(failed)} of {len(lines)} checks failed: {', '.join(failed)}")
 
 
-def show(lines: Sequence[Line]) -> None:
+def show(lines: Sequence[CheckResult]) -> None:
     """Print lines; what is well takes one, what is not also says what it means and what to do."""
     console = Console()
     for line in lines:
@@ -71,12 +73,12 @@ def show(lines: Sequence[Line]) -> None:
                 console.print(f"          {title}: {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _runnable(situation: Situation) -> tuple[list[str], dict[str, str]]:
+def _runnable(situation: MachineState) -> tuple[list[str], dict[str, str]]:
     """Return the presets that this machine's accelerators are enough for, and for each other one the reason."""
-    there = len(situation.machine.devices) or max((other.count or 0 for other in situation.others), default=0)
+    there = len(situation.machine.devices) or max((vendor.count or 0 for vendor in situation.vendors), default=0)
     can, cannot = [], {}
     for key, preset in presets.built_in().items():
-        if there >= preset.gpus or (there == 0 and preset.gpus == 1 and gpus.runs_on_cpu(preset.tags)):
+        if there >= preset.gpus or (there == 0 and preset.gpus == 1 and model.runs_on_cpu(preset.tags)):
             can.append(key)
         else:
             cannot[key] = f"needs {preset.gpus} GPU{'s' if preset.gpus > 1 else ''}"

@@ -125,7 +125,7 @@ def begin(planned: Plan, resume: Path | None = None, *, kind: str = "bench", dir
     environment = commands.launch_environment(planned.engine, planned.workload)
     if options.precheck:
         Guard(planned.expectation).precheck(commands.arguments(planned.engine, planned.workload), environment)
-    situation = checks.gather(planned.engine, planned.workload, environment, options.output_dir)
+    situation = checks.gather(planned.engine, planned.workload, environment, planned.machine, options.output_dir)
     lines = checks.run(situation)
     if options.preflight:
         checks.refuse_failed(lines)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.engine import find, launch
 from bench.errors import PreflightFailed
-from bench.machine import devices
+from bench.machine import gpus
 
 UPSTREAM_COMPONENT = "upstream-component"
 SUITES = (UPSTREAM_COMPONENT,)
@@ -45,7 +45,7 @@ def _missing(engine: find.Engine, tests: Path) -> list[str]:
     found = []
     if not tests.is_file():
         found.append(f"sglang {engine.version} has no {TESTS.name}")
-    if devices.machine().kind != "cuda":
+    if gpus.machine().kind != "cuda":
         found.append("no GPU (its tests run on one CUDA device)")
     found += [f"the engine's environment has no {name}" for name in NEEDED if not launch.has_module(engine, name)]
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "hub"

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import paths
 from bench.engine import command as commands
 from bench.errors import UsageError
 from bench.fallback import verdict as verdicts

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.fidelity.pairs import Between
-    from bench.run.benchmark import Run
+    from bench.run.state import Run
     from bench.stats.comparison import Comparison
 
 

@@ -34,6 +34,7 @@ def captured(options: Options, *, steps: int, all_stages: bool, nsys: bool, full
     record = found.record
     context = analysis.Context(
         engine_version=record["engine"]["version"],
+        quality=record["workload"]["quality"],
         unprofiled_step_ms=found.unprofiled_step_ms,
         about={"run": record["id"], "command": shlex.join(record["launches"][0]["command"]["argv"])},
     )
@@ -81,7 +82,7 @@ def diff(
     from bench.profiling.load import load, pair  # noqa: PLC0415
 
     context = analysis.Context(engine_version=version)
-    a, b = pair(load(files[0], context), load(files[1], context), rank=None)
+    a, b = pair(load(files[0], context), load(files[1], context))
     found = compute(a, b, a_steps=_labels(steps[0]), b_steps=_labels(steps[1]), force=force)
     directory = store.new_run("profile-diff", "traces", output_dir)
     profile.write_diff(found, directory)

@@ -189,7 +189,7 @@ def test_a_report_its_folder_and_its_trace_are_the_same(tmp_path):
 
 
 def test_a_folder_without_a_report_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="holds no report"):
+    with pytest.raises(UsageError, match="has no report"):
         load(tmp_path)
 
 

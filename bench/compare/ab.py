@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.compare import arms, calibration
+from bench.compare.records import between
 from bench.errors import BenchError, EngineFailed
 from bench.fidelity import score
 from bench.record import store
@@ -240,7 +241,7 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
     if not whole or any(known["timings"] is None for known in records.values()):
         raise error or EngineFailed("no block was finished", where=session.directory)
     decision = session.decision if session.decision is not None else sequential.decide(whole, session.plan)
-    outputs = score.between(*((records[name], session.directory / name) for name in (BASELINE, CANDIDATE)))
+    outputs = between(*((records[name], session.directory / name) for name in (BASELINE, CANDIDATE)))
     written = {
         "schema": "ab-record",
         "schema_version": SCHEMA_VERSION,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench import schema
-from bench.compare import arms, calibration
-from bench.errors import InvalidPerfDump, UsageError
+from bench import paths, schema
+from bench.compare import arms, calibration, history
+from bench.errors import BenchError, InvalidPerfDump, UsageError
 from bench.fidelity import pairs, score
 from bench.record import store
 from bench.run import metrics, timings
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.fidelity.pairs import Between
+    from bench.run.state import Run
     from bench.stats.comparison import Comparison
 
 
@@ -131,7 +132,37 @@ def compare(baseline: Side, candidate: Side) -> Comparison:
 
 
 def outputs(baseline: Side, candidate: Side) -> Between:
-    """Return how the outputs of two sides are to each other; bare dumps have none."""
+    """Return the comparison of two sides' outputs; bare perf dumps have none."""
     if baseline.directory is None or candidate.directory is None:
         return pairs.not_compared("a bare perf dump has no outputs")
-    return score.between((baseline.document, baseline.directory), (candidate.document, candidate.directory))
+    return between((baseline.document, baseline.directory), (candidate.document, candidate.directory))
+
+
+def between(baseline: tuple[Mapping[str, Any], Path], candidate: tuple[Mapping[str, Any], Path]) -> Between:
+    """Return the comparison of two records' outputs, each with its directory, if their requests are the same."""
+    different = arms.other_requests(baseline[0], candidate[0])
+    if different:
+        return pairs.not_compared(f"the requests differ: {'; '.join(different)}")
+    return pairs.compare(
+        pairs.Side(name="the baseline", directory=baseline[1], requests=baseline[0]["requests"]),
+        pairs.Side(name="the candidate", directory=candidate[1], requests=candidate[0]["requests"]),
+    )
+
+
+def scored(run: Run, record: Mapping[str, Any]) -> tuple[dict[str, Any], BenchError | None]:
+    """Return the fidelity of a valid run's outputs, against the named baseline of its workload too."""
+    return score.score(run, record, _named_baseline(record, run.directory))
+
+
+def _named_baseline(record: Mapping[str, Any], directory: Path) -> score.Baseline:
+    root = paths.runs()
+    place = history.baselines(root).get(history.family(record))
+    if place is None:
+        return score.Baseline(
+            unknown="no baseline is named for this workload on these devices (`invoke baseline.set RECORD`)"
+        )
+    try:
+        baseline = store.read(root / place)
+    except BenchError as error:
+        return score.Baseline(unknown=f"the named baseline cannot be read: {error.what} ({root / place})")
+    return score.Baseline(record=baseline["id"], between=between((baseline, root / place), (record, directory)))

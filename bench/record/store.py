@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 from datetime import UTC, datetime
@@ -59,9 +58,7 @@ def file_entry(path: Path, directory: Path) -> dict[str, Any] | None:
     """Return a file's name below the run directory, hash and size in bytes; None if it is not there."""
     if not path.exists():
         return None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": str(path.relative_to(directory)), "sha256": digest, "size_bytes": path.stat().st_size}
+    return {"file": str(path.relative_to(directory)), "sha256": paths.sha256(path), "size_bytes": path.stat().st_size}
 
 
 def write(record: dict[str, Any], folder: Path) -> Path:

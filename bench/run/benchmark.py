@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.engine import command as commands
 from bench.engine import launch
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
-from bench.fidelity import score
 from bench.machine import locks
 from bench.preflight import checks
 from bench.preflight.gpus import used_now
@@ -34,6 +33,13 @@ if TYPE_CHECKING:
     from bench.run.request import Request
 
 
+class Score(Protocol):
+    """Judges the fidelity of a valid run's outputs: the document, and the error of its gate (None: met)."""
+
+    def __call__(self, run: Run, record: Mapping[str, Any], /) -> tuple[dict[str, Any], BenchError | None]:
+        """Return the document and the error."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A finished run: its record, where it is, and the error that the task ends with (None: the run counts)."""
@@ -43,9 +49,16 @@ class Result:
     error: BenchError | None
 
 
-def run(planned: Plan, display: Observer | None = None, resume: Path | None = None) -> Result:
+def run(
+    planned: Plan,
+    display: Observer | None = None,
+    resume: Path | None = None,
+    *,
+    score: Score | None = None,
+) -> Result:
     """Launch the engine under guard, as often as it takes, and return the finished run, whatever its verdict.
 
+    ``score`` judges the fidelity of a valid run's outputs.
     With ``resume``, a run directory, its requests are kept and what is missing is added.
 
     Raises:
@@ -61,8 +74,8 @@ def run(planned: Plan, display: Observer | None = None, resume: Path | None = No
     else:
         while (error := _launch(running, enough, display)) is None and not enough.of_launches(running.requests):
             pass
-    if error is None and planned.options.scored:
-        running.quality, missed = score.score(running, document.document(running, complete=True, failure=None))
+    if error is None and score is not None:
+        running.quality, missed = score(running, document.document(running, complete=True, failure=None))
         known, path = write(running, complete=True)
         return Result(record=known, path=path, error=missed)
     known, path = write(running, complete=error is None, failure=error)
@@ -81,7 +94,7 @@ def begin(planned: Plan, resume: Path | None = None, *, kind: str = "bench", dir
     environment = commands.launch_environment(planned.engine, planned.workload)
     if options.precheck:
         Guard(planned.expectation).precheck(commands.arguments(planned.engine, planned.workload), environment)
-    situation = checks.gather(planned.engine, planned.workload, environment, options.output_dir)
+    situation = checks.gather(planned.engine, planned.workload, environment, planned.machine, options.output_dir)
     lines = checks.run(situation)
     if options.preflight:
         checks.refuse_failed(lines)

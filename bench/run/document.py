@@ -7,12 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import paths
 from bench.engine import command as commands
 from bench.errors import UsageError
 from bench.fallback import verdict as verdicts
 from bench.fallback.verdict import Verdict
-from bench.machine import devices
-from bench.models import checkpoint, images
+from bench.machine import gpus, host
+from bench.models import checkpoint
 from bench.record import store
 from bench.run.timings import timings
 
@@ -52,8 +53,8 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "workload": _workload(planned.workload),
         "weights": _weights(planned),
         "engine": planned.engine.for_record(),
-        "devices": devices.for_record(planned.machine),
-        "host": devices.host(),
+        "devices": gpus.as_document(planned.machine),
+        "host": host.as_document(),
         "preflight": run.preflight,
         "verdict": verdict.document(),
         "timings": timings(run.requests, walls, medians_only=medians_only) if counts else None,
@@ -139,7 +140,7 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
         "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
         "engine": (earlier["engine"], planned.engine.for_record()),
         "weights": (earlier["weights"], _weights(planned)),
-        "devices": (earlier["devices"], devices.for_record(planned.machine)),
+        "devices": (earlier["devices"], gpus.as_document(planned.machine)),
     }
     for name, (then, now) in same.items():
         if then != now:
@@ -173,7 +174,7 @@ def _workload(workload: Workload) -> dict[str, Any]:
 
 def _image(path: Path) -> dict[str, Any]:
     """Return the input image by name and hash: its place on this machine is nobody's business."""
-    return {"name": path.name, "sha256": images.sha256(path) if path.is_file() else None}
+    return {"name": path.name, "sha256": paths.sha256(path) if path.is_file() else None}
 
 
 def _weights(planned: Plan) -> dict[str, Any]:

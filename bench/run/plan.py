@@ -13,14 +13,14 @@ from bench.engine import find
 from bench.engine.workload import Workload
 from bench.errors import PreflightFailed, UsageError
 from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
-from bench.machine import devices
+from bench.machine import gpus
 from bench.models import checkpoint
 
 if TYPE_CHECKING:
     from bench.catalog.presets import Preset
     from bench.engine.command import Command
     from bench.engine.find import Engine
-    from bench.machine.devices import Machine
+    from bench.machine.gpus import Machine
     from bench.run.options import Options
 
 
@@ -62,7 +62,7 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
     workload = _workload(options, preset, _model(options, preset))
     commands.arguments(engine, workload)  # whatever is wrong with them is said before anything is made
     visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
-    machine = devices.visible(devices.machine(), visible)
+    machine = gpus.visible(gpus.machine(), visible)
     if workload.cuda_graph and machine.kind == "cpu":
         raise PreflightFailed("CUDA graphs need a GPU, and none is visible here", todo="leave --cuda-graph out")
     return Plan(

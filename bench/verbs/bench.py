@@ -112,6 +112,7 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     Raises:
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
     """
+    from bench.compare.records import scored
     from bench.record import store
     from bench.report import live, run, text
     from bench.run import benchmark, plan
@@ -124,7 +125,7 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
     with model_cache_of(planned) as isolated, live.Live(messages) as display:
-        result = benchmark.run(isolated, display, resume)
+        result = benchmark.run(isolated, display, resume, score=scored if isolated.options.scored else None)
     for warning in run.warnings(result.record):
         text.line(messages, warning)
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from bench.report.figures import figure
-from bench.report.profile_cells import Table
+from bench.report.profile_cells import Table, columns
 from bench.report.profile_markdown import escaped, table_lines
 from bench.report.profile_names import short_kernel
 from bench.report.profile_terminal import WIDE_COLUMNS, grid

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench import schema
-from bench.compare import arms, calibration
+from bench.compare import calibration
 from bench.errors import InvalidPerfDump, UsageError
 from bench.fidelity import pairs, score
-from bench.record import store
+from bench.record import comparable, store
 from bench.run import metrics, timings
 from bench.stats import unpaired
 
@@ -91,7 +91,7 @@ def refuse_unlike(baseline: Side, candidate: Side) -> None:
     unlike = (
         _dump_differences(baseline, candidate)
         if baseline.is_dump
-        else arms.differences(baseline.document, candidate.document)
+        else comparable.differences(baseline.document, candidate.document)
     )
     if unlike:
         raise UsageError(

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import paths
-from bench.compare import arms, history
 from bench.engine import command as commands
 from bench.errors import BenchError, ThresholdMissed
 from bench.fallback import media
 from bench.fidelity import frames, goldens, pairs, thresholds
 from bench.fidelity import key as identity
 from bench.models import checkpoint
-from bench.record import store
+from bench.record import baselines, comparable, store
 from bench.stats.comparison import FASTER
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def _delivered(workload: Document, requests: Sequence[Document]) -> list[dict[st
             seen = {len(request["steps_ms"]) or None for request in requests}
         else:
             # a run that is taken up may have requests of before frames were counted
-            seen = {output.get(name) for request in requests for output in request["outputs"]}
+            seen = {output[name] for request in requests for output in request["outputs"]}
         asked, delivered = workload[name], next(iter(seen)) if len(seen) == 1 else None
         agrees = None if None in (asked, delivered) else asked == delivered
         rows.append({"name": name, "asked": asked, "delivered": delivered, "agrees": agrees})
@@ -90,7 +89,7 @@ def _delivered(workload: Document, requests: Sequence[Document]) -> list[dict[st
 def _against_baseline(directory: Path, known: Document) -> tuple[str | None, str | None, Between | None]:
     """Return the id of the baseline of this workload, why it cannot be compared, and how the outputs are to its."""
     root = paths.runs()
-    place = history.baselines(root).get(history.family(known))
+    place = baselines.baselines(root).get(comparable.family(known))
     if place is None:
         return None, "no baseline is named for this workload on these devices (`invoke baseline.set RECORD`)", None
     try:
@@ -102,7 +101,7 @@ def _against_baseline(directory: Path, known: Document) -> tuple[str | None, str
 
 def between(baseline: tuple[Document, Path], candidate: tuple[Document, Path]) -> Between:
     """Return how the outputs of two records are to each other, if they are of one request; each with its directory."""
-    unlike = arms.other_requests(baseline[0], candidate[0])
+    unlike = comparable.other_requests(baseline[0], candidate[0])
     if unlike:
         return pairs.not_compared(f"the requests are not the same: {'; '.join(unlike)}")
     return pairs.compare(
@@ -161,7 +160,7 @@ def _key(planned: Plan, known: Document) -> dict[str, Any] | None:
     if not folder.is_dir():
         return None  # a name on the hub: what it stands for may be another tomorrow
     made = checkpoint.manifest(folder)
-    given = commands.arguments(planned.engine, workload)
+    given = planned.resolved.arguments
     spelled = given[: len(given) - len(workload.extra)]
     variables = {**workload.preset.environment, **workload.environment}
     request = workload.preset.config

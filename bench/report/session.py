@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from bench.fidelity import score
 from bench.record import store
 from bench.report import live, run
 from bench.run import benchmark, plan
@@ -35,7 +36,7 @@ def run_and_show(options: Options, *, as_json: bool, resume: Path | None = None)
     if planned.made_checkpoint is not None:
         messages.print(f"made a synthetic checkpoint: {planned.made_checkpoint}", soft_wrap=True, highlight=False)
     with model_cache_of(planned) as isolated, live.Live(messages) as display:
-        result = benchmark.run(isolated, display, resume)
+        result = benchmark.run(isolated, display, resume, score=score.score)
     _warn(result, messages)
     if as_json:
         sys.stdout.write(json.dumps(result.record, indent=2, ensure_ascii=False) + "\n")
@@ -70,7 +71,7 @@ def _warn(result: Result, messages: Console) -> None:
 def _short(result: Result) -> BenchError:
     """Return the error of a run whose record says it all: which finding decided, and where to read more."""
     assert result.error is not None
-    if result.record["complete"] and result.record["quality"] is not None:
+    if result.record["complete"] and result.record["fidelity"] is not None:
         return result.error
     if result.record["requests"]:
         done = len(result.record["requests"])

@@ -61,6 +61,8 @@ class Options(RunOptions):
     precision: float | None = None
     """Go on until the interval of the median denoise time is this narrow: half its width over the median."""
     max_repeats: int = DEFAULT_MAX_REPEATS
+    stages: bool = False
+    """Add a launch in which each stage waits for its device: the stage table, and what that costs."""
     check_accuracy: bool = False
     """Score the outputs of the timed requests."""
     require: str | None = None

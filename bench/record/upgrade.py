@@ -50,6 +50,5 @@ def _count_frames(outputs: list[dict[str, Any]]) -> None:
 
 def _median(values: list[float | None]) -> float | None:
 
-
     known = [value for value in values if value is not None]
     return statistics.median(known) if known and len(known) == len(values) else None

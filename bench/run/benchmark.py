@@ -171,9 +171,7 @@ def _add(running: Run, launched: Launched) -> BenchError | None:
 def _single(running: Run, index: int, display: Observer | None) -> Launched:
     """Make the canonical single launch, `sglang generate`, which serves one request."""
     planned, directory = running.planned, running.directory
-    command = commands.build(
-        planned.engine, planned.workload, directory, resolved=planned.resolved.arguments
-    )
+    command = commands.build(planned.engine, planned.workload, directory, resolved=planned.resolved.arguments)
     outputs = directory / commands.OUTPUTS
     outputs.mkdir()
     with locks.hold(running.gpus), Watch(running.gpus) as watch:

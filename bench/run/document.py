@@ -158,7 +158,10 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
     }
     for name, (then, now) in same.items():
         if then != now:
-            raise UsageError(f"the {name} has changed since the run was started; new requests would not be comparable", where=directory)
+            raise UsageError(
+                f"the {name} has changed since the run was started; new requests would not be comparable",
+                where=directory,
+            )
     for request in earlier["requests"]:
         path = directory / request["perf_dump"]["file"]
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != request["perf_dump"]["sha256"]:

@@ -127,7 +127,7 @@ def test_an_arm_is_not_taken_up_by_itself(home, invoke, replay, presets, model):
     (arm,) = (path.parent for path in (home / "runs").glob("*/baseline/run.partial.json"))
     again = invoke("bench", "--model", "flux-tiny", "--preset-file", presets, "--resume", arm)
     assert again.code == 1
-    assert "an arm of a comparison" in again.err
+    assert "only a plain benchmark run can be resumed" in again.err
 
 
 def test_a_run_that_has_all_its_requests_is_finished_without_another_engine(bench, invoke, only_run):

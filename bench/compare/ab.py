@@ -16,7 +16,7 @@ from bench.compare import arms, calibration
 from bench.compare.records import between
 from bench.errors import BenchError, EngineFailed
 from bench.fidelity import score
-from bench.record import store
+from bench.record import comparable, store
 from bench.run import benchmark, document, timings
 from bench.run import plan as plans
 from bench.stats import blocks, comparison, sequential
@@ -254,7 +254,7 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
         "requests_per_place": 1 if session.co_resident else session.repeats,
         "metric": timings.PRIMARY,
         "arms": {name: {"spec": spec, "record": f"{name}/{store.RECORD}"} for name, spec in session.specs.items()},
-        "differences": arms.differences(records[BASELINE], records[CANDIDATE]),
+        "differences": comparable.differences(records[BASELINE], records[CANDIDATE]),
         "blocks": [{"order": block.order, "values_ms": list(block.values)} for block in whole],
         "why": decision.why,
         "comparison": comparison.to_document(decision.comparison),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from typing import TYPE_CHECKING, Any
 
 from bench import paths
+from bench.record import comparable
 from bench.stats import blocks
 from bench.stats.unpaired import HistoryNoise
 
@@ -19,15 +19,8 @@ EFFECT_PERCENT = 1.5
 """The smallest end-to-end gain that SGLang's contributors may claim."""
 
 
-def cell(record: Mapping[str, Any]) -> str:
-    """Return the key of a record's cell: what must be the same for its noise to be the same."""
-    names = [device["name"] for device in record["devices"]["items"]] or [record["host"]["cpu"]]
-    parts = [record["preset"]["sha256"], record["engine"]["version"], record["workload"], names, record["methodology"]]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
-
-
 def _file(record: Mapping[str, Any]) -> Path:
-    return paths.cache() / "noise" / f"{cell(record)}.json"
+    return paths.cache() / "noise" / f"{comparable.cell(record)}.json"
 
 
 def store(record: Mapping[str, Any]) -> Path | None:

@@ -5,21 +5,21 @@ Records are the truth and are all read each time: nothing has to be rebuilt when
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.compare import calibration
-from bench.errors import BenchError, UsageError
-from bench.record import store
+from bench.errors import BenchError
+from bench.record import comparable, store
+from bench.record.baselines import baseline_of, baselines, name_baseline
 from bench.run import timings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-BASELINES = "baselines.json"
+__all__ = ["Point", "baseline_of", "baselines", "change_points", "name_baseline", "read"]
+
 SMALLEST_SEGMENT = 3
 """A level is a level only if so many records in a row have it."""
 
@@ -58,7 +58,7 @@ def read(root: Path, model: str) -> tuple[list[Point], list[str]]:
         denoise = document["timings"]["metrics"][timings.PRIMARY]
         if denoise is None:
             continue
-        cell = calibration.cell(document)
+        cell = comparable.cell(document)
         points.append(
             Point(
                 id=document["id"],
@@ -69,7 +69,7 @@ def read(root: Path, model: str) -> tuple[list[Point], list[str]]:
                 outcome=document["verdict"]["outcome"],
                 requests=document["timings"]["requests"],
                 denoise_ms=denoise,
-                is_baseline=named.get(family(document)) == str(path.parent.relative_to(root)),
+                is_baseline=named.get(comparable.family(document)) == str(path.parent.relative_to(root)),
             )
         )
     points.sort(key=lambda point: point.started)
@@ -109,50 +109,3 @@ def _marked(points: list[Point]) -> list[Point]:
         for change in change_points([by_place[place].denoise_ms for place in places]):
             by_place[places[change]] = replace(by_place[places[change]], changed=True)
     return [by_place[place] for place in sorted(by_place)]
-
-
-def family(document: Mapping[str, Any]) -> str:
-    """Return what a baseline is for: the preset and workload on these devices, whatever the engine's version."""
-    return calibration.cell({**document, "engine": {"version": "any"}})
-
-
-def baselines(root: Path) -> dict[str, str]:
-    """Return the baselines that were named: what for -> run directory below ``root``."""
-    try:
-        return dict(json.loads((root / BASELINES).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def name_baseline(root: Path, path: Path) -> str:
-    """Make a record the baseline of its workload and devices, and return its place below ``root``.
-
-    Raises:
-        UsageError: the record lies elsewhere, or does not count.
-    """
-    document = store.read(path)
-    if document["timings"] is None or not document["complete"]:
-        raise UsageError("this run does not count, or was cut off: it cannot be a baseline", where=path)
-    folder = (path if path.is_dir() else path.parent).resolve()
-    if not folder.is_relative_to(root.resolve()):
-        raise UsageError("only a run below the runs folder can be a baseline", where=folder, todo=f"runs are in {root}")
-    place = str(folder.relative_to(root.resolve()))
-    named = baselines(root) | {family(document): place}
-    temporary = root / f".{BASELINES}"
-    temporary.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(root / BASELINES)
-    return place
-
-
-def baseline_of(root: Path, path: Path) -> Path:
-    """Return the run directory of the baseline for a record.
-
-    Raises:
-        UsageError: none was named.
-    """
-    place = baselines(root).get(family(store.read(path)))
-    if place is None:
-        raise UsageError(
-            "no baseline is named for this workload on these devices", where=path, todo="`invoke baseline.set RECORD`"
-        )
-    return root / place

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench import paths, schema
-from bench.compare import arms, calibration, history
+from bench.compare import calibration
 from bench.errors import BenchError, InvalidPerfDump, UsageError
 from bench.fidelity import pairs, score
-from bench.record import store
+from bench.record import baselines, comparable, store
 from bench.run import metrics, timings
 from bench.stats import unpaired
 
@@ -92,7 +92,7 @@ def refuse_unlike(baseline: Side, candidate: Side) -> None:
     unlike = (
         _dump_differences(baseline, candidate)
         if baseline.is_dump
-        else arms.differences(baseline.document, candidate.document)
+        else comparable.differences(baseline.document, candidate.document)
     )
     if unlike:
         raise UsageError(
@@ -140,7 +140,7 @@ def outputs(baseline: Side, candidate: Side) -> Between:
 
 def between(baseline: tuple[Mapping[str, Any], Path], candidate: tuple[Mapping[str, Any], Path]) -> Between:
     """Return the comparison of two records' outputs, each with its directory, if their requests are the same."""
-    different = arms.other_requests(baseline[0], candidate[0])
+    different = comparable.other_requests(baseline[0], candidate[0])
     if different:
         return pairs.not_compared(f"the requests differ: {'; '.join(different)}")
     return pairs.compare(
@@ -156,7 +156,7 @@ def scored(run: Run, record: Mapping[str, Any]) -> tuple[dict[str, Any], BenchEr
 
 def _named_baseline(record: Mapping[str, Any], directory: Path) -> score.Baseline:
     root = paths.runs()
-    place = history.baselines(root).get(history.family(record))
+    place = baselines.baselines(root).get(comparable.family(record))
     if place is None:
         return score.Baseline(
             unknown="no baseline is named for this workload on these devices (`invoke baseline.set RECORD`)"

@@ -86,8 +86,7 @@ def _delivered(workload: Document, requests: Sequence[Document]) -> list[dict[st
         if name == "steps":
             seen = {len(request["steps_ms"]) or None for request in requests}
         else:
-            # a resumed run may hold requests recorded before frames were counted
-            seen = {output.get(name) for request in requests for output in request["outputs"]}
+            seen = {output[name] for request in requests for output in request["outputs"]}
         asked, delivered = workload[name], next(iter(seen)) if len(seen) == 1 else None
         agrees = None if None in (asked, delivered) else asked == delivered
         rows.append({"name": name, "asked": asked, "delivered": delivered, "agrees": agrees})
@@ -143,7 +142,7 @@ def _golden_key(planned: Plan, record: Document) -> dict[str, Any] | None:
     folder = Path(workload.model_path)
     if not folder.is_dir():
         return None  # a name on the hub may mean another checkpoint tomorrow
-    words = commands.arguments(planned.engine, workload)
+    words = planned.resolved.arguments
     spelled = words[: len(words) - len(workload.extra)]
     variables = commands.shown_variables({**workload.preset.environment, **workload.environment})
     image = record["workload"]["image"]

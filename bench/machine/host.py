@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import psutil
+
+MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 
 def _cpu_name() -> str:
@@ -29,3 +33,16 @@ def as_document() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
     }
+
+
+def identity() -> str | None:
+    """Return a hash of the machine's id, or of its network name where it has none; None if it has neither."""
+    for place in MACHINE_IDS:
+        try:
+            named = Path(place).read_text(encoding="ascii").strip()
+        except (OSError, ValueError):
+            continue
+        if named:
+            return hashlib.sha256(f"machine-id {named}".encode()).hexdigest()
+    named = platform.node()
+    return hashlib.sha256(f"node {named}".encode()).hexdigest() if named else None

@@ -151,7 +151,7 @@ def _resumed(now: Options, then: Options) -> Options:
 def _short(result: Result) -> BenchError:
     """Return the error of a run whose record says it all: which finding decided, and where to read more."""
     assert result.error is not None
-    if result.record["complete"] and result.record["quality"] is not None:
+    if result.record["complete"] and result.record["fidelity"] is not None:
         return result.error
     if result.record["requests"]:
         done = len(result.record["requests"])

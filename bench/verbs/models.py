@@ -196,7 +196,7 @@ def _fetch_images(wanted: list[Asset], *, mirror: str | None, again: bool) -> No
     if failed:
         keys = sorted({key for asset in failed for key in _users(asset.name)})
         raise PreflightFailed(
-            f"{len(failed)} of {len(wanted)} images could not be fetched; {len(keys)} presets need them: {', '.join(keys)}",
+            f"could not fetch {len(failed)} of {len(wanted)} images; {len(keys)} presets need them: {', '.join(keys)}",
             todo="with a file of your own: invoke assets --own NAME=FILE, or bench --image FILE; "
             "from a server that has them by name: --mirror ADDRESS",
         )

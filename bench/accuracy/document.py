@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.accuracy.plan import Plan
-    from bench.accuracy.run import Findings
+    from bench.accuracy.judge import Findings
     from bench.engine.command import Command
     from bench.fallback.verdict import Verdict
 

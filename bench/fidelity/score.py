@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.fidelity.goldens import Golden
     from bench.fidelity.pairs import Between
     from bench.fidelity.thresholds import Threshold
-    from bench.run.benchmark import Run
+    from bench.run.state import Run
     from bench.run.plan import Plan
 
     Document = Mapping[str, Any]

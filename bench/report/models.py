@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from bench.engine import find
+from bench.engine import find, interpreter
 from bench.errors import ThresholdMissed, UsageError
 from bench.upstream import preset_diff
 
@@ -48,7 +48,7 @@ def check_upstream(engine: str | None, source: Path | None, *, as_json: bool) ->
     if engine is not None and source is not None:
         raise UsageError("--engine and --source exclude each other", todo="a checkout is compared by itself")
     if source is None:
-        package, checkout = find.package(find.find(engine)), None
+        package, checkout = interpreter.package(find.find(engine)), None
     else:
         checkout = source.expanduser().absolute()
         package = checkout / "python" / "sglang"

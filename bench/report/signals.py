@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from bench.engine import find
+from bench.engine import find, interpreter
 from bench.errors import ThresholdMissed
 from bench.report.verdict import STYLES
 from bench.upstream import emitters
@@ -39,7 +39,7 @@ def check_engine(spec: str, signals: Sequence[Signal]) -> None:
         ThresholdMissed: a signal has lost its emitter, or a message about falling back has no signal.
     """
     engine = find.find(spec)
-    found = emitters.check(find.package(engine), signals, version=engine.version)
+    found = emitters.check(interpreter.package(engine), signals, version=engine.version)
     _show_emitters(engine.name, found)
     if found.gone or found.unheard:
         raise ThresholdMissed(

@@ -48,7 +48,7 @@ CONFIGURATIONS = {
     "sglang-0.5.23": Configuration(requirement="sglang[diffusion]==0.5.23"),
     "sglang-0.5.17": Configuration(requirement="sglang[diffusion]==0.5.17"),
 }
-DEFAULT_CONFIGURATION = "sglang-0.5.23"
+DEFAULT_CONFIGURATION: str = PYPROJECT["tool"]["workbench"]["default-engine"]
 
 HTA = "HolisticTraceAnalysis==0.5.0"
 """The oracle of the trace analysis. It wants jupyterlab at run time, so it never shares an environment."""

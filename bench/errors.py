@@ -28,11 +28,17 @@ if TYPE_CHECKING:
 
 
 class BenchError(Exception):
-    """What went wrong (one sentence), where, and what to do about it."""
+    """What went wrong (one sentence), where, and what to do about it.
+
+    ``field`` names the field of the options that mends it; the verb knows how that option is typed and says so.
+    """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, what: str, *, where: str | Path | None = None, todo: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str | Path | None = None, todo: str | None = None, field: str | None = None
+    ) -> None:
+        self.field = field
         self.what = what
         self.where = None if where is None else str(where)
         self.todo = todo

@@ -49,10 +49,9 @@ class Metric:
         Raises:
             UsageError: it has none.
         """
-        if self.name == LOAD:
-            values = [launch.get("load_s")]  # records of before it was measured have none
-        else:
-            values = [self.of_request(request) for request in requests]
+        # records of before the load was measured have none
+        loads = self.name == LOAD
+        values = [launch.get("load_s")] if loads else [self.of_request(request) for request in requests]
         known = [value for value in values if value is not None]
         if not known or len(known) != len(values):
             stages = sorted({stage["name"] for request in requests for stage in request["stages_ms"]})

@@ -126,7 +126,10 @@ def conclude(guard: Guard, ended: Ended | None, findings: Sequence[Finding] = ()
     """
     expectation, stopped_by = guard.expectation, guard.stopped_by
     proofs = guard.proofs()
-    against = [*guard.findings.values(), *(finding for finding in findings if not stopped_by or finding.source == DEVICE)]
+    against = [
+        *guard.findings.values(),
+        *(finding for finding in findings if not stopped_by or finding.source == DEVICE),
+    ]
     if stopped_by is None:
         against += _process(ended, guard.last_words())
         against += [_missing(proof) for proof in proofs if not proof.holds]

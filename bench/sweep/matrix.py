@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.compare import records
-from bench.errors import BenchError, ThresholdMissed, UnknownName, worst
+from bench.errors import BenchError, ThresholdMissed, worst
 from bench.fidelity import frames
 from bench.record import store
 from bench.run import benchmark, document, plan
 from bench.stats import comparison
+from bench.stats.unpaired import WELCH_MINIMUM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from bench.run.options import Options
     from bench.run.state import Run
 
-AXES = ("quality", "cuda-graph")
 QUALITIES = ("exact", "lossless", "high")
 """The tiers of upstream's matrix, the strictest first."""
 DEFAULT_QUALITY = "lossless"
@@ -69,19 +69,6 @@ class Cell:
     def complete(self) -> bool:
         """Whether it has all the numbers that were asked for."""
         return self.counts and self.record is not None and bool(self.record["complete"])
-
-
-def axes(text: str) -> tuple[str, ...]:
-    """Return the axes that ``--matrix quality,cuda-graph`` names.
-
-    Raises:
-        UnknownName: there is no such axis.
-    """
-    named = [part.strip() for part in text.split(",") if part.strip()] or [text]
-    for name in named:
-        if name not in AXES:
-            raise UnknownName("axis of a matrix", name, AXES)
-    return tuple(dict.fromkeys(named))
 
 
 def cells(options: Options, along: Sequence[str]) -> list[Cell]:
@@ -166,7 +153,7 @@ def _compare(matrix: Sequence[Cell], folder: Path) -> None:
             continue
         partner = eager.get(cell.quality)
         if cell.cuda_graph and partner is not None:
-            if cell.complete and partner.complete:
+            if cell.complete and partner.complete and cell.options.launches >= WELCH_MINIMUM:
                 told = records.compare(records.read(folder / partner.name), records.read(folder / cell.name))
                 cell.compared["graphs"] = comparison.to_document(told)
             cell.compared["same_pixels"] = _pixels(cell) == _pixels(partner)

@@ -152,7 +152,10 @@ def test_a_strange_number_in_a_log_is_no_fault_of_ours():
 def test_exit_code_0_does_not_hide_a_failed_save():
     guard = Guard(Expectation(**CPU, version="0.5.23"), stop=False)
     guard.observe((LOGS / "cpu/save_failure.log").read_bytes(), 1)
-    unsaved = [dumps.unreadable(InvalidPerfDump("the engine wrote no perf dump")), *outputs.check([], guard.expectation)]
+    unsaved = [
+        dumps.unreadable(InvalidPerfDump("the engine wrote no perf dump")),
+        *outputs.check([], guard.expectation),
+    ]
     verdict = conclude(guard, ENDED, unsaved)
     assert verdict.outcome == "invalid"
     assert verdict.exit_code == 3

@@ -12,12 +12,12 @@ import math
 
 import numpy as np
 import pytest
+from bench.stats.blocks import ABBA, BAAB, BLOCK, PAIR, Block, log_ratios, plan_orders
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
 from bench.stats import permutation
-from bench.stats.blocks import ABBA, BAAB, BLOCK, PAIR, Block, log_ratios, plan_orders
 from bench.stats.sequential import Plan, compare_blocks, decide
 from bench.stats.spread import launch_spread
 from bench.stats.summary import PRECISION_MINIMUM, known_well_enough, median_interval

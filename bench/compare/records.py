@@ -13,6 +13,7 @@ from bench.compare import metric as metrics
 from bench.errors import InvalidPerfDump, UsageError
 from bench.fidelity import pairs, score
 from bench.record import store
+from bench.run.metrics import denoise_ms
 from bench.stats import comparison, unpaired
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def read(path: Path, metric: str = metrics.DEFAULT) -> Side:
         )
     dump = schema.read(path, InvalidPerfDump)
     schema.check(dump, "perf-dump", path, InvalidPerfDump)
+    if denoise_ms(dump) is None:
+        raise UsageError("the dump has no native denoising stage: it is of no native run", where=path)
     return Side(name=str(path), document=dump, is_dump=True, metric=wanted, launches=(wanted.of_dump(dump),))
 
 

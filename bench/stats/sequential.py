@@ -169,7 +169,7 @@ def _basis(method: str, pairs: int, plan: Plan) -> outcome.Basis:
 
 def _compare(values: FloatArray, level: float | None, plan: Plan, *, early: bool) -> Comparison:
     inside = None if level is None else interval(values, level)
-    noise = float(values.std(ddof=1)) if values.size > 1 else None
+    noise = float(values.std(ddof=1)) if values.size > 1 and np.ptp(values) > outcome.ROUNDING else None
     remarks: tuple[str, ...] = ()
     if level is None:
         remarks = (f"no verdict is possible before {FIRST_LOOK} pairs",)
@@ -180,7 +180,7 @@ def _compare(values: FloatArray, level: float | None, plan: Plan, *, early: bool
         float(values.mean()),
         inside,
         noise=noise,
-        planning=planning.plan(plan.margin_percent, noise, int(values.size) - 1, groups=1),
+        planning=None if early else planning.plan(plan.margin_percent, noise, int(values.size) - 1, groups=1),
         remarks=remarks,
         early=early,
     )

@@ -217,6 +217,21 @@ def summarise(samples: Samples, confidence: float = CONFIDENCE) -> Summary:
     )
 
 
+def launch_interval(medians: Sequence[float]) -> tuple[Interval | None, str | None]:
+    """Return the t interval over the logs of launch medians and None, or None and why there is none."""
+    from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
+
+    if len(medians) < FEWEST_LAUNCHES:
+        shown = " and ".join(f"{median:.6g}" for median in medians)
+        return None, f"an interval over launches takes {FEWEST_LAUNCHES}; there are {len(medians)}: {shown}"
+    if np.ptp(medians) == 0:
+        return None, "all launches have one median, so that the clock is too coarse to show a spread"
+    ends = stats.ttest_1samp(np.log(medians), 0.0).confidence_interval(CONFIDENCE)
+    scope = f"over {len(medians)} launches"
+    low, high = math.exp(ends.low), math.exp(ends.high)
+    return Interval(low=low, high=high, confidence=CONFIDENCE, method="t", scope=scope), None
+
+
 def summarise_launches(launches: Sequence[Samples]) -> Summary:
     """Return the summary of the requests of several launches, each in the order they were taken.
 
@@ -226,28 +241,12 @@ def summarise_launches(launches: Sequence[Samples]) -> Summary:
     Raises:
         UsageError: no launch, one without samples, or a sample that is not a duration.
     """
-    from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
-
     groups = [checked(samples, f"launch {number}") for number, samples in enumerate(launches, 1)]
     if not groups:
         raise UsageError("there is no launch to summarise")
     if len(groups) == 1:
         return summarise(groups[0])
-    medians = [float(np.median(group)) for group in groups]
-    interval = note = None
-    if len(groups) < FEWEST_LAUNCHES:
-        note = f"two launches: {medians[0]:.6g} and {medians[1]:.6g}; an interval takes {FEWEST_LAUNCHES}"
-    elif np.ptp(medians) == 0:
-        note = "all launches have one median, so that the clock is too coarse to show a spread"
-    else:
-        ends = stats.ttest_1samp(np.log(medians), 0.0).confidence_interval(CONFIDENCE)
-        interval = Interval(
-            low=math.exp(ends.low),
-            high=math.exp(ends.high),
-            confidence=CONFIDENCE,
-            method="t",
-            scope=f"over {len(groups)} launches",
-        )
+    interval, note = launch_interval([float(np.median(group)) for group in groups])
     pooled = summarise(np.concatenate(groups))
     return replace(
         pooled,

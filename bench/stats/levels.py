@@ -94,7 +94,7 @@ def change_points(values: Sequence[float]) -> list[int]:
 def _tick(logs: FloatArray) -> float:
     """Return the step of a series that comes in few distinct values, 0 for one that does not."""
     distinct = np.unique(logs)
-    if distinct.size < 2 or distinct.size > logs.size / 2:  # noqa: PLR2004 - one value has no step
+    if distinct.size < 3 or distinct.size > logs.size / 2:  # noqa: PLR2004 - two values may be two levels
         return 0.0
     return float(np.diff(distinct).min())
 

@@ -131,7 +131,7 @@ STEPS = (
         name="ab",
         title="Is B slower than A?",
         command=(
-            *("ab", "--model", "flux-tiny", "--co-resident", "--blocks", "8"),
+            *("ab", "--model", "flux-tiny", "--pairs", "8"),
             *("--baseline", "steps=4 OMP_NUM_THREADS=1", "--candidate", "steps=24 OMP_NUM_THREADS=1"),
         ),
         takes_output_dir=True,

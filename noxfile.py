@@ -105,7 +105,7 @@ def invoke(session: nox.Session, verb: str) -> None:
 
 @nox.session(default=False)
 def simulate(session: nox.Session) -> None:
-    """Print the error rates of the statistics from simulated sessions, and write them to docs/simulation.md (minutes)."""
+    """Print the error rates of the statistics and write them to docs/simulation.md (minutes)."""
     install(session, *RUNNER)
     session.run("python", "-m", "simulations.rates", "docs/simulation.md", *session.posargs)
 

@@ -21,7 +21,7 @@ from bench.stats import comparison, levels, pairs, sequential, summary, trend, u
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    FloatArray = np.ndarray
+    from bench.stats.samples import FloatArray
 
 PAIRS = sequential.DEFAULT_MAX_PAIRS
 REQUESTS = 4
@@ -70,12 +70,12 @@ def _student(draw: np.random.Generator, freedom: int) -> FloatArray:
 
 
 def _outliers(draw: np.random.Generator) -> FloatArray:
-    return _normal(draw, 0.005) + math.log(1.3) * (draw.random((PAIRS, 2, REQUESTS)) < 0.05)
+    return np.asarray(_normal(draw, 0.005) + math.log(1.3) * (draw.random((PAIRS, 2, REQUESTS)) < 0.05))
 
 
 def _clocks(draw: np.random.Generator, gap: float = 0.03) -> FloatArray:
     """Each start runs at one of two clocks."""
-    return _normal(draw, 0.002) + gap * (draw.random((PAIRS, 2, 1)) < 0.5)
+    return np.asarray(_normal(draw, 0.002) + gap * (draw.random((PAIRS, 2, 1)) < 0.5))
 
 
 def _starts(draw: np.random.Generator, between: float, within: float = 0.002) -> FloatArray:

@@ -83,8 +83,12 @@ def _median(values: list[float] | None) -> float | None:
 def _summary(requests: Requests, key: str) -> dict[str, Any] | None:
     from bench.stats import summary  # noqa: PLC0415 - scipy is behind it, which one request does not need
 
-    samples = _samples(requests, key)
-    return None if samples is None or min(samples) <= 0 else asdict(summary.summarise(samples))
+    if (samples := _samples(requests, key)) is None or min(samples) <= 0:
+        return None
+    by_launch: dict[int, list[float]] = {}
+    for request in requests:
+        by_launch.setdefault(request["launch"], []).append(request["metrics"][key])
+    return asdict(summary.summarise_launches(list(by_launch.values())))
 
 
 def _spread(requests: Requests) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from bench.fidelity import frames
 from bench.record import store
 from bench.run import benchmark, document, plan
 from bench.stats import comparison
+from bench.stats.unpaired import WELCH_MINIMUM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -152,7 +153,7 @@ def _compare(matrix: Sequence[Cell], folder: Path) -> None:
             continue
         partner = eager.get(cell.quality)
         if cell.cuda_graph and partner is not None:
-            if cell.complete and partner.complete:
+            if cell.complete and partner.complete and cell.options.launches >= WELCH_MINIMUM:
                 told = records.compare(records.read(folder / partner.name), records.read(folder / cell.name))
                 cell.compared["graphs"] = comparison.to_document(told)
             cell.compared["same_pixels"] = _pixels(cell) == _pixels(partner)

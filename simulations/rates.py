@@ -121,7 +121,7 @@ SHAPES: dict[str, Callable[[np.random.Generator], FloatArray]] = {
     "starts differ by 2 %": lambda draw: _starts(draw, 0.02),
     "linear ramp 3 %": lambda draw: _over_time(draw, 0.03 * RAMP),
     "quadratic ramp 3 %": lambda draw: _over_time(draw, 0.03 * np.asarray(RAMP * RAMP)),
-    "step of 3 % in the middle": lambda draw: _over_time(draw, 0.03 * (RAMP > 0.5)),
+    "step of 3 % in the middle": lambda draw: _over_time(draw, 0.03 * (RAMP > 0.5).astype(np.float64)),
     "machine wanders, AR .5": lambda draw: _over_time(draw, _wander(draw, 0.5)),
     "machine wanders, AR .9": lambda draw: _over_time(draw, _wander(draw, 0.9)),
 }

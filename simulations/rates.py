@@ -107,7 +107,7 @@ def _wander(draw: np.random.Generator, correlation: float) -> FloatArray:
     return 0.01 * course
 
 
-RAMP: FloatArray = np.linspace(0, 1, TURNS)
+RAMP: FloatArray = np.arange(TURNS) / (TURNS - 1.0)
 SHAPES: dict[str, Callable[[np.random.Generator], FloatArray]] = {
     "normal 1 %": _normal,
     "normal 3 %": lambda draw: _normal(draw, 0.03),
@@ -120,8 +120,8 @@ SHAPES: dict[str, Callable[[np.random.Generator], FloatArray]] = {
     "starts differ by 1 %": lambda draw: _starts(draw, 0.01),
     "starts differ by 2 %": lambda draw: _starts(draw, 0.02),
     "linear ramp 3 %": lambda draw: _over_time(draw, 0.03 * RAMP),
-    "quadratic ramp 3 %": lambda draw: _over_time(draw, 0.03 * np.square(RAMP)),
-    "step of 3 % in the middle": lambda draw: _over_time(draw, 0.03 * (RAMP > 0.5)),
+    "quadratic ramp 3 %": lambda draw: _over_time(draw, 0.03 * np.asarray(RAMP * RAMP)),
+    "step of 3 % in the middle": lambda draw: _over_time(draw, 0.03 * (RAMP > 0.5).astype(np.float64)),
     "machine wanders, AR .5": lambda draw: _over_time(draw, _wander(draw, 0.5)),
     "machine wanders, AR .9": lambda draw: _over_time(draw, _wander(draw, 0.9)),
 }

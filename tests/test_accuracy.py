@@ -62,7 +62,7 @@ def accuracy(invoke, replay, model, home, monkeypatch):
         (["--model", "flx-tiny"], "no model is called 'flx-tiny'"),
         (["--dtype", "fp8"], "no value of --dtype is called 'fp8'"),
         (["--suite", "other"], "no value of --suite is called 'other'"),
-        (["--update-golden", " "], "--update-golden needs a reason"),
+        (["--update-golden", " "], "updating a golden needs a reason"),
         (["--check", "component", "--update-golden", "new kernel"], "--update-golden without the check golden"),
         (["--model", "flux"], "needs 2 GPUs, but accuracy runs on one"),
     ],

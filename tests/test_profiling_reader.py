@@ -43,7 +43,7 @@ def columns(trace):
         (b'[{"ph": "X"}]', "a JSON array"),
         (b'{"a": 1}', "no traceEvents"),
         (b'{"a": 1', "no traceEvents"),
-        (b'{"a" 1}', "no traceEvents and is no JSON"),
+        (b'{"a" 1}', "no traceEvents, and not JSON"),
         (b"{", "no traceEvents"),
         (b'{"traceEvents": []}', "no events"),
         (b'{\n  "schemaVersion": 1,\n  "traceEvents": [\n  ]\n}', "no events"),

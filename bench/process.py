@@ -2,21 +2,26 @@
 
 `stream` runs a long program under ``supervisor.py``: merged output goes to a log file and, in whole lines, to an
 observer; nothing that the program started outlives the call, whatever ends it (its own end, an exception of the
-observer, the time limit, Ctrl-C, or ``kill -9`` of this process). `capture` is for short helper commands.
+observer, the time limit, Ctrl-C, or ``kill -9`` of this process, of the supervisor, or of both; ``supervisor.py`` says
+what holds where). `capture` is for helper commands, under the same roof.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import selectors
+import shutil
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
-from bench import paths
+from bench import paths, supervisor
 from bench.errors import BenchError, TimedOut
 
 if TYPE_CHECKING:
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 18
 LONGEST_LINE_BYTES = 1 << 16
 """A line longer than this is handed on in pieces, so that output without line ends takes flat memory."""
+STOP_SECONDS = 60.0
+"""A process that the kernel cannot end by then (a driver that hangs) is given up, and `left_running` names it."""
 
 
 class Observer(Protocol):
@@ -101,13 +108,14 @@ def stream(
         FileExistsError: ``log`` is there already; nothing is ever overwritten.
         Exception: whatever the observer or the partner raised.
     """
-    start, stopped_by, stopped_at = time.monotonic(), None, 0.0
+    start, stopped_at = time.monotonic(), 0.0
+    stopped_by: BenchError | None = None
     pipes = None if partner is None else _Pipes(partner)
     variables = {} if pipes is None else pipes.variables()
     with log.open("xb") as file:
         output = _Output(file, observer)
         child = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(paths.PACKAGE / "supervisor.py"), "--", *argv],
+            _supervised(argv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -128,18 +136,17 @@ def stream(
                 while running:
                     left = None if timeout_s is None else start + timeout_s - time.monotonic()
                     if left is not None and left <= 0:
-                        raise TimedOut(
-                            f"the launch was stopped at its limit of {timeout_s:g} s",
-                            where=log,
-                            todo="give it more with --timeout SECONDS, or read the log's last lines",
-                        )
+                        raise _limit_reached(timeout_s, log)
                     ready = {key.fileobj for key, _ in selector.select(left)}
                     if child.stdout in ready:
                         running = output.take(os.read(child.stdout.fileno(), CHUNK_BYTES))
                     elif pipes is not None and pipes.events in ready:  # only once no output is waiting
                         pipes.talk()
             output.finish()
-            exit_code = child.wait()
+            exit_code = _exit_code(child.wait(left))
+        except subprocess.TimeoutExpired:  # its output ended, and it did not
+            stopped_by, stopped_at = _limit_reached(timeout_s, log), time.monotonic()
+            raise stopped_by from None
         except BenchError as error:
             stopped_by, stopped_at = error, time.monotonic()
             raise
@@ -147,13 +154,66 @@ def stream(
             child.stdin.close()  # the supervisor's lifeline: now it kills whatever is left
             if pipes is not None:
                 pipes.close()
-            while chunk := os.read(child.stdout.fileno(), CHUNK_BYTES):
-                file.write(chunk)
-            child.stdout.close()
-            child.wait()
+            _await_end(child, file)
             if stopped_by is not None:
                 stopped_by.stopped = (stopped_at - start, time.monotonic() - stopped_at)
     return Ended(exit_code=exit_code, wall_s=time.monotonic() - start)
+
+
+def _limit_reached(timeout_s: float | None, log: Path) -> TimedOut:
+    return TimedOut(
+        f"the launch was stopped at its limit of {timeout_s:g} s",
+        where=log,
+        todo="give it more with --timeout SECONDS, or read the log's last lines",
+    )
+
+
+def _supervised(argv: Sequence[str], *options: str) -> list[str]:
+    """Return the command that runs ``argv`` under the supervisor."""
+    _adopt_orphans()
+    return [sys.executable, "-I", "-S", str(paths.PACKAGE / "supervisor.py"), *options, "--", *argv]
+
+
+@functools.cache
+def _adopt_orphans() -> None:
+    """Make this process a child subreaper (prctl(2), Linux): `left_running` sees what its supervisor lost."""
+    if sys.platform == "linux":
+        import ctypes  # noqa: PLC0415 - only a launch needs it
+
+        ctypes.CDLL(None).prctl(supervisor.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _exit_code(returned: int) -> int:
+    return returned if returned >= 0 else 128 - returned
+
+
+def _await_end(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    """Write the rest of the output to the log until nothing of the program is left, `STOP_SECONDS` at most."""
+    assert child.stdout is not None
+    deadline = time.monotonic() + STOP_SECONDS
+    child.send_signal(signal.SIGCONT)  # whoever stopped the keeper
+    with selectors.DefaultSelector() as selector, child.stdout:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            if not (chunk := os.read(child.stdout.fileno(), CHUNK_BYTES)):
+                break
+            log.write(chunk)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(max(0.0, deadline - time.monotonic()))
+
+
+def left_running(within_s: float = 2.0) -> list[str]:
+    """Look for processes below this one, wait ``within_s`` seconds for their end; return ``PID NAME`` of each left."""
+    import psutil  # noqa: PLC0415 - 20 ms, and only after an interrupt
+
+    below = psutil.Process().children(recursive=True)
+    _, alive = psutil.wait_procs(below, timeout=within_s)
+    lines = []
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                lines.append(f"{process.pid} {process.name()}")
+    return lines
 
 
 class _Output:
@@ -224,25 +284,44 @@ class Captured:
 
 
 def capture(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout_s: float = 60
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_s: float = 60,
+    work: Path | None = None,
 ) -> Captured:
-    """Run a short helper command without standard input and return what it printed; it never raises for a failure."""
+    """Run a helper command without standard input and return what it printed; it never raises for a failure.
+
+    Nothing of it outlives the call, as with `stream`. ``work`` is a folder of half-made things that is removed if this
+    process ends before the command does.
+    """
+    if shutil.which(argv[0], path=None if env is None else env.get("PATH")) is None:
+        return Captured(exit_code=127, stdout="", stderr=f"cannot start {argv[0]}: {os.strerror(errno.ENOENT)}")
+    lifeline, held = os.pipe()
     try:
-        ended = subprocess.run(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
+        child = subprocess.Popen(
+            _supervised(argv, *([] if work is None else ["--remove", str(work)])),
+            stdin=lifeline,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=None if env is None else dict(env),
             cwd=cwd,
-            timeout=timeout_s,
-            check=False,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return Captured(exit_code=124, stdout="", stderr=f"no answer in {timeout_s:g} s")
     except OSError as error:
+        os.close(held)
         return Captured(exit_code=127, stdout="", stderr=str(error))
-    return Captured(
-        exit_code=ended.returncode,
-        stdout=ended.stdout.decode(errors="replace"),
-        stderr=ended.stderr.decode(errors="replace"),
-    )
+    finally:
+        os.close(lifeline)
+    try:
+        stdout, stderr = child.communicate(timeout=timeout_s)
+        exit_code = _exit_code(child.returncode)
+    except subprocess.TimeoutExpired:
+        stdout, stderr, exit_code = b"", f"no answer in {timeout_s:g} s".encode(), 124
+    finally:
+        os.close(held)
+        child.send_signal(signal.SIGCONT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.communicate(timeout=STOP_SECONDS)
+    return Captured(exit_code=exit_code, stdout=stdout.decode(errors="replace"), stderr=stderr.decode(errors="replace"))

@@ -1,9 +1,11 @@
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from helpers import ROOT, processes_like
 from hypothesis import given
@@ -84,20 +86,130 @@ def test_what_a_program_leaves_behind_is_stopped_when_it_ends(tmp_path):
     assert not processes_like("sleep 300.75")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_runner_leaves_no_process_behind(tmp_path, number):
-    program = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from bench import process\n"
-        "class O:\n  def observe(self, block, first_line): pass\n"
-        "process.stream(['bash', '-c', 'sleep 301.5 & setsid sleep 301.5 & echo up; sleep 301.5'],"
-        " env=os.environ, log=Path(sys.argv[2]), observer=O())\n"
-    )
-    runner = subprocess.Popen([sys.executable, "-c", program, str(ROOT), str(tmp_path / "log")], stderr=subprocess.PIPE)
+RUNNER = """
+import os, sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from bench import process
+class Nobody:
+    def observe(self, block, first_line): pass
+script = "sleep {0} & setsid sleep {0} & (setsid sleep {0} &) ; echo up; sleep {0}".format(sys.argv[3])
+ended = process.stream(["bash", "-c", script], env=os.environ, log=Path(sys.argv[2]), observer=Nobody())
+print(ended.exit_code)
+"""
+"""A task with a program whose workers live on when their parent dies, and do not ask the kernel to be killed."""
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Start a task; return it, its keeper, its supervisor, and what tells its workers from other processes."""
+    marker = f"{time.monotonic_ns()}.5"
+    argv = [sys.executable, "-c", RUNNER, str(ROOT), str(tmp_path / "log"), marker]
+    task = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     while not (tmp_path / "log").exists() or b"up" not in (tmp_path / "log").read_bytes():
         time.sleep(0.02)
-    runner.send_signal(number)
-    runner.communicate()
-    assert gone("sleep 301.5")
+    (keeper,) = psutil.Process(task.pid).children()
+    (supervisor,) = keeper.children()
+    yield {"task": task, "keeper": keeper, "supervisor": supervisor}, f"sleep {marker}"
+    task.kill()
+    task.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_task_leaves_no_process_behind(tree, number):
+    processes, workers = tree
+    processes["task"].send_signal(number)
+    assert gone(workers)
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "keeper"])
+def test_a_killed_guardian_ends_the_program_and_the_task_says_how(tree, victim):
+    processes, workers = tree
+    processes[victim].kill()
+    assert processes["task"].communicate(timeout=20)[0] == b"137\n"
+    assert not processes_like(workers)
+
+
+@pytest.mark.parametrize("stopped", [[], ["supervisor"], ["keeper"], ["keeper", "supervisor"]])
+@pytest.mark.parametrize("killed", [["task"], ["task", "supervisor"], ["supervisor", "task"], ["task", "keeper"]])
+def test_the_task_killed_and_a_guardian_killed_or_stopped_leave_no_process_behind(tree, killed, stopped):
+    processes, workers = tree
+    for name in stopped:
+        processes[name].suspend()
+    for name in killed:
+        processes[name].kill()
+    assert gone(workers)
+    for name in ("keeper", "supervisor"):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes[name].wait(3)
+
+
+def test_a_pattern_of_our_own_name_misses_the_keeper(tree):
+    processes, workers = tree
+    for victim in processes.values():
+        if any(word in " ".join(psutil.Process(victim.pid).cmdline()) for word in ("bench", "python", "sleep")):
+            victim.kill()
+    assert gone(workers)
+
+
+@pytest.mark.parametrize("stopped", ["supervisor", "keeper"])
+def test_a_time_limit_holds_though_a_guardian_is_stopped(tmp_path, stopped):
+    class Stops:
+        def observe(self, block, first_line):
+            children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+            (keeper,) = (child for child in children if child.cmdline()[0] == "launch-keeper")
+            (keeper if stopped == "keeper" else keeper.children()[0]).suspend()
+
+    with pytest.raises(TimedOut):
+        stream(tmp_path, "setsid sleep 302.5 & echo up; exec sleep 302.5 >/dev/null 2>&1", Stops(), timeout_s=1)
+    assert not processes_like("sleep 302.5")
+
+
+def test_a_time_limit_holds_for_a_program_that_closed_its_output(tmp_path):
+    with pytest.raises(TimedOut):
+        stream(tmp_path, "exec sleep 302.75 >/dev/null 2>&1", timeout_s=0.5)
+    assert not processes_like("sleep 302.75")
+
+
+def test_whether_all_was_stopped_is_looked_at():
+    assert process.left_running() == []
+    child = subprocess.Popen(["sleep", "303.5"])
+    assert process.left_running(within_s=0.05) == [f"{child.pid} sleep"]
+    child.kill()
+    child.wait()
+
+
+HELPER = """
+import sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from bench import process
+work = Path(sys.argv[2])
+process.capture(["bash", "-c", f"touch {work}/half; setsid sleep {sys.argv[3]} & sleep {sys.argv[3]}"], work=work)
+"""
+
+
+@pytest.mark.parametrize("with_supervisor", [False, True])
+def test_a_helper_command_of_a_killed_task_ends_and_its_half_made_things_go(tmp_path, with_supervisor):
+    work = tmp_path / "work"
+    work.mkdir()
+    marker = f"{time.monotonic_ns()}.75"
+    task = subprocess.Popen([sys.executable, "-c", HELPER, str(ROOT), str(work), marker])
+    while not (work / "half").exists():
+        time.sleep(0.02)
+    if with_supervisor:
+        psutil.Process(task.pid).children()[0].children()[0].kill()
+    task.kill()
+    task.wait()
+    assert gone(f"sleep {marker}")
+    deadline = time.monotonic() + 3
+    while work.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not work.exists()
+
+
+def test_a_helper_command_that_ends_keeps_what_it_made(tmp_path):
+    assert process.capture(["sh", "-c", "echo hi; setsid sleep 304.5 &"], work=tmp_path).stdout == "hi\n"
+    assert tmp_path.exists()
+    assert not processes_like("sleep 304.5")
 
 
 @given(st.binary(max_size=400).map(lambda raw: raw.replace(b"\x00", b"\n")), st.lists(st.integers(1, 40), max_size=30))

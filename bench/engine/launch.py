@@ -62,8 +62,10 @@ def launch(
     )
 
 
-def run_program(engine: Engine, name: str, arguments: Sequence[str]) -> str:
+def run_program(engine: Engine, name: str, arguments: Sequence[str], *, work: Path | None = None) -> str:
     """Run one of the programs in ``bench/inside/`` with the engine's interpreter; return what it printed.
+
+    ``work`` is a folder of half-made things, which goes even if this process is killed.
 
     Raises:
         EngineFailed: it failed; the message has its last line.
@@ -72,7 +74,8 @@ def run_program(engine: Engine, name: str, arguments: Sequence[str]) -> str:
     if engine.source:
         environment["PYTHONPATH"] = str(engine.source.python_path)
     program = paths.INSIDE / name
-    ended = process.capture([str(engine.python), str(program), *arguments], env=environment, timeout_s=PROGRAM_SECONDS)
+    argv = [str(engine.python), str(program), *arguments]
+    ended = process.capture(argv, env=environment, timeout_s=PROGRAM_SECONDS, work=work)
     if ended.exit_code != 0:
         said = ended.stderr.strip().splitlines()
         last = said[-1] if said else f"exit code {ended.exit_code}"

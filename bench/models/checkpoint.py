@@ -84,7 +84,7 @@ def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Pa
         raise UsageError(f"cannot be written: {error.strerror}", where=out, todo="choose another --out") from error
     try:
         arguments = ["--out", str(work / out.name), "--size", size, "--seed", str(seed)]
-        launch.run_program(engine, RECIPES[recipe].program, arguments)
+        launch.run_program(engine, RECIPES[recipe].program, arguments, work=work)
         manifest = {
             "recipe": recipe,
             "size": size,

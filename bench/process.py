@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import selectors
 import shutil
@@ -21,7 +20,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
-from bench import paths, supervisor
+from bench import orphans, paths
 from bench.errors import BenchError, TimedOut
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ CHUNK_BYTES = 1 << 18
 LONGEST_LINE_BYTES = 1 << 16
 """A line longer than this is handed on in pieces, so that output without line ends takes flat memory."""
 STOP_SECONDS = 60.0
-"""A process that the kernel cannot end by then (a driver that hangs) is given up, and `left_running` names it."""
+"""A process that the kernel cannot end by then (a driver hangs) is given up; `orphans.left_running` names it."""
 
 
 class Observer(Protocol):
@@ -170,17 +169,8 @@ def _limit_reached(timeout_s: float | None, log: Path) -> TimedOut:
 
 def _supervised(argv: Sequence[str], *options: str) -> list[str]:
     """Return the command that runs ``argv`` under the supervisor."""
-    _adopt_orphans()
+    orphans.adopt()
     return [sys.executable, "-I", "-S", str(paths.PACKAGE / "supervisor.py"), *options, "--", *argv]
-
-
-@functools.cache
-def _adopt_orphans() -> None:
-    """Make this process a child subreaper (prctl(2), Linux): `left_running` sees what its supervisor lost."""
-    if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - only a launch needs it
-
-        ctypes.CDLL(None).prctl(supervisor.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _exit_code(returned: int) -> int:
@@ -200,20 +190,6 @@ def _await_end(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
             log.write(chunk)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(max(0.0, deadline - time.monotonic()))
-
-
-def left_running(within_s: float = 2.0) -> list[str]:
-    """Look for processes below this one, wait ``within_s`` seconds for their end; return ``PID NAME`` of each left."""
-    import psutil  # noqa: PLC0415 - 20 ms, and only after an interrupt
-
-    below = psutil.Process().children(recursive=True)
-    _, alive = psutil.wait_procs(below, timeout=within_s)
-    lines = []
-    for process in alive:
-        with contextlib.suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE:
-                lines.append(f"{process.pid} {process.name()}")
-    return lines
 
 
 class _Output:

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
 
 FLOORS = {
-    "errors": 0, "paths": 0, "options": 0, "supervisor": 0,
-    "schema": 1, "process": 1, "stats": 1,
+    "errors": 0, "paths": 0, "orphans": 0, "redact": 0, "safe_text": 0, "options": 0, "supervisor": 0,
+    "files": 1, "schema": 2, "process": 1, "stats": 1,
     "catalog": 2, "machine": 2,
     "record": 3, "fallback": 3,
     "engine": 4,

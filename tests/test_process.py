@@ -11,7 +11,7 @@ from helpers import ROOT, processes_like
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import process
+from bench import orphans, process
 from bench.errors import TimedOut
 
 
@@ -171,9 +171,9 @@ def test_a_time_limit_holds_for_a_program_that_closed_its_output(tmp_path):
 
 
 def test_whether_all_was_stopped_is_looked_at():
-    assert process.left_running() == []
+    assert orphans.left_running() == []
     child = subprocess.Popen(["sleep", "303.5"])
-    assert process.left_running(within_s=0.05) == [f"{child.pid} sleep"]
+    assert orphans.left_running(within_s=0.05) == [f"{child.pid} sleep"]
     child.kill()
     child.wait()
 

@@ -28,13 +28,19 @@ if TYPE_CHECKING:
 
 
 class BenchError(Exception):
-    """What went wrong (one sentence), where, and what to do about it."""
+    """What went wrong (one sentence), where, and what to do about it.
+
+    ``field`` names the field of the options that mends it; the verb knows how that option is typed and says so.
+    """
 
     exit_code: ClassVar[int] = 1
     stopped: tuple[float, float] | None = None
     """Of an error that stopped a launch: seconds from its start to the stop, and from there until nothing was left."""
 
-    def __init__(self, what: str, *, where: str | Path | None = None, todo: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str | Path | None = None, todo: str | None = None, field: str | None = None
+    ) -> None:
+        self.field = field
         self.what = what
         self.where = None if where is None else str(where)
         self.todo = todo

@@ -133,7 +133,7 @@ def test_a_preset_that_is_never_compiled_refuses_compiling(invoke, replay):
 def test_a_dry_run_of_every_preset_is_a_command_that_a_shell_reads_back(replay, home):
     engine = replay()
     for key in SOURCE:
-        shown = command.shown(plan.dry_run(Options(model=key, engine=engine)))
+        shown = command.shown(plan.dry_run(Options(model=key), find.find(engine)))
         words = shlex.split(shown.partition("\nEND\n")[2] if shown.startswith("cat >") else shown)
         assert "generate" in words, key
     assert not (home / "runs").exists()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.compare import records
-from bench.errors import BenchError, FallbackDetected, ThresholdMissed, UnknownName
+from bench.errors import BenchError, FallbackDetected, ThresholdMissed
 from bench.fidelity import frames
 from bench.record import store
 from bench.run import benchmark, plan
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from bench.process import Observer
     from bench.run.options import Options
 
-AXES = ("quality", "cuda-graph")
 QUALITIES = ("exact", "lossless", "high")
 """The tiers of upstream's matrix, the strictest first."""
 DEFAULT_QUALITY = "lossless"
@@ -68,19 +67,6 @@ class Cell:
     def complete(self) -> bool:
         """Whether it has all the numbers that were asked for."""
         return self.counts and self.record is not None and bool(self.record["complete"])
-
-
-def axes(text: str) -> tuple[str, ...]:
-    """Return the axes that ``--matrix quality,cuda-graph`` names.
-
-    Raises:
-        UnknownName: there is no such axis.
-    """
-    named = [part.strip() for part in text.split(",") if part.strip()] or [text]
-    for name in named:
-        if name not in AXES:
-            raise UnknownName("axis of a matrix", name, AXES)
-    return tuple(dict.fromkeys(named))
 
 
 def cells(options: Options, along: Sequence[str]) -> list[Cell]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 18
 LONGEST_LINE_BYTES = 1 << 16
 """A line longer than this is handed on in pieces, so that output without line ends takes flat memory."""
+LONGEST_WAIT_S = 3600.0  # the kernel takes milliseconds as an int
 STOP_SECONDS = 60.0
 """A process that the kernel cannot end by then (a driver hangs) is given up; `orphans.left_running` names it."""
 
@@ -136,7 +137,9 @@ def stream(
                     left = None if timeout_s is None else start + timeout_s - time.monotonic()
                     if left is not None and left <= 0:
                         raise _limit_reached(timeout_s, log)
-                    ready = {key.fileobj for key, _ in selector.select(left)}
+                    ready = {
+                        key.fileobj for key, _ in selector.select(None if left is None else min(left, LONGEST_WAIT_S))
+                    }
                     if child.stdout in ready:
                         running = output.take(os.read(child.stdout.fileno(), CHUNK_BYTES))
                     elif pipes is not None and pipes.events in ready:  # only once no output is waiting
@@ -160,11 +163,8 @@ def stream(
 
 
 def _limit_reached(timeout_s: float | None, log: Path) -> TimedOut:
-    return TimedOut(
-        f"the launch was stopped at its limit of {timeout_s:g} s",
-        where=log,
-        todo="give it more with --timeout SECONDS, or read the log's last lines",
-    )
+    todo = "give it more with --timeout SECONDS, or read the log's last lines"
+    return TimedOut(f"the launch was stopped at its limit of {timeout_s:g} s", where=log, todo=todo)
 
 
 def _supervised(argv: Sequence[str], *options: str) -> list[str]:

@@ -170,6 +170,11 @@ def test_a_time_limit_holds_for_a_program_that_closed_its_output(tmp_path):
     assert not processes_like("sleep 302.75")
 
 
+@pytest.mark.parametrize("limit_s", [1e7, 1e300, float("inf")])
+def test_a_time_limit_of_ages_is_no_fault(tmp_path, limit_s):
+    assert stream(tmp_path, "true", timeout_s=limit_s)[0].exit_code == 0
+
+
 def test_whether_all_was_stopped_is_looked_at():
     assert orphans.left_running() == []
     child = subprocess.Popen(["sleep", "303.5"])

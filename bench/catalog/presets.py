@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench import files, paths, schema
-from bench.errors import InvalidDocument, UnknownName, UsageError
+from bench.errors import InvalidDocument, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import selectors
 import shutil
 import signal
@@ -36,7 +37,7 @@ STOP_SECONDS = 60.0
 
 
 class Observer(Protocol):
-    """What is told of the output. Anything it raises stops the program at once and comes out of `stream`."""
+    """What is told of the output. Anything it raises stops the program at once; `stream` returns or raises it."""
 
     def observe(self, block: bytes, first_line: int) -> None:
         """Take a block of whole lines; ``first_line`` is the 1-based number, counting line feeds, of its first."""
@@ -51,10 +52,17 @@ class Partner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a program ended: its exit code (128 + signal when killed by one) and its wall time in seconds."""
+    """How a program ended: by itself, with its exit code (128 + signal when killed by one), or stopped by an error.
 
-    exit_code: int
+    ``stopped_after_s`` are the seconds from its start to the stop, ``gone_within_s`` those from there until nothing of
+    it was left; ``wall_s`` is the whole.
+    """
+
+    exit_code: int | None
     wall_s: float
+    stopped_by: BenchError | None = None
+    stopped_after_s: float | None = None
+    gone_within_s: float | None = None
 
 
 class _Lines:
@@ -101,15 +109,16 @@ def stream(
     With a ``partner`` the program also gets two pipes, whose descriptors are in its variables BENCH_COMMANDS_FD (it
     reads) and BENCH_EVENTS_FD (it writes). What was printed before a message is observed before the message is heard.
 
-    Returns how it ended. When this returns or raises, no process of the program is left.
+    Returns how it ended: what stopped it is a `BenchError` that the observer or the partner raised, or `TimedOut` if
+    it ran longer than ``timeout_s`` seconds. When this returns or raises, no process of the program is left.
 
     Raises:
-        TimedOut: it ran longer than ``timeout_s`` seconds.
         FileExistsError: ``log`` is there already; nothing is ever overwritten.
-        Exception: whatever the observer or the partner raised.
+        Exception: whatever else the observer or the partner raised.
     """
-    start, stopped_at = time.monotonic(), 0.0
+    start, exit_code = time.monotonic(), None
     stopped_by: BenchError | None = None
+    stopped_at = start
     pipes = None if partner is None else _Pipes(partner)
     variables = {} if pipes is None else pipes.variables()
     with log.open("xb") as file:
@@ -137,34 +146,41 @@ def stream(
                     left = None if timeout_s is None else start + timeout_s - time.monotonic()
                     if left is not None and left <= 0:
                         raise _limit_reached(timeout_s, log)
-                    ready = {
-                        key.fileobj for key, _ in selector.select(None if left is None else min(left, LONGEST_WAIT_S))
-                    }
+                    events = selector.select(None if left is None else min(left, LONGEST_WAIT_S))
+                    ready = {key.fileobj for key, _ in events}
                     if child.stdout in ready:
                         running = output.take(os.read(child.stdout.fileno(), CHUNK_BYTES))
                     elif pipes is not None and pipes.events in ready:  # only once no output is waiting
                         pipes.talk()
             output.finish()
+            while pipes is not None and pipes.waiting() and pipes.talk():
+                pass  # its last words, said while its output ended
             exit_code = _exit_code(child.wait(left))
         except subprocess.TimeoutExpired:  # its output ended, and it did not
             stopped_by, stopped_at = _limit_reached(timeout_s, log), time.monotonic()
-            raise stopped_by from None
         except BenchError as error:
             stopped_by, stopped_at = error, time.monotonic()
-            raise
         finally:
             child.stdin.close()  # the supervisor's lifeline: now it kills whatever is left
             if pipes is not None:
                 pipes.close()
             _await_end(child, file)
-            if stopped_by is not None:
-                stopped_by.stopped = (stopped_at - start, time.monotonic() - stopped_at)
-    return Ended(exit_code=exit_code, wall_s=time.monotonic() - start)
+    end = time.monotonic()
+    return Ended(
+        exit_code=exit_code,
+        wall_s=end - start,
+        stopped_by=stopped_by,
+        stopped_after_s=None if stopped_by is None else stopped_at - start,
+        gone_within_s=None if stopped_by is None else end - stopped_at,
+    )
 
 
 def _limit_reached(timeout_s: float | None, log: Path) -> TimedOut:
-    todo = "give it more with --timeout SECONDS, or read the log's last lines"
-    return TimedOut(f"the launch was stopped at its limit of {timeout_s:g} s", where=log, todo=todo)
+    return TimedOut(
+        f"the launch was stopped at its limit of {timeout_s:g} s",
+        where=log,
+        todo="give it more with --timeout SECONDS, or read the log's last lines",
+    )
 
 
 def _supervised(argv: Sequence[str], *options: str) -> list[str]:
@@ -228,13 +244,19 @@ class _Pipes:
         """Return the program's variables that name its ends."""
         return {"BENCH_COMMANDS_FD": str(self._childs_commands), "BENCH_EVENTS_FD": str(self._childs_events)}
 
-    def talk(self) -> None:
-        """Read what the program said and answer each whole line."""
-        *lines, self._rest = (self._rest + os.read(self.events, CHUNK_BYTES)).split(b"\n")
+    def waiting(self) -> bool:
+        """Tell whether there is something to read, or the end."""
+        return bool(select.select([self.events], [], [], 0)[0])
+
+    def talk(self) -> bool:
+        """Read what the program said and answer each whole line; return False at the end."""
+        said = os.read(self.events, CHUNK_BYTES)
+        *lines, self._rest = (self._rest + said).split(b"\n")
         for line in lines:
             if (answer := self._partner.hear(line)) is not None:
                 with contextlib.suppress(BrokenPipeError):  # it ended: its output and exit code tell why
                     os.write(self._commands, answer + b"\n")
+        return bool(said)
 
     def close_childs(self) -> None:
         """Close the program's ends in this process."""

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import paths
+from bench import paths, redact
 from bench.catalog import flags
-from bench.engine import find, own_flags, spelling
+from bench.engine import find, interpreter, own_flags, spelling
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bench.engine.find import Engine
     from bench.engine.workload import Workload
@@ -31,9 +31,6 @@ RECORDED_PREFIXES = (
     "MKL_", "KMP_", "HIP_", "ROCR_", "ASCEND_", "XLA_", "CUBLAS_", "CUDNN_", "TOKENIZERS_",
 )  # fmt: skip
 """Variables that can change what a launch does or how fast: they go into the record."""
-
-SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY")
-HIDDEN = "<set, not shown>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +67,7 @@ def synchronises_stages(workload: Workload) -> bool:
 def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
     """Return the variables that are set for a launch, each for its reason."""
     added = {
-        "FLASHINFER_DISABLE_VERSION_CHECK": "1",  # the check refuses to import beside some torch builds
+        **interpreter.engine_variables(engine),
         SYNC_STAGES: "1",  # without it work is charged to a later stage
         # else the dump's commit is that of any git repository around the engine: for an environment in .nox, ours
         "SGLANG_GIT_COMMIT": engine.source.commit if engine.source else f"v{engine.version}",
@@ -81,8 +78,6 @@ def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
     }
     if Path(workload.model_path).is_absolute():
         added["HF_HUB_OFFLINE"] = "1"  # the model is here: nothing may come from, or wait for, the hub
-    if engine.source:
-        added["PYTHONPATH"] = str(engine.source.python_path)
     return added
 
 
@@ -176,25 +171,41 @@ def build(engine: Engine, workload: Workload, directory: Path) -> Command:
     )
 
 
+def build_program(
+    engine: Engine, name: str, arguments: Sequence[str], directory: Path, preset_environment: Mapping[str, str]
+) -> Command:
+    """Return the command that runs one of ``bench/inside/``, with the engine in it, in ``directory``."""
+    added = {
+        **interpreter.engine_variables(engine),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the numbering of nvidia-smi and NVML
+        "PYTHONUNBUFFERED": "1",  # a line that waits in a buffer cannot stop a run
+        "HF_HUB_OFFLINE": "1",  # both sides load from the one folder, never from the hub
+        **preset_environment,
+    }
+    return Command(
+        argv=(str(engine.python), str(paths.INSIDE / name), *arguments),
+        environment=find.interpreter_environment() | added,
+        added=added,
+        directory=directory,
+    )
+
+
 def recorded_environment(command: Command) -> dict[str, str]:
     """Return the variables for a record: those set here and those of the user that matter; secrets only as such."""
     names = sorted(name for name in command.environment if name in command.added or name.startswith(RECORDED_PREFIXES))
-    return {name: _without_secret(name, command.environment[name]) for name in names}
+    return {name: redact.value(name, command.environment[name]) for name in names}
 
 
 def shown_variables(variables: Mapping[str, str]) -> list[str]:
     """Return variables as NAME=VALUE; secrets only as such."""
-    return [f"{name}={_without_secret(name, value)}" for name, value in variables.items()]
-
-
-def _without_secret(name: str, value: str) -> str:
-    return HIDDEN if any(word in name.upper() for word in SECRET_WORDS) else value
+    return [f"{name}={redact.value(name, value)}" for name, value in variables.items()]
 
 
 def shown(command: Command) -> str:
     """Return the command as a person would type it in a POSIX shell."""
-    variables = [f"{name}={shlex.quote(value)}" for name, value in command.added.items()]
-    words = " \\\n  ".join([*variables, shlex.join(command.argv[:2]), *map(shlex.quote, command.argv[2:])])
+    argv = redact.arguments(command.argv)
+    variables = [f"{name}={shlex.quote(value)}" for name, value in redact.variables(command.added).items()]
+    words = " \\\n  ".join([*variables, shlex.join(argv[:2]), *map(shlex.quote, argv[2:])])
     # a file that the command reads comes first, so that the whole can be pasted as it is
     files = [f"cat > {shlex.quote(str(command.directory / n))} <<'END'\n{t}END\n" for n, t in command.files.items()]
     return "".join([*files, words])

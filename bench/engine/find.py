@@ -191,24 +191,8 @@ def describe(name: str, python: Path) -> Engine:
     )
 
 
-def package(engine: Engine) -> Path:
-    """Return the folder of the engine's sglang package, to be read as text.
-
-    Raises:
-        EngineFailed: its interpreter does not find one.
-    """
-    code = "import importlib.util as u; print(u.find_spec('sglang').submodule_search_locations[0])"
-    environment = interpreter_environment()
-    if engine.source:
-        environment["PYTHONPATH"] = str(engine.source.python_path)
-    ended = process.capture([str(engine.python), "-c", code], env=environment, timeout_s=DESCRIBE_SECONDS)
-    if ended.exit_code != 0:
-        raise EngineFailed("the engine's sglang package is not found", where=engine.python)
-    return Path(ended.stdout.strip())
-
-
 def interpreter_environment() -> dict[str, str]:
-    """Return this process's environment for another interpreter: what would make it import our packages is left out.
+    """Return this process's environment for another interpreter, without what would make it import our packages.
 
     PYTHONDONTWRITEBYTECODE goes too: without its compiled files an engine spends a minute more on its imports.
     """

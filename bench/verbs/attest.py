@@ -143,13 +143,13 @@ def _check_engine(spec: str, known: Sequence[Signal]) -> None:
     Raises:
         ThresholdMissed: a signal has lost its emitter, or a message about falling back has no signal.
     """
-    from bench.engine import find
+    from bench.engine import find, interpreter
     from bench.report import signals as report
     from bench.report import text
     from bench.upstream import emitters
 
     engine = find.find(spec)
-    checked = emitters.check(find.package(engine), known, version=engine.version)
+    checked = emitters.check(interpreter.package(engine), known, version=engine.version)
     report.show_emitters(engine.name, checked, text.stdout())
     if checked.gone or checked.unheard:
         raise ThresholdMissed(

@@ -61,7 +61,7 @@ def _check_upstream(options: ModelsOptions) -> None:
         ThresholdMissed: something differs.
         UsageError: there is no helper, or both an engine and a checkout were named.
     """
-    from bench.engine import find
+    from bench.engine import find, interpreter
     from bench.report import models as report
     from bench.report import text
     from bench.upstream import preset_diff
@@ -69,7 +69,7 @@ def _check_upstream(options: ModelsOptions) -> None:
     if options.run.engine is not None and options.source is not None:
         raise UsageError("--engine and --source exclude each other", todo="a checkout is compared by itself")
     if options.source is None:
-        package, checkout = find.package(find.find(options.run.engine)), None
+        package, checkout = interpreter.package(find.find(options.run.engine)), None
     else:
         checkout = options.source.expanduser().absolute()
         package = checkout / "python" / "sglang"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import selectors
 import shutil
 import signal
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
 from bench import orphans, paths
+from bench.conversation import Partner, Pipes
 from bench.errors import BenchError, TimedOut
 
 if TYPE_CHECKING:
@@ -41,13 +41,6 @@ class Observer(Protocol):
 
     def observe(self, block: bytes, first_line: int) -> None:
         """Take a block of whole lines; ``first_line`` is the 1-based number, counting line feeds, of its first."""
-
-
-class Partner(Protocol):
-    """Whom a program talks to on pipes of its own, beside its output. What it raises stops the program."""
-
-    def hear(self, message: bytes) -> bytes | None:
-        """Take one line of the program (without its end) and return the line to answer with, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +112,7 @@ def stream(
     start, exit_code = time.monotonic(), None
     stopped_by: BenchError | None = None
     stopped_at = start
-    pipes = None if partner is None else _Pipes(partner)
+    pipes = None if partner is None else Pipes(partner)
     variables = {} if pipes is None else pipes.variables()
     with log.open("xb") as file:
         output = _Output(file, observer)
@@ -228,48 +221,6 @@ class _Output:
         """Hand over a last line that has no end."""
         if (block := self._lines.finish()) is not None:
             self._observer.observe(*block)
-
-
-class _Pipes:
-    """The two pipes between a program and its partner."""
-
-    def __init__(self, partner: Partner) -> None:
-        self._partner = partner
-        self.events, self._childs_events = os.pipe()
-        self._childs_commands, self._commands = os.pipe()
-        self._rest = b""
-        self._open = {self.events, self._childs_events, self._childs_commands, self._commands}
-
-    def variables(self) -> dict[str, str]:
-        """Return the program's variables that name its ends."""
-        return {"BENCH_COMMANDS_FD": str(self._childs_commands), "BENCH_EVENTS_FD": str(self._childs_events)}
-
-    def waiting(self) -> bool:
-        """Tell whether there is something to read, or the end."""
-        return bool(select.select([self.events], [], [], 0)[0])
-
-    def talk(self) -> bool:
-        """Read what the program said and answer each whole line; return False at the end."""
-        said = os.read(self.events, CHUNK_BYTES)
-        *lines, self._rest = (self._rest + said).split(b"\n")
-        for line in lines:
-            if (answer := self._partner.hear(line)) is not None:
-                with contextlib.suppress(BrokenPipeError):  # it ended: its output and exit code tell why
-                    os.write(self._commands, answer + b"\n")
-        return bool(said)
-
-    def close_childs(self) -> None:
-        """Close the program's ends in this process."""
-        self._close(self._childs_events, self._childs_commands)
-
-    def close(self) -> None:
-        """Close whatever is open."""
-        self._close(*self._open)
-
-    def _close(self, *descriptors: int) -> None:
-        for descriptor in set(descriptors) & self._open:
-            os.close(descriptor)
-            self._open.discard(descriptor)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -315,3 +315,21 @@ def test_a_program_that_dies_in_a_conversation_ends_it(tmp_path):
         observer=Collector(), partner=Teacher([b"an answer that nobody reads"] * 5),
     )  # fmt: skip
     assert ended.exit_code == 137
+
+
+EARLY = """
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "bench.task":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+sys.argv = ["invoke"]
+sys.path.insert(0, sys.path.pop(0) or os.getcwd())
+import tasks
+"""
+
+
+def test_an_interrupt_while_modules_are_imported_is_an_interrupt():
+    ended = subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "")

@@ -49,9 +49,9 @@ def columns(trace):
         (b'{\n  "schemaVersion": 1,\n  "traceEvents": [\n  ]\n}', "no events"),
         (b'{"traceEvents": {"ph": "X"}}', "no events"),
         (b'{"traceEvents": 7}', "no events"),
-        (b'{"traceEvents": [1, 2, 3]}', "none that torch.profiler writes"),
-        (b'{"traceEvents": [{"name": "x"}]}', "it has no 'ph'"),
-        (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "name": "k", "dur": 1}]}', "it has no 'ts'"),
+        (b'{"traceEvents": [1, 2, 3]}', "is not a torch.profiler event"),
+        (b'{"traceEvents": [{"name": "x"}]}', "missing 'ph'"),
+        (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "name": "k", "dur": 1}]}', "missing 'ts'"),
         (b'{"traceEvents": [{"ph": "X", "cat": "kernel", "name": "k", "ts": "1", "dur": 1}]}', "event 1"),
     ],
 )

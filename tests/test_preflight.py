@@ -57,7 +57,7 @@ TROUBLES = [
     ({"processes": [4242]}, "gpu.idle", "fail", "in use by process 4242"),
     ({"load": [0, 0, 63, 0]}, "gpu.idle", "fail", "up to 63 % busy"),
     ({"used": 40_000_000_000}, "gpu.idle", "warn", "37.3 GiB in use by no visible process"),
-    ({"load": None, "processes": None}, "gpu.idle", "unknown", "the driver tells no load"),
+    ({"load": None, "processes": None}, "gpu.idle", "unknown", "the driver does not report utilisation"),
     ({"reasons": 0x40, "temperature": 91}, "gpu.clocks", "fail", "hardware thermal slowdown (91 degrees)"),
     ({"reasons": 0x80}, "gpu.clocks", "fail", "throttled: power brake"),
     ({"reasons": 0x02, "sm": 1200}, "gpu.clocks", "warn", "application clocks are set (1200 of 1980 MHz)"),

@@ -121,7 +121,7 @@ def test_a_launch_that_does_not_count_takes_nothing_from_those_before_it(bench):
 
 def test_an_arm_is_not_taken_up_by_itself(home, invoke, replay, presets, model):
     """It would be called complete as it is: how many blocks were wanted is not in it."""
-    replay(name="old", **NATIVE, die_at=6)
+    replay(name="old", **NATIVE, die_at=3)
     ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", presets=presets)
     assert ended.code == 3
     (arm,) = (path.parent for path in (home / "runs").glob("*/baseline/run.partial.json"))

@@ -38,7 +38,7 @@ def came_to(home, model):
         (["--from", "99"], "no step of the tour is called '99'"),
         (["--step", "bench", "--from", "ab"], "--step and --from exclude each other"),
         (["--engine", "sglang-9"], "no built engine is called 'sglang-9'"),
-        ([], "no engine: no --engine was given"),
+        ([], "no engine was named"),
     ],
 )
 def test_what_cannot_be_taken_is_refused_at_once(invoke, home, arguments, says):

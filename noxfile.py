@@ -1,7 +1,7 @@
 # /// script
 # dependencies = ["nox[uv]>=2026.7.11"]
 # ///
-"""Environments, and where things run. What is run is Invoke's business: `invoke --list`."""
+"""Environments and where things run. Invoke defines what runs: `invoke --list`."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ CLOSING_S = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """How one engine environment is built: what is installed into it, and what its packages may be."""
+    """How to build one engine environment: its requirement and the options of the installer."""
 
     requirement: str
     options: tuple[str, ...] = ("--prerelease=allow",)  # sglang pins pre-releases of its own dependencies
 
     @property
     def digest(self) -> str:
-        """The hash that tells whether an environment is still the one that is described here."""
+        """Return a hash of this configuration and Python; an environment with another one is rebuilt."""
         content = json.dumps(asdict(self), sort_keys=True) + sys.version
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-# Add an engine configuration here; sessions, `--engine` and the tests on the real engine are parametrised over it.
+# Add an engine configuration here; sessions, `--engine` and the tests on the real engine follow.
 CONFIGURATIONS = {
     "sglang-0.5.23": Configuration(requirement="sglang[diffusion]==0.5.23"),
     "sglang-0.5.17": Configuration(requirement="sglang[diffusion]==0.5.17"),
 }
-DEFAULT_CONFIGURATION = "sglang-0.5.23"
+DEFAULT_CONFIGURATION: str = PYPROJECT["tool"]["workbench"]["default-engine"]
 
 HTA = "HolisticTraceAnalysis==0.5.0"
-"""The oracle of the trace analysis. It wants jupyterlab at run time, so it never shares an environment."""
+"""The oracle of the trace analysis. It needs jupyterlab at run time, so it gets an environment of its own."""
 
 
 def install(session: nox.Session, *requirements: str) -> None:
@@ -65,12 +65,12 @@ def group(name: str) -> tuple[str, ...]:
 
 
 def run(session: nox.Session, *argv: str) -> None:
-    """Run a program that may hold a GPU: it gets time to close when it is interrupted."""
+    """Run a program that may hold a GPU, and give it time to close if it is interrupted."""
     session.run(*argv, interrupt_timeout=CLOSING_S, terminate_timeout=CLOSING_S)
 
 
 def ensure_engine(session: nox.Session, name: str) -> None:
-    """Build a configuration's environment in a nox of its own, unless it is there and nothing changed."""
+    """Build a configuration's environment unless it is up to date, in a second nox: a session cannot start another."""
     if name in CONFIGURATIONS:
         session.run(
             sys.executable, "-m", "nox", "--noxfile", str(ROOT / "noxfile.py"), "--session", f"engine({name})",
@@ -79,7 +79,7 @@ def ensure_engine(session: nox.Session, name: str) -> None:
 
 
 def oracle(session: nox.Session) -> str:
-    """Return the Python of an environment with HolisticTraceAnalysis, which is built if it is not there."""
+    """Return the Python of an environment with HolisticTraceAnalysis, and build it if it is missing."""
     home = Path(session.create_tmp()).resolve() / "hta"
     session.run("uv", "venv", "--quiet", "--allow-existing", str(home), external=True)
     session.run("uv", "pip", "install", "--quiet", f"--python={home}", HTA, external=True)
@@ -87,7 +87,7 @@ def oracle(session: nox.Session) -> str:
 
 
 def invoke(session: nox.Session, verb: str) -> None:
-    """Run an Invoke task on the engine that the arguments name, which is built first; others are left to the task."""
+    """Build the engine that the arguments name, then run an Invoke task on it; the task reports an unknown engine."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--engine")
     parser.add_argument("--help", action="store_true")
@@ -106,7 +106,7 @@ def invoke(session: nox.Session, verb: str) -> None:
 @nox.session(default=False, tags=["engine"])
 @nox.parametrize("name", [nox.param(name, id=name) for name in CONFIGURATIONS])
 def engine(session: nox.Session, name: str) -> None:
-    """Build one engine's own environment (about 10 GB on disk), or leave it if nothing changed."""
+    """Build one engine's environment (about 10 GB on disk) unless it is up to date."""
     configuration = CONFIGURATIONS[name]
     marker = Path(session.virtualenv.location) / ENGINE_MARKER
     wanted = {"name": name, "requirement": configuration.requirement, "digest": configuration.digest}
@@ -145,15 +145,15 @@ def tour(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests that need no engine (seconds)."""
+    """Run the tests that need no engine (6 to 10 minutes on two cores)."""
     install(session, *RUNNER, *group("tests"), *group("nox"))
-    # by file: the tests of one file look for processes that those of another would start
+    # by file: some tests look for leftover processes, which the tests of the same file must not start meanwhile
     session.run("pytest", "-m", "not engine", "--numprocesses=auto", "--dist=loadfile", *session.posargs)
 
 
 @nox.session(default=False, tags=["engine"])
 def tests_engine(session: nox.Session) -> None:
-    """Run the tests on the real engine, on a CPU, in every engine configuration (minutes)."""
+    """Run the tests on the real engine, on a CPU, in every engine configuration (20 minutes and more)."""
     install(session, *RUNNER, *group("tests"), *group("nox"))
     for name in CONFIGURATIONS:
         ensure_engine(session, name)
@@ -162,7 +162,7 @@ def tests_engine(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def tests_oracle(session: nox.Session) -> None:
-    """Compare the trace analysis with HolisticTraceAnalysis, in an environment of its own."""
+    """Compare the trace analysis with HolisticTraceAnalysis."""
     install(session, *RUNNER, *group("tests"))
     session.run("pytest", "-m", "oracle", *session.posargs, env={"BENCH_HTA_PYTHON": oracle(session)})
 
@@ -184,7 +184,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def schemas(session: nox.Session) -> None:
-    """Check that the schemas are valid draft 2020-12, and the documents that ship with the repository."""
+    """Check the schemas against draft 2020-12, and the repository's documents against the schemas."""
     install(session, *RUNNER, *group("schemas"))
     session.run("check-jsonschema", "--check-metaschema", *map(str, sorted((ROOT / "schemas").glob("*.json"))))
     dumps = sorted((ROOT / "tests" / "data" / "logs").rglob("*.json"))
@@ -193,7 +193,7 @@ def schemas(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def benchmark(session: nox.Session) -> None:
-    """Measure the workbench itself and print ratios, each with its baseline in the same run."""
+    """Measure the workbench itself and print ratios to a baseline of the same run."""
     install(session, *RUNNER, *group("tests"))
     env = {"BENCH_HTA_PYTHON": oracle(session)}
     for path in sorted((ROOT / "benchmarks").glob("[!_]*.py")):
@@ -202,13 +202,13 @@ def benchmark(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def lock(session: nox.Session) -> None:
-    """Make constraints.txt anew from pyproject.toml."""
+    """Update constraints.txt from pyproject.toml."""
     session.install("uv", silent=True)
     session.run(
         "uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--upgrade", "--group=dev",
         "--no-header", "--no-annotate", "pyproject.toml", f"--output-file={CONSTRAINTS}",
     )  # fmt: skip
-    note = "# Every version that the environments of noxfile.py install, in one place. Made anew by: nox -s lock\n"
+    note = "# Every version that the environments of noxfile.py install, in one place. Updated by: nox -s lock\n"
     CONSTRAINTS.write_text(note + CONSTRAINTS.read_text(encoding="utf-8"), encoding="utf-8")
 
 

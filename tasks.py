@@ -1,27 +1,27 @@
-"""The explicit namespace of `invoke --list`. The verbs themselves are in `bench/verbs/`, one room a theme."""
+"""The explicit namespace of `invoke --list`. The verbs themselves are in `bench/verbs/`, one file a family."""
 
 from __future__ import annotations
 
-from bench.task import Collection
-from bench.verbs import accuracy, comparing, judging, learning, machine, making, measuring, profiling
+from bench.task import namespace
+from bench.verbs import accuracy, attest, bench, compare, doctor, models, profile, tour
 
-ns = Collection(
+ns = namespace(
     accuracy.accuracy,
-    comparing.ab,
-    comparing.compare,
-    judging.attest,
-    judging.signals,
-    judging.validate,
-    learning.completion,
-    learning.tour,
-    machine.assets,
-    machine.doctor,
-    making.checkpoint,
-    making.models,
-    measuring.bench,
-    measuring.calibrate,
-    measuring.history,
-    profiling.profile,
-    profiling.profile_diff,
+    attest.attest,
+    attest.signals,
+    attest.validate,
+    bench.bench,
+    compare.ab,
+    compare.calibrate,
+    compare.compare,
+    compare.history,
+    doctor.doctor,
+    models.assets,
+    models.checkpoint,
+    models.models,
+    profile.profile,
+    profile.profile_diff,
+    tour.completion,
+    tour.tour,
+    baseline={"set": compare.baseline_set, "show": compare.baseline_show},
 )
-ns.add_collection(Collection("baseline", set=comparing.baseline_set, show=comparing.baseline_show))

@@ -1,1 +1,1 @@
-"""The workbench's own code: how a benchmark of SGLang Diffusion is run, guarded, recorded and reported."""
+"""The workbench: run, guard, record and report benchmarks of SGLang Diffusion."""

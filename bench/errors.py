@@ -28,13 +28,17 @@ if TYPE_CHECKING:
 
 
 class BenchError(Exception):
-    """What went wrong (one sentence), where, and what to do about it."""
+    """What went wrong (one sentence), where, and what to do about it.
+
+    ``field`` names the field of the options that mends it; the verb knows how that option is typed and says so.
+    """
 
     exit_code: ClassVar[int] = 1
-    stopped: tuple[float, float] | None = None
-    """Of an error that stopped a launch: seconds from its start to the stop, and from there until nothing was left."""
 
-    def __init__(self, what: str, *, where: str | Path | None = None, todo: str | None = None) -> None:
+    def __init__(
+        self, what: str, *, where: str | Path | None = None, todo: str | None = None, field: str | None = None
+    ) -> None:
+        self.field = field
         self.what = what
         self.where = None if where is None else str(where)
         self.todo = todo
@@ -120,3 +124,23 @@ class Interrupted(BenchError):
     """Stopped by the user."""
 
     exit_code = 130
+
+
+BY_EXIT_CODE: dict[int, type[BenchError]] = {
+    kind.exit_code: kind
+    for kind in (
+        BenchError, EngineFailed, FallbackDetected, EvidenceMissing, InvalidPerfDump, ThresholdMissed, TimedOut,
+        Inconclusive, PreflightFailed, Interrupted,
+    )
+}  # fmt: skip
+"""The one table of exit codes, read backwards."""
+
+
+def worst(exit_codes: Iterable[int]) -> type[BenchError]:
+    """Return the kind of error that several failures end with: a fallback if there is one, else the first of them.
+
+    A fallback is graver than any other end: the numbers beside it may be of another backend.
+    """
+    codes = list(exit_codes)
+    decisive = FallbackDetected.exit_code if FallbackDetected.exit_code in codes else next(iter(codes), 1)
+    return BY_EXIT_CODE.get(decisive, BenchError)

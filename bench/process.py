@@ -29,7 +29,7 @@ LONGEST_LINE_BYTES = 1 << 16
 
 
 class Observer(Protocol):
-    """What is told of the output. Anything it raises stops the program at once and comes out of `stream`."""
+    """What is told of the output. Anything it raises stops the program at once; `stream` returns or raises it."""
 
     def observe(self, block: bytes, first_line: int) -> None:
         """Take a block of whole lines; ``first_line`` is the 1-based number, counting line feeds, of its first."""
@@ -44,10 +44,17 @@ class Partner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a program ended: its exit code (128 + signal when killed by one) and its wall time in seconds."""
+    """How a program ended: by itself, with its exit code (128 + signal when killed by one), or stopped by an error.
 
-    exit_code: int
+    ``stopped_after_s`` are the seconds from its start to the stop, ``gone_within_s`` those from there until nothing of
+    it was left; ``wall_s`` is the whole.
+    """
+
+    exit_code: int | None
     wall_s: float
+    stopped_by: BenchError | None = None
+    stopped_after_s: float | None = None
+    gone_within_s: float | None = None
 
 
 class _Lines:
@@ -94,14 +101,16 @@ def stream(
     With a ``partner`` the program also gets two pipes, whose descriptors are in its variables BENCH_COMMANDS_FD (it
     reads) and BENCH_EVENTS_FD (it writes). What was printed before a message is observed before the message is heard.
 
-    Returns how it ended. When this returns or raises, no process of the program is left.
+    Returns how it ended: what stopped it is a `BenchError` that the observer or the partner raised, or `TimedOut` if
+    it ran longer than ``timeout_s`` seconds. When this returns or raises, no process of the program is left.
 
     Raises:
-        TimedOut: it ran longer than ``timeout_s`` seconds.
         FileExistsError: ``log`` is there already; nothing is ever overwritten.
-        Exception: whatever the observer or the partner raised.
+        Exception: whatever else the observer or the partner raised.
     """
-    start, stopped_by, stopped_at = time.monotonic(), None, 0.0
+    start, exit_code = time.monotonic(), None
+    stopped_by: BenchError | None = None
+    stopped_at = start
     pipes = None if partner is None else _Pipes(partner)
     variables = {} if pipes is None else pipes.variables()
     with log.open("xb") as file:
@@ -142,7 +151,6 @@ def stream(
             exit_code = child.wait()
         except BenchError as error:
             stopped_by, stopped_at = error, time.monotonic()
-            raise
         finally:
             child.stdin.close()  # the supervisor's lifeline: now it kills whatever is left
             if pipes is not None:
@@ -151,9 +159,14 @@ def stream(
                 file.write(chunk)
             child.stdout.close()
             child.wait()
-            if stopped_by is not None:
-                stopped_by.stopped = (stopped_at - start, time.monotonic() - stopped_at)
-    return Ended(exit_code=exit_code, wall_s=time.monotonic() - start)
+    end = time.monotonic()
+    return Ended(
+        exit_code=exit_code,
+        wall_s=end - start,
+        stopped_by=stopped_by,
+        stopped_after_s=None if stopped_by is None else stopped_at - start,
+        gone_within_s=None if stopped_by is None else end - stopped_at,
+    )
 
 
 class _Output:

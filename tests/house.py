@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
 
 FLOORS = {
-    "errors": 0, "paths": 0, "options": 0, "supervisor": 0,
-    "schema": 1, "process": 1, "stats": 1,
+    "errors": 0, "paths": 0, "supervisor": 0,
+    "options": 1, "schema": 1, "process": 1, "stats": 1,
     "catalog": 2, "machine": 2,
     "record": 3, "fallback": 3,
     "engine": 4,
@@ -24,8 +24,9 @@ FLOORS = {
     "fidelity": 8, "profiling": 8,
     "accuracy": 9, "compare": 9,
     "sweep": 10, "report": 10,
-    "task": 11, "completion": 11, "tour": 11,
-    "verbs": 12,
+    "task": 11, "tour": 11,
+    "completion": 12,
+    "verbs": 13,
 }  # fmt: skip
 """A file imports its own room and rooms of lower floors."""
 

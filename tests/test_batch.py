@@ -109,7 +109,7 @@ def test_a_summary_is_a_document_that_validates(batch, invoke, home):
     ("arguments", "says"),
     [
         (("--model", "one,tow"), "no model is called 'tow'"),
-        (("--model", ","), "--model names no preset"),
+        (("--model", ","), "--model takes one or more names separated by commas"),
         (("--tag", "mien"), "no tag is called 'mien'"),
         (("--tag", "mine", "--all"), "--all and --tag exclude each other"),
         (("--tag", "mine", "--model-path", "/x"), "--model-path and --resume are for one preset"),

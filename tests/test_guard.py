@@ -10,22 +10,25 @@ from hypothesis import strategies as st
 
 from bench.errors import EngineFailed, FallbackDetected, InvalidPerfDump
 from bench.fallback import dump as dumps
+from bench.fallback import outputs
 from bench.fallback.expectation import Expectation
 from bench.fallback.guard import Guard
 from bench.fallback.matcher import Matcher
 from bench.fallback.verdict import conclude
+from bench.process import Ended
 
 CPU = {"device": "cpu", "gpus": 1, "steps": 4, "width": 256, "height": 256, "prompt": "A cat", "modality": "image"}
+ENDED = Ended(exit_code=0, wall_s=1.0)
 TINY = "models/FLUX.1-dev-tiny"
 
 
 def judge(name, *, dump=None, exit_code=0, **expectation):
     guard = Guard(Expectation(**(CPU | expectation)), stop=False)
     guard.observe((LOGS / f"{name}.log").read_bytes(), 1)
-    loaded = None
+    found = []
     if dump is not None:
-        loaded = dumps.load(LOGS / f"{dump}.json")
-    return conclude(guard, exit_code=exit_code, dump=loaded)
+        found = dumps.check(dumps.load(LOGS / f"{dump}.json"), guard.expectation, None, None)
+    return conclude(guard, Ended(exit_code=exit_code, wall_s=1.0), found)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_what_was_asked_for_has_to_be_delivered(asked, without, code, decisive):
     kept = kept.replace('"attention_backend": null', '"attention_backend": "torch_sdpa"')
     guard = Guard(Expectation(**CPU | {"version": "0.5.23", "warmup": True} | asked), stop=False)
     guard.observe(kept.encode(), 1)
-    verdict = conclude(guard, exit_code=0)
+    verdict = conclude(guard, ENDED)
     assert (verdict.outcome, verdict.exit_code) == ("invalid", code)
     assert verdict.reasons()[0].id == decisive
 
@@ -128,7 +131,7 @@ def test_an_attention_backend_that_nobody_named_is_said_beside_the_number():
         )
         kept = [line for line in log.splitlines(keepends=True) if told or "Attention backends for" not in line]
         guard.observe("".join(kept).encode(), 1)
-        verdict = conclude(guard, exit_code=0)
+        verdict = conclude(guard, ENDED)
         assert (verdict.outcome, [finding.id for finding in verdict.reasons()]) == (
             outcome, ["request.attention_untold"] if outcome == "degraded" else []
         )  # fmt: skip
@@ -137,7 +140,7 @@ def test_an_attention_backend_that_nobody_named_is_said_beside_the_number():
 def test_a_seed_is_compared_to_its_last_digit():
     guard = Guard(Expectation(**CPU, version="0.5.23", seed=1152921504606846977), stop=False)
     guard.observe(b"                    seed: 1152921504606846977\n", 1)
-    assert "request.seed" not in {finding.id for finding in conclude(guard, exit_code=0).findings}
+    assert "request.seed" not in {finding.id for finding in conclude(guard, ENDED).findings}
 
 
 def test_a_strange_number_in_a_log_is_no_fault_of_ours():
@@ -149,7 +152,11 @@ def test_a_strange_number_in_a_log_is_no_fault_of_ours():
 def test_exit_code_0_does_not_hide_a_failed_save():
     guard = Guard(Expectation(**CPU, version="0.5.23"), stop=False)
     guard.observe((LOGS / "cpu/save_failure.log").read_bytes(), 1)
-    verdict = conclude(guard, exit_code=0, dump=InvalidPerfDump("the engine wrote no perf dump"), outputs=[])
+    unsaved = [
+        dumps.unreadable(InvalidPerfDump("the engine wrote no perf dump")),
+        *outputs.check([], guard.expectation),
+    ]
+    verdict = conclude(guard, ENDED, unsaved)
     assert verdict.outcome == "invalid"
     assert verdict.exit_code == 3
 
@@ -161,7 +168,7 @@ def test_a_silenced_log_is_no_proof():
     ]
     guard = Guard(Expectation(**CPU, version="0.5.23"), stop=False)
     guard.observe(b"".join(quiet), 1)
-    verdict = conclude(guard, exit_code=0)
+    verdict = conclude(guard, ENDED)
     assert (verdict.outcome, verdict.exit_code) == ("invalid", 5)
     assert "native pipeline" in " ".join(proof.proves for proof in verdict.missing())
 
@@ -172,7 +179,7 @@ def test_a_warm_up_that_is_only_claimed_is_missing():
     guard = Guard(Expectation(**CPU, version="0.5.23", warmup=True), stop=False)
     guard.observe(claimed.encode(), 1)
     assert "Warmed-up request processed" in claimed
-    assert [proof.id for proof in conclude(guard, exit_code=0).missing()] == ["warmup"]
+    assert [proof.id for proof in conclude(guard, ENDED).missing()] == ["warmup"]
 
 
 @pytest.mark.parametrize(("name", "version"), [("warmup_in_ci", "0.5.23"), ("warmup_in_ci_0.5.17", "0.5.17")])
@@ -184,7 +191,7 @@ def test_a_warm_up_that_was_begun_is_not_one_that_finished(name, version):
     place = log.rindex(told[1])
     guard = Guard(Expectation(**CPU, version=version, warmup=True), stop=False)
     guard.observe((log[:place] + log[place + len(told[1]) :]).encode(), 1)
-    assert "a warm-up request finished" in {proof.proves for proof in conclude(guard, exit_code=0).missing()}
+    assert "a warm-up request finished" in {proof.proves for proof in conclude(guard, ENDED).missing()}
 
 
 @pytest.mark.parametrize(
@@ -205,8 +212,8 @@ def test_a_dump_that_is_not_of_this_run_is_refused(change, finding, code):
     written = datetime(2026, 11, 22, 8, 53, 49, tzinfo=UTC)
     guard = Guard(Expectation(**CPU, version="0.5.17", model=TINY, warmup=True), stop=False)
     guard.observe((LOGS / "cpu/native_0.5.17.log").read_bytes(), 1)
-    window = {"started": written - timedelta(minutes=1), "ended": written + timedelta(minutes=1)}
-    verdict = conclude(guard, exit_code=0, dump=dump, **window)
+    window = (written - timedelta(minutes=1), written + timedelta(minutes=1))
+    verdict = conclude(guard, ENDED, dumps.check(dump, guard.expectation, *window))
     assert (verdict.reasons()[0].id, verdict.exit_code) == (finding, code)
 
 
@@ -239,7 +246,7 @@ def test_the_verdict_does_not_depend_on_how_output_arrives(chunk):
             guard.observe(*block)
     if (block := lines.finish()) is not None:
         guard.observe(*block)
-    assert conclude(guard, exit_code=0) == whole
+    assert conclude(guard, ENDED) == whole
 
 
 @settings(max_examples=200, deadline=None)
@@ -247,7 +254,7 @@ def test_the_verdict_does_not_depend_on_how_output_arrives(chunk):
 def test_no_bytes_upset_the_guard(data):
     guard = Guard(Expectation(version="0.5.23"), stop=False)
     guard.observe(data, 1)
-    assert not conclude(guard, exit_code=0).counts
+    assert not conclude(guard, ENDED).counts
 
 
 def test_an_engines_last_words_are_quoted():

@@ -1,81 +1,60 @@
-"""The house rules: who may import whom, who may start a process, and that every task is guarded."""
+"""The house rules: who may import whom, who may start a process, and that every function can be seen whole."""
 
 import ast
-import importlib.util
 import inspect
 
+import house
 import pytest
 from helpers import ROOT
 
-# A room imports rooms of lower floors, and its own.
-FLOORS = {
-    "errors": 0, "paths": 0, "supervisor": 0,
-    "schema": 1, "process": 1,
-    "catalog": 2, "record": 2, "decode": 2,
-    "fallback": 3, "documents": 3, "quality": 3,
-    "engine": 4,
-    "checkpoint": 5,
-    "preflight": 6,
-    "measure": 7, "profiling": 7, "accuracy": 7, "sweep": 7,
-    "report": 8, "tour": 8, "completion": 9,
-    "task": 10,
-    "verbs": 11,
-}  # fmt: skip
-MODULES = sorted(path for path in (ROOT / "bench").rglob("*.py") if "inside" not in path.parts)
+MODULES = house.modules()
+FILES = [*MODULES.values(), ROOT / "tasks.py", ROOT / "noxfile.py"]
+LONGEST_FUNCTION, MOST_PARAMETERS = 60, 8
+WORKING = {"process", "supervisor", "engine", "models", "machine", "upstream", "sweep", "tour", "completion", "task"}
+"""Rooms that launch, fetch, measure or know the command line."""
 
 
-def imports(path):
-    """Yield (module, at run time) for each import in a file, TYPE_CHECKING blocks as not at run time."""
-    tree = ast.parse(path.read_text())
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, id(node) not in typing_only
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"bench.{alias.name}" for alias in node.names] if node.module == "bench" else [node.module]
-            for name in names:
-                yield name, id(node) not in typing_only
+def short(path):
+    return str(path.relative_to(ROOT))
 
 
-def room(path):
-    return path.relative_to(ROOT / "bench").with_suffix("").parts[0]
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_down(path):
-    mine = room(path)
-    if mine == "__init__":
-        return
-    for name, at_run_time in imports(path):
-        if name.startswith("bench.") and at_run_time:
-            other = name.split(".")[1]
-            assert other == mine or FLOORS[other] < FLOORS[mine], f"{mine} imports {other}"
-
-
-def importers(module):
+def importers(name, *, paths=tuple(FILES)):
     return {
-        str(path.relative_to(ROOT))
-        for path in [*MODULES, ROOT / "tasks.py"]
-        for name, at_run_time in imports(path)
-        if at_run_time and (name == module or name.startswith(f"{module}."))
+        short(path)
+        for path in paths
+        for imported, typing_only in house.imports(path)
+        if not typing_only and (imported == name or imported.startswith(f"{name}."))
     }
+
+
+# --- floors -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_floors_are_those_of_the_rooms_that_exist():
+    assert set(house.FLOORS) == {house.room(module) for module in MODULES}
+
+
+def test_imports_go_down():
+    assert house.upward() == []
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    assert house.circle() == []
+
+
+# --- who may do what --------------------------------------------------------------------------------------------------
 
 
 def test_only_process_imports_subprocess():
-    assert importers("subprocess") == {"bench/process.py"}
+    assert importers("subprocess", paths=MODULES.values()) == {"bench/process.py"}
 
 
-def test_only_engine_starts_processes_and_the_tour_our_own_invoke():
+def test_only_engine_and_machine_start_processes_and_the_tour_our_own_invoke():
     """The tour types our own verbs, which launch under a guard as ever; it knows no other program."""
     starters = importers("bench.process")
     assert "bench/engine/launch.py" in starters
-    assert {name for name in starters if not name.startswith("bench/engine/")} == {"bench/tour/shell.py"}
+    inside = ("bench/engine/", "bench/machine/")
+    assert {name for name in starters if not name.startswith(inside)} == {"bench/tour/shell.py"}
     calls = [
         node
         for node in ast.walk(ast.parse((ROOT / "bench" / "tour" / "shell.py").read_text()))
@@ -88,22 +67,39 @@ def test_only_task_imports_invoke():
     assert importers("invoke") == {"bench/task.py"}
 
 
+def test_reports_import_nothing_that_launches_fetches_or_measures():
+    """Not by way of others either: whatever a report imports at run time is followed to the end."""
+    edges = {
+        name: {imported for imported, typing_only in house.imports(path) if not typing_only}
+        for name, path in MODULES.items()
+    }
+    waiting = [(name, name) for name in MODULES if house.room(name) == "report"]
+    seen, working = set(), []
+    while waiting:
+        name, way = waiting.pop()
+        for imported in edges[name]:
+            owner = imported if imported in MODULES else imported.rpartition(".")[0]
+            if owner not in MODULES or owner in seen:
+                continue
+            seen.add(owner)
+            waiting.append((owner, f"{way} -> {owner}"))
+            if house.room(owner) in WORKING:
+                working.append(f"{way} -> {owner}")
+    assert working == []
+
+
 def test_nox_and_bench_do_not_know_each_other():
-    assert importers("nox") == set()
-    assert not {name for name, _ in imports(ROOT / "noxfile.py") if name.startswith("bench")}
+    assert importers("nox") == {"noxfile.py"}
+    assert "noxfile.py" not in importers("bench")
 
 
-def test_no_engine_library_is_ever_imported_by_the_runner():
-    for library in ("torch", "sglang", "diffusers", "transformers"):
-        assert importers(library) == set()
+@pytest.mark.parametrize("library", ["torch", "sglang", "diffusers", "transformers"])
+def test_no_engine_library_is_ever_imported_by_the_runner(library):
+    assert importers(library) == set()
 
 
-def test_programs_for_the_engine_import_nothing_of_ours():
-    for path in (ROOT / "bench" / "inside").glob("*.py"):
-        assert not [name for name, _ in imports(path) if name.startswith("bench")], path
-
-
-def test_nothing_imports_the_programs_for_the_engine():
+def test_programs_for_the_engine_import_nothing_of_ours_and_nothing_imports_them():
+    assert importers("bench", paths=(ROOT / "bench" / "inside").glob("*.py")) == set()
     assert importers("bench.inside") == set()
 
 
@@ -115,29 +111,15 @@ def test_a_launch_without_a_guard_is_a_type_error():
     assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
 
 
-@pytest.fixture(name="ns", scope="module")
-def _ns():
-    spec = importlib.util.spec_from_file_location("tasks_under_test", ROOT / "tasks.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ns
+# --- size -------------------------------------------------------------------------------------------------------------
 
 
-def test_every_task_is_guarded_and_explained(ns):
-    from bench.task import GuardedTask
-
-    assert set(ns.task_names) >= {"bench", "checkpoint", "models", "validate"}
-    for name in ns.task_names:
-        task = ns[name]
-        assert isinstance(task, GuardedTask), name
-        assert (task.__doc__ or "").strip(), name
-        explained = set(task.help)
-        options = {argument.names[0] for argument in task.get_arguments()}
-        assert options <= explained, f"{name}: no help for {options - explained}"
-
-
-@pytest.mark.parametrize(
-    "path", [*MODULES, ROOT / "tasks.py", ROOT / "noxfile.py"], ids=lambda path: str(path.relative_to(ROOT))
-)
-def test_a_module_can_be_seen_whole(path):
-    assert len(path.read_text().splitlines()) <= 300
+@pytest.mark.parametrize("path", sorted((ROOT / "bench").rglob("*.py")), ids=short)
+def test_a_function_can_be_seen_whole(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= LONGEST_FUNCTION, f"{node.name}: {lines} lines"
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            parameters = [argument for argument in given if argument.arg not in ("self", "cls")]
+            assert len(parameters) <= MOST_PARAMETERS, f"{node.name}: {len(parameters)} parameters"

@@ -41,11 +41,11 @@ def matrix(invoke, replay, model, tmp_path, home):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--matrix", "qualty"], "no axis of a matrix is called 'qualty'"),
+        (["--matrix", "qualty"], "--matrix takes quality or cuda-graph, not 'qualty'"),
         (["--matrix", "quality,cuda-graph", "--quality", "high"], "an axis of the matrix cannot be fixed as well"),
         (["--matrix", "quality", "--precision", "1%"], "--matrix is for one preset and a fixed number of requests"),
         (["--matrix", "cuda-graph", "--tag", "tiny"], "--matrix is for one preset"),
-        (["--quality", "best"], "no value of --quality is called 'best'"),
+        (["--quality", "best"], "--quality takes exact, lossless, extra-high or high, not 'best'"),
         (["--", "--quality=high"], "use --quality of this task"),
         (["--cuda-graph", "--torch-compile"], "compile and CUDA graphs exclude each other"),
         (["--cuda-graph", "--no-warmup"], "captured in the warm-up"),

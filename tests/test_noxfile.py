@@ -42,8 +42,7 @@ def test_an_unknown_session_is_an_error():
     assert nox("--session", "nothing").returncode != 0
 
 
-def test_the_configurations_are_the_default_of_the_engine_finder():
+def test_the_default_engine_is_a_configuration():
     from bench.engine.find import DEFAULT_CONFIGURATION
 
-    text = (ROOT / "noxfile.py").read_text()
-    assert f'DEFAULT_CONFIGURATION = "{DEFAULT_CONFIGURATION}"' in text
+    assert f'    "{DEFAULT_CONFIGURATION}": Configuration(' in (ROOT / "noxfile.py").read_text()

@@ -7,7 +7,7 @@ import pytest
 from helpers import ROOT
 
 from bench.catalog import assets, flags, presets
-from bench.engine import command, find, launch, spelling
+from bench.engine import command, find, interpreter, spelling
 from bench.errors import UsageError
 from bench.run import plan
 from bench.run.options import Options
@@ -133,7 +133,7 @@ def test_a_preset_that_is_never_compiled_refuses_compiling(invoke, replay):
 def test_a_dry_run_of_every_preset_is_a_command_that_a_shell_reads_back(replay, home):
     engine = replay()
     for key in SOURCE:
-        shown = command.shown(plan.dry_run(Options(model=key, engine=engine)))
+        shown = command.shown(plan.dry_run(Options(model=key), find.find(engine)))
         words = shlex.split(shown.partition("\nEND\n")[2] if shown.startswith("cat >") else shown)
         assert "generate" in words, key
     assert not (home / "runs").exists()
@@ -167,7 +167,7 @@ def test_every_dry_run_is_accepted_by_the_engines_own_parser(version, tmp_path):
     lists["--self-check--"] = ["--model-path=x", "--prompt=y", "--no-such-flag=1"]
     asked, answer = tmp_path / "lists.json", tmp_path / "answer.json"
     asked.write_text(json.dumps(lists))
-    launch.run_program(engine, "parse.py", [str(asked), str(answer)])
+    interpreter.run_program(engine, "parse.py", [str(asked), str(answer)])
     faults = json.loads(answer.read_text())
     assert faults.pop("--self-check--") is not None, "the parser took a flag that does not exist"
     assert len(faults) + len(refused) == len(presets.built_in())

@@ -8,6 +8,7 @@ from bench.profiling.analysis import analyse
 from bench.profiling.diff import diff
 from bench.profiling.load import load, pair
 from bench.report import profile
+from bench.report.profile_view import view
 from tests.trace_writer import CPU, FLASH, FLUX, HEAD, Script
 
 GEMM = [[3072], [4096, 3072], [3072, 3072]]
@@ -184,7 +185,7 @@ def test_a_trace_without_gpu_events_is_refused(flux):
 
 def test_a_report_its_folder_and_its_trace_are_the_same(tmp_path):
     written = analyse([FLUX])
-    profile.write(written, tmp_path)
+    profile.write(written, view(written), tmp_path)
     assert load(tmp_path) == load(tmp_path / "report.json") == load(FLUX) == written
 
 

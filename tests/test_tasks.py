@@ -107,6 +107,19 @@ def test_no_engine_at_all_names_the_command_that_builds_one(invoke, tmp_path):
     assert 'nox -s "engine(sglang-0.5.23)"' in ended.err
 
 
+def test_a_dry_run_needs_no_engine_and_says_so(invoke):
+    ended = invoke("bench", "--model", "flux-tiny", "--dry-run", env={"PATH": "/nowhere"})
+    assert ended.code == 0, ended.err
+    assert "no engine was asked: spelled for sglang 0.5.23" in ended.err
+    assert "sglang generate" in ended.out.replace("\\\n", " ")
+
+
+def test_a_dry_run_for_an_engine_that_is_not_built_is_refused(invoke):
+    ended = invoke("bench", "--model", "flux-tiny", "--engine", "sglang-9", "--dry-run")
+    assert ended.code == 1
+    assert "no built engine is called 'sglang-9'" in ended.err
+
+
 def test_an_engine_whose_interpreter_is_broken_says_so(invoke, replay, home):
     name = replay()
     python = home / "environments" / f"engine-{name}" / "bin" / "python"

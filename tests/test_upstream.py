@@ -149,19 +149,19 @@ def test_an_engine_without_the_helper_is_named(invoke, replay):
 
 @pytest.mark.engine
 def test_the_newest_engines_helper_is_what_our_presets_are(tmp_path):
-    from bench.engine import find
+    from bench.engine import find, interpreter
     from bench.upstream import preset_diff
 
-    _, found = preset_diff.check(find.package(find.find("sglang-0.5.23")))
+    _, found = preset_diff.check(interpreter.package(find.find("sglang-0.5.23")))
     assert found == []
 
 
 @pytest.mark.engine
 def test_an_older_engines_helper_differs_where_it_really_does():
-    from bench.engine import find
+    from bench.engine import find, interpreter
     from bench.upstream import preset_diff
 
-    _, found = preset_diff.check(find.package(find.find("sglang-0.5.17")))
+    _, found = preset_diff.check(interpreter.package(find.find("sglang-0.5.17")))
     named = {(d.kind, d.key, d.field): (d.ours, d.upstream) for d in found}
     assert named["changed", "flux", "--component-residency"] == ("dit=resident", None)
     assert named["changed", "flux", "--dit-layerwise-offload"] == (None, "false")

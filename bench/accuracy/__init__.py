@@ -1,1 +1,1 @@
-"""Is it still right? Native components, latents and images against a reference, with gates that prove themselves."""
+"""Is the output still right? Native components, latents and images against a reference, with negative controls."""

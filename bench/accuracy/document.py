@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from bench.accuracy.judge import Findings
     from bench.accuracy.plan import Plan
-    from bench.accuracy.run import Findings
     from bench.engine.command import Command
     from bench.fallback.verdict import Verdict
 

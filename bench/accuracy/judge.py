@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.accuracy import gates
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bench.accuracy.gates import Gate
     from bench.accuracy.plan import Plan
+    from bench.fidelity.goldens import Golden
     from bench.fidelity.similarity import Distance, Likeness
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -93,6 +94,17 @@ class Trajectory:
     picture: Likeness
     repeatable: bool
     controls_by_step: Mapping[str, tuple[float | None, ...]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """What a run has found so far; None or empty: not asked, or not reached."""
+
+    reference: dict[str, Any] | None = None
+    components: list[Component] = field(default_factory=list)
+    trajectory: Trajectory | None = None
+    controls: list[Control] = field(default_factory=list)
+    golden: Golden | None = None
 
 
 def components(planned: Plan, arrays: Arrays, reference: Arrays, manifests: tuple[dict[str, Any], dict[str, Any]],

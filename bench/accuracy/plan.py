@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.accuracy import controls
-from bench.accuracy.options import CHECKS, COMPONENT, GOLDEN, TRAJECTORY, Options
+from bench.accuracy.options import COMPONENT, GOLDEN, TRAJECTORY, Options
 from bench.catalog import families, presets
 from bench.engine import command as commands
 from bench.engine import find
-from bench.errors import UnknownName, UsageError
+from bench.errors import UsageError
 from bench.fallback.expectation import PROGRAM, Expectation
 from bench.machine import devices
 from bench.models import checkpoint
@@ -42,35 +42,6 @@ class Plan:
     made_checkpoint: Path | None = None
 
 
-def chosen_checks(text: str) -> tuple[str, ...]:
-    """Return the checks in ``text`` (comma-separated), in their own order.
-
-    Raises:
-        UnknownName: one does not exist.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in CHECKS:
-            raise UnknownName("check", name, CHECKS)
-    if not names:
-        raise UsageError("--check names no check", todo=f"choose from {', '.join(CHECKS)}")
-    return tuple(name for name in CHECKS if name in names)
-
-
-def chosen_models(text: str | None) -> tuple[str, ...]:
-    """Return the presets in ``text`` (comma-separated); for None the tiny one of every family.
-
-    Raises:
-        UsageError: it names none.
-    """
-    if text is None:
-        return tuple(family.tiny for family in families.families())
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise UsageError("--model names no preset", todo="`invoke models` lists them")
-    return names
-
-
 def plan(options: Options) -> Plan:
     """Return the plan for a check; a synthetic checkpoint that is not in the user's cache yet is made.
 
@@ -80,13 +51,18 @@ def plan(options: Options) -> Plan:
     """
     preset = presets.get(options.model, options.preset_file)
     if options.update_golden is not None and not options.update_golden.strip():
-        raise UsageError("--update-golden needs a reason", todo='e.g. --update-golden "new kernel, checked by eye"')
+        raise UsageError(
+            "a golden is updated for a reason", todo='e.g. "new kernel, checked by eye"', field="update_golden"
+        )
     if options.update_golden is not None and GOLDEN not in options.checks:
-        raise UsageError("--update-golden without the check golden", todo="add golden to --check")
+        raise UsageError(
+            "a golden is updated only where it is checked", todo="add golden to the checks", field="checks"
+        )
     if preset.gpus > 1:
         raise UsageError(
             f"preset {preset.key} runs on {preset.gpus} GPUs; accuracy is checked on one",
-            todo="choose a preset of the same family for one GPU (`invoke models`), or one of your own: --preset-file",
+            todo="choose a preset of the same family for one GPU (`invoke models`), or one of your own",
+            field="preset_file",
         )
     engine = find.find(options.engine)
     folder, made = _folder(options, preset, engine)
@@ -129,7 +105,8 @@ def _folder(options: Options, preset: Preset, engine: Engine) -> tuple[Path, Pat
     if preset.checkpoint is None:
         raise UsageError(
             f"the model of preset {preset.key} is on the hub: both sides have to load one and the same folder",
-            todo=f"fetch it (`hf download {preset.model} --local-dir DIR`) and give --model-path DIR",
+            todo=f"fetch it (`hf download {preset.model} --local-dir DIR`) and give that folder",
+            field="model_path",
         )
     folder, is_new = checkpoint.cached(engine, preset.checkpoint, preset.model)
     return folder, folder if is_new else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from bench import schema
 from bench.accuracy import document, golden, judge, plan, reasons
 from bench.accuracy.options import COMPONENT, GOLDEN, TRAJECTORY
-from bench.engine import launch, program
+from bench.engine import command as commands
+from bench.engine import interpreter, launch
 from bench.errors import (
     BenchError,
     EngineFailed,
@@ -20,11 +21,9 @@ from bench.errors import (
     Inconclusive,
     PreflightFailed,
     ThresholdMissed,
-    TimedOut,
 )
 from bench.fallback import outputs as files
 from bench.fallback.guard import Guard
-from bench.fallback.verdict import conclude
 from bench.fidelity import goldens
 from bench.fidelity import key as identity
 from bench.record import store
@@ -45,17 +44,6 @@ REQUEST = "request.json"
 MANIFEST = "manifest.json"
 REFERENCE, NATIVE, OUTPUTS = "reference", "native", "outputs"
 REFERENCE_MODULES = ("diffusers.", "transformers.")
-
-
-@dataclass(slots=True, kw_only=True)
-class Findings:
-    """What a run has found so far; None or empty: not asked, or not reached."""
-
-    reference: dict[str, Any] | None = None
-    components: list[judge.Component] = field(default_factory=list)
-    trajectory: judge.Trajectory | None = None
-    controls: list[judge.Control] = field(default_factory=list)
-    golden: goldens.Golden | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,30 +73,22 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     (directory / REQUEST).write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
     guard = Guard(planned.expectation)
     arguments = [str(directory / REQUEST), str(directory / NATIVE)]
-    command = program.command(
+    command = commands.build_program(
         planned.engine, "accuracy_native.py", arguments, directory, planned.preset.environment
-    )  # fmt: skip
+    )
     # the program takes the model from a file: the guard's signals on arguments are to see it all the same
     guard.precheck([*command.argv, f"--model-path={planned.model}"], command.added)
 
     started = store.now()
-    found = Findings()
+    found = judge.Findings()
     theirs: Arrays = {}
     if plan.needs_reference(options):
         found.reference, theirs = _reference(planned, directory)
-    stopped, ended = None, None
-    try:
-        ended = launch.launch(
-            command, guard=guard, log=directory / store.LOG, timeout_s=options.timeout_s, display=display
-        )
-    except BenchError as error:
-        stopped = error
-    verdict = conclude(
-        guard,
-        exit_code=None if ended is None else ended.exit_code,
-        timed_out=isinstance(stopped, TimedOut),
-        outputs=files.read(directory / OUTPUTS),
+    attempt = launch.guarded(
+        command, guard=guard, log=directory / store.LOG, timeout_s=options.timeout_s, display=display
     )
+    stopped = attempt.ended.stopped_by
+    verdict = attempt.conclude(files.check(files.read(directory / OUTPUTS), planned.expectation))
     why = reasons.by_component(guard, directory / store.LOG)
     if stopped is None and (directory / NATIVE / MANIFEST).is_file():
         manifest, arrays = _read(directory / NATIVE, "native.npz", directory / store.LOG)
@@ -127,7 +107,7 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
 def _reference(planned: Plan, directory: Path) -> tuple[dict[str, Any], Arrays]:
     """Run diffusers on the request and return its manifest and arrays; what is not shown to be diffusers is refused."""
     arguments = [str(directory / REQUEST), str(directory / REFERENCE)]
-    launch.run_program(planned.engine, "accuracy_reference.py", arguments)
+    interpreter.run_program(planned.engine, "accuracy_reference.py", arguments)
     manifest, arrays = _read(directory / REFERENCE, "reference.npz", directory / REFERENCE)
     strange = {name: cls for name, cls in manifest["classes"].items() if not cls.startswith(REFERENCE_MODULES)}
     if not manifest["pipeline"].startswith(REFERENCE_MODULES):
@@ -167,7 +147,7 @@ def _read(folder: Path, name: str, log: Path) -> tuple[dict[str, Any], Arrays]:
 
 
 def _judge(
-    planned: Plan, found: Findings, manifest: dict[str, Any], arrays: Arrays, theirs: Arrays, why: dict[str, str]
+    planned: Plan, found: judge.Findings, manifest: dict[str, Any], arrays: Arrays, theirs: Arrays, why: dict[str, str]
 ) -> None:
     checks = planned.options.checks
     if COMPONENT in checks and found.reference is not None:
@@ -194,7 +174,7 @@ def _unreached(reference: dict[str, Any], why: dict[str, str]) -> list[judge.Com
 
 
 def _golden(
-    planned: Plan, guard: Guard, arrays: Arrays, found: Findings, verdict: Verdict, run_id: str
+    planned: Plan, guard: Guard, arrays: Arrays, found: judge.Findings, verdict: Verdict, run_id: str
 ) -> goldens.Golden:
     picture, again = arrays["trajectory/plain/image"], arrays["trajectory/again/image"]
     key = golden.key(planned, guard.facts.attention)

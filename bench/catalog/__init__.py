@@ -1,1 +1,1 @@
-"""Data that engineers add to, and the loaders that check it: presets, signals, evidence, flags and stages."""
+"""Data that engineers add to, and the loaders that validate it: presets, signals, evidence, flags, stages."""

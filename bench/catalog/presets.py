@@ -13,7 +13,7 @@ from bench import paths, schema
 from bench.errors import InvalidDocument, UnknownName, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 UPSTREAM_TAGS = frozenset({"nightly", "current-source", "skill-only"})
@@ -161,8 +161,8 @@ def get(key: str, preset_file: Path | None = None) -> Preset:
     return known[key]
 
 
-def chosen(model: str, tag: str | None, *, everything: bool, preset_file: Path | None) -> list[str]:
-    """Return the presets that ``--model a,b``, ``--tag`` or ``--all`` mean, in the catalogue's order for the last two.
+def chosen(names: Sequence[str], tag: str | None, *, everything: bool, preset_file: Path | None) -> list[str]:
+    """Return the keys of the presets with these names, with a tag, or all; the last two in the catalogue's order.
 
     Raises:
         UnknownName: there is no such preset, or no preset with this tag.
@@ -175,9 +175,4 @@ def chosen(model: str, tag: str | None, *, everything: bool, preset_file: Path |
         if not keys:
             raise UnknownName("tag", tag, {name for preset in known.values() for name in preset.tags})
         return keys
-    keys = [part.strip() for part in model.split(",") if part.strip()]
-    if not keys:
-        raise UsageError("--model names no preset", todo="`invoke models` lists them")
-    for key in keys:
-        get(key, preset_file)
-    return list(dict.fromkeys(keys))
+    return [get(name, preset_file).key for name in names]

@@ -1,1 +1,1 @@
-"""Comparisons of arms and records, history, calibration."""
+"""Comparison of two arms or two records, the history of a workload, and calibration of the machine's noise."""

@@ -16,7 +16,7 @@ from bench.compare import arms, calibration
 from bench.errors import BenchError, EngineFailed
 from bench.fidelity import score
 from bench.record import store
-from bench.run import benchmark, timings
+from bench.run import benchmark, document, timings
 from bench.run import plan as plans
 from bench.stats import blocks, comparison, sequential
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.run.options import Options
+    from bench.run.state import Run
     from bench.stats.blocks import Block
     from bench.stats.sequential import Decision
 
@@ -47,7 +48,7 @@ class Session:
     repeats: int
     co_resident: bool
     tell: Callable[[str], None]
-    runs: dict[str, benchmark.Run] = field(default_factory=dict)
+    runs: dict[str, Run] = field(default_factory=dict)
     values: list[float] = field(default_factory=list)
     orders: tuple[str, ...] = ()
     decision: Decision | None = None
@@ -131,7 +132,7 @@ def _by_launches(session: Session) -> BenchError | None:
         run = session.runs[name]
         launch = len(run.launches) + 1
 
-        def enough(run: benchmark.Run = run, launch: int = launch) -> str | None:
+        def enough(run: Run = run, launch: int = launch) -> str | None:
             done = sum(request["launch"] == launch for request in run.requests)
             return f"{session.repeats} request(s) a launch" if done >= session.repeats else None
 
@@ -234,7 +235,7 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
     records = {}
     for name, run in session.runs.items():
         if run.launches:
-            records[name], _ = run.write(complete=error is None, failure=error)
+            records[name], _ = document.write(run, complete=error is None, failure=error)
     whole = session.blocks()
     if not whole or any(known["timings"] is None for known in records.values()):
         raise error or EngineFailed("no block was finished", where=session.directory)

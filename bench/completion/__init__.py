@@ -1,1 +1,1 @@
-"""Completion in the shell: what may stand where the cursor is. A TAB must not wait, so nothing heavy is imported."""
+"""Shell completion: what may stand at the cursor. A Tab must answer at once, so nothing heavy is imported."""

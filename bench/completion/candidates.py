@@ -1,43 +1,20 @@
-"""What may stand at the cursor of a line that begins with `invoke` or `nox`."""
+"""What may stand at the cursor of a line that begins with `invoke`."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.completion import values
+from bench.options import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bench.options import Option, Verb
+
 ASSIGNMENT = re.compile(r"\w+=\S*")
-NOX_TAKES_SESSIONS = frozenset({"-s", "--session", "--sessions", "-e"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """An option of a verb, or a positional one: its name without dashes, whether a value follows, its help."""
-
-    name: str
-    takes_value: bool
-    positional: bool
-    help: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verb:
-    """One task: its name, its one-line text and its options."""
-
-    name: str
-    text: str
-    options: tuple[Option, ...]
-
-    def option(self, word: str) -> Option | None:
-        """Return the option that a word such as --model or --model=x names, None if it names none."""
-        name = word.partition("=")[0]
-        return next((option for option in self.options if f"--{option.name}" == name), None)
 
 
 def split(line: str) -> tuple[list[str], str]:
@@ -58,22 +35,8 @@ def complete(line: str, verbs: Mapping[str, Verb]) -> dict[str, str]:
     words, current = split(line)
     while words and ASSIGNMENT.fullmatch(words[0]):
         words = words[1:]
-    if words and words[0].rpartition("/")[2] == "nox":
-        found, current, prefix = _nox(words[1:], current, verbs)
-    else:
-        found, current, prefix = _invoke(words[1:], current, verbs)
+    found, current, prefix = _invoke(words[1:], current, verbs)
     return {prefix + value: text for value, text in found.items() if value.startswith(current)}
-
-
-def _nox(words: Sequence[str], current: str, verbs: Mapping[str, Verb]) -> tuple[Mapping[str, str], str, str]:
-    sessions = values.sessions()
-    if "--" in words:
-        cut = words.index("--")
-        named = next((word for word in words[:cut] if word in sessions and word in verbs), None)
-        return _invoke([named, *words[cut + 1 :]], current, verbs) if named else ({}, current, "")
-    if words and (words[-1] in NOX_TAKES_SESSIONS or words[-1] in sessions):
-        return sessions, current, ""
-    return {"-s": "run these sessions", "--list": "show all sessions"}, current, ""
 
 
 def _invoke(words: Sequence[str], current: str, verbs: Mapping[str, Verb]) -> tuple[Mapping[str, str], str, str]:
@@ -88,13 +51,13 @@ def _invoke(words: Sequence[str], current: str, verbs: Mapping[str, Verb]) -> tu
     before = verb.option(given[-1]) if given and "=" not in given[-1] else None
     positional = next((option for option in verb.options if option.positional), None)
     if before is not None and before.takes_value:
-        return _values(verb, before.name, current, "")
+        return _values(before, current, "")
     if "=" in current and (own := verb.option(current)) is not None:
         name, _, value = current.partition("=")
-        return _values(verb, own.name, value, f"{name}=")
+        return _values(own, value, f"{name}=")
     if positional is None or current.startswith("-"):
         return _options(verb, given), current, ""
-    return _values(verb, positional.name, current, "")
+    return _values(positional, current, "")
 
 
 def _options(verb: Verb, given: Sequence[str]) -> dict[str, str]:
@@ -104,9 +67,9 @@ def _options(verb: Verb, given: Sequence[str]) -> dict[str, str]:
     return listed if given else {"--help": "show the options"} | listed
 
 
-def _values(verb: Verb, option: str, current: str, prefix: str) -> tuple[Mapping[str, str], str, str]:
-    known = values.of(verb.name, option) or {}
-    if option in values.LISTS and "," in current:
+def _values(option: Option, current: str, prefix: str) -> tuple[Mapping[str, str], str, str]:
+    known = values.of(option)
+    if option.kind is Kind.NAMES and "," in current:
         done, _, current = current.rpartition(",")
         known = {value: text for value, text in known.items() if value not in done.split(",")}
         prefix += f"{done},"

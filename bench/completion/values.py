@@ -1,8 +1,7 @@
-"""The values of options: one row an option, and the function that knows what may be given. Read, never checked."""
+"""The values that options may have, read from what is here: never checked, since a TAB must not wait."""
 
 from __future__ import annotations
 
-import ast
 import collections
 import os
 import tomllib
@@ -13,6 +12,8 @@ from bench import paths
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from bench.options import Option
 
     Values = Callable[[], Mapping[str, str]]
 
@@ -95,53 +96,15 @@ def tour_steps() -> dict[str, str]:
     return {step.name: step.title for step in STEPS}
 
 
-def _fixed(**values: str) -> Values:
-    return lambda: values
-
-
-VALUES: Mapping[tuple[str | None, str], Values] = {
-    (None, "model"): presets,
-    ("checkpoint", "model"): _fixed(flux="tiny and full", **{"flux2-klein": "tiny", "sd3": "tiny", "zimage": "tiny"}),
-    (None, "tag"): tags,
-    (None, "engine"): engines,
-    (None, "baseline"): engines,
-    (None, "candidate"): engines,
-    (None, "check-engine"): built_engines,
-    (None, "resume"): cut_off,
-    (None, "record"): finished,
-    (None, "files"): finished,
-    (None, "category"): categories,
-    (None, "check"): _fixed(component="each component", trajectory="latents by step", golden="the stored picture"),
-    (None, "dtype"): _fixed(fp32="sharp gates", bf16="smoke gates"),
-    (None, "expect"): _fixed(native="the native backend", diffusers="a run that was meant to be diffusers"),
-    (None, "quality"): _fixed(
-        exact="no approximation", lossless="the default", high="approximate", **{"extra-high": "approximate, 0.5.21+"}
-    ),
-    (None, "require"): _fixed(lossless="the same pixels", high="upstream's SSIM and PSNR"),
-    (None, "matrix"): _fixed(quality="every quality", **{"cuda-graph": "with and without CUDA graphs"}),
-    (None, "size"): _fixed(tiny="runs on a CPU", full="the real shapes; tens of GB"),
-    (None, "suite"): _fixed(**{"upstream-component": "the engine's own component tests"}),
-    (None, "step"): tour_steps,
-    (None, "from"): tour_steps,
-    (None, "shell"): _fixed(bash="", zsh="", fish=""),
+LISTS: Mapping[str, Values] = {
+    values.__name__: values
+    for values in (presets, tags, built_engines, engines, finished, cut_off, categories, tour_steps)
 }
-"""(verb or None for all, option or positional) -> its values. Add an option's values here; without a row it is a file
-or a number, which is left to the shell."""
-
-LISTS = frozenset({"model", "check", "matrix"})
-"""Options that take several values with commas."""
+"""By the name that an option's ``completes`` gives."""
 
 
-def of(verb: str, option: str) -> dict[str, str] | None:
-    """Return the values that an option may have with a word about each, None if only the user can know."""
-    values = VALUES.get((verb, option)) or VALUES.get((None, option))
-    return None if values is None else dict(values())
-
-
-def sessions() -> dict[str, str]:
-    """Return nox's sessions with their one-line texts, read from noxfile.py (importing nox takes too long)."""
-    found: dict[str, str] = {}
-    for node in ast.parse((paths.ROOT / "noxfile.py").read_text("utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and any("nox.session" in ast.unparse(it) for it in node.decorator_list):
-            found[node.name] = (ast.get_docstring(node) or "").splitlines()[0]
-    return found
+def of(option: Option) -> Mapping[str, str]:
+    """Return the values that an option may have with a word about each; none where only the user can know them."""
+    if option.completes:
+        return LISTS[option.completes]()
+    return option.choices

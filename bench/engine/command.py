@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from bench import paths
 from bench.catalog import flags
-from bench.engine import find, own_flags, spelling
+from bench.engine import find, interpreter, own_flags, spelling
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bench.engine.find import Engine
     from bench.engine.workload import Workload
@@ -70,7 +70,7 @@ def synchronises_stages(workload: Workload) -> bool:
 def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
     """Return the variables that are set for a launch, each for its reason."""
     added = {
-        "FLASHINFER_DISABLE_VERSION_CHECK": "1",  # the check refuses to import beside some torch builds
+        **interpreter.engine_variables(engine),
         SYNC_STAGES: "1",  # without it work is charged to a later stage
         # else the dump's commit is that of any git repository around the engine: for an environment in .nox, ours
         "SGLANG_GIT_COMMIT": engine.source.commit if engine.source else f"v{engine.version}",
@@ -81,8 +81,6 @@ def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
     }
     if Path(workload.model_path).is_absolute():
         added["HF_HUB_OFFLINE"] = "1"  # the model is here: nothing may come from, or wait for, the hub
-    if engine.source:
-        added["PYTHONPATH"] = str(engine.source.python_path)
     return added
 
 
@@ -173,6 +171,25 @@ def build(engine: Engine, workload: Workload, directory: Path) -> Command:
         added=added_environment(engine, workload),
         directory=directory,
         files=files,
+    )
+
+
+def build_program(
+    engine: Engine, name: str, arguments: Sequence[str], directory: Path, preset_environment: Mapping[str, str]
+) -> Command:
+    """Return the command that runs one of ``bench/inside/``, with the engine in it, in ``directory``."""
+    added = {
+        **interpreter.engine_variables(engine),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the numbering of nvidia-smi and NVML
+        "PYTHONUNBUFFERED": "1",  # a line that waits in a buffer cannot stop a run
+        "HF_HUB_OFFLINE": "1",  # both sides load from the one folder, never from the hub
+        **preset_environment,
+    }
+    return Command(
+        argv=(str(engine.python), str(paths.INSIDE / name), *arguments),
+        environment=find.interpreter_environment() | added,
+        added=added,
+        directory=directory,
     )
 
 

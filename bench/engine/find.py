@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import sys
+import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,11 @@ if TYPE_CHECKING:
 MARKER = "engine.json"
 """Written by nox into an environment when it is complete: {"name": configuration, ...}."""
 
-DEFAULT_CONFIGURATION = "sglang-0.5.23"
+DEFAULT_CONFIGURATION: str = tomllib.loads((paths.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+    "workbench"
+]["default-engine"]
+"""The configuration that noxfile.py builds when none is named; it reads the same line."""
+
 SOURCE_PREFIX = "source:"
 ON_PATH = "path"
 DESCRIBE_SECONDS = 60
@@ -113,10 +118,11 @@ def _on_path() -> tuple[str, Path]:
         if process.capture([found, "-c", code], timeout_s=DESCRIBE_SECONDS).exit_code == 0:
             return ON_PATH, Path(found)
     environments = built()
-    known = "".join(f"; or add --engine {name}, which is built" for name in environments)
+    known = "".join(f"; or name {name}, which is built" for name in environments)
     raise UsageError(
-        "no engine: no --engine was given and there is no `sglang` on PATH",
+        "no engine was named and there is no `sglang` on PATH",
         todo=f"`{build_command(DEFAULT_CONFIGURATION)}` builds one (about 10 GB){known}",
+        field="engine",
     )
 
 
@@ -142,6 +148,19 @@ def find(spec: str | None) -> Engine:
     return describe(name, python)
 
 
+def unasked() -> Engine:
+    """Return the engine of the default configuration as its name tells it, for a command that nothing will run."""
+    version = DEFAULT_CONFIGURATION.partition("-")[2]
+    return Engine(
+        name=DEFAULT_CONFIGURATION,
+        python=Path("python"),
+        program=("sglang",),
+        version=version,
+        python_version="",
+        packages={"sglang": version},
+    )
+
+
 def describe(name: str, python: Path) -> Engine:
     """Return the engine behind an interpreter.
 
@@ -158,7 +177,7 @@ def describe(name: str, python: Path) -> Engine:
         raise EngineFailed(f"the engine's interpreter does not work: {last}", where=python)
     found = json.loads(ended.stdout)
     if "sglang" not in found["packages"]:
-        raise EngineFailed("this interpreter has no sglang", where=python, todo="choose another --engine")
+        raise EngineFailed("this interpreter has no sglang", where=python, todo="choose another engine", field="engine")
     program = python.with_name("sglang")
     return Engine(
         name=name,
@@ -172,24 +191,8 @@ def describe(name: str, python: Path) -> Engine:
     )
 
 
-def package(engine: Engine) -> Path:
-    """Return the folder of the engine's sglang package, to be read as text.
-
-    Raises:
-        EngineFailed: its interpreter does not find one.
-    """
-    code = "import importlib.util as u; print(u.find_spec('sglang').submodule_search_locations[0])"
-    environment = interpreter_environment()
-    if engine.source:
-        environment["PYTHONPATH"] = str(engine.source.python_path)
-    ended = process.capture([str(engine.python), "-c", code], env=environment, timeout_s=DESCRIBE_SECONDS)
-    if ended.exit_code != 0:
-        raise EngineFailed("the engine's sglang package is not found", where=engine.python)
-    return Path(ended.stdout.strip())
-
-
 def interpreter_environment() -> dict[str, str]:
-    """Return this process's environment for another interpreter: what would make it import our packages is left out.
+    """Return this process's environment for another interpreter, without what would make it import our packages.
 
     PYTHONDONTWRITEBYTECODE goes too: without its compiled files an engine spends a minute more on its imports.
     """

@@ -1,26 +1,49 @@
-"""Launches: an engine process is started here and nowhere else, and never without a guard."""
+"""Launches: an engine that serves requests is started here and nowhere else, and never without a guard."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench import paths, process
-from bench.engine import find
-from bench.errors import EngineFailed
+from bench import process
+from bench.engine import command as commands
+from bench.fallback.verdict import conclude
+from bench.record import store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from bench.engine.command import Command
-    from bench.engine.find import Engine
+    from bench.errors import BenchError
+    from bench.fallback.finding import Finding
     from bench.fallback.guard import Guard
+    from bench.fallback.verdict import Verdict
     from bench.process import Ended, Observer, Partner
 
-PROGRAM_SECONDS = 3600
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One launch that has ended, whatever ended it, with the guard that watched it."""
+
+    command: Command
+    guard: Guard
+    log: Path
+    started: datetime
+    finished: datetime
+    ended: Ended
+
+    def conclude(self, findings: Sequence[Finding]) -> Verdict:
+        """Return the verdict, with what was found of its dump, outputs and device."""
+        return conclude(self.guard, self.ended, findings)
+
+    def error(self, verdict: Verdict) -> BenchError | None:
+        """Return what the launch failed with: what stopped it, else its verdict; None if it counts."""
+        return self.ended.stopped_by or verdict.error(self.log)
 
 
-class _Both:
+class _Tee:
     """Shows a block to a display first, so that a person sees the line that the guard stops at."""
 
     def __init__(self, display: Observer, guard: Guard) -> None:
@@ -30,6 +53,25 @@ class _Both:
         """Hand a block to both."""
         for observer in self._observers:
             observer.observe(block, first_line)
+
+
+def guarded(
+    command: Command,
+    *,
+    guard: Guard,
+    log: Path,
+    timeout_s: float | None = None,
+    display: Observer | None = None,
+    partner: Partner | None = None,
+) -> Attempt:
+    """Write the files that the launch reads, run it to its end under ``guard``, and return how it went.
+
+    This is the one way of launching an engine: whatever stops it is in the attempt and not raised.
+    """
+    commands.write_files(command)
+    started = store.now()
+    ended = launch(command, guard=guard, log=log, timeout_s=timeout_s, display=display, partner=partner)
+    return Attempt(command=command, guard=guard, log=log, started=started, finished=store.now(), ended=ended)
 
 
 def launch(
@@ -43,12 +85,7 @@ def launch(
 ) -> Ended:
     """Run one engine process to its end under ``guard``; its output goes to ``log``, its messages to ``partner``.
 
-    Returns how it ended. No process of it is left when this returns or raises.
-
-    Raises:
-        FallbackDetected: the guard saw an invalid line, and the launch was stopped at it.
-        EngineFailed: the guard saw a line that says so.
-        TimedOut: it took longer than ``timeout_s`` seconds.
+    Returns how it ended, also where guard, partner or the time limit stopped it. No process of it is left.
     """
     guard.start()
     return process.stream(
@@ -56,49 +93,7 @@ def launch(
         env=command.environment,
         cwd=command.directory,
         log=log,
-        observer=guard if display is None else _Both(display, guard),
+        observer=guard if display is None else _Tee(display, guard),
         timeout_s=timeout_s,
         partner=partner,
     )
-
-
-def run_program(engine: Engine, name: str, arguments: Sequence[str]) -> str:
-    """Run one of the programs in ``bench/inside/`` with the engine's interpreter; return what it printed.
-
-    Raises:
-        EngineFailed: it failed; the message has its last line.
-    """
-    environment = find.interpreter_environment()
-    if engine.source:
-        environment["PYTHONPATH"] = str(engine.source.python_path)
-    program = paths.INSIDE / name
-    ended = process.capture([str(engine.python), str(program), *arguments], env=environment, timeout_s=PROGRAM_SECONDS)
-    if ended.exit_code != 0:
-        said = ended.stderr.strip().splitlines()
-        last = said[-1] if said else f"exit code {ended.exit_code}"
-        raise EngineFailed(f"{name} failed in engine {engine.name}: {last}", where=program)
-    return ended.stdout
-
-
-def has_module(engine: Engine, name: str) -> bool:
-    """Tell whether the engine's interpreter can import a module; nothing of it is run."""
-    code = f"import importlib.util as u, sys; sys.exit(u.find_spec({name!r}) is None)"
-    environment = find.interpreter_environment()
-    return process.capture([str(engine.python), "-c", code], env=environment).exit_code == 0
-
-
-def run_module(engine: Engine, name: str, arguments: Sequence[str]) -> str:
-    """Run ``python -m name`` with the engine's interpreter; return what it printed.
-
-    Raises:
-        EngineFailed: it failed; the message has its last lines.
-    """
-    environment = find.interpreter_environment() | {"FLASHINFER_DISABLE_VERSION_CHECK": "1"}
-    if engine.source:
-        environment["PYTHONPATH"] = str(engine.source.python_path)
-    ended = process.capture([str(engine.python), "-m", name, *arguments], env=environment, timeout_s=PROGRAM_SECONDS)
-    if ended.exit_code != 0:
-        said = (ended.stdout + ended.stderr).strip().splitlines()[-20:]
-        last = "\n         ".join(said) or f"exit code {ended.exit_code}"
-        raise EngineFailed(f"{name} failed in engine {engine.name}: {last}", where=engine.python)
-    return ended.stdout

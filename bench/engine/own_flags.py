@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench import paths
 from bench.catalog import flags
-from bench.engine import launch
+from bench.engine import interpreter
 from bench.errors import EngineFailed
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def of(engine: Engine) -> frozenset[str] | None:
     except (OSError, ValueError):
         pass
     try:
-        found = json.loads(launch.run_program(engine, PROGRAM, []).splitlines()[-1])
+        found = json.loads(interpreter.run_program(engine, PROGRAM, []).splitlines()[-1])
     except (EngineFailed, ValueError, IndexError):
         return None
     try:

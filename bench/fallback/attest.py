@@ -76,7 +76,6 @@ def attest(
     dump: Path | None = None,
     expect: str = NATIVE,
     version: str | None = None,
-    exit_code: int | None = None,
 ) -> Verdict:
     """Return the verdict on a log (a path, gzip or not, or ``-`` for standard input) and, if given, its perf dump.
 
@@ -100,10 +99,11 @@ def attest(
         for block in chain(head, blocks):
             guard.observe(block, number)
             number += block.count(b"\n")
-    if not isinstance(loaded, InvalidPerfDump) and loaded is not None:
-        for found in _left_over(guard, loaded):
-            guard.findings[found.id, None] = found
-    return conclude(guard, exit_code=exit_code, dump=loaded)
+    if loaded is None:
+        return conclude(guard, None)
+    if isinstance(loaded, InvalidPerfDump):
+        return conclude(guard, None, [dumps.unreadable(loaded)])
+    return conclude(guard, None, [*_left_over(guard, loaded), *dumps.check(loaded, guard.expectation, None, None)])
 
 
 def _load(dump: Path | None) -> dict[str, Any] | InvalidPerfDump | None:

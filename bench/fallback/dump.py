@@ -42,6 +42,16 @@ def load(path: Path) -> dict[str, Any]:
     return dict(dump)
 
 
+def unreadable(error: InvalidPerfDump) -> Finding:
+    """Return the finding about a dump that `load` refused."""
+    return _finding(
+        "unreadable",
+        error.what,
+        "there is no perf dump that a number could come from",
+        error.todo or "read the log's last lines",
+    )
+
+
 def check(
     dump: Mapping[str, Any], expectation: Expectation, started: datetime | None, ended: datetime | None
 ) -> list[Finding]:

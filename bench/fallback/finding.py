@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.errors import BY_EXIT_CODE, EngineFailed, EvidenceMissing, FallbackDetected, InvalidPerfDump, TimedOut
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.errors import BenchError
 
 INVALID = "invalid"
 DEGRADED = "degraded"
 INFO = "info"
 
-ENGINE_FAILED = 3
-FALLBACK = 4
-EVIDENCE_MISSING = 5
-INVALID_DUMP = 6
-TIMED_OUT = 8
+ENGINE_FAILED = EngineFailed.exit_code
+FALLBACK = FallbackDetected.exit_code
+EVIDENCE_MISSING = EvidenceMissing.exit_code
+INVALID_DUMP = InvalidPerfDump.exit_code
+TIMED_OUT = TimedOut.exit_code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +43,14 @@ class Finding:
     component: str | None = None
     exit_code: int = FALLBACK
     count: int = 1
+
+    def error(self, where: str | Path | None = None) -> BenchError:
+        """Return the error that an invalid finding ends a launch with; ``where`` is the log, if it is known."""
+        place = self.text if self.line is None else f"log line {self.line}: {self.text}"
+        if where is not None:
+            place = f"{place}\n         {where}"
+        kind = BY_EXIT_CODE.get(self.exit_code, FallbackDetected)
+        return kind(f"{self.id}: {self.means}", where=place, todo=self.todo)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.catalog import signals as catalog
-from bench.errors import EngineFailed, FallbackDetected
 from bench.fallback import finding as f
 from bench.fallback.expectation import DIFFUSERS, NATIVE
 from bench.fallback.facts import CORE_COMPONENT, PATTERNS, Facts
@@ -166,7 +165,7 @@ class Guard:
             self.findings[key] = found
         if found.severity == f.INVALID and self._stop:
             self.stopped_by = found
-            raise stop_error(found)
+            raise found.error()
 
     def seen_lines(self, evidence: str) -> list[str]:
         """Return the last lines that a piece of evidence was found in, in order."""
@@ -191,14 +190,6 @@ class Guard:
             if entry.proves not in joined or (proof.holds and not joined[entry.proves].holds):
                 joined[entry.proves] = proof
         return list(joined.values())
-
-
-def stop_error(found: Finding) -> FallbackDetected | EngineFailed:
-    """Return the error that a finding stops a launch with."""
-    where = None if found.line is None else f"log line {found.line}: {found.text}"
-    if found.exit_code == f.ENGINE_FAILED:
-        return EngineFailed(found.means, where=where or found.text, todo=found.todo)
-    return FallbackDetected(f"{found.id}: {found.means}", where=where or found.text, todo=found.todo)
 
 
 def _native_instead(line: str, number: int, at_s: float | None) -> Finding:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
-from bench.errors import BenchError, EngineFailed, EvidenceMissing, FallbackDetected, InvalidPerfDump, TimedOut
+from bench.errors import EngineFailed, TimedOut
 from bench.fallback import delivered
-from bench.fallback import dump as dumps
 from bench.fallback import finding as f
-from bench.fallback import outputs as files
 from bench.fallback.expectation import NATIVE
-from bench.fallback.finding import Finding
+from bench.fallback.finding import Component, Finding, Proof
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
 
-    from bench.fallback.finding import Component, Proof
+    from bench.errors import BenchError
     from bench.fallback.guard import Guard
+    from bench.process import Ended
 
 NATIVE_VERDICT = "native"
 DIFFUSERS_VERDICT = "diffusers"
@@ -27,16 +25,17 @@ DEGRADED = "degraded"
 INVALID = "invalid"
 
 SHOWN_CHARACTERS = 300
+DEVICE = "device"
+"""The source of findings that were seen beside a launch, which hold however it ended."""
+
 AFTER_THE_LOG = 1 << 60
 """Where a finding that is in no log line is ordered: behind those that are, which tend to name the cause."""
 
-ERRORS: dict[int, type[BenchError]] = {
-    f.ENGINE_FAILED: EngineFailed,
-    f.FALLBACK: FallbackDetected,
-    f.EVIDENCE_MISSING: EvidenceMissing,
-    f.INVALID_DUMP: InvalidPerfDump,
-    f.TIMED_OUT: TimedOut,
-}
+OUTCOMES = (NATIVE_VERDICT, DIFFUSERS_VERDICT, DEGRADED, INVALID)
+"""From best to worst: a run is what its worst launch was."""
+
+CUT_OFF = frozenset({f.ENGINE_FAILED, f.TIMED_OUT})
+"""Ends that take nothing away from the requests finished before; any other makes them doubtful."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +63,22 @@ class Verdict:
         """Return the required evidence that was not seen."""
         return [proof for proof in self.proofs if not proof.holds]
 
+    def standing(self) -> Verdict:
+        """Return the verdict on the requests that the launch had finished: that it was cut off later is only told.
+
+        That holds for a launch that had shown all its evidence; of another, nothing counts.
+        """
+        if self.missing():
+            return self
+        findings = tuple(
+            replace(finding, severity=f.INFO)
+            if finding.severity == f.INVALID and finding.exit_code in CUT_OFF and finding.category == "process"
+            else finding
+            for finding in self.findings
+        )
+        outcome = _outcome(findings, self.expected)
+        return self if outcome == INVALID else replace(self, findings=findings, outcome=outcome, exit_code=0)
+
     def document(self) -> dict[str, Any]:
         """Return the verdict as a record holds it."""
         return {
@@ -75,73 +90,71 @@ class Verdict:
             "components": [asdict(component) for component in self.components],
         }
 
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Return the verdict that a record holds."""
+        proofs = ({name: value for name, value in proof.items() if name != "holds"} for proof in document["evidence"])
+        return cls(
+            outcome=document["outcome"],
+            expected=document["expected"],
+            exit_code=document["exit_code"],
+            findings=tuple(Finding(**finding) for finding in document["findings"]),
+            proofs=tuple(Proof(**proof) for proof in proofs),
+            components=tuple(Component(**component) for component in document["components"]),
+        )
+
     def error(self, where: str | Path) -> BenchError | None:
         """Return the error that an invalid verdict ends a task with, None for a run that counts."""
-        if self.counts:
-            return None
-        first = self.reasons()[0]
-        place = f"log line {first.line}: {first.text}" if first.line is not None else first.text
-        kind = ERRORS.get(self.exit_code, FallbackDetected)
-        return kind(f"{first.id}: {first.means}", where=f"{place}\n         {where}", todo=first.todo)
+        return None if self.counts else self.reasons()[0].error(where)
 
 
-def conclude(
-    guard: Guard,
-    *,
-    exit_code: int | None,
-    timed_out: bool = False,
-    dump: Mapping[str, Any] | InvalidPerfDump | None = None,
-    outputs: Sequence[files.Output] | None = None,
-    requests: Sequence[Finding] = (),
-    failed: BenchError | None = None,
-    started: datetime | None = None,
-    ended: datetime | None = None,
-    observed: Sequence[Finding] = (),
-) -> Verdict:
-    """Join everything that is known of a run into its verdict.
+def overall(by_launch: Sequence[tuple[Verdict, bool]]) -> Verdict:
+    """Return the verdict on several launches, each given with whether it has requests that count.
 
-    ``exit_code`` is the engine's (None: not known); ``dump`` is the perf dump, or the error that loading it raised,
-    None where it is not asked about; ``outputs`` likewise. ``requests`` are findings about requests read elsewhere,
-    ``failed`` is what ended a session otherwise than by a line of its log, ``observed`` is what was seen beside the
-    launch.
+    It is that of the worst launch with such requests; without any, that of the last launch.
     """
-    expectation = guard.expectation
-    findings = [*guard.findings.values(), *observed]
-    if guard.stopped_by is None:
-        findings += _process(exit_code, guard.last_words(), timed_out=timed_out)
-        findings += requests
-        if isinstance(failed, EngineFailed):
-            findings.append(_failed(failed))
-        if isinstance(dump, InvalidPerfDump):
-            findings.append(_bad_dump(dump))
-        elif dump is not None:
-            findings += dumps.check(dump, expectation, started, ended)
-        if outputs is not None:
-            findings += files.check(outputs, expectation)
-    if guard.stopped_by is None or guard.stopped_by.exit_code == f.ENGINE_FAILED:
-        # requests that a session finished before it failed were of the workload that was asked for, or they are none
-        findings += delivered.check(guard.facts, expectation)
-    proofs = guard.proofs()
-    if guard.stopped_by is None:
-        findings += [_missing(proof) for proof in proofs if not proof.holds]
+    standing = [verdict.standing() for verdict, has_requests in by_launch if has_requests]
+    return max(standing, key=lambda verdict: OUTCOMES.index(verdict.outcome)) if standing else by_launch[-1][0]
 
-    severities = {finding.severity for finding in findings}
-    if f.INVALID in severities:
-        outcome = INVALID
-    elif f.DEGRADED in severities:
-        outcome = DEGRADED
-    else:
-        outcome = NATIVE_VERDICT if expectation.backend == NATIVE else DIFFUSERS_VERDICT
-    findings.sort(key=lambda finding: _rank(finding, guard.stopped_by))
-    invalid = [finding for finding in findings if finding.severity == f.INVALID]
+
+def conclude(guard: Guard, ended: Ended | None, findings: Sequence[Finding] = ()) -> Verdict:
+    """Join everything that is known of a launch into its verdict.
+
+    ``ended`` is how it ended (None: it is still going on, or was made elsewhere); ``findings`` are those about its
+    dump, its outputs and its device. Of a launch that the guard stopped only the device's are kept: it was not
+    allowed to finish anything.
+    """
+    expectation, stopped_by = guard.expectation, guard.stopped_by
+    proofs = guard.proofs()
+    against = [
+        *guard.findings.values(),
+        *(finding for finding in findings if not stopped_by or finding.source == DEVICE),
+    ]
+    if stopped_by is None:
+        against += _process(ended, guard.last_words())
+        against += [_missing(proof) for proof in proofs if not proof.holds]
+    if stopped_by is None or stopped_by.exit_code == f.ENGINE_FAILED:
+        # requests that a session finished before it failed were of the workload that was asked for, or they are none
+        against += delivered.check(guard.facts, expectation)
+    against.sort(key=lambda finding: _rank(finding, stopped_by))
+    outcome = _outcome(against, expectation.backend)
     return Verdict(
         outcome=outcome,
         expected=expectation.backend,
-        exit_code=invalid[0].exit_code if invalid else 0,
-        findings=tuple(findings),
+        exit_code=against[0].exit_code if outcome == INVALID else 0,
+        findings=tuple(against),
         proofs=tuple(proofs),
         components=tuple(sorted(guard.facts.components.values(), key=lambda component: component.line)),
     )
+
+
+def _outcome(findings: Sequence[Finding], expected: str) -> str:
+    severities = {finding.severity for finding in findings}
+    if f.INVALID in severities:
+        return INVALID
+    if f.DEGRADED in severities:
+        return DEGRADED
+    return NATIVE_VERDICT if expected == NATIVE else DIFFUSERS_VERDICT
 
 
 def _rank(finding: Finding, stopped_by: Finding | None) -> tuple[int, int, int, int]:
@@ -153,59 +166,53 @@ def _rank(finding: Finding, stopped_by: Finding | None) -> tuple[int, int, int, 
     return severity, not stopped, cause, finding.line or AFTER_THE_LOG
 
 
-def _process(exit_code: int | None, last_words: str | None, *, timed_out: bool) -> list[Finding]:
-    if timed_out:
+def _process(ended: Ended | None, last_words: str | None) -> list[Finding]:
+    """Return what the end of a launch says against it, where the guard did not bring it about."""
+    if ended is None:
+        return []
+    if isinstance(ended.stopped_by, TimedOut):
         return [
-            Finding(
-                id="process.timeout",
-                category="process",
-                severity=f.INVALID,
-                source="process",
-                text="stopped at the time limit",
-                means="the launch did not finish in the time that it was given",
-                todo="give it more with --timeout SECONDS",
-                exit_code=f.TIMED_OUT,
+            _of_process(
+                "timeout",
+                "stopped at the time limit",
+                "the launch did not finish in the time that it was given",
+                "give it a longer time limit",
+                f.TIMED_OUT,
             )
         ]
-    if exit_code in (None, 0):
+    if isinstance(ended.stopped_by, EngineFailed):
+        return [
+            _of_process(
+                "request",
+                ended.stopped_by.what,
+                "the engine could not serve the session to its end",
+                "read the log's last lines; a resumed run adds what is missing",
+                f.ENGINE_FAILED,
+            )
+        ]
+    if ended.exit_code in (None, 0):
         return []
     return [
-        Finding(
-            id="process.exit",
-            category="process",
-            severity=f.INVALID,
-            source="process",
-            text=f"exit code {exit_code}; {last_words or 'it printed nothing'}"[:SHOWN_CHARACTERS],
-            means="the engine ended with an error",
-            todo="read the log's last lines",
-            exit_code=f.ENGINE_FAILED,
+        _of_process(
+            "exit",
+            f"exit code {ended.exit_code}; {last_words or 'it printed nothing'}",
+            "the engine ended with an error",
+            "read the log's last lines",
+            f.ENGINE_FAILED,
         )
     ]
 
 
-def _failed(error: EngineFailed) -> Finding:
+def _of_process(name: str, text: str, means: str, todo: str, exit_code: int) -> Finding:
     return Finding(
-        id="process.request",
+        id=f"process.{name}",
         category="process",
         severity=f.INVALID,
         source="process",
-        text=error.what[:SHOWN_CHARACTERS],
-        means="the engine could not serve the session to its end",
-        todo="read the log's last lines; `invoke bench --resume RUN` goes on with what is missing",
-        exit_code=f.ENGINE_FAILED,
-    )
-
-
-def _bad_dump(error: InvalidPerfDump) -> Finding:
-    return Finding(
-        id="dump.unreadable",
-        category="process",
-        severity=f.INVALID,
-        source="dump",
-        text=error.what,
-        means="there is no perf dump that a number could come from",
-        todo=error.todo or "read the log's last lines",
-        exit_code=f.INVALID_DUMP,
+        text=text[:SHOWN_CHARACTERS],
+        means=means,
+        todo=todo,
+        exit_code=exit_code,
     )
 
 
@@ -218,6 +225,6 @@ def _missing(proof: Proof) -> Finding:
         source="log",
         text=f"the line for {proof.proves!r} {seen}",
         means=f"it is not shown that {proof.proves}",
-        todo="run at --log-level=info, which prints it; if a new version words it otherwise, mend evidence.toml",
+        todo="run at --log-level=info, which prints it; if a newer version phrases it differently, update evidence.toml",
         exit_code=f.EVIDENCE_MISSING,
     )

@@ -1,1 +1,1 @@
-"""How similar outputs are: pixels, frames, thresholds, goldens."""
+"""Similarity of outputs: pixels, frames, thresholds, goldens."""

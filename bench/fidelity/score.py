@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from bench.fidelity.goldens import Golden
     from bench.fidelity.pairs import Between
     from bench.fidelity.thresholds import Threshold
-    from bench.run.benchmark import Run
     from bench.run.plan import Plan
+    from bench.run.state import Run
 
     Document = Mapping[str, Any]
 

@@ -1,1 +1,1 @@
-"""What the machine is: GPUs, host identity, locks."""
+"""The machine: GPUs, host identity, locks."""

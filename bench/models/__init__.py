@@ -1,1 +1,1 @@
-"""Model weights: checkpoints, the hub's cache, private caches, input images."""
+"""Model weights and inputs: checkpoints, the hub's cache, private caches, input images."""

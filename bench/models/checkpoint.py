@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import paths
-from bench.engine import launch
+from bench.engine import interpreter
 from bench.errors import PreflightFailed, UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Pa
         raise UsageError(f"cannot be written: {error.strerror}", where=out, todo="choose another --out") from error
     try:
         arguments = ["--out", str(work / out.name), "--size", size, "--seed", str(seed)]
-        launch.run_program(engine, RECIPES[recipe].program, arguments)
+        interpreter.run_program(engine, RECIPES[recipe].program, arguments)
         manifest = {
             "recipe": recipe,
             "size": size,

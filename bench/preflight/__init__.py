@@ -1,1 +1,1 @@
-"""Before a launch: what this machine lacks for it. During one: what disturbed it."""
+"""Checks before a launch: what this machine lacks for it, and what would disturb the timing."""

@@ -1,1 +1,1 @@
-"""Traces of torch.profiler: read, attribute, analyse, compare."""
+"""Traces of torch.profiler: read, attribute, analyse and compare them."""

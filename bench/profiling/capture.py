@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.engine import command as commands
 from bench.errors import EngineFailed, PreflightFailed
 from bench.record import store
-from bench.run import benchmark
+from bench.run import benchmark, document
 from bench.run import plan as plans
 
 if TYPE_CHECKING:
@@ -86,21 +87,21 @@ def capture(
     if error is None and not traces:
         error = EngineFailed("the profiler left no trace", where=directory / TRACES, todo="read the log's last lines")
     if error is None:
-        run.profiled = _profiled(directory, traces, steps, all_stages=all_stages)
-    known, path = run.write(complete=error is None, failure=error)
+        dump = _set_aside(directory)
+        run.profiled = {
+            "steps": steps,
+            "all_stages": all_stages,
+            "traces": [store.file_entry(path, directory) for path in traces],
+            "perf_dump": store.file_entry(dump, directory),
+        }
+    known, path = document.write(run, complete=error is None, failure=error)
     if error is not None:
         raise error
     step = known["timings"]["metrics"]["step_median_ms"]
     return Captured(record=known, path=path, traces=traces, unprofiled_step_ms=step)
 
 
-def _profiled(directory: Path, traces: tuple[Path, ...], steps: int, *, all_stages: bool) -> dict[str, Any]:
-    """Return the traced request for the record; its dump is renamed, so that nobody takes it for a timing."""
+def _set_aside(directory: Path) -> Path:
+    """Rename the traced request's dump, so that nobody takes it for a timing, and return its path."""
     folder = directory / "launch-1" / f"request-{TIMED_REQUESTS + 1:03d}"
-    dump = (folder / "perf.json").rename(folder / PROFILED_DUMP)
-    return {
-        "steps": steps,
-        "all_stages": all_stages,
-        "traces": [store.file_entry(path, directory) for path in traces],
-        "perf_dump": store.file_entry(dump, directory),
-    }
+    return (folder / commands.PERF_DUMP).rename(folder / PROFILED_DUMP)

@@ -1,1 +1,1 @@
-"""Reports: records to text for people. Nothing here computes a number."""
+"""Reports: documents as text and pages. Nothing here computes a figure."""

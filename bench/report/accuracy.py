@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import re
-import sys
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
-from bench.accuracy import plan, run
 from bench.accuracy.controls import SPOILS
-from bench.errors import BenchError, UsageError
-from bench.report import accuracy_page, quality, verdict
+from bench.report import quality, text, verdict
+from bench.report.figures import closeness
+from bench.report.figures import scientific as number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
-    from bench.accuracy.options import Options
-    from bench.accuracy.run import Result
-
-CASE = re.compile(r"^accuracy case: (.+)$", re.MULTILINE)
 SHOWN_CHARACTERS = 32
 NEAR = 100
 SPOILT = {
@@ -38,66 +28,6 @@ SPOILT = {
 """A changed weight in words; its whole name is in the report."""
 
 STYLES = {"passed": "bold green", "failed": "bold red", "void": "bold yellow"}
-
-
-class _Cases:
-    """Tells of each case of the native program as it ends: the observer of its log."""
-
-    def __init__(self, console: Console, start: float) -> None:
-        self._console = console
-        self._start = start
-
-    def observe(self, block: bytes, first_line: int) -> None:  # noqa: ARG002 - the observer's interface
-        """Take a block of whole lines."""
-        for case in CASE.findall(block.decode("utf-8", "replace")):
-            elapsed = time.monotonic() - self._start
-            self._console.print(f"[{elapsed:6.1f} s] done: {case}", markup=False, highlight=False)
-
-
-def run_and_show(options: Options, models: Sequence[str], *, as_json: bool) -> None:
-    """Run each model's checks and print each report; with ``as_json`` stdout holds only a JSON list of them.
-
-    Raises:
-        BenchError: a run did not pass (its report is written and shown first); of several the first such error.
-    """
-    reports, errors = [], []
-    for model in models:
-        try:
-            result = _one(replace(options, model=model), as_json=as_json)
-        except BenchError as error:
-            if len(models) == 1 or error.exit_code == UsageError.exit_code:
-                raise
-            Console(stderr=True).print(f"{model}: {error}", markup=False, highlight=False)
-            errors.append(error)
-            continue
-        reports.append(result.report)
-        if result.error is not None:
-            errors.append(result.error)
-    if as_json:
-        sys.stdout.write(json.dumps(reports, indent=2, ensure_ascii=False) + "\n")
-    elif len(models) > 1:
-        passed = sum(report["outcome"] == "passed" for report in reports)
-        Console().print(f"{passed} of {len(models)} models passed", highlight=False)
-    if errors:
-        raise errors[0]
-
-
-def _one(options: Options, *, as_json: bool) -> Result:
-    messages = Console(stderr=True)
-    start = time.monotonic()
-    planned = plan.plan(options)
-    if planned.made_checkpoint is not None:
-        messages.print(f"made a synthetic checkpoint: {planned.made_checkpoint}", soft_wrap=True, highlight=False)
-    sides = "diffusers, then the engine" if plan.needs_reference(options) else "the engine"
-    messages.print(f"{options.model}: running {sides}", highlight=False)
-    result = run.run(planned, _Cases(messages, start))
-    page = accuracy_page.write(result.report, result.path.parent)
-    if not as_json:
-        console = Console()
-        show(result.report, console)
-        for name, path in (("page", page), ("report", result.path)):
-            console.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)
-    return result
 
 
 def show(report: Mapping[str, Any], console: Console) -> None:
@@ -120,15 +50,13 @@ def _parts(report: Mapping[str, Any]) -> Iterable[RenderableType]:
         yield _controls(report)
     if report["golden"] is not None:
         yield Text()
-        yield golden_line(report["golden"])
+        yield Text(quality.golden_line(report["golden"]), style="" if report["golden"]["passed"] else "red")
     yield Text()
 
 
 def _headline(report: Mapping[str, Any]) -> RenderableType:
     engine, sampling = report["engine"], report["sampling"]
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
+    table = text.facts()
     line = Text(report["outcome"].upper(), style=STYLES.get(report["outcome"], "bold red"))
     table.add_row("accuracy", line)
     for reason in report["reasons"]:
@@ -141,29 +69,15 @@ def _headline(report: Mapping[str, Any]) -> RenderableType:
     return table
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """Return a small number as 1.23e-07, 0 as 0, None as n/a."""
-    return "n/a" if value is None else "0" if value == 0 else f"{value:.{digits}e}"
-
-
-def closeness(cosine: float | None) -> str:
-    """Return 1 - cosine, which tells apart what 0.99999 does not; negative rounding is 0."""
-    return "n/a" if cosine is None else number(max(0.0, 1 - cosine))
-
-
-def _table(titles: tuple[str, ...], left: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for index, title in enumerate(titles):
-        table.add_column(title, justify="left" if index < left else "right", overflow="fold")
-    return table
-
-
 def _state(passed: bool) -> Text:
     return Text("pass") if passed else Text("FAIL", style="red")
 
 
 def _components(components: list[Mapping[str, Any]]) -> RenderableType:
-    table = _table(("component", "output", "result", "rel L2", "1 - cos", "max abs", "worst at", "gate"), left=3)
+    table = text.table(
+        *("component", "output", "result", "rel L2", "1 - cos", "max abs", "worst at", "gate"),
+        right=("rel L2", "1 - cos", "max abs", "worst at", "gate"),
+    )
     for part in components:
         if part["native"] is not True:
             said = "NOT NATIVE" if part["native"] is False else "not reached"
@@ -189,7 +103,10 @@ def _components(components: list[Mapping[str, Any]]) -> RenderableType:
 def _trajectory(trajectory: Mapping[str, Any]) -> RenderableType:
     if trajectory["schedule"] is not None:
         return Text(trajectory["schedule"], style="red")
-    table = _table(("latents after step", "result", "time step", "rel L2", "1 - cos", "max abs", "gate"), left=2)
+    table = text.table(
+        *("latents after step", "result", "time step", "rel L2", "1 - cos", "max abs", "gate"),
+        right=("time step", "rel L2", "1 - cos", "max abs", "gate"),
+    )
     last = len(trajectory["steps"])
     for step in trajectory["steps"]:
         distance = step["distance"]
@@ -207,7 +124,9 @@ def _trajectory(trajectory: Mapping[str, Any]) -> RenderableType:
 
 
 def _controls(report: Mapping[str, Any]) -> RenderableType:
-    table = _table(("wrong on purpose", "on", "result", "rel L2", "times the gate"), left=3)
+    table = text.table(
+        *("wrong on purpose", "on", "result", "rel L2", "times the gate"), right=("rel L2", "times the gate")
+    )
     for control in report["controls"]:
         state = Text("rejected") if control["rejected"] else Text("LET THROUGH", style="bold yellow")
         times = "n/a" if control["times"] is None else _times(control["times"])
@@ -236,8 +155,3 @@ def _wrong(control: Mapping[str, Any]) -> str:
     if spoil is not None and what.endswith(spoil.said):
         return f"{SPOILT[spoil.at]} {spoil.said}"
     return what if len(what) <= SHOWN_CHARACTERS else what[:SHOWN_CHARACTERS] + "..."
-
-
-def golden_line(golden: Mapping[str, Any]) -> Text:
-    """Return the golden's result in words."""
-    return Text(f"golden: {quality.golden(golden)}", style="" if golden["passed"] else "red")

@@ -7,7 +7,8 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from bench import paths
-from bench.accuracy import run
+from bench.report import quality
+from bench.report.figures import closeness, scientific
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,11 +25,9 @@ LEAST_SHOWN = 1e-9
 DIFFERENCE_TIMES = 32
 
 
-def write(report: Mapping[str, Any], folder: Path) -> Path:
-    """Write the page of the report in ``folder`` beside it and return its path."""
+def write(report: Mapping[str, Any], folder: Path, arrays: tuple[Path, Path]) -> Path:
+    """Write the page of a report into its folder and return its path; ``arrays``: the engine's, the reference's."""
     import jinja2  # noqa: PLC0415 - a finished run needs it, `invoke --list` does not
-
-    from bench.report import accuracy, quality  # noqa: PLC0415 - the first imports this module
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
@@ -36,12 +35,12 @@ def write(report: Mapping[str, Any], folder: Path) -> Path:
     trajectory = report["trajectory"]
     page = environment.get_template("accuracy.html.j2").render(
         report=report,
-        number=accuracy.number,
-        closeness=accuracy.closeness,
+        number=scientific,
+        closeness=closeness,
         likeness=quality.likeness,
-        golden=None if report["golden"] is None else accuracy.golden_line(report["golden"]).plain,
+        golden=None if report["golden"] is None else quality.golden_line(report["golden"]),
         curve=curve(trajectory) if trajectory is not None and trajectory["schedule"] is None else "",
-        pictures=_pictures(folder) if report["components"] or trajectory is not None else [],
+        pictures=_pictures(*arrays) if report["components"] or trajectory is not None else [],
     )
     path = folder / PAGE
     with path.open("x", encoding="utf-8") as file:
@@ -81,14 +80,14 @@ def _controls(trajectory: Mapping[str, Any]) -> list[tuple[str, list[float | Non
     return list(trajectory["controls_by_step"].items())
 
 
-def _pictures(folder: Path) -> list[dict[str, str]]:
+def _pictures(native_file: Path, reference_file: Path) -> list[dict[str, str]]:
     """Return the engine's picture, the reference's, and their difference, magnified; none if one of them is absent."""
     import numpy as np  # noqa: PLC0415 - see write
 
     try:
-        with np.load(folder / run.NATIVE / "native.npz", allow_pickle=False) as file:
+        with np.load(native_file, allow_pickle=False) as file:
             native = file["trajectory/plain/image"][0]
-        with np.load(folder / run.REFERENCE / "reference.npz", allow_pickle=False) as file:
+        with np.load(reference_file, allow_pickle=False) as file:
             reference = file["image"][0]
     except (OSError, KeyError, ValueError):
         return []

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markdown import Markdown
 
-from bench import paths
-from bench.compare import ab, calibration, history
-from bench.compare import records as compare
-from bench.errors import Inconclusive, ThresholdMissed
-from bench.fidelity import score
-from bench.report import quality, session
-from bench.report.run import number
+from bench.report import quality, text
+from bench.report.figures import change, number
 from bench.run import metrics
-from bench.stats import comparison as verdict
-from bench.stats import sequential
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bench.compare.records import Side
-    from bench.run.options import Options
+    from rich.console import Console
+
+    from bench.stats.unpaired import HistoryNoise
 
 ONE_SAMPLE = (
     "One sample against one sample shows what two runs took, not that the next two would differ: nothing is known of"
@@ -34,82 +26,47 @@ ONE_SAMPLE = (
 )
 
 
-def measure_ab(
-    common: Options,
-    specs: dict[str, str],
-    planned: sequential.Plan,
-    *,
-    co_resident: bool,
-    as_json: bool,
-    require: str | None = None,
+def show_arms(
+    document: Mapping[str, Any],
+    records: tuple[Mapping[str, Any], Mapping[str, Any]],
+    path: Path,
+    console: Console,
 ) -> None:
-    """Measure two arms and print the comparison.
+    """Print the comparison of two arms; the last line is its path."""
+    notes = [document["why"], f"spread between launches: {document['between_launch_spread']}"]
+    notes += [f"differs on purpose: {line}" for line in document["differences"]]
+    show_markdown(of_records(*records, document["comparison"], document["quality"], notes), console)
+    text.line(console, f"record: {path}")
 
-    Raises:
-        ThresholdMissed: the candidate is slower, or its outputs are not as like the baseline's as is required.
-        Inconclusive: the blocks do not decide.
-        BenchError: an arm failed.
-    """
-    messages = Console(stderr=True, highlight=False)
-    result = ab.measure(
-        common,
-        specs,
-        planned,
-        co_resident=co_resident,
-        tell=lambda text: messages.print(text, markup=False),
-        require=require,
+
+def show_markdown(markdown: str, console: Console, *, as_source: bool = False) -> None:
+    """Print Markdown, laid out for the terminal or as its source."""
+    if as_source:
+        sys.stdout.write(markdown + "\n")
+    else:
+        console.print(Markdown(markdown))
+
+
+def show_noise(noise: HistoryNoise, blocks: Mapping[int, int | None], effect_percent: float, console: Console) -> None:
+    """Print a machine's noise and, by requests of a launch, how many blocks an effect needs."""
+    console.print(
+        f"noise between launches: {noise.between_launch_percent:.2f} %, between the requests of one:"
+        f" {noise.within_launch_percent:.2f} %"
     )
-    if as_json:
-        sys.stdout.write(json.dumps(result.document, indent=2, ensure_ascii=False) + "\n")
-    else:
-        records = result.records
-        notes = [result.document["why"], f"spread between launches: {result.document['between_launch_spread']}"]
-        notes += [f"differs on purpose: {line}" for line in result.document["differences"]]
-        sides = (records[ab.BASELINE], records[ab.CANDIDATE])
-        text = markdown(*sides, result.document["comparison"], result.document["quality"], notes)
-        console = Console()
-        console.print(Markdown(text))
-        console.print(f"record: {result.path}", soft_wrap=True, highlight=False, markup=False)
-    if result.error is not None:
-        raise result.error
-    _raise([{**result.document, "candidate": str(result.path)}])
+    for requests, needed in blocks.items():
+        shown = f"{needed} A-B-B-A blocks" if needed is not None else "more blocks than anybody would measure"
+        console.print(f"an effect of {effect_percent} % needs {shown} with --repeats {requests}")
 
 
-def compare_files(files: Sequence[Path], *, as_json: bool, as_markdown: bool, require: str | None = None) -> None:
-    """Compare the first file with each of the others and print it.
-
-    Raises:
-        ThresholdMissed: a candidate is slower, or its outputs are not as like the baseline's as is required.
-        Inconclusive: one comparison does not decide, and none is slower.
-        UsageError: unlike files, or one alone for which no baseline was named.
-    """
-    if len(files) == 1:
-        files = [history.baseline_of(paths.runs(), files[0]), files[0]]
-    baseline, *others = [compare.read(path) for path in files]
-    documents: list[dict[str, Any]] = []
-    for candidate in others:
-        comparison = verdict.to_document(compare.compare(baseline, candidate))
-        found = score.compared(compare.outputs(baseline, candidate), comparison["verdict"], require)
-        names = {"baseline": baseline.name, "candidate": candidate.name}
-        documents.append({**names, "comparison": comparison, "quality": found})
-        if not as_json:
-            _print_sides(baseline, candidate, documents[-1], as_markdown=as_markdown)
-    if as_json:
-        sys.stdout.write(json.dumps(documents, indent=2, ensure_ascii=False) + "\n")
-    _raise(documents)
-
-
-def _print_sides(baseline: Side, candidate: Side, compared: Mapping[str, Any], *, as_markdown: bool) -> None:
-    comparison, found = compared["comparison"], compared["quality"]
-    notes = [] if comparison["interval"] is not None else [ONE_SAMPLE]
-    if baseline.is_dump:
-        text = _table(_view(baseline.document), _view(candidate.document), comparison, found, notes)
-    else:
-        text = markdown(baseline.document, candidate.document, comparison, found, notes)
-    if as_markdown:
-        sys.stdout.write(text + "\n")
-    else:
-        Console().print(Markdown(text))
+def of_dumps(
+    baseline: Mapping[str, Any],
+    candidate: Mapping[str, Any],
+    comparison: Mapping[str, Any],
+    found: Mapping[str, Any],
+    notes: Sequence[str],
+) -> str:
+    """Return a comparison of two bare perf dumps as Markdown."""
+    return _table(_view(baseline), _view(candidate), comparison, found, notes)
 
 
 def _view(dump: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +83,7 @@ def _of(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"timings": record["timings"], "outcome": record["verdict"]["outcome"]}
 
 
-def markdown(
+def of_records(
     baseline: Mapping[str, Any],
     candidate: Mapping[str, Any],
     comparison: Mapping[str, Any],
@@ -185,48 +142,4 @@ def _table(
 
 
 def _row(name: str, one: float | None, other: float | None, unit: str) -> str:
-    change = "" if not one or other is None else f"{100 * (other / one - 1):+.1f} %"
-    return f"| {name} | {number(one, unit)} | {number(other, unit)} | {change} |"
-
-
-def _raise(documents: Sequence[Mapping[str, Any]]) -> None:
-    """Raise what comparisons end with: a candidate that is slower, then one that misses its threshold, then doubt."""
-    slower = [one for one in documents if one["comparison"]["exit_code"] == ThresholdMissed.exit_code]
-    for one in slower:
-        raise ThresholdMissed(_said(one["comparison"]), where=one["candidate"])
-    for one in documents:
-        if (missed := score.gate(one["quality"], one["candidate"])) is not None:
-            raise missed
-    for one in documents:
-        if one["comparison"]["exit_code"] == Inconclusive.exit_code:
-            raise Inconclusive(_said(one["comparison"]), where=one["candidate"])
-
-
-def _said(comparison: Mapping[str, Any]) -> str:
-    return f"{comparison['verdict']}: {comparison['reason']}"
-
-
-def calibrate(options: Options) -> None:
-    """Measure one arm over several launches, keep its noise, and print how many blocks a small effect needs here.
-
-    Raises:
-        BenchError: what a benchmark raises.
-        Inconclusive: the spread between launches is too small to be seen beside the spread within.
-    """
-    record = session.run_and_show(options, as_json=False)
-    console = Console(highlight=False)
-    path = calibration.store(record)
-    if path is None:
-        note = (record["timings"]["spread"] or {"note": "no spread"})["note"]
-        raise Inconclusive(f"no noise was kept: {note}", todo="more --launches, or fewer --repeats")
-    noise = calibration.noise(record)
-    assert noise is not None
-    console.print(
-        f"noise between launches: {noise.between_launch_percent:.2f} %, between the requests of one:"
-        f" {noise.within_launch_percent:.2f} %"
-    )
-    for requests in sorted({1, options.repeats}):
-        needed = calibration.blocks_for(noise, requests)
-        wanted = f"{needed} A-B-B-A blocks" if needed is not None else "more blocks than anybody would measure"
-        console.print(f"an effect of {calibration.EFFECT_PERCENT} % needs {wanted} with --repeats {requests}")
-    console.print(f"kept: {path}", soft_wrap=True, markup=False)
+    return f"| {name} | {number(one, unit)} | {number(other, unit)} | {change(one, other)} |"

@@ -29,6 +29,7 @@ PHASES = (
     (re.compile(r"Output saved to"), "saving"),
 )
 STEP = re.compile(r"(\d+)/(\d+) \[\d+:\d+")
+CASE = re.compile(r"^accuracy case: (.+)$", re.MULTILINE)
 LOOKED_AT_BYTES = 1 << 14
 
 
@@ -81,3 +82,17 @@ class Live:
         if not self._console.is_terminal and (self._requests <= 1 or phase == REQUEST):
             elapsed = time.monotonic() - self._start
             self._console.print(f"[{elapsed:6.1f} s] {name}", markup=False, highlight=False)
+
+
+class Cases:
+    """Observes the log of an accuracy check and tells each case as it ends."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._start = time.monotonic()
+
+    def observe(self, block: bytes, first_line: int) -> None:  # noqa: ARG002 - the observer's interface
+        """Take a block of whole lines."""
+        for case in CASE.findall(block.decode("utf-8", "replace")):
+            elapsed = time.monotonic() - self._start
+            self._console.print(f"[{elapsed:6.1f} s] done: {case}", markup=False, highlight=False)

@@ -1,50 +1,22 @@
-"""A matrix before a person's eyes: progress on stderr; on stdout the numbers, the pictures, and why a cell has none."""
+"""A matrix on the terminal: the numbers, the pictures, and why a cell has none."""
 
 from __future__ import annotations
 
-import json
-import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from bench.report import live
-from bench.report.run import NOT_AVAILABLE, number
+from bench.report import text
+from bench.report.figures import NOT_AVAILABLE, change, number
 from bench.report.verdict import STYLES
-from bench.sweep import matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bench.run.options import Options
-
-
-def run_and_show(options: Options, along: Sequence[str], *, as_json: bool) -> None:
-    """Measure the cells and print them.
-
-    Raises:
-        BenchError: a cell does not count, or the pictures of a graph cell differ from its eager cell's.
-    """
-    messages = Console(stderr=True)
-
-    @contextmanager
-    def display(name: str) -> Iterator[live.Live]:
-        messages.print(name, markup=False, highlight=False)
-        with live.Live(messages) as shown:
-            yield shown
-
-    document, path, error = matrix.measure(options, along, display)
-    if as_json:
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    else:
-        show(document, path, Console())
-    if error is not None:
-        raise error
+    from rich.console import Console
+    from rich.table import Table
 
 
 def show(document: Mapping[str, Any], path: Path, console: Console) -> None:
@@ -69,18 +41,12 @@ def show(document: Mapping[str, Any], path: Path, console: Console) -> None:
         comparison = row["against_eager"]
         console.print(Text(f"{row['name']} against eager: {comparison['verdict']}: {comparison['reason']}"))
     console.print()
-    console.print(f"record: {path}", soft_wrap=True, highlight=False, markup=False)
-
-
-def _table(*titles: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for title in titles:
-        table.add_column(title, justify="left" if title in ("cell", "verdict", "pixels", "against") else "right")
-    return table
+    text.line(console, f"record: {path}")
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("cell", "verdict", "denoise", "95 % interval", "end to end", "graphs")
+    figures = ("denoise", "95 % interval", "end to end", "graphs")
+    table = text.table("cell", "verdict", *figures, right=figures)
     for row in rows:
         outcome = row["outcome"]
         interval = row["denoise_interval_ms"]
@@ -91,7 +57,7 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> Table:
             number(row["denoise_ms"], "ms"),
             NOT_AVAILABLE if interval is None else _range(interval),
             number(row["total_ms"], "ms"),
-            "" if told is None else f"{100 * (told['effect']['ratio'] - 1):+.1f} %",
+            "" if told is None else change(1.0, told["effect"]["ratio"]),
         )
     return table
 
@@ -101,7 +67,7 @@ def _range(interval: Mapping[str, Any]) -> str:
 
 
 def _pictures(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = _table("cell", "pixels", "against", "PSNR", "SSIM")
+    table = text.table("cell", "pixels", "against", "PSNR", "SSIM", right=("PSNR", "SSIM"))
     for row in rows:
         likeness = row["likeness"]
         if row["same_pixels_as_eager"] is not None:

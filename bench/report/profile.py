@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from bench.report.profile_view import View
 
-def write(document: Mapping[str, Any], directory: Path) -> tuple[Path, ...]:
+
+def write(document: Mapping[str, Any], view: View, directory: Path) -> tuple[Path, ...]:
     """Write ``report.json``, ``report.md`` and ``report.html``; return their paths. The folder must be there.
 
     Raises:
@@ -21,7 +23,7 @@ def write(document: Mapping[str, Any], directory: Path) -> tuple[Path, ...]:
         UsageError: a file is there already, or cannot be written.
     """
     schema.write(document, "profile-report", directory / "report.json")
-    forms = {"report.md": profile_markdown.render(document), "report.html": profile_html.render(document)}
+    forms = {"report.md": profile_markdown.render(view), "report.html": profile_html.render(view)}
     return (directory / "report.json", *_write(forms, directory))
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NO_FIGURE = "-"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
@@ -24,14 +22,6 @@ class Table:
     note: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
-
-
-def figure(value: float | None, digits: int = 2) -> str:
-    """Return a figure as text; a dash for what is not known."""
-    if value is None:
-        return NO_FIGURE
-    text = f"{value:,.{digits}f}"
-    return text.lstrip("-") if not text.strip("-0.,") else text  # no "-0.00"
 
 
 def columns(text: str) -> tuple[Column, ...]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from bench.report.profile_cells import Column, Table, figure
+from bench.report.figures import figure
+from bench.report.profile_cells import Column, Table
 from bench.report.profile_markdown import escaped, table_lines
 from bench.report.profile_names import short_kernel
 from bench.report.profile_terminal import WIDE_COLUMNS, grid

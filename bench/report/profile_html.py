@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.report.profile_plots import plots
-from bench.report.profile_view import view
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from bench.report.profile_view import View
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def render(document: Mapping[str, Any]) -> str:
+def render(shown: View) -> str:
     """Return a profile report as HTML."""
     import jinja2  # noqa: PLC0415 - only a report need pay for it
     import markupsafe  # noqa: PLC0415 - see above
@@ -26,7 +25,6 @@ def render(document: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    shown = view(document)
     gpu = shown.trace["gpu"]
     pictures = [
         {"name": plot.name, "title": plot.title, "caption": plot.caption, "svg": markupsafe.Markup(plot.svg)}  # noqa: S704 - our own plot, whose text matplotlib escapes

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from bench.report.profile_view import view
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from bench.report.profile_cells import Table
+    from bench.report.profile_view import View
 
 ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", "*": "\\*", "_": "\\_", "\n": " "})
 
 
-def render(document: Mapping[str, Any]) -> str:
+def render(shown: View) -> str:
     """Return a profile report as Markdown."""
-    return "\n".join(_lines(document)) + "\n"
+    return "\n".join(_lines(shown)) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -24,8 +23,7 @@ def escaped(text: str) -> str:
     return text.translate(ESCAPED)
 
 
-def _lines(document: Mapping[str, Any]) -> Iterator[str]:
-    shown = view(document)
+def _lines(shown: View) -> Iterator[str]:
     yield f"# {escaped(shown.title)}"
     yield ""
     yield f"**{escaped(shown.verdict)}**"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.report.profile_cells import NO_FIGURE, Table, columns, figure
+from bench.report.figures import NO_FIGURE, figure
+from bench.report.profile_cells import Table, columns
 from bench.report.profile_names import short_kernel
 
 if TYPE_CHECKING:

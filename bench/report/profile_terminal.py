@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text
 
-from bench.report.profile_view import view
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.console import Console, RenderableType
 
     from bench.report.profile_cells import Table
+    from bench.report.profile_view import View
 
 WIDE_COLUMNS = 150
 """From this width on the terminal shows the wide columns too."""
@@ -25,9 +22,8 @@ FIRST_TABLES = 2
 """How many tables a short report has; all are in Markdown and HTML."""
 
 
-def render(document: Mapping[str, Any], console: Console, *, full: bool = False) -> None:
+def render(shown: View, console: Console, *, full: bool = False) -> None:
     """Print a profile report: verdict, actions, warnings and the most telling tables; all tables when ``full``."""
-    shown = view(document)
     console.print(Text(shown.title, style="bold"))
     facts = Grid.grid(padding=(0, 2))
     for name, value in shown.facts:

@@ -10,10 +10,12 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from bench.report import profile_tables
-from bench.report.profile_cells import Table, figure
+from bench.report.figures import figure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bench.report.profile_cells import Table
 
 SHOWN_ACTIONS = 3
 

@@ -46,6 +46,11 @@ def golden(found: Document) -> str:
     return said
 
 
+def golden_line(found: Document) -> str:
+    """Return a golden's result as the line of a report."""
+    return f"golden: {golden(found)}"
+
+
 def short(pixels_sha256: str | None) -> str:
     """Return the start of a hash of pixels, n/a where none were read."""
     return "n/a" if pixels_sha256 is None else pixels_sha256[:SHOWN_CHARACTERS]

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bench.report import quality, verdict
+from bench.report import quality, text, verdict
+from bench.report.figures import number, percent
 from bench.run import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from rich.console import RenderableType
-
-NOT_AVAILABLE = "n/a"
-
-
-def number(value: float | None, unit: str) -> str:
-    """Return a value with a sensible number of digits and its unit; ``n/a`` for None."""
-    if value is None:
-        return NOT_AVAILABLE
-    digits = 0 if value >= 10_000 else 1 if value >= 100 else 2 if value >= 1 else 3  # noqa: PLR2004
-    return f"{value:,.{digits}f} {unit}"
+    from rich.console import Console, RenderableType
 
 
 def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
     """Print a run record; the last line is its path."""
     console.print(Group(*_parts(record)))
-    console.print(f"record: {path}", soft_wrap=True, highlight=False, markup=False)
+    text.line(console, f"record: {path}")
+
+
+def warnings(record: Mapping[str, Any]) -> list[str]:
+    """Return what the preflight and the watch say about the machine: it does not change the verdict."""
+    warned = [line for line in record["preflight"] if line["state"] == "warn"]
+    seen = [line for line in record["verdict"]["findings"] if line["source"] == "device" and line["severity"] == "info"]
+    lines = [f"warning: {line['id']}: {line['saw']}: {line['means']}" for line in warned]
+    return [*lines, *(f"warning: {line['id']}: {line['text']}" for line in seen)]
 
 
 def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
@@ -62,9 +61,7 @@ def _headline(record: Mapping[str, Any]) -> RenderableType:
     devices = [device["name"] for device in record["devices"]["items"][: workload["gpus"]]] or [record["host"]["cpu"]]
     mode = "torch.compile" if workload["torch_compile"] else "CUDA graphs" if workload.get("cuda_graph") else "eager"
     mode += f", quality {workload['quality']}" if workload.get("quality") else ""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
+    table = text.facts()
     label = f" ({record['label']})" if record["label"] else ""
     table.add_row("model", Text(f"{record['preset']['key']}{label}: {size}, {steps}, seed {workload['seed']}"))
     table.add_row(
@@ -113,9 +110,7 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     if (spread := timings["spread"]) is not None:
         within, between = spread["within_percent"], spread["between_percent"]
         note = f" ({spread['note']})" if spread["note"] else ""
-        lines.append(
-            f"spread of the denoise time: within launches {_percent(within)}, between {_percent(between)}{note}"
-        )
+        lines.append(f"spread of the denoise time: within launches {percent(within)}, between {percent(between)}{note}")
     if primary is not None:
         if primary["outliers"]:
             places = ", ".join(f"#{outlier['index'] + 1}" for outlier in primary["outliers"])
@@ -133,15 +128,8 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _percent(value: float | None) -> str:
-    return NOT_AVAILABLE if value is None else f"{value:.2f} %"
-
-
 def _stages(record: Mapping[str, Any]) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("stage")
-    table.add_column("time", justify="right")
-    table.add_column("of total", justify="right")
+    table = text.table("stage", "time", "of total", right=("time", "of total"))
     total = record["timings"]["metrics"]["total_ms"]
     for stage in record["timings"]["stages_ms"]:
         if stage["kind"] != "transport":

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
+
+from bench.report import text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,9 +45,9 @@ def parts(verdict: Mapping[str, Any], *, everything: bool = False) -> list[Rende
 
 def _others(findings: list[Mapping[str, Any]]) -> RenderableType:
     """Return the rest of a category in one line: mostly the same thing, said again."""
-    text = Text("also: ", style="dim")
-    text.append(", ".join(f"{finding['id']} ({_place(finding)})" for finding in findings))
-    return text
+    also = Text("also: ", style="dim")
+    also.append(", ".join(f"{finding['id']} ({_place(finding)})" for finding in findings))
+    return also
 
 
 def _place(finding: Mapping[str, Any]) -> str:
@@ -55,21 +56,19 @@ def _place(finding: Mapping[str, Any]) -> str:
 
 
 def _finding(finding: Mapping[str, Any]) -> RenderableType:
-    text = Text()
-    text.append(f"{finding['id']}: ", style="bold")
-    text.append(finding["means"])
+    shown = Text()
+    shown.append(f"{finding['id']}: ", style="bold")
+    shown.append(finding["means"])
     if finding["component"]:
-        text.append(f" [{finding['component']}]")
+        shown.append(f" [{finding['component']}]")
     times = f" ({finding['count']} times)" if finding["count"] > 1 else ""
-    text.append(f"\n  {_place(finding)}{times}: {finding['text']}", style="dim")
-    text.append(f"\n  to do: {finding['todo']}")
-    return text
+    shown.append(f"\n  {_place(finding)}{times}: {finding['text']}", style="dim")
+    shown.append(f"\n  to do: {finding['todo']}")
+    return shown
 
 
 def _evidence(verdict: Mapping[str, Any]) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for title in ("evidence", "seen", "log line"):
-        table.add_column(title, justify="left" if title == "evidence" else "right", overflow="fold")
+    table = text.table("evidence", "seen", "log line", right=("seen", "log line"))
     for proof in verdict["evidence"]:
         style = "" if proof["holds"] else "red"
         line = "-" if proof["line"] is None else str(proof["line"])
@@ -78,9 +77,7 @@ def _evidence(verdict: Mapping[str, Any]) -> RenderableType:
 
 
 def _components(verdict: Mapping[str, Any]) -> RenderableType:
-    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    for title in ("component", "class", "implementation", "log line"):
-        table.add_column(title, justify="right" if title == "log line" else "left", overflow="fold")
+    table = text.table("component", "class", "implementation", "log line", right=("log line",))
     for part in verdict["components"]:
         style = "" if part["implementation"] == "sgl-diffusion" else "yellow"
         table.add_row(part["name"], part["cls"], part["implementation"], str(part["line"]), style=style)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.engine import command as commands
 from bench.engine import launch
-from bench.errors import BenchError, FallbackDetected, InvalidPerfDump, TimedOut
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
 from bench.fidelity import score
@@ -17,65 +16,22 @@ from bench.preflight.gpus import used_now
 from bench.record import store
 from bench.run import document
 from bench.run import request as requests
+from bench.run.document import write
 from bench.run.session import Session
+from bench.run.state import Launched, Run
 from bench.run.stopping import Enough
 from bench.run.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
     from pathlib import Path
 
-    from bench.engine.command import Command
-    from bench.fallback.facts import Facts
+    from bench.engine.launch import Attempt
+    from bench.errors import BenchError
     from bench.fallback.finding import Finding
-    from bench.fallback.verdict import Verdict
-    from bench.process import Ended, Observer
+    from bench.process import Observer
     from bench.run.plan import Plan
     from bench.run.request import Request
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Launched:
-    """One launch that has ended, or of which this is known so far (``ended`` None)."""
-
-    index: int
-    mode: str
-    log: Path
-    started: datetime
-    finished: datetime
-    ended: Ended | None
-    command: Command
-    facts: Facts
-    verdict: Verdict
-    rejected: Request | None
-    gpus_during: list[dict[str, Any]]
-    error: BenchError | None
-
-
-@dataclass(slots=True)
-class Run:
-    """A run that is going on: its launches and the documents of the requests that count."""
-
-    planned: Plan
-    directory: Path
-    launches: list[dict[str, Any]] = field(default_factory=list)
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    stopped_because: str | None = None
-    kind: str = "bench"
-    profiled: dict[str, Any] | None = None
-    quality: dict[str, Any] | None = None
-    preflight: list[dict[str, Any]] = field(default_factory=list)
-    gpus: tuple[str, ...] = ()
-    """UUIDs of the GPUs that are watched during each launch."""
-
-    def write(
-        self, *, complete: bool, failure: BenchError | None = None, medians_only: bool = False
-    ) -> tuple[dict[str, Any], Path]:
-        """Write the record of what is known now and return it and its path."""
-        known = document.document(self, complete=complete, failure=failure, medians_only=medians_only)
-        writer = store.write if complete or not self.requests else store.write_partial
-        return known, writer(known, self.directory)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +63,9 @@ def run(planned: Plan, display: Observer | None = None, resume: Path | None = No
             pass
     if error is None and planned.options.scored:
         running.quality, missed = score.score(running, document.document(running, complete=True, failure=None))
-        known, path = running.write(complete=True)
+        known, path = write(running, complete=True)
         return Result(record=known, path=path, error=missed)
-    known, path = running.write(complete=error is None, failure=error)
+    known, path = write(running, complete=error is None, failure=error)
     return Result(record=known, path=path, error=error)
 
 
@@ -177,9 +133,9 @@ def session(
 
 def _add(running: Run, launched: Launched) -> BenchError | None:
     """Add a launch to the run; one that is doubtful takes its requests away again, and leaves those of others alone."""
-    entry = document.launch(launched, running.directory)
-    running.launches[launched.index - 1 :] = [entry]
-    if not document.stands(entry["verdict"]):
+    launched.set_aside()
+    running.launches[launched.index - 1 :] = [document.launch(launched, running.directory)]
+    if not launched.verdict.standing().counts:
         running.requests = [request for request in running.requests if request["launch"] != launched.index]
     return launched.error
 
@@ -187,42 +143,34 @@ def _add(running: Run, launched: Launched) -> BenchError | None:
 def _single(running: Run, index: int, display: Observer | None) -> Launched:
     """Make the canonical single launch, `sglang generate`, which serves one request."""
     planned, directory = running.planned, running.directory
-    guard = Guard(planned.expectation)
     command = commands.build(planned.engine, planned.workload, directory)
-    (directory / commands.OUTPUTS).mkdir()
-    log = directory / store.LOG
-    commands.write_files(command)
-    started, ended, stopped = store.now(), None, None
+    outputs = directory / commands.OUTPUTS
+    outputs.mkdir()
     with locks.hold(running.gpus), Watch(running.gpus) as watch:
-        try:
-            ended = launch.launch(command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display)
-        except BenchError as error:
-            stopped = error
-    finished = store.now()
-    done = requests.read(directory, directory / commands.OUTPUTS, planned.expectation, (started, finished))
-    verdict = conclude(
-        guard,
-        exit_code=None if ended is None else ended.exit_code,
-        timed_out=isinstance(stopped, TimedOut),
-        dump=done.dump if isinstance(done.dump, InvalidPerfDump) else None,
-        requests=done.findings,
-        observed=watch.findings(),
-    )
-    if verdict.counts and done.counts:
+        attempt = launch.guarded(
+            command,
+            guard=Guard(planned.expectation),
+            log=directory / store.LOG,
+            timeout_s=planned.options.timeout_s,
+            display=display,
+        )
+    done = requests.read(directory, outputs, planned.expectation, (attempt.started, attempt.finished))
+    verdict = attempt.conclude([*done.findings, *watch.findings()])
+    if verdict.counts:
         running.requests.append(requests.document(done, directory))
     return Launched(
         index=index,
         mode="command-line",
-        log=log,
-        started=started,
-        finished=finished,
-        ended=ended,
         command=command,
-        facts=guard.facts,
+        log=attempt.log,
+        started=attempt.started,
+        finished=attempt.finished,
+        ended=attempt.ended,
+        facts=attempt.guard.facts,
         verdict=verdict,
         rejected=None if verdict.counts else done,
         gpus_during=watch.document(),
-        error=stopped or verdict.error(log),
+        error=attempt.error(verdict),
     )
 
 
@@ -235,40 +183,11 @@ def _session(
     sampling: Callable[[int], Mapping[str, Any]],
     is_timing: Callable[[int], bool],
 ) -> Launched:
+    """Make one launch that serves requests over pipes."""
     planned = running.planned
     directory = running.directory / f"launch-{index}"
     directory.mkdir()
-    guard, log = Guard(planned.expectation), directory / store.LOG
-    command = commands.build_session(planned.engine, planned.workload, directory)
-    started, watch = store.now(), Watch(running.gpus)
-    told: dict[str, Finding] = {}
-    """What requests that count have against them, the first of each kind."""
-
-    def launched(ended: Ended | None, error: BenchError | None, rejected: Request | None = None) -> Launched:
-        verdict = conclude(
-            guard,
-            exit_code=None if ended is None else ended.exit_code,
-            timed_out=isinstance(error, TimedOut),
-            failed=error,
-            requests=tuple(told.values()) if rejected is None else rejected.findings,
-            observed=watch.findings(),
-        )
-        return Launched(
-            index=index, mode="session", log=log, started=started, finished=store.now(), ended=ended,
-            command=command, facts=guard.facts, verdict=verdict, rejected=rejected,
-            gpus_during=watch.document(), error=error or verdict.error(log),
-        )  # fmt: skip
-
-    def tell(done: Request) -> None:
-        if not is_timing(done.index):
-            return
-        for finding in done.findings:
-            told.setdefault(finding.id, finding)
-        running.requests.append(requests.document(done, running.directory))
-        running.launches[index - 1 :] = [document.launch(launched(None, None), running.directory)]
-        # no statistics yet: loading scipy takes a second in which the engine would wait, and a CPU be busy
-        running.write(complete=False, medians_only=True)
-
+    serving = _Serving(running, index, directory, is_timing)
     partner = Session(
         directory,
         launch=index,
@@ -276,17 +195,67 @@ def _session(
         suffix=commands.SUFFIXES[planned.workload.preset.modality],
         expectation=planned.expectation,
         enough=enough,
-        tell=tell,
+        tell=serving.tell,
         sampling=sampling,
     )
-    try:
-        with locks.hold(running.gpus), watch:
-            ended = launch.launch(
-                command, guard=guard, log=log, timeout_s=planned.options.timeout_s, display=display, partner=partner
-            )
-    except FallbackDetected as error:
-        return launched(None, error, partner.rejected)
-    except BenchError as error:
-        return launched(None, error)
-    running.stopped_because = partner.stopped_because
-    return launched(ended, None)
+    with locks.hold(running.gpus), serving.watch:
+        attempt = launch.guarded(
+            serving.command,
+            guard=serving.guard,
+            log=serving.log,
+            timeout_s=planned.options.timeout_s,
+            display=display,
+            partner=partner,
+        )
+    if attempt.ended.stopped_by is None:
+        running.stopped_because = partner.stopped_because
+    return serving.launched(attempt, partner.rejected)
+
+
+class _Serving:
+    """One launch that serves requests: keeps the run's partial record up with each of them."""
+
+    def __init__(self, running: Run, index: int, directory: Path, is_timing: Callable[[int], bool]) -> None:
+        planned = running.planned
+        self._running = running
+        self._index = index
+        self._is_timing = is_timing
+        self._started = store.now()
+        self._told: dict[str, Finding] = {}
+        """What requests that count have against them, the first of each kind."""
+        self.log = directory / store.LOG
+        self.command = commands.build_session(planned.engine, planned.workload, directory)
+        self.guard = Guard(planned.expectation)
+        self.watch = Watch(running.gpus)
+
+    def tell(self, done: Request) -> None:
+        """Take a request that counts."""
+        if not self._is_timing(done.index):
+            return
+        for finding in done.findings:
+            self._told.setdefault(finding.id, finding)
+        running = self._running
+        running.requests.append(requests.document(done, running.directory))
+        running.launches[self._index - 1 :] = [document.launch(self.launched(None, None), running.directory)]
+        # no statistics yet: loading scipy takes a second in which the engine would wait, and a CPU be busy
+        write(running, complete=False, medians_only=True)
+
+    def launched(self, attempt: Attempt | None, rejected: Request | None) -> Launched:
+        """Return the launch as it is now; without an ``attempt`` it is still going on."""
+        found = [*(self._told.values() if rejected is None else rejected.findings), *self.watch.findings()]
+        verdict = conclude(self.guard, None if attempt is None else attempt.ended, found)
+        error = verdict.error(self.log) if attempt is None else attempt.error(verdict)
+        return Launched(
+            index=self._index,
+            mode="session",
+            command=self.command,
+            log=self.log,
+            started=self._started if attempt is None else attempt.started,
+            finished=store.now() if attempt is None else attempt.finished,
+            ended=None if attempt is None else attempt.ended,
+            facts=self.guard.facts,
+            verdict=verdict,
+            rejected=rejected,
+            gpus_during=self.watch.document(),
+            error=error,
+        )

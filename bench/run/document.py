@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Any
 from bench.engine import command as commands
 from bench.errors import UsageError
 from bench.fallback import verdict as verdicts
-from bench.fallback.finding import ENGINE_FAILED, INFO, INVALID, TIMED_OUT
+from bench.fallback.verdict import Verdict
 from bench.machine import devices
 from bench.models import checkpoint, images
 from bench.record import store
 from bench.run.timings import timings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from bench.engine.workload import Workload
     from bench.errors import BenchError
-    from bench.run.benchmark import Launched, Run
+    from bench.process import Ended
     from bench.run.plan import Plan
+    from bench.run.state import Launched, Run
 
 RESOLVED = (
     "backend", "attention_backend", "enable_torch_compile", "warmup_mode", "num_gpus", "tp_size", "ulysses_degree",
@@ -30,18 +29,12 @@ RESOLVED = (
 )  # fmt: skip
 """What of the engine's resolved arguments goes into a record."""
 
-OUTCOMES = (verdicts.NATIVE_VERDICT, verdicts.DIFFUSERS_VERDICT, verdicts.DEGRADED, verdicts.INVALID)
-"""From best to worst: a run is what its worst launch was."""
-
-CUT_OFF = frozenset({ENGINE_FAILED, TIMED_OUT})
-"""Ends that take nothing away from the requests finished before; any other makes them doubtful."""
-
 
 def document(run: Run, *, complete: bool, failure: BenchError | None, medians_only: bool = False) -> dict[str, Any]:
     """Return the record of a run as far as it has come; ``failure`` is what cut it off."""
     planned, options = run.planned, run.planned.options
     verdict = _overall(run)
-    counts = bool(run.requests) and verdict["outcome"] != verdicts.INVALID
+    counts = bool(run.requests) and verdict.counts
     walls = [launch["wall_s"] for launch in run.launches if launch["wall_s"] is not None]
     return {
         "schema": "run-record",
@@ -62,7 +55,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "devices": devices.for_record(planned.machine),
         "host": devices.host(),
         "preflight": run.preflight,
-        "verdict": verdict,
+        "verdict": verdict.document(),
         "timings": timings(run.requests, walls, medians_only=medians_only) if counts else None,
         "stopped_because": run.stopped_because,
         "launches": run.launches,
@@ -73,20 +66,16 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
 
 
 def launch(launched: Launched, directory: Path) -> dict[str, Any]:
-    """Return a launch as a record holds it. The dump of one that does not count is set aside under another name."""
-    ended, facts, rejected = launched.ended, launched.facts, launched.rejected
-    dump = None
-    if rejected is not None and rejected.dump_file.exists():
-        # no later reader may take it for a result
-        dump = rejected.dump_file.rename(rejected.dump_file.with_name(store.REJECTED_DUMP))
+    """Return a launch as a record holds it."""
+    ended, facts, rejected, dump = launched.ended, launched.facts, launched.rejected, launched.rejected_dump
     return {
         "index": launched.index,
         "mode": launched.mode,
         "started": launched.started.isoformat(),
         "finished": launched.finished.isoformat(),
-        "wall_s": None if ended is None else round(ended.wall_s, 3),
+        "wall_s": None if ended is None or ended.stopped_by else round(ended.wall_s, 3),
         "exit_code": None if ended is None else ended.exit_code,
-        "stopped": _stopped(launched.error),
+        "stopped": _stopped(ended),
         "command": {
             "argv": list(launched.command.argv),
             "environment": commands.recorded_environment(launched.command),
@@ -105,47 +94,28 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
     }
 
 
-def _stopped(error: BenchError | None) -> dict[str, float] | None:
+def _stopped(ended: Ended | None) -> dict[str, float] | None:
     """Return when a launch was stopped by us, None if it ended by itself."""
-    if error is None or error.stopped is None:
+    if ended is None or ended.stopped_after_s is None or ended.gone_within_s is None:
         return None
-    after_s, within_s = error.stopped
-    return {"after_s": round(after_s, 3), "within_s": round(within_s, 3)}
+    return {"after_s": round(ended.stopped_after_s, 3), "within_s": round(ended.gone_within_s, 3)}
 
 
-def _overall(run: Run) -> dict[str, Any]:
-    """Return the verdict on the whole: that of the worst launch whose requests count, else of the last launch."""
+def _overall(run: Run) -> Verdict:
+    """Return the verdict on the whole run; a resumed one has launches that are known from its record only."""
     with_requests = {request["launch"] for request in run.requests}
-    standing = [_standing(entry["verdict"]) for entry in run.launches if entry["index"] in with_requests]
-    if not standing:
-        return dict(run.launches[-1]["verdict"])
-    return max(standing, key=lambda verdict: OUTCOMES.index(verdict["outcome"]))
+    return verdicts.overall(
+        [(Verdict.from_document(entry["verdict"]), entry["index"] in with_requests) for entry in run.launches]
+    )
 
 
-def stands(verdict: Mapping[str, Any]) -> bool:
-    """Tell whether the requests that a launch finished count, by its verdict, though it may have been cut off later."""
-    return bool(_standing(verdict)["outcome"] != verdicts.INVALID)
-
-
-def _standing(verdict: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a launch's verdict on the requests that it finished: that it was cut off later is only told.
-
-    That holds for a launch that had shown all its evidence; of another, nothing counts.
-    """
-    if not all(proof["holds"] for proof in verdict["evidence"]):
-        return dict(verdict)
-    findings = [
-        finding | {"severity": INFO}
-        if finding["severity"] == INVALID and finding["exit_code"] in CUT_OFF and finding["category"] == "process"
-        else finding
-        for finding in verdict["findings"]
-    ]
-    severities = {finding["severity"] for finding in findings}
-    if INVALID in severities:
-        return dict(verdict)
-    best = verdicts.NATIVE_VERDICT if verdict["expected"] == "native" else verdicts.DIFFUSERS_VERDICT
-    outcome = verdicts.DEGRADED if "degraded" in severities else best
-    return {**verdict, "findings": findings, "outcome": outcome, "exit_code": 0}
+def write(
+    run: Run, *, complete: bool, failure: BenchError | None = None, medians_only: bool = False
+) -> tuple[dict[str, Any], Path]:
+    """Write the record of what is known of a run now and return it and its path."""
+    known = document(run, complete=complete, failure=failure, medians_only=medians_only)
+    writer = store.write if complete or not run.requests else store.write_partial
+    return known, writer(known, run.directory)
 
 
 def resumable(planned: Plan, directory: Path) -> dict[str, Any]:

@@ -6,32 +6,60 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.options import ENGINE, FIDELITY, MEASURING, OUTPUT, WORKLOAD, Kind, option
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_TIMEOUT_S = 3600.0
+DEFAULT_MAX_REPEATS = 100
+
+QUALITIES = {
+    "exact": "no approximation",
+    "lossless": "the engine's default",
+    "extra-high": "approximate, 0.5.21 and later",
+    "high": "approximate",
+}
+REQUIRED = {"lossless": "the same pixels", "high": "upstream's SSIM and PSNR"}
+
+COMMON = ("engine", "preset_file", "label", "timeout_s", "output_dir")
+"""What every verb that launches engines offers besides the model."""
+
+RUN = (*COMMON, "model_path", "steps", "seed", "width", "height", "torch_compile", "attention_backend")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """What the user asked for; None is the preset's value or the default."""
 
-    model: str
-    engine: str | None = None
-    model_path: str | None = None
-    preset_file: Path | None = None
-    label: str | None = None
-    steps: int | None = None
-    seed: int | None = None
-    width: int | None = None
-    height: int | None = None
-    torch_compile: bool = False
-    attention_backend: str | None = None
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    output_dir: Path | None = None
-
-
-DEFAULT_MAX_REPEATS = 100
+    model: str = option("flux", help="preset to run (`invoke models` lists them)", completes="presets")
+    engine: str | None = option(
+        None,
+        help="a built configuration, source:CHECKOUT[@CONFIGURATION], or path; default: the sglang on PATH",
+        completes="engines",
+    )
+    model_path: str | None = option(None, group=ENGINE, help="checkpoint folder or hub model instead of the preset's")
+    preset_file: Path | None = option(None, kind=Kind.PATH, group=WORKLOAD, help="TOML file with presets of your own")
+    label: str | None = option(None, group=OUTPUT, help="a word for the run directory's name and the record")
+    steps: int | None = option(None, kind=Kind.WHOLE, group=WORKLOAD, help="denoise steps")
+    seed: int | None = option(None, kind=Kind.WHOLE, least=0, group=WORKLOAD, help="random seed")
+    width: int | None = option(None, kind=Kind.WHOLE, least=8, group=WORKLOAD, help="pixels")
+    height: int | None = option(None, kind=Kind.WHOLE, least=8, group=WORKLOAD, help="pixels")
+    torch_compile: bool = option(False, negatable=True, group=ENGINE, help="compile the transformer")
+    attention_backend: str | None = option(
+        None, group=ENGINE, help="attention backend of the engine, e.g. fa or torch_sdpa"
+    )
+    timeout_s: float = option(
+        DEFAULT_TIMEOUT_S,
+        name="timeout",
+        kind=Kind.NUMBER,
+        least=0.1,
+        group=MEASURING,
+        help="seconds after which a launch is stopped (default 3600)",
+    )
+    output_dir: Path | None = option(
+        None, kind=Kind.PATH, group=OUTPUT, help="where run directories are made (default runs/)"
+    )
 
 
 PLACES = ("preset_file", "output_dir", "image", "model_cache_root", "seed_model_cache_root")
@@ -42,31 +70,62 @@ PLACES = ("preset_file", "output_dir", "image", "model_cache_root", "seed_model_
 class Options(RunOptions):
     """What the user asked of a measurement; None is the preset's value or the default."""
 
-    warmup: bool = True
-    quality: str | None = None
-    cuda_graph: bool = False
+    warmup: bool = option(True, group=MEASURING, help="time a cold request")
+    quality: str | None = option(None, group=ENGINE, choices=QUALITIES, help="the engine's tier of approximations")
+    cuda_graph: bool = option(
+        False, group=ENGINE, help="run the transformer as CUDA graphs, captured in a warm-up at the start"
+    )
     warmup_at_start: bool = False
     """Warm up while loading at the size of the request, which graphs need; a matrix warms all its cells so."""
-    image: Path | None = None
-    precheck: bool = True
-    preflight: bool = True
-    model_cache_root: Path | None = None
-    cleanup_model_cache: bool = False
-    seed_model_cache_root: Path | None = None
+    image: Path | None = option(None, kind=Kind.PATH, group=WORKLOAD, help="image to use instead of the preset's")
+    precheck: bool = option(True, group=MEASURING, help="launch even if the arguments show that the run will fall back")
+    preflight: bool = option(True, group=MEASURING, help="launch even if a check of the machine failed")
+    model_cache_root: Path | None = option(
+        None, kind=Kind.PATH, group=ENGINE, help="fetch models into a new folder in here, not into the user's cache"
+    )
+    cleanup_model_cache: bool = option(
+        False, group=ENGINE, help="remove that new folder after the run, even a failed one; nothing else ever"
+    )
+    seed_model_cache_root: Path | None = option(
+        None,
+        kind=Kind.PATH,
+        group=ENGINE,
+        help="show the models of this cache (an HF_HOME) in the new folder, without changing it",
+    )
     extra: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     """Variables for the engine, as (name, value)."""
-    repeats: int = 1
-    launches: int = 1
-    precision: float | None = None
-    """Go on until the interval of the median denoise time is this narrow: half its width over the median."""
-    max_repeats: int = DEFAULT_MAX_REPEATS
-    check_accuracy: bool = False
-    """Score the outputs of the timed requests."""
-    require: str | None = None
-    """The threshold that they have to meet; it asks for the check itself."""
-    update_golden: str | None = None
-    """The reason why they are to be the golden of their configuration."""
+    repeats: int = option(
+        1, kind=Kind.WHOLE, group=MEASURING, help="requests to one loaded engine (default 1: one `sglang generate`)"
+    )
+    launches: int = option(
+        1, kind=Kind.WHOLE, group=MEASURING, help="engine starts, each serving --repeats requests (default 1)"
+    )
+    precision: float | None = option(
+        None,
+        kind=Kind.PERCENTAGE,
+        group=MEASURING,
+        help="go on until the median denoise time is known this well: half its interval's width over it",
+    )
+    max_repeats: int = option(
+        DEFAULT_MAX_REPEATS, kind=Kind.WHOLE, group=MEASURING, help="requests at most, with --precision (default 100)"
+    )
+    check_accuracy: bool = option(
+        False,
+        group=FIDELITY,
+        help="score the outputs: pixels, golden, similarity to the baseline's, asked = delivered",
+    )
+    require: str | None = option(
+        None,
+        group=FIDELITY,
+        choices=REQUIRED,
+        help="exit 7 unless the outputs are this similar to golden and baseline (checks accuracy)",
+    )
+    update_golden: str | None = option(
+        None,
+        group=FIDELITY,
+        help="keep the outputs as the golden of this configuration; takes the reason, keeps the old one",
+    )
 
     @property
     def scored(self) -> bool:

@@ -164,10 +164,10 @@ def workload(options: Options) -> Workload:
     return _workload(options, preset, _model(options, preset))
 
 
-def dry_run(options: Options) -> Command:
+def dry_run(options: Options, engine: Engine) -> Command:
     """Return the command that a run would use; nothing is made or written, and the run directory is a stand-in.
 
     Raises:
         what `plan` and `commands.build` raise.
     """
-    return commands.build(find.find(options.engine), workload(options), Path("RUN_DIRECTORY").absolute())
+    return commands.build(engine, workload(options), Path("RUN_DIRECTORY").absolute())

@@ -38,8 +38,7 @@ class Request:
     @property
     def counts(self) -> bool:
         """Whether dump and outputs say nothing against it."""
-        invalid = any(finding.severity == f.INVALID for finding in self.findings)
-        return not invalid and not isinstance(self.dump, InvalidPerfDump)
+        return not any(finding.severity == f.INVALID for finding in self.findings)
 
 
 def read(
@@ -59,7 +58,7 @@ def read(
         dump = dumps.load(path)
         against = dumps.check(dump, expectation, *window)
     except InvalidPerfDump as error:
-        dump, against = error, []
+        dump, against = error, [dumps.unreadable(error)]
     made = tuple(files.read(outputs))
     return Request(
         index=index,

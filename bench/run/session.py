@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bench.engine import command as commands
-from bench.errors import EngineFailed, FallbackDetected
+from bench.errors import EngineFailed, worst
+from bench.fallback.finding import INVALID
 from bench.record import store
 from bench.run import request as requests
 
@@ -54,7 +55,7 @@ class Session:
 
         Raises:
             EngineFailed: the engine could not load, or a request failed.
-            FallbackDetected: a request's dump or outputs show that it was not what was asked for.
+            BenchError: a request's dump or outputs show that it was not what was asked for.
         """
         event = json.loads(message)
         if event["event"] == "failed":
@@ -104,6 +105,7 @@ class Session:
         )
         if not done.counts:
             self.rejected = done
-            raise FallbackDetected(f"request {number} does not count", where=folder)
+            kind = worst(finding.exit_code for finding in done.findings if finding.severity == INVALID)
+            raise kind(f"request {number} does not count", where=folder)
         self._next_request += 1
         self._tell(done)

@@ -14,12 +14,13 @@ import orjson
 import psutil
 
 from bench.engine import launch
-from bench.errors import BenchError, EngineFailed, EvidenceMissing, FallbackDetected, TimedOut
+from bench.errors import EngineFailed, EvidenceMissing, FallbackDetected, TimedOut
 from bench.record import store
 from bench.serving import joins
 from bench.serving.command import REQUEST_LOG
 
 if TYPE_CHECKING:
+    from bench.errors import BenchError
     from bench.fallback.guard import Guard
     from bench.process import Observer
     from bench.serving.command import ServerCommand
@@ -127,10 +128,8 @@ class Server:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        try:
-            launch.launch(self.command.command, guard=self.guard, log=self.log, display=self._display)
-        except BenchError as error:
-            self.error = error
+        attempt = launch.guarded(self.command.command, guard=self.guard, log=self.log, display=self._display)
+        self.error = attempt.ended.stopped_by
 
     def _is_ready(self) -> bool:
         # 0.5.17 answers /health with 200 while it warms up, so the log's line must be there as well

@@ -1,1 +1,1 @@
-"""Arithmetic over durations: samples, intervals, spread, decisions; no option, no record."""
+"""Arithmetic over durations: samples, intervals, spread, decisions. It knows no option and no record."""

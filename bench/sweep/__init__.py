@@ -1,1 +1,1 @@
-"""Many measurements in one go: batches and matrices."""
+"""Several measurements in one command: batches and matrices."""

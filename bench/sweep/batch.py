@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import schema
-from bench.errors import BenchError, FallbackDetected
+from bench.errors import BenchError, FallbackDetected, worst
 from bench.fallback.verdict import DEGRADED, NATIVE_VERDICT
 from bench.record import store
 from bench.run import benchmark, plan
@@ -105,11 +105,7 @@ def error_of(summary: dict[str, Any], where: Path) -> BenchError | None:
     if not bad and not missed:
         return None
     if not bad:
-        error = BenchError(f"{len(missed)} of {len(summary['rows'])} presets miss what was required", where=where)
-        error.exit_code = missed[0]["exit_code"]  # type: ignore[misc]
-        return error
-    codes = [row["exit_code"] or FallbackDetected.exit_code for row in bad if row["outcome"] != NOT_RUN] or [1]
-    code = FallbackDetected.exit_code if FallbackDetected.exit_code in codes else codes[0]
-    error = BenchError(f"{len(bad)} of {len(summary['rows'])} presets do not count", where=where)
-    error.exit_code = code  # type: ignore[misc]
-    return error
+        kind = worst(row["exit_code"] for row in missed)
+        return kind(f"{len(missed)} of {len(summary['rows'])} presets miss what was required", where=where)
+    kind = worst(row["exit_code"] or FallbackDetected.exit_code for row in bad if row["outcome"] != NOT_RUN)
+    return kind(f"{len(bad)} of {len(summary['rows'])} presets do not count", where=where)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.compare import records
-from bench.errors import BenchError, FallbackDetected, ThresholdMissed, UnknownName
+from bench.errors import BenchError, ThresholdMissed, worst
 from bench.fidelity import frames
 from bench.record import store
-from bench.run import benchmark, plan
+from bench.run import benchmark, document, plan
 from bench.stats import comparison
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from bench.process import Observer
     from bench.run.options import Options
+    from bench.run.state import Run
 
-AXES = ("quality", "cuda-graph")
 QUALITIES = ("exact", "lossless", "high")
 """The tiers of upstream's matrix, the strictest first."""
 DEFAULT_QUALITY = "lossless"
@@ -45,7 +45,7 @@ class Cell:
     quality: str | None
     cuda_graph: bool
     options: Options
-    run: benchmark.Run | None = None
+    run: Run | None = None
     record: dict[str, Any] | None = None
     failure: BenchError | None = None
     launched: int = 0
@@ -68,19 +68,6 @@ class Cell:
     def complete(self) -> bool:
         """Whether it has all the numbers that were asked for."""
         return self.counts and self.record is not None and bool(self.record["complete"])
-
-
-def axes(text: str) -> tuple[str, ...]:
-    """Return the axes that ``--matrix quality,cuda-graph`` names.
-
-    Raises:
-        UnknownName: there is no such axis.
-    """
-    named = [part.strip() for part in text.split(",") if part.strip()] or [text]
-    for name in named:
-        if name not in AXES:
-            raise UnknownName("axis of a matrix", name, AXES)
-    return tuple(dict.fromkeys(named))
 
 
 def cells(options: Options, along: Sequence[str]) -> list[Cell]:
@@ -119,9 +106,9 @@ def measure(
         for cell in matrix:
             if cell.run is not None and cell.run.launches:
                 complete = cell.failure is None and cell.launched == cell.options.launches
-                cell.record, cell.path = cell.run.write(complete=complete, failure=cell.failure)
+                cell.record, cell.path = document.write(cell.run, complete=complete, failure=cell.failure)
         _compare(matrix, folder)
-        document = {
+        known = {
             "schema": "matrix",
             "schema_version": 1,
             "methodology": store.METHODOLOGY,
@@ -132,8 +119,8 @@ def measure(
             "axes": list(along),
             "cells": [_document(cell) for cell in matrix],
         }
-        schema.write(document, "matrix", folder / DOCUMENT)
-    return document, folder / DOCUMENT, _error(document, folder / DOCUMENT)
+        schema.write(known, "matrix", folder / DOCUMENT)
+    return known, folder / DOCUMENT, _error(known, folder / DOCUMENT)
 
 
 def _launch(cell: Cell, folder: Path, observer: Observer) -> None:
@@ -222,16 +209,13 @@ def _document(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _error(document: dict[str, Any], path: Path) -> BenchError | None:
+def _error(known: dict[str, Any], path: Path) -> BenchError | None:
     """Return what a matrix ends with: a fallback is the gravest, then what could not run, then pictures that differ."""
-    rows = document["cells"]
+    rows = known["cells"]
     bad = [row for row in rows if row["exit_code"] != 0]
     if bad:
-        codes = [row["exit_code"] for row in bad if row["exit_code"] is not None] or [1]
-        error = BenchError(f"{len(bad)} of {len(rows)} cells do not count", where=path)
-        fallback = FallbackDetected.exit_code
-        error.exit_code = fallback if fallback in codes else codes[0]  # type: ignore[misc]
-        return error
+        kind = worst(row["exit_code"] for row in bad if row["exit_code"] is not None)
+        return kind(f"{len(bad)} of {len(rows)} cells do not count", where=path)
     different = [row["name"] for row in rows if row["same_pixels_as_eager"] is False]
     if different:
         return ThresholdMissed(

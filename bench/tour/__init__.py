@@ -1,1 +1,1 @@
-"""A tour of the workbench on the real engine: what a person would type, why, and how to read what comes out."""
+"""A guided tour on the real engine: what to type, why, and how to read the output."""

@@ -17,9 +17,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from bench import errors, paths
+from bench import paths
 from bench.engine import find
-from bench.errors import BenchError, UsageError
+from bench.errors import BY_EXIT_CODE, BenchError, UsageError
 from bench.record import store
 from bench.tour import shell
 from bench.tour.steps import HERE, ON_A_GPU, PLACEHOLDER, STEPS, Step
@@ -163,7 +163,7 @@ def _take_one(step: Step, settings: Settings, folder: Path, console: Console) ->
     console.print(Text(f"$ invoke {shlex.join(words)}", style="bold"), soft_wrap=True)
     log = _fresh(_output(folder, step))
     ended = shell.run_invoke(words, log=log, out=console.file, columns=console.width)
-    if ended.exit_code != step.exit_code:
+    if ended.exit_code is not None and ended.exit_code != step.exit_code:
         raise _unexpected(step, ended.exit_code, log, settings)
     console.print(f"\nexit code {ended.exit_code}, as it had to be, after {ended.wall_s:.0f} s\n")
     console.print(Text(f"How to read it: {step.read}"))
@@ -187,12 +187,7 @@ def _link(target: str, name: str, console: Console) -> None:
 
 
 def _unexpected(step: Step, exit_code: int, log: Path, settings: Settings) -> BenchError:
-    kinds = {
-        kind.exit_code: kind
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, BenchError) and kind.exit_code != BenchError.exit_code
-    }
-    return kinds.get(exit_code, BenchError)(
+    return BY_EXIT_CODE.get(exit_code, BenchError)(
         f"the tour stops: step {step.name} ended with exit code {exit_code} where {step.exit_code} was due",
         where=log,
         todo=f"read its last lines above, then `invoke tour --from {step.name}{_engine_text(settings)}` to go on",

@@ -1,1 +1,1 @@
-"""Checks against SGLang's own text: presets, log messages, component suite."""
+"""Checks against SGLang's own text: presets, log messages, its component suite."""

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from bench.engine import find, launch
+from bench.engine import find, interpreter
 from bench.errors import PreflightFailed
 from bench.machine import devices
 
@@ -29,7 +29,7 @@ def run(suite: str, spec: str | None) -> None:
         EngineFailed: the tests failed.
     """
     engine = find.find(spec)
-    tests = find.package(engine) / TESTS
+    tests = interpreter.package(engine) / TESTS
     missing = [*_missing(engine, tests)]
     if missing:
         raise PreflightFailed(
@@ -37,7 +37,7 @@ def run(suite: str, spec: str | None) -> None:
             where=engine.python,
             todo="use a machine that has them; `invoke accuracy` without --suite needs none of this",
         )
-    sys.stdout.write(launch.run_module(engine, "pytest", ["-s", "-q", str(tests)]))
+    sys.stdout.write(interpreter.run_module(engine, "pytest", ["-s", "-q", str(tests)]))
 
 
 def _missing(engine: find.Engine, tests: Path) -> list[str]:
@@ -47,7 +47,7 @@ def _missing(engine: find.Engine, tests: Path) -> list[str]:
         found.append(f"sglang {engine.version} has no {TESTS.name}")
     if devices.machine().kind != "cuda":
         found.append("no GPU (its tests run on one CUDA device)")
-    found += [f"the engine's environment has no {name}" for name in NEEDED if not launch.has_module(engine, name)]
+    found += [f"the engine's environment has no {name}" for name in NEEDED if not interpreter.has_module(engine, name)]
     hub = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "hub"
     if not any(hub.glob("models--*")):
         found.append(f"no models in the hub's cache ({hub})")

@@ -1,1 +1,1 @@
-"""The verbs: parse, delegate, print. What a verb does is imported inside it, to keep `invoke --list` instant."""
+"""The verbs: options in, work done, result shown. What a verb does is imported inside it, so `--list` stays instant."""

@@ -1,74 +1,99 @@
-"""Verbs that check whether it is still right."""
+"""`invoke accuracy`: is the engine still right?"""
 
 from __future__ import annotations
 
-from bench.task import Context, one_of, task
-from bench.verbs.shared import RUN, helps, run_options
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bench.accuracy.options import Options
+from bench.errors import BenchError, UsageError
+from bench.options import OUTPUT, Kind, nested, option
+from bench.task import Context, task
+
+if TYPE_CHECKING:
+    from bench.accuracy.run import Result
+
+SUITES = {"upstream-component": "the engine's own component tests"}
 
 
-@task(
-    help=helps(*RUN)
-    | {
-        "model": "preset to check, or several with commas (default: the tiny one of every family)",
-        "check": "what to check, comma-separated: component, trajectory, golden (default all)",
-        "dtype": "fp32 (sharp gates, the default) or bf16 (smoke gates: rounding hides small errors)",
-        "model-path": "checkpoint folder that both sides load, in place of the preset's",
-        "label": "a word that goes into the run directory's name and the report",
-        "update-golden": "keep this output as the golden of its configuration; takes the reason, keeps the old one",
-        "suite": "run upstream-component, the engine's own component tests, instead (needs a GPU and its models)",
-        "json": "print the reports as a JSON list on stdout",
-    }
-)
-def accuracy(
-    c: Context,
-    model: str | None = None,
-    check: str = "component,trajectory,golden",
-    dtype: str = "fp32",
-    engine: str | None = None,
-    model_path: str | None = None,
-    preset_file: str | None = None,
-    label: str | None = None,
-    steps: str | None = None,
-    seed: str | None = None,
-    width: str | None = None,
-    height: str | None = None,
-    torch_compile: bool = False,
-    attention_backend: str | None = None,
-    timeout: str | None = None,
-    output_dir: str | None = None,
-    update_golden: str | None = None,
-    suite: str | None = None,
-    json: bool = False,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccuracyOptions:
+    """What `invoke accuracy` takes."""
+
+    models: tuple[str, ...] = option(
+        (),
+        name="model",
+        kind=Kind.NAMES,
+        completes="presets",
+        help="preset to check, or several with commas (default: the tiny one of every family)",
+    )
+    run: Options = nested(
+        Options,
+        model=None,
+        model_path={"help": "checkpoint folder that both sides load instead of the preset's"},
+        label={"help": "a word for the run directory's name and the report"},
+    )
+    suite: str | None = option(
+        None,
+        choices=SUITES,
+        help="run the engine's own component tests instead (needs a GPU and its models)",
+    )
+    as_json: bool = option(False, name="json", group=OUTPUT, help="print the reports as a JSON list on stdout")
+
+
+@task(AccuracyOptions, example="accuracy --model flux-tiny --check component,trajectory")
+def accuracy(c: Context, options: AccuracyOptions) -> None:
     """Compare the native engine with diffusers and with its own golden, behind gates that prove themselves."""
-    from bench.accuracy import plan
-    from bench.accuracy.options import DTYPES, Options
-    from bench.report import accuracy as report
+    from bench.catalog import families
+    from bench.report import text
 
-    if suite is not None:
+    if options.suite is not None:
         from bench.upstream import suite as upstream
 
-        upstream.run(one_of(suite, "--suite", upstream.SUITES), engine)
+        upstream.run(options.suite, options.run.engine)
         return
-    models = plan.chosen_models(model)
-    options = Options(
-        **run_options(
-            model=models[0],
-            engine=engine,
-            model_path=model_path,
-            preset_file=preset_file,
-            label=label,
-            steps=steps,
-            seed=seed,
-            width=width,
-            height=height,
-            torch_compile=torch_compile,
-            attention_backend=attention_backend,
-            timeout=timeout,
-            output_dir=output_dir,
-        ),
-        checks=plan.chosen_checks(check),
-        dtype=one_of(dtype, "--dtype", DTYPES),
-        update_golden=update_golden,
-    )
-    report.run_and_show(options, models, as_json=json)
+    models = options.models or tuple(family.tiny for family in families.families())
+    reports, errors = [], []
+    for model in models:
+        try:
+            result = _check(replace(options.run, model=model), as_json=options.as_json)
+        except BenchError as error:
+            if len(models) == 1 or error.exit_code == UsageError.exit_code:
+                raise
+            text.line(text.stderr(), f"{model}: {error}")
+            errors.append(error)
+            continue
+        reports.append(result.report)
+        if result.error is not None:
+            errors.append(result.error)
+    if options.as_json:
+        text.write_json(reports)
+    elif len(models) > 1:
+        passed = sum(report["outcome"] == "passed" for report in reports)
+        text.line(text.stdout(), f"{passed} of {len(models)} models passed")
+    if errors:
+        raise errors[0]
+
+
+def _check(options: Options, *, as_json: bool) -> Result:
+    """Run one model's checks and show the report; its error, if any, is in the result."""
+    from bench.accuracy import plan, run
+    from bench.report import accuracy as report
+    from bench.report import accuracy_page, live, text
+
+    messages = text.stderr()
+    display = live.Cases(messages)
+    planned = plan.plan(options)
+    if planned.made_checkpoint is not None:
+        text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
+    sides = "diffusers, then the engine" if plan.needs_reference(options) else "the engine"
+    text.line(messages, f"{options.model}: running {sides}")
+    result = run.run(planned, display)
+    folder = result.path.parent
+    arrays = (folder / run.NATIVE / "native.npz", folder / run.REFERENCE / "reference.npz")
+    page = accuracy_page.write(result.report, folder, arrays)
+    if not as_json:
+        report.show(result.report, text.stdout())
+        for name, path in (("page", page), ("report", result.path)):
+            text.line(text.stdout(), f"{name}: {path}")
+    return result

@@ -1,0 +1,42 @@
+"""How figures are written: digits, units, changes, and what stands for an unknown value."""
+
+from __future__ import annotations
+
+NOT_AVAILABLE = "n/a"
+NO_FIGURE = "-"
+
+
+def number(value: float | None, unit: str) -> str:
+    """Return a value with a sensible number of digits and its unit; ``n/a`` for None."""
+    if value is None:
+        return NOT_AVAILABLE
+    digits = 0 if value >= 10_000 else 1 if value >= 100 else 2 if value >= 1 else 3  # noqa: PLR2004
+    return f"{value:,.{digits}f} {unit}"
+
+
+def percent(value: float | None) -> str:
+    """Return a percentage; ``n/a`` for None."""
+    return NOT_AVAILABLE if value is None else f"{value:.2f} %"
+
+
+def change(before: float | None, after: float | None) -> str:
+    """Return the change from one value to the other in percent; nothing where it cannot be known."""
+    return "" if not before or after is None else f"{100 * (after / before - 1):+.1f} %"
+
+
+def scientific(value: float | None, digits: int = 2) -> str:
+    """Return a small number as 1.23e-07, 0 as 0, None as n/a."""
+    return NOT_AVAILABLE if value is None else "0" if value == 0 else f"{value:.{digits}e}"
+
+
+def closeness(cosine: float | None) -> str:
+    """Return 1 - cosine, which tells apart what 0.99999 does not; negative rounding is 0."""
+    return NOT_AVAILABLE if cosine is None else scientific(max(0.0, 1 - cosine))
+
+
+def figure(value: float | None, digits: int = 2) -> str:
+    """Return a figure of a profile's table; a dash for an unknown one."""
+    if value is None:
+        return NO_FIGURE
+    text = f"{value:,.{digits}f}"
+    return text.lstrip("-") if not text.strip("-0.,") else text  # no "-0.00"

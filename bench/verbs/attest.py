@@ -1,0 +1,179 @@
+"""The verbs that judge: logs, signals, documents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.errors import FallbackDetected, ThresholdMissed, UsageError
+from bench.options import OUTPUT, Kind, nested, option
+from bench.run.options import Options
+from bench.task import Context, task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from bench.catalog.signals import Signal
+
+SELF_TEST_PRESET = "flux-tiny"
+EXPECTATIONS = {"native": "the native backend (default)", "diffusers": "a run that was meant to be diffusers"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttestOptions:
+    """What `invoke attest` takes."""
+
+    log: str | None = option(None, help="log of a run, gzip or not; - reads standard input")
+    dump: Path | None = option(None, kind=Kind.PATH, help="perf dump of the same run")
+    expect: str = option("native", choices=EXPECTATIONS, help="backend that the run was meant for (default native)")
+    engine_version: str | None = option(
+        None, help="version of the engine that wrote the log; without it all versions' signals judge"
+    )
+    as_json: bool = option(False, name="json", group=OUTPUT, help="print the verdict as JSON on stdout")
+    self_test: bool = option(False, help="run known faults on the real engine instead, and show that each is caught")
+    run: Options = nested(
+        Options,
+        *("engine", "output_dir"),
+        output_dir={"help": "where the self-test makes its run directories (default runs/)"},
+    )
+
+
+@task(AttestOptions, example="attest --log engine.log --dump perf.json")
+def attest(c: Context, options: AttestOptions) -> None:
+    """Judge a run that was made elsewhere by its log and perf dump, or test the judge itself."""
+    if options.self_test:
+        _self_test(options)
+    elif options.log is None:
+        raise UsageError("--log is missing", todo="name the run's log (- for standard input), or --self-test")
+    else:
+        _judge(options.log, options)
+
+
+def _judge(log: str, options: AttestOptions) -> None:
+    """Show the verdict on a log and its dump.
+
+    Raises:
+        BenchError: the run does not count, with the exit code that a run of the workbench would have had.
+    """
+    from rich.console import Group
+
+    from bench import schema
+    from bench.fallback import attest as judge
+    from bench.report import text
+    from bench.report import verdict as report
+
+    verdict = judge.attest(log, dump=options.dump, expect=options.expect, version=options.engine_version)
+    document = verdict.document()
+    schema.check(document, "verdict", log)
+    if options.as_json:
+        text.write_json(document)
+    else:
+        text.stdout().print(Group(*report.parts(document, everything=True)))
+    if not verdict.counts:
+        kind = type(verdict.error(log) or FallbackDetected(""))
+        raise kind(f"{verdict.reasons()[0].id}: this run does not count", where=log)
+
+
+def _self_test(options: AttestOptions) -> None:
+    """Run the faults on the real engine and show how each ended.
+
+    Raises:
+        FallbackDetected: one was not caught, or the clean run was not let through.
+    """
+    from dataclasses import replace
+
+    from bench.report import attest as report
+    from bench.report import text
+    from bench.run import selftest
+
+    console = text.stdout()
+    results = selftest.run(
+        replace(options.run, model=SELF_TEST_PRESET), lambda caught: console.print(report.self_test_line(caught))
+    )
+    wrong = [caught for caught in results if not caught.right]
+    if wrong:
+        raise FallbackDetected(
+            f"the guard is blind to: {', '.join(caught.loss.name for caught in wrong)}",
+            where=", ".join(str(caught.record) for caught in wrong),
+            todo="read the log there, and mend bench/catalog/signals or evidence.toml",
+        )
+    text.line(console, f"{len(results)} of {len(results)} as expected")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalsOptions:
+    """What `invoke signals` takes."""
+
+    category: str | None = option(None, completes="categories", help="only this category, e.g. component")
+    check_engine: str | None = option(
+        None,
+        completes="built_engines",
+        help="look every signal up in this built engine's source instead: signals must not rot",
+    )
+    as_json: bool = option(False, name="json", group=OUTPUT, help="print the signals as JSON on stdout")
+
+
+@task(SignalsOptions, example="signals --category component")
+def signals(c: Context, options: SignalsOptions) -> None:
+    """List what the guard listens for, or check it against an engine's source."""
+    from dataclasses import asdict
+
+    from bench.catalog import signals as lines
+    from bench.errors import UnknownName
+    from bench.report import signals as report
+    from bench.report import text
+
+    known = lines.signals()
+    if options.category is not None:
+        if options.category not in (categories := {signal.category for signal in known}):
+            raise UnknownName("category of signals", options.category, categories)
+        known = tuple(signal for signal in known if signal.category == options.category)
+    if options.check_engine is not None:
+        _check_engine(options.check_engine, known)
+    elif options.as_json:
+        text.write_json([asdict(signal) for signal in known])
+    else:
+        report.show(known, text.stdout())
+
+
+def _check_engine(spec: str, known: Sequence[Signal]) -> None:
+    """Look signals up in an engine's source and show what is wrong.
+
+    Raises:
+        ThresholdMissed: a signal has lost its emitter, or a message about falling back has no signal.
+    """
+    from bench.engine import find, interpreter
+    from bench.report import signals as report
+    from bench.report import text
+    from bench.upstream import emitters
+
+    engine = find.find(spec)
+    checked = emitters.check(interpreter.package(engine), known, version=engine.version)
+    report.show_emitters(engine.name, checked, text.stdout())
+    if checked.gone or checked.unheard:
+        raise ThresholdMissed(
+            f"{len(checked.gone)} signals without an emitter, {len(checked.unheard)} messages without a signal",
+            todo="mend the version or pattern in bench/catalog/signals/, or add a signal",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValidateOptions:
+    """What `invoke validate` takes."""
+
+    files: tuple[Path, ...] = option(
+        many=True,
+        kind=Kind.PATH,
+        completes="finished",
+        help="perf dumps, run records, presets (TOML), or run directories",
+    )
+
+
+@task(ValidateOptions, example="validate runs/RUN/run.json")
+def validate(c: Context, options: ValidateOptions) -> None:
+    """Check documents against their schemas: invoke validate FILE [FILE ...]."""
+    from bench.record import documents
+
+    for path in options.files:
+        print(f"{path}: valid {documents.validate(path)}")

@@ -1,0 +1,287 @@
+"""`invoke bench`: one request, a session, several presets or a matrix, each under a guard."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError, UsageError
+from bench.options import MEASURING, OUTPUT, Kind, nested, option
+from bench.run.options import Options
+from bench.task import Context, extra_arguments, task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from bench.engine.find import Engine
+    from bench.report.live import Live
+    from bench.run.benchmark import Result
+
+AXES = {"quality": "every quality", "cuda-graph": "with and without CUDA graphs"}
+MATRIX_REPEATS, MATRIX_LAUNCHES = 5, 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions:
+    """What `invoke bench` takes."""
+
+    models: tuple[str, ...] = option(
+        ("flux",),
+        name="model",
+        kind=Kind.NAMES,
+        completes="presets",
+        help="preset to run, or several: a,b (`invoke models` lists them; default flux)",
+    )
+    tag: str | None = option(None, completes="tags", help="run all presets with this tag instead, e.g. tiny or nightly")
+    all: bool = option(False, help="run all presets instead")
+    run: Options = nested(Options, model=None, repeats=None, launches=None)
+    repeats: int | None = option(
+        None,
+        kind=Kind.WHOLE,
+        help="requests to one loaded engine (default 1: a single `sglang generate`; in a matrix 5)",
+    )
+    launches: int | None = option(
+        None,
+        kind=Kind.WHOLE,
+        group=MEASURING,
+        help="engine starts, each serving --repeats requests (default 1; in a matrix 2)",
+    )
+    matrix: tuple[str, ...] = option(
+        (),
+        kind=Kind.NAMES,
+        group=MEASURING,
+        choices=AXES,
+        help="measure every combination of quality,cuda-graph (or one of them), each warmed alike",
+    )
+    resume: Path | None = option(
+        None,
+        kind=Kind.PATH,
+        group=MEASURING,
+        completes="cut_off",
+        help="run directory that was cut off: go on with what is missing",
+    )
+    dry_run: bool = option(False, help="print the exact command and environment, run nothing")
+    as_json: bool = option(False, name="json", group=OUTPUT, help="print the record as JSON on stdout")
+
+
+@task(BenchOptions, example="bench --model flux-tiny --repeats 10")
+def bench(c: Context, options: BenchOptions) -> None:
+    """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
+    from bench.catalog import presets
+
+    if options.run.precision and (options.repeats or options.launches):
+        raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
+    if options.all and options.tag:
+        raise UsageError("--all and --tag exclude each other")
+    keys = presets.chosen(options.models, options.tag, everything=options.all, preset_file=options.run.preset_file)
+    fixed = (MATRIX_REPEATS, MATRIX_LAUNCHES) if options.matrix else (1, 1)
+    asked = replace(
+        options.run,
+        model=keys[0],
+        extra=extra_arguments(c),
+        repeats=options.repeats or fixed[0],
+        launches=options.launches or fixed[1],
+    )
+    many = options.all or options.tag is not None or len(keys) > 1
+    if options.matrix:
+        _check_matrix(options, keys, many=many)
+        _run_matrix(asked, options)
+        return
+    if many and (asked.model_path is not None or options.resume is not None):
+        raise UsageError("--model-path and --resume are for one preset", todo="run them one by one")
+    if options.dry_run:
+        show_commands({key: replace(asked, model=key) for key in keys})
+    elif many:
+        name = "all" if options.all else options.tag or "chosen"
+        _run_presets(asked, keys, name, as_json=options.as_json)
+    else:
+        run_one(asked, as_json=options.as_json, resume=options.resume)
+
+
+# --- one preset -------------------------------------------------------------------------------------------------------
+
+
+def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> dict[str, Any]:
+    """Run, show and return the record; with ``as_json`` stdout holds the record and nothing else.
+
+    Raises:
+        BenchError: the run does not count (its record is written and shown first), or it could not be made.
+    """
+    from bench.record import store
+    from bench.report import live, run, text
+    from bench.run import benchmark, plan
+    from bench.run.private_cache import model_cache_of
+
+    messages = text.stderr()
+    if resume is not None:
+        options = _resumed(options, Options.from_document(store.read(resume)["asked"]))
+    planned = plan.plan(options)
+    if planned.made_checkpoint is not None:
+        text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
+    with model_cache_of(planned) as isolated, live.Live(messages) as display:
+        result = benchmark.run(isolated, display, resume)
+    for warning in run.warnings(result.record):
+        text.line(messages, warning)
+    if as_json:
+        text.write_json(result.record)
+    else:
+        run.show(result.record, result.path, text.stdout())
+    if result.error is not None:
+        raise _short(result)
+    return result.record
+
+
+def _resumed(now: Options, then: Options) -> Options:
+    """Return the options of a resumed run: those it began with, scored if either asks for it."""
+    return replace(
+        then,
+        timeout_s=now.timeout_s,
+        check_accuracy=now.check_accuracy or then.check_accuracy,
+        require=now.require or then.require,
+        update_golden=now.update_golden or then.update_golden,
+    )
+
+
+def _short(result: Result) -> BenchError:
+    """Return the error of a run whose record says it all: which finding decided, and where to read more."""
+    assert result.error is not None
+    if result.record["complete"] and result.record["quality"] is not None:
+        return result.error
+    if result.record["requests"]:
+        done = len(result.record["requests"])
+        todo = f"`invoke bench --resume {result.path.parent}` goes on with what is missing"
+        return type(result.error)(f"cut off after {done} request(s): {result.error.what}", where=result.path, todo=todo)
+    decisive = result.record["verdict"]["findings"][0]
+    return type(result.error)(f"{decisive['id']}: no number of this run counts", where=result.path)
+
+
+# --- several runs -----------------------------------------------------------------------------------------------------
+
+
+def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: bool) -> None:
+    """Run the presets and show how each ended.
+
+    Raises:
+        BenchError: not all of them count.
+    """
+    from bench.report import batch as report
+    from bench.report import text
+    from bench.sweep import batch
+
+    shown = _titled(text.stderr(), lambda key: f"[{keys.index(key) + 1}/{len(keys)}] {key}")
+    summary, path = batch.run(options, keys, name, shown)
+    if as_json:
+        text.write_json(summary)
+    else:
+        report.show(summary, path, text.stdout())
+    error = batch.error_of(summary, path)
+    if error is not None:
+        raise error
+
+
+def _check_matrix(options: BenchOptions, keys: Sequence[str], *, many: bool) -> None:
+    """Refuse what does not go with a matrix.
+
+    Raises:
+        UsageError: an option contradicts it.
+    """
+    if options.run.scored:
+        raise UsageError(
+            "a matrix compares the outputs of its cells itself",
+            todo="leave --check-accuracy, --require and --update-golden out",
+        )
+    if many or options.resume or options.run.precision:
+        raise UsageError("--matrix is for one preset and a fixed number of requests", todo=f"--model {keys[0]} alone")
+    if ("quality" in options.matrix and options.run.quality) or (
+        "cuda-graph" in options.matrix and options.run.cuda_graph
+    ):
+        raise UsageError("an axis of the matrix cannot be fixed as well", todo="leave --quality and --cuda-graph out")
+
+
+def _run_matrix(asked: Options, options: BenchOptions) -> None:
+    """Measure or, for a dry run, show the cells of a matrix.
+
+    Raises:
+        BenchError: a cell does not count, or the pictures of a graph cell differ from its eager cell's.
+    """
+    from bench.report import matrix as report
+    from bench.report import text
+    from bench.sweep import matrix
+
+    if options.dry_run:
+        show_commands({cell.name: cell.options for cell in matrix.cells(asked, options.matrix)})
+        return
+    document, path, error = matrix.measure(asked, options.matrix, _titled(text.stderr(), str))
+    if options.as_json:
+        text.write_json(document)
+    else:
+        report.show(document, path, text.stdout())
+    if error is not None:
+        raise error
+
+
+def _titled(messages: Console, title: Callable[[str], str]) -> Callable[[str], AbstractContextManager[Live]]:
+    """Return what shows the progress of a named run, under a title."""
+    from bench.report import live, text
+
+    @contextmanager
+    def shown(name: str) -> Iterator[Live]:
+        text.line(messages, title(name))
+        with live.Live(messages) as display:
+            yield display
+
+    return shown
+
+
+# --- dry run ----------------------------------------------------------------------------------------------------------
+
+
+def show_commands(asked: Mapping[str, Options]) -> None:
+    """Print the command that each named run would use; one that is refused is a comment and stops no other.
+
+    Raises:
+        BenchError: of the one run that was asked for, or that some of several are refused.
+    """
+    from bench.engine import command
+    from bench.run import plan
+
+    engine = _engine_to_spell_for(next(iter(asked.values())).engine)
+    if len(asked) == 1:
+        (options,) = asked.values()
+        print(command.shown(plan.dry_run(options, engine)))
+        return
+    refused = []
+    for name, options in asked.items():
+        try:
+            shown = command.shown(plan.dry_run(options, engine))
+        except BenchError as error:
+            refused.append(name)
+            shown = f"# refused: {error.what}; {error.todo}"
+        print(f"# {name}\n{shown}")
+    if refused:
+        raise UsageError(f"{len(refused)} of {len(asked)} runs are refused: {', '.join(refused)}")
+
+
+def _engine_to_spell_for(spec: str | None) -> Engine:
+    """Return the engine that is named or on PATH; on a machine without one the default configuration's, unasked.
+
+    Raises:
+        BenchError: there is no engine of the name that was given.
+    """
+    from bench.engine import find
+    from bench.report import text
+
+    try:
+        return find.find(spec)
+    except UsageError:
+        if spec is not None:
+            raise
+    engine = find.unasked()
+    built = find.build_command(engine.name)
+    text.line(text.stderr(), f"no engine was asked: spelled for sglang {engine.version}, which `{built}` builds")
+    return engine

@@ -1,0 +1,258 @@
+"""The verbs that compare: two arms now, records made earlier, a machine with itself, a preset over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import Inconclusive, ThresholdMissed, UsageError
+from bench.options import FIDELITY, MEASURING, OUTPUT, Kind, nested, option
+from bench.run.options import COMMON, REQUIRED, Options
+from bench.task import Context, task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bench.compare.records import Side
+
+ARM = "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
+REQUIRE = "exit 7 unless the outputs are this similar to the baseline's"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbOptions:
+    """What `invoke ab` takes."""
+
+    baseline: str = option("", completes="engines", help=f"first arm; {ARM}")
+    candidate: str = option("", completes="engines", help="second arm, likewise")
+    blocks: int | None = option(
+        None, kind=Kind.WHOLE, help="A-B-B-A blocks at most (default 8); it stops earlier when decided"
+    )
+    margin: float | None = option(
+        None,
+        kind=Kind.PERCENTAGE,
+        group=MEASURING,
+        help="an effect inside it is called same (default 1.5%)",
+    )
+    co_resident: bool = option(
+        False,
+        group=MEASURING,
+        help="load both engines once and alternate their requests; needs memory for both",
+    )
+    run: Options = nested(
+        Options,
+        *("model", "repeats", "require"),
+        *COMMON,
+        repeats={"help": "requests of each launch, whose median counts (default 1)"},
+        require={"help": REQUIRE},
+    )
+    as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparison as JSON on stdout")
+
+
+@task(AbOptions, example='ab --model flux --candidate "source:../sglang"')
+def ab(c: Context, options: AbOptions) -> None:
+    """Measure two arms in A-B-B-A blocks until faster, slower or same is decided."""
+    from dataclasses import replace
+
+    from bench.compare import ab as comparing
+    from bench.report import comparison as report
+    from bench.report import text
+    from bench.stats import sequential
+
+    design = sequential.Plan()
+    if options.blocks is not None:
+        design = replace(design, max_blocks=options.blocks)
+    if options.margin is not None:
+        design = replace(design, margin_percent=100 * options.margin)
+    messages = text.stderr()
+    result = comparing.measure(
+        replace(options.run, require=None),
+        {"baseline": options.baseline, "candidate": options.candidate},
+        design,
+        co_resident=options.co_resident,
+        tell=lambda told: text.line(messages, told),
+        require=options.run.require,
+    )
+    if options.as_json:
+        text.write_json(result.document)
+    else:
+        sides = (result.records[comparing.BASELINE], result.records[comparing.CANDIDATE])
+        report.show_arms(result.document, sides, result.path, text.stdout())
+    if result.error is not None:
+        raise result.error
+    _raise([{**result.document, "candidate": str(result.path)}])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareOptions:
+    """What `invoke compare` takes."""
+
+    files: tuple[Path, ...] = option(
+        many=True,
+        kind=Kind.PATH,
+        completes="finished",
+        help="run records, run directories or perf dumps; the first is the baseline (one alone: the named one)",
+    )
+    as_markdown: bool = option(False, name="markdown", group=OUTPUT, help="print Markdown source, for a pull request")
+    require: str | None = option(None, group=FIDELITY, choices=REQUIRED, help=REQUIRE)
+    as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparisons as JSON on stdout")
+
+
+@task(CompareOptions, example="compare runs/BASELINE runs/CANDIDATE")
+def compare(c: Context, options: CompareOptions) -> None:
+    """Compare records made earlier: invoke compare BASELINE CANDIDATE [CANDIDATE ...]."""
+    from bench import paths
+    from bench.compare import history, records
+    from bench.fidelity import score
+    from bench.report import comparison as report
+    from bench.report import text
+    from bench.stats import comparison as statistics
+
+    files: Sequence[Path] = options.files
+    if len(files) == 1:
+        files = [history.baseline_of(paths.runs(), files[0]), files[0]]
+    baseline, *candidates = [records.read(path) for path in files]
+    documents: list[dict[str, Any]] = []
+    for candidate in candidates:
+        compared = statistics.to_document(records.compare(baseline, candidate))
+        outputs = score.compared(records.outputs(baseline, candidate), compared["verdict"], options.require)
+        names = {"baseline": baseline.name, "candidate": candidate.name}
+        documents.append({**names, "comparison": compared, "quality": outputs})
+        if not options.as_json:
+            shown = _markdown(baseline, candidate, documents[-1])
+            report.show_markdown(shown, text.stdout(), as_source=options.as_markdown)
+    if options.as_json:
+        text.write_json(documents)
+    _raise(documents)
+
+
+def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> str:
+    from bench.report import comparison as report
+
+    notes = [] if document["comparison"]["interval"] is not None else [report.ONE_SAMPLE]
+    make = report.of_dumps if baseline.is_dump else report.of_records
+    return make(baseline.document, candidate.document, document["comparison"], document["quality"], notes)
+
+
+def _raise(documents: Sequence[Mapping[str, Any]]) -> None:
+    """Raise what comparisons end with: a candidate that is slower, then one that misses its threshold, then doubt.
+
+    Raises:
+        ThresholdMissed: a candidate is slower, or its outputs are less similar to the baseline's than required.
+        Inconclusive: one comparison does not decide, and none is slower.
+    """
+    from bench.fidelity import score
+
+    for document in documents:
+        if document["comparison"]["exit_code"] == ThresholdMissed.exit_code:
+            raise ThresholdMissed(_said(document["comparison"]), where=document["candidate"])
+    for document in documents:
+        if (missed := score.gate(document["quality"], document["candidate"])) is not None:
+            raise missed
+    for document in documents:
+        if document["comparison"]["exit_code"] == Inconclusive.exit_code:
+            raise Inconclusive(_said(document["comparison"]), where=document["candidate"])
+
+
+def _said(comparison: Mapping[str, Any]) -> str:
+    return f"{comparison['verdict']}: {comparison['reason']}"
+
+
+# --- a machine's own noise --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrateOptions:
+    """What `invoke calibrate` takes."""
+
+    run: Options = nested(
+        Options,
+        *("model", "engine", "preset_file", "output_dir", "launches", "repeats"),
+        launches={"default": 4, "least": 2, "help": "engine starts (default 4)"},
+        repeats={"default": 3, "help": "requests of each (default 3)"},
+    )
+
+
+@task(CalibrateOptions, example="calibrate --model flux")
+def calibrate(c: Context, options: CalibrateOptions) -> None:
+    """Measure this machine's own noise, A against A, and say how many blocks a 1.5 % effect needs here."""
+    from bench.compare import calibration
+    from bench.report import comparison as report
+    from bench.report import text
+    from bench.verbs.bench import run_one
+
+    record = run_one(options.run, as_json=False)
+    path = calibration.store(record)
+    noise = calibration.noise(record)
+    if path is None or noise is None:
+        note = (record["timings"]["spread"] or {"note": "no spread"})["note"]
+        raise Inconclusive(f"no noise was kept: {note}", todo="more --launches, or fewer --repeats")
+    blocks = {count: calibration.blocks_for(noise, count) for count in sorted({1, options.run.repeats})}
+    report.show_noise(noise, blocks, calibration.EFFECT_PERCENT, text.stdout())
+    text.line(text.stdout(), f"kept: {path}")
+
+
+# --- records over time ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineOptions:
+    """What `invoke baseline.set` takes."""
+
+    record: Path = option(kind=Kind.PATH, completes="finished", help="run record or run directory")
+
+
+@task(BaselineOptions, example="baseline.set runs/RUN")
+def baseline_set(c: Context, options: BaselineOptions) -> None:
+    """Make a record the baseline of its workload on its devices."""
+    from bench import paths
+    from bench.compare import history
+    from bench.report import text
+
+    text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), options.record)}")
+
+
+@task(example="baseline.show")
+def baseline_show(c: Context) -> None:
+    """Show the records that are baselines."""
+    from bench import paths
+    from bench.compare import history
+    from bench.report import text
+
+    named = history.baselines(paths.runs())
+    for place in named.values():
+        text.line(text.stdout(), place)
+    if not named:
+        text.line(text.stdout(), "no baseline is named; `invoke baseline.set RECORD` names one")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryOptions:
+    """What `invoke history` takes."""
+
+    run: Options = nested(
+        Options,
+        *("model", "output_dir"),
+        model={"help": "preset whose records are shown (default flux)"},
+        output_dir={"help": "where run directories are (default runs/)"},
+    )
+
+
+@task(HistoryOptions, example="history --model flux")
+def history(c: Context, options: HistoryOptions) -> None:
+    """Show every record of a preset in order of time, with change points and engine versions."""
+    from bench import paths
+    from bench.compare import history as records
+    from bench.report import history as report
+    from bench.report import text
+
+    root = options.run.output_dir or paths.runs()
+    points, faults = records.read(root, options.run.model)
+    for fault in faults:
+        text.line(text.stderr(), f"left out: {fault}")
+    if not points:
+        raise UsageError(
+            f"no complete record of {options.run.model} that counts", where=root, todo="`invoke bench` makes one"
+        )
+    report.show(options.run.model, points, text.stdout())

@@ -22,7 +22,7 @@ FLOORS = {
     "upstream": 6, "preflight": 6,
     "run": 7,
     "fidelity": 8, "profiling": 8,
-    "accuracy": 9, "compare": 9,
+    "accuracy": 9, "compare": 9, "serving": 9,
     "sweep": 10, "report": 10,
     "task": 11, "tour": 11,
     "completion": 12,

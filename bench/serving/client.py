@@ -118,9 +118,11 @@ class _Generator:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def closed_loop(self, clients: int, duration_s: float, requests: Iterator[ImageRequest]) -> None:
+    async def closed_loop(
+        self, clients: int, duration_s: float, requests: Iterator[ImageRequest], first_index: int
+    ) -> None:
         """Let each client send its next request when it has the answer to its last."""
-        numbers = itertools.count()
+        numbers = itertools.count(first_index)
 
         async def client() -> None:
             while (due := self.now()) < duration_s and self._alive():
@@ -151,13 +153,14 @@ def run(
     *,
     limit_s: float,
     alive: Callable[[], bool] = lambda: True,
+    first_index: int = 0,
 ) -> Phase:
     """Put one phase of load on the server at ``url`` and return every exchange, in the order of their indices.
 
     ``limit_s`` is the phase's, from its start: what is unanswered then is kept as such. ``alive`` tells whether the
-    server still runs; requests that come due after its end are kept as unsent.
+    server still runs; requests that come due after its end are kept as unsent. Indices count from ``first_index``.
     """
-    return asyncio.run(_run(url, name, arrivals, requests, limit_s=limit_s, alive=alive))
+    return asyncio.run(_run(url, name, arrivals, requests, limit_s=limit_s, alive=alive, first_index=first_index))
 
 
 async def _run(
@@ -168,16 +171,17 @@ async def _run(
     *,
     limit_s: float,
     alive: Callable[[], bool],
+    first_index: int,
 ) -> Phase:
     due = []
-    for index, (intended_s, request) in enumerate(zip(arrivals.times_s, requests, strict=False)):
+    for index, (intended_s, request) in enumerate(zip(arrivals.times_s, requests, strict=False), first_index):
         due.append((Exchange(index=index, request=request, intended_s=intended_s), request.body()))
     # a connection that is kept can be closed by the server just as the next request leaves: a failure of our own making
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
         generator = _Generator(url, session, limit_s, alive)
         if arrivals.kind == CLOSED:
-            await generator.closed_loop(arrivals.concurrency or 1, arrivals.duration_s, requests)
+            await generator.closed_loop(arrivals.concurrency or 1, arrivals.duration_s, requests, first_index)
         else:
             await generator.open_loop(due)
         kept = {exchange.index: replace(exchange, error=UNFINISHED_SEND) for exchange, _ in due} | generator.exchanges

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
+import shutil
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -50,6 +52,12 @@ CONFIGURATIONS = {
 }
 DEFAULT_CONFIGURATION: str = PYPROJECT["tool"]["workbench"]["default-engine"]
 
+# by file: the tests of one file look for processes that those of another would start
+WITHOUT_ENGINE = ("-m", "not engine", "--numprocesses=auto", "--dist=loadfile")
+
+NEWEST_PYTHON = "3.13"
+"""The newest Python that the tests run on; every dependency has wheels for it."""
+
 HTA = "HolisticTraceAnalysis==0.5.0"
 """The oracle of the trace analysis. It needs jupyterlab at run time, so it gets an environment of its own."""
 
@@ -84,6 +92,17 @@ def oracle(session: nox.Session) -> str:
     session.run("uv", "venv", "--quiet", "--allow-existing", str(home), external=True)
     session.run("uv", "pip", "install", "--quiet", f"--python={home}", HTA, external=True)
     return str(home / "bin" / "python")
+
+
+def newest_python() -> Path | None:
+    """Return this machine's interpreter of the newest supported Python, if it has one."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    # pyenv's python3.13 on the PATH fails unless that version is selected, so its versions come first
+    interpreters = [
+        *sorted(pyenv.glob(f"versions/{NEWEST_PYTHON}.*/bin/python")),
+        shutil.which(f"python{NEWEST_PYTHON}"),
+    ]
+    return next((Path(path) for path in interpreters if path is not None), None)
 
 
 def invoke(session: nox.Session, verb: str) -> None:
@@ -145,10 +164,24 @@ def tour(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests that need no engine (6 to 10 minutes on two cores)."""
+    """Run the tests that need no engine (minutes)."""
     install(session, *RUNNER, *group("tests"), *group("nox"))
-    # by file: some tests look for leftover processes, which the tests of the same file must not start meanwhile
-    session.run("pytest", "-m", "not engine", "--numprocesses=auto", "--dist=loadfile", *session.posargs)
+    session.run("pytest", *WITHOUT_ENGINE, *session.posargs)
+
+
+@nox.session(default=False)
+def tests_newest(session: nox.Session) -> None:
+    """Run the same tests on the newest supported Python, where this machine has it."""
+    python = newest_python()
+    if python is None:
+        session.skip(f"this machine has no Python {NEWEST_PYTHON}")
+    home = Path(session.create_tmp()).resolve() / NEWEST_PYTHON
+    requirements = (*RUNNER, *group("tests"), *group("nox"))
+    session.run("uv", "venv", "--quiet", "--allow-existing", f"--python={python}", str(home), external=True)
+    session.run(
+        "uv", "pip", "install", "--quiet", f"--python={home}", "-c", str(CONSTRAINTS), *requirements, external=True
+    )
+    session.run(str(home / "bin" / "python"), "-m", "pytest", *WITHOUT_ENGINE, *session.posargs, external=True)
 
 
 @nox.session(default=False, tags=["engine"])
@@ -157,7 +190,8 @@ def tests_engine(session: nox.Session) -> None:
     install(session, *RUNNER, *group("tests"), *group("nox"))
     for name in CONFIGURATIONS:
         ensure_engine(session, name)
-    run(session, "pytest", "-m", "engine", *session.posargs)
+    # two workers, because most of a start is imports on one core; by file, because a file's tests share starts
+    run(session, "pytest", "-m", "engine", "--numprocesses=2", "--dist=loadfile", "--timeout=1800", *session.posargs)
 
 
 @nox.session(default=False)

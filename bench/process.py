@@ -148,6 +148,7 @@ def stream(
                     elif pipes is not None and pipes.events in ready:  # only once no output is waiting
                         pipes.talk()
             output.finish()
+            _hear_out(pipes)
             exit_code = child.wait()
         except BenchError as error:
             stopped_by, stopped_at = error, time.monotonic()
@@ -205,13 +206,15 @@ class _Pipes:
         """Return the program's variables that name its ends."""
         return {"BENCH_COMMANDS_FD": str(self._childs_commands), "BENCH_EVENTS_FD": str(self._childs_events)}
 
-    def talk(self) -> None:
-        """Read what the program said and answer each whole line."""
-        *lines, self._rest = (self._rest + os.read(self.events, CHUNK_BYTES)).split(b"\n")
+    def talk(self) -> bool:
+        """Read what the program said and answer each whole line; return False at the end of its messages."""
+        chunk = os.read(self.events, CHUNK_BYTES)
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
         for line in lines:
             if (answer := self._partner.hear(line)) is not None:
                 with contextlib.suppress(BrokenPipeError):  # it ended: its output and exit code tell why
                     os.write(self._commands, answer + b"\n")
+        return bool(chunk)
 
     def close_childs(self) -> None:
         """Close the program's ends in this process."""
@@ -225,6 +228,15 @@ class _Pipes:
         for descriptor in set(descriptors) & self._open:
             os.close(descriptor)
             self._open.discard(descriptor)
+
+
+def _hear_out(pipes: _Pipes | None) -> None:
+    """Hear the messages that still wait after the output has ended; nothing is waited for."""
+    if pipes is not None:
+        os.set_blocking(pipes.events, False)  # a process that escaped may hold the other end open
+        with contextlib.suppress(BlockingIOError):
+            while pipes.talk():
+                pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import LOGS, ROOT, Ended, invoke_command
+from helpers import LOGS, NATIVE, ROOT, Ended, invoke_command, invoke_in_process
 
 SESSION_MODULES = {
     "multimodal_gen/runtime/entrypoints/cli/generate": "from multimodal_gen import *\n"
@@ -40,9 +40,19 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def invoke(home):
-    """Run a task as a person does: the real program, from the repository's root."""
+    """Run a task in this process, from the repository's root."""
 
-    def run(*arguments, shell_before=None, **settings):
+    def run(*arguments, env=None):
+        return invoke_in_process(*arguments, env=env)
+
+    return run
+
+
+@pytest.fixture
+def invoke_program(home):
+    """Run a task as a person does, in an interpreter of its own: for what the start and the end of one show."""
+
+    def run(*arguments, env=None, shell_before=None, stdin=subprocess.DEVNULL):
         command = invoke_command(*arguments)
         if shell_before:
             command = ["bash", "-c", f'{shell_before}; exec "$@"', "bash", *command]
@@ -51,10 +61,10 @@ def invoke(home):
             cwd=ROOT,
             capture_output=True,
             text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=120,
+            stdin=stdin,
+            timeout=600,
             check=False,
-            env=os.environ | {"COLUMNS": "100"} | settings.pop("env", {}),
+            env=os.environ | {"COLUMNS": "100"} | (env or {}),
         )
         assert "Traceback" not in ended.stderr, ended.stderr
         return Ended(code=ended.returncode, out=ended.stdout, err=ended.stderr)
@@ -105,7 +115,7 @@ def model(tmp_path):
 
     def make(name="FLUX.1-dev-tiny"):
         folder = tmp_path / "models" / name
-        (folder / "vae").mkdir(parents=True)
+        (folder / "vae").mkdir(parents=True, exist_ok=True)
         (folder / "vae" / "config.json").write_text("{}")
         (folder / "model_index.json").write_text(
             json.dumps({"_class_name": "FluxPipeline", "vae": ["diffusers", "AutoencoderKL"]})
@@ -113,6 +123,20 @@ def model(tmp_path):
         return folder
 
     return make
+
+
+@pytest.fixture
+def bench(invoke, invoke_program, replay, model):
+    """Run `invoke bench` on a replay engine with this scenario (a native run, if none is given) and these changes."""
+
+    def run(*arguments, engine="replay", scenario=NATIVE, env=None, shell_before=None, **changes):
+        command = ["bench", "--model", "flux-tiny", "--engine", replay(name=engine, **scenario | changes)]
+        command += ["--model-path", model(), *arguments]
+        if shell_before:
+            return invoke_program(*command, env=env, shell_before=shell_before)
+        return invoke(*command, env=env)
+
+    return run
 
 
 @pytest.fixture

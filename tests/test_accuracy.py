@@ -110,7 +110,6 @@ def test_when_everything_agrees_it_passes_and_says_how_far_each_control_was(accu
         *((name, False) for name in ("tensor", "rope", "timestep", "guidance")),
     }
     assert all(control["times"] > 1 and control["rejected"] for control in report["controls"])
-    assert all(control["rejected"] and control["times"] > 1 for control in report["controls"])
     assert "PASSED" in ended.out
     assert "5,000" in ended.out, "a tensor x 1.05 is 0.05, which is 5000 times the gate"
 

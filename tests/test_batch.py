@@ -4,15 +4,13 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from helpers import ROOT, invoke_command
+from helpers import NATIVE, ROOT, invoke_command, wait_for_task
 
 from bench import schema
 
-NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
 PRESET = """
 [{key}]
 description = "one of several"
@@ -145,9 +143,11 @@ def test_an_interrupt_leaves_a_summary_that_says_what_did_not_run(batch, replay,
         command, cwd=ROOT, env=os.environ | {"HF_HOME": str(tmp_path / "hf")},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    while not [log for log in (home / "runs").glob("*-bench-*/engine.log") if "loading" in log.read_text()]:
-        assert task.poll() is None, task.stderr.read()
-        time.sleep(0.05)
+    wait_for_task(
+        task,
+        lambda: any("loading" in log.read_text() for log in home.glob("runs/*-bench-*/engine.log")),
+        "the engine has not started to load",
+    )
     task.send_signal(signal.SIGTERM)
     task.communicate(timeout=60)
     assert task.returncode == 130

@@ -97,14 +97,10 @@ def test_every_negative_control_is_rejected(checked):
     assert {control["on"] for control in controls} - {"final latents"} == compared
 
 
-def test_the_same_again_is_bit_equal_and_other_steps_have_no_golden(flux, accuracy):
+def test_the_same_again_is_bit_equal(flux, accuracy):
     ended, (same,) = accuracy("--model", "flux-tiny", "--check", "golden")
     assert ended.returncode == 0, ended.stderr
     assert (same["golden"]["status"], same["golden"]["same_machine"]) == ("equal", True)
-    ended, (other,) = accuracy("--model", "flux-tiny", "--check", "golden", "--steps", "2")
-    assert ended.returncode == 9
-    assert other["golden"]["status"] == "none"
-    assert other["golden"]["differs"] == ["steps 4, here 2"]
 
 
 @pytest.fixture

@@ -6,22 +6,24 @@ CUDA graphs need a GPU: here a simulated NVML has one, and a replay engine emits
 import json
 
 import pytest
-from helpers import ROOT
+from helpers import NATIVE, ROOT
 
 from bench import schema
 
-NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json", "between": 0.003, "within": 0.002}
+STEADY = NATIVE | {"between": 0.003, "within": 0.002}
 
 
 @pytest.fixture
-def matrix(invoke, replay, model, tmp_path, home):
+def matrix(invoke, replay, model, tmp_path, home, monkeypatch):
+    monkeypatch.setattr("bench.preflight.checks.BETWEEN_S", 0)
+
     def run(*arguments, gpu=True, version="0.5.23", **scenario):
         env = {}
         if gpu:
             gpus = tmp_path / "gpus.json"
             gpus.write_text(json.dumps([{}]))
             env = {"PYTHONPATH": str(ROOT / "tests" / "simulated"), "SIMULATED_NVML": str(gpus)}
-        engine = replay(version=version, **NATIVE, **scenario)
+        engine = replay(version=version, **STEADY, **scenario)
         ended = invoke(
             "bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(), *arguments, env=env
         )

@@ -1,30 +1,25 @@
 """A model cache of a run's own: what is removed is what was made, and the ledger says what happened."""
 
+import functools
 import json
 import os
 import signal
 import subprocess
-import time
 
 import pytest
-from helpers import ROOT, invoke_command
+from helpers import ROOT, invoke_command, wait_for_task
 
 from bench.errors import UsageError
 from bench.models import model_cache
 
-NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
 MARKER = model_cache.MARKER
+UNFINISHED = "*/huggingface/hub/*/blobs/*.incomplete"
 
 
 @pytest.fixture
-def bench(invoke, replay, model, tmp_path):
-    """Run `invoke bench` with a model cache, on an engine that downloads."""
-
-    def run(*arguments, env=None, **scenario):
-        engine = replay(**(NATIVE | {"download": 1000} | scenario))
-        command = ["bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model()]
-        return invoke(*command, *arguments, env=env or {})
-
+def bench(bench, tmp_path):
+    """Run `invoke bench` on an engine that downloads."""
+    run = functools.partial(bench, download=1000)
     run.root = tmp_path / "caches"
     return run
 
@@ -64,19 +59,15 @@ def test_a_failed_run_is_cleaned_up_too(bench):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_mid_download_leaves_the_ledger_true(bench, replay, model, home, number):
-    engine = replay(download=5000, lines=["loading"], linger_s=60, image=False)
+    engine = replay(download=5000, lines=["loading"], linger_s=600, image=False)
     command = invoke_command(
         "bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(),
         "--model-cache-root", bench.root, "--cleanup-model-cache",
     )  # fmt: skip
     task = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not list(bench.root.glob("*/huggingface/hub/*/blobs/*.incomplete")):
-        assert task.poll() is None, task.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for_task(task, lambda: list(bench.root.glob(UNFINISHED)), "the engine has not begun to download")
     task.send_signal(number)
-    _, said = task.communicate(timeout=60)
+    _, said = task.communicate()
     assert task.returncode == 130, said
     assert "Traceback" not in said
     assert left_over(bench.root) == []
@@ -86,15 +77,13 @@ def test_a_signal_in_mid_download_leaves_the_ledger_true(bench, replay, model, h
 
 
 def test_kill_9_leaves_a_ledger_that_claims_nothing(bench, replay, model):
-    engine = replay(download=5000, lines=["loading"], linger_s=60, image=False)
+    engine = replay(download=5000, lines=["loading"], linger_s=600, image=False)
     command = invoke_command(
         "bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(),
         "--model-cache-root", bench.root, "--cleanup-model-cache",
     )  # fmt: skip
     task = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while not list(bench.root.glob("*/huggingface/hub/*/blobs/*.incomplete")):
-        assert task.poll() is None
-        time.sleep(0.05)
+    wait_for_task(task, lambda: list(bench.root.glob(UNFINISHED)), "the engine has not begun to download")
     task.kill()
     task.wait()
     assert [line["event"] for line in ledger(bench.root)] == ["made"]

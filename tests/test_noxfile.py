@@ -22,6 +22,7 @@ def test_the_sessions_are_there_and_explained():
         "tour",
         "tests_oracle",
         "tests",
+        "tests_newest",
         "tests_engine",
         "lint",
         "types",

@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from helpers import ROOT
+from helpers import NATIVE, ROOT
 from PIL import Image
 
 from bench.preflight.checks import SAMPLES
@@ -13,8 +13,10 @@ SIMULATED = str(ROOT / "tests" / "simulated")
 
 
 @pytest.fixture
-def machine(tmp_path):
+def machine(tmp_path, monkeypatch):
     """Environment of a machine with these GPUs; a tool of another maker may be on its PATH."""
+
+    monkeypatch.setattr("bench.preflight.checks.BETWEEN_S", 0)
 
     def make(*gpus, **variables):
         path = tmp_path / "gpus.json"
@@ -241,8 +243,6 @@ def test_a_users_own_image_is_accepted_and_one_that_is_none_refused(doctor, invo
 
 # --- bench ------------------------------------------------------------------------------------------------------------
 
-NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
-
 
 def test_bench_runs_the_same_checks_and_starts_nothing(invoke, replay, model, machine, home):
     engine = replay(**NATIVE)
@@ -278,7 +278,7 @@ def test_a_foreign_process_during_the_run_is_found(monkeypatch, tmp_path):
         "import subprocess, sys, json, os\n"
         "child = subprocess.Popen(['sleep', '5'])\n"
         "json.dump([{'processes': [1, child.pid], 'load': 99, 'sm': 1980}], open(os.environ['SIMULATED_NVML'], 'w'))\n"
-        "from bench.preflight import watch as module\n"
+        "from bench.run import watch as module\n"
         "from bench.run.watch import Watch\n"
         "module._has_gpu_open = lambda pid: True\n"
         "with Watch(['GPU-00000000-0000']) as watch: pass\n"

@@ -2,10 +2,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
+import psutil
 import pytest
-from helpers import ROOT, processes_like
+from helpers import ROOT, processes_like, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,15 +28,6 @@ def stream(tmp_path, script, observer=None, **settings):
     observer = observer or Collector()
     ended = process.stream(["bash", "-c", script], env=os.environ, log=tmp_path / "log", observer=observer, **settings)
     return ended, observer
-
-
-def gone(marker, within_s=3.0):
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if not processes_like(marker):
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -9 $$", 137), ("true", 0)])
@@ -95,11 +86,11 @@ def test_a_killed_runner_leaves_no_process_behind(tmp_path, number):
         " env=os.environ, log=Path(sys.argv[2]), observer=O())\n"
     )
     runner = subprocess.Popen([sys.executable, "-c", program, str(ROOT), str(tmp_path / "log")], stderr=subprocess.PIPE)
-    while not (tmp_path / "log").exists() or b"up" not in (tmp_path / "log").read_bytes():
-        time.sleep(0.02)
+    log = tmp_path / "log"
+    wait_until(lambda: log.exists() and b"up" in log.read_bytes(), "the program has not started")
     runner.send_signal(number)
     runner.communicate()
-    assert gone("sleep 301.5")
+    wait_until(lambda: not processes_like("sleep 301.5"), "a killed runner's processes are still there")
 
 
 @given(st.binary(max_size=400).map(lambda raw: raw.replace(b"\x00", b"\n")), st.lists(st.integers(1, 40), max_size=30))
@@ -179,6 +170,24 @@ def test_what_was_printed_before_a_message_is_seen_before_it(tmp_path):
     process.stream(
         [sys.executable, "-c", PUPIL], env=os.environ, log=tmp_path / "log", observer=seen, partner=Checks(answers)
     )
+
+
+def test_the_last_message_is_heard_although_the_program_has_ended(tmp_path):
+    """On a busy machine the end of the output and the last message are there at the same time."""
+
+    class Slow(Collector):
+        def observe(self, block, first_line):
+            super().observe(block, first_line)
+            ended = [psutil.Process(int(number)) for number in block.split()]
+            wait_until(lambda: all(p.status() == psutil.STATUS_ZOMBIE for p in ended), "the supervisor has not ended")
+
+    teacher = Teacher([])
+    ended = process.stream(
+        ["bash", "-c", "echo $PPID; echo the last words >&$BENCH_EVENTS_FD"], env=os.environ, log=tmp_path / "log",
+        observer=Slow(), partner=teacher,
+    )  # fmt: skip
+    assert ended.exit_code == 0
+    assert teacher.heard == [b"the last words"]
 
 
 def test_a_partners_error_stops_the_program(tmp_path):

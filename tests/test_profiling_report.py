@@ -4,13 +4,12 @@ import csv
 import gzip
 import io
 import json
-import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from helpers import check_golden
 from PIL import Image
 from rich.console import Console
 
@@ -26,7 +25,6 @@ from bench.report.profile_names import short_kernel
 from bench.report.profile_view import view
 from tests.trace_writer import CPU, DATA, FLUX, HEAD, NCCL, Script, loaded
 
-GOLDEN = Path(__file__).resolve().parent / "data" / "reports"
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
@@ -52,14 +50,6 @@ def printed(render, document, width, **options):
     console = Console(width=width, file=io.StringIO(), color_system=None, legacy_windows=False)
     render(document, console, **options)
     return "".join(line.rstrip() + "\n" for line in console.file.getvalue().splitlines())
-
-
-def held_against_golden(text, name):
-    path = GOLDEN / name
-    if os.environ.get("BENCH_UPDATE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8"), f"{path} differs; BENCH_UPDATE_GOLDEN=1 writes it anew"
 
 
 def test_the_analysis_finds_what_was_found_by_hand(flux):
@@ -101,18 +91,18 @@ def test_every_report_keeps_its_schema(name, request):
 
 
 def test_the_markdown_of_a_gpu_trace(flux):
-    held_against_golden(profile_markdown.render(view(flux)), "flux-h200.md")
+    check_golden("profile/flux-h200.md", profile_markdown.render(view(flux)))
 
 
 def test_the_markdown_of_a_cpu_trace(cpu):
-    held_against_golden(profile_markdown.render(view(cpu)), "cpu.md")
+    check_golden("profile/cpu.md", profile_markdown.render(view(cpu)))
 
 
 @pytest.mark.parametrize(("width", "full"), [(80, False), (200, True)])
 def test_the_terminal_report(flux, width, full):
     text = printed(profile_terminal.render, view(flux), width, full=full)
     assert max(map(len, text.splitlines())) <= width
-    held_against_golden(text, f"flux-h200.{width}.txt")
+    check_golden(f"profile/flux-h200.{width}.txt", text)
 
 
 def test_the_diff_in_the_terminal_and_as_markdown(flux):
@@ -120,8 +110,8 @@ def test_the_diff_in_the_terminal_and_as_markdown(flux):
     document = diff(trace, trace, a_steps=["4", "5"], b_steps=["6"])
     text = printed(profile_diff.render, document, 100)
     assert max(map(len, text.splitlines())) <= 100
-    held_against_golden(text, "flux-h200-diff.100.txt")
-    held_against_golden(profile_diff.markdown(document), "flux-h200-diff.md")
+    check_golden("profile/flux-h200-diff.100.txt", text)
+    check_golden("profile/flux-h200-diff.md", profile_diff.markdown(document))
 
 
 def test_a_trace_without_gpu_events_shows_operators_instead(cpu):

@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import DATA, LOGS
+from helpers import DATA, LOGS, NATIVE
 from replay_engine import mp4
 
 from bench import schema
 from bench.fallback import media
-from bench.fidelity import frames, thresholds
-
-NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
+from bench.fidelity import frames
 
 
 @pytest.fixture
@@ -295,7 +293,6 @@ def test_compare_shows_quality_beside_speed(bench, invoke, folder):
     assert ended.code == 7
     assert "not lossless: the pixels differ, by up to 2 of 255 levels" in ended.err
     compared = json.loads(ended.out)[0]
-    assert schema.violations(compared["quality"]["between"], "quality") != [], "it is only a part of that document"
     assert compared["quality"]["between"]["alike"] is False
 
 
@@ -439,12 +436,6 @@ def test_frames_of_other_numbers_and_kinds_are_faults(tmp_path):
     (tmp_path / "d.wav").write_bytes(b"RIFF")
     with pytest.raises(media.Undecodable, match=r"no pixels to compare in a \.wav"):
         list(media.frames(tmp_path / "d.wav"))
-
-
-def test_the_thresholds_are_upstreams():
-    high = thresholds.HIGH
-    assert (high.image.ssim, high.image.psnr_db, high.video.ssim, high.video.psnr_db) == (0.95, 28, 0.92, 24)
-    assert set(thresholds.THRESHOLDS) == {"lossless", "high"}
 
 
 def test_the_report_shows_quality_beside_the_number(bench, baseline):

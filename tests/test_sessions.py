@@ -5,28 +5,21 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 import pytest
-from helpers import LOGS, ROOT, invoke_command, processes_like
+from helpers import (
+    LOGS,
+    NATIVE,
+    ROOT,
+    invoke_command,
+    processes_like,
+    record_of,
+    record_path,
+    wait_for_task,
+    wait_until,
+)
 
 from bench import schema
-
-NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
-
-
-@pytest.fixture
-def bench(invoke, replay, model):
-    def run(*arguments, engine="replay", **scenario):
-        name = replay(name=engine, **NATIVE, **scenario)
-        return invoke("bench", "--model", "flux-tiny", "--engine", name, "--model-path", model(), *arguments)
-
-    return run
-
-
-def record_of(ended):
-    path = next(x for x in reversed(ended.out.splitlines()) if x.startswith("record: ")).removeprefix("record: ")
-    return json.loads(open(path).read())
 
 
 def change(home, name, **scenario):
@@ -77,18 +70,15 @@ def test_a_session_killed_with_9_after_its_5th_request_resumes_to_ten(invoke, re
     engine, folder = replay(**NATIVE, hang_at=6), model()
     command = ["bench", "--model", "flux-tiny", "--engine", engine, "--model-path", folder, "--repeats", "10"]
     task = subprocess.Popen(invoke_command(*command), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    partial = None
-    while partial is None or len(partial["requests"]) < 5:
-        assert task.poll() is None
-        time.sleep(0.05)
-        found = list((home / "runs").glob("*/run.partial.json"))
-        partial = json.loads(found[0].read_text()) if found else None
+
+    def partial_of_five():
+        partials = [json.loads(path.read_text()) for path in home.glob("runs/*/run.partial.json")]
+        return next((partial for partial in partials if len(partial["requests"]) == 5), None)
+
+    partial = wait_for_task(task, partial_of_five, "five requests have not been recorded")
     os.kill(task.pid, signal.SIGKILL)
     task.wait()
-    deadline = time.monotonic() + 5
-    while processes_like("session_worker.py", home / "runs") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not processes_like("session_worker.py", home / "runs")
+    wait_until(lambda: not processes_like("session_worker.py", home / "runs"), "the engine is still there")
     assert schema.violations(partial, "run-record") == []
 
     change(home, engine, hang_at=None)
@@ -303,21 +293,9 @@ def measured(bench, home, replay):
     def make(name, factor, launches="4"):
         ended = bench("--launches", launches, "--repeats", "2", engine=name, factor=factor, between=0.003, within=0.002)
         assert ended.code == 0, ended.err
-        return next(x for x in reversed(ended.out.splitlines()) if x.startswith("record: ")).removeprefix("record: ")
+        return record_path(ended)
 
     return make
-
-
-@pytest.fixture
-def model(model):
-    made = []
-
-    def once(name="FLUX.1-dev-tiny"):
-        if not made:
-            made.append(model(name))
-        return made[0]
-
-    return once
 
 
 def test_230_to_345_ms_is_slower_and_exits_7(invoke, measured):
@@ -342,10 +320,6 @@ def test_unlike_records_are_refused_and_the_field_is_named(invoke, bench, measur
     ended = invoke("compare", before, record_path(other))
     assert ended.code == 1
     assert "not comparable: steps: 4 against 5" in ended.err
-
-
-def record_path(ended):
-    return next(x for x in reversed(ended.out.splitlines()) if x.startswith("record: ")).removeprefix("record: ")
 
 
 def dump(home, name, **changes):
@@ -395,7 +369,7 @@ def test_one_record_is_compared_with_its_baseline(invoke, measured, bench):
     assert "no baseline is named" in alone.err
     assert invoke("baseline.set", before).code == 0
     assert invoke("compare", after).code == 7
-    assert before.split("/")[-2] in invoke("baseline.show").out
+    assert before.parent.name in invoke("baseline.show").out
     shown = invoke("history", "--model", "flux-tiny").out
     assert "baseline" in shown
     assert float(re.search(r"\+(\d+\.\d+)", shown)[1]) == pytest.approx(20, abs=1.5)

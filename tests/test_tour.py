@@ -9,11 +9,10 @@ import subprocess
 import time
 
 import pytest
-from helpers import ROOT, invoke_command, processes_like
+from helpers import NATIVE, ROOT, invoke_command, processes_like, wait_for_task, wait_until
 
 from bench.tour import steps
 
-NATIVE = {"log": "cpu/warmup_request.log", "dump": "cpu/warmup_request.json"}
 SECONDS = 60.0
 
 
@@ -80,20 +79,17 @@ def test_an_interrupt_ends_the_step_and_leaves_nothing(replay, home, came_to):
         invoke_command("tour", "--step", "bench", "--engine", engine),
         cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    deadline = time.monotonic() + SECONDS
-    while not any("Loaded transformer" in log.read_text() for log in home.glob("runs/*-bench-*/engine.log")):
-        assert task.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    wait_for_task(
+        task,
+        lambda: any("Loaded transformer" in log.read_text() for log in home.glob("runs/*-bench-*/engine.log")),
+        "the engine has not loaded its transformer",
+    )
     assert processes_like(str(home))
     task.send_signal(signal.SIGINT)
-    _, said = task.communicate(timeout=SECONDS)
+    _, said = task.communicate()
     assert task.returncode == 130
     assert "interrupted" in said
-    gone = time.monotonic() + 5
-    while processes_like(str(home)) and time.monotonic() < gone:
-        time.sleep(0.02)
-    assert processes_like(str(home)) == []
+    wait_until(lambda: not processes_like(str(home)), "the engine's processes are still there")
     assert list(home.glob("runs/*-bench-*/run.json")) == [], "nothing may look finished"
 
 

@@ -2,7 +2,7 @@
 
 Run by an engine's interpreter, never imported:
 
-    ENGINE_PYTHON parse.py LISTS.json ANSWER.json
+    ENGINE_PYTHON engine_parser.py LISTS.json ANSWER.json
 
 LISTS is {name: [argument, ...]}; ANSWER is {name: null, or what the parser had against the list}.
 """
@@ -34,7 +34,7 @@ def fault(arguments: list[str]) -> str | None:
         return str(error)
     if unknown:
         return f"not known: {' '.join(unknown)}"
-    exact = {flag for action in parser._actions for flag in action.option_strings}  # noqa: SLF001 - it has no other list
+    exact = {flag for action in parser._actions for flag in action.option_strings}
     short = [word for word in arguments if word.startswith("--") and word.partition("=")[0] not in exact]
     return f"only as an abbreviation: {' '.join(short)}" if short else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.task import namespace
-from bench.verbs import accuracy, attest, bench, compare, doctor, models, profile, tour
+from bench.verbs import accuracy, attest, bench, compare, doctor, loadtest, models, profile, tour
 
 ns = namespace(
     accuracy.accuracy,
@@ -16,6 +16,7 @@ ns = namespace(
     compare.compare,
     compare.history,
     doctor.doctor,
+    loadtest.loadtest,
     models.assets,
     models.checkpoint,
     models.models,

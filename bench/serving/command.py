@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -53,7 +54,9 @@ class ServerCommand:
         return f"http://{HOST}:{self.port}"
 
 
-def build(engine: Engine, workload: Workload, directory: Path, *, batching: int = 1) -> ServerCommand:
+def build(
+    engine: Engine, workload: Workload, directory: Path, *, batching: int = 1, on_cpu: bool = False
+) -> ServerCommand:
     """Return the command of a server for this workload that writes into ``directory``.
 
     A version without served names is given its model through a link whose folder carries the run id: `link` makes it.
@@ -92,6 +95,8 @@ def build(engine: Engine, workload: Workload, directory: Path, *, batching: int 
         **commands.added_environment(engine, served),
         "SGLANG_DIFFUSION_STAGE_LOGGING": "1",
         "SGLANG_PERF_LOG_DIR": str(directory / STAGE_LOG),
+        # threads that spin at barriers made a request ten times as slow beside other work, for the same pixels
+        **({"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")} if on_cpu else {}),
     }
     return ServerCommand(
         command=Command(

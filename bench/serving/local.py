@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,13 @@ def loadtest(
     """
     request = request_of(planned.workload)
     running = benchmark.begin(planned, kind=KIND)
-    served = commands.build(planned.engine, planned.workload, running.directory, batching=options.batching)
+    served = commands.build(
+        planned.engine,
+        planned.workload,
+        running.directory,
+        batching=options.batching,
+        on_cpu=planned.machine.kind == "cpu",
+    )
     commands.link(served, planned.workload)
     # seeds differ from request to request, so the log's cannot be held against one
     expectation = replace(planned.expectation, launch=SERVER, model=served.model_path, seed=None, warmup=True)
@@ -85,6 +92,8 @@ def loadtest(
             died = not server.alive()
     except BenchError as error:
         campaign.failure = error
+    # the pictures came with the answers and were judged there
+    shutil.rmtree(running.directory / commands.SAVED, ignore_errors=True)
     if campaign.failure is None and died:
         campaign.failure = server.error or EngineFailed("the server ended during the load", where=server.log)
     if identity is None:

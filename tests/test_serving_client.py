@@ -1,6 +1,8 @@
 """Arrival traces and the client, against a server that stands in: nothing is dropped and nothing waits."""
 
 import json
+import os
+import signal
 from itertools import count
 
 import pytest
@@ -206,3 +208,14 @@ def test_a_closed_loop_against_nobody_ends_and_keeps_its_rows():
     phase = client.run(url, "load", arrivals.closed(2, 0.5), requests(), limit_s=5)
     assert phase.exchanges
     assert all("ClientConnectorError" in exchange.error for exchange in phase.exchanges)
+
+
+def test_ctrl_c_keeps_what_was_answered_and_names_the_rest():
+    with StandIn(
+        service_s=0.01, fault=lambda number, _: os.kill(os.getpid(), signal.SIGINT) if number == 9 else None
+    ) as server:
+        phase = load(server, burst(400, apart_s=0.01))
+    assert phase.interrupted
+    assert len(phase.exchanges) == 400
+    assert phase.exchanges[0].status == 200
+    assert phase.exchanges[-1].error == client.UNFINISHED_SEND

@@ -10,9 +10,10 @@ from bench import schema
 from bench.errors import EngineFailed, FallbackDetected, Inconclusive, UsageError
 from bench.record import store
 from bench.serving import run as campaigns
+from bench.serving.campaign import Campaign
 from bench.serving.options import LoadOptions
 from bench.serving.request import ImageRequest
-from bench.serving.run import Campaign, Remote
+from bench.serving.run import Remote
 
 WORKLOAD = ImageRequest(prompt="a cat", seed=7, steps=2, width=32, height=32)
 

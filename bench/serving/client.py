@@ -63,13 +63,17 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """A stretch of load; ``started_unix_s`` is the wall clock at its zero, for joins on the same host only."""
+    """A stretch of load; ``started_unix_s`` is the wall clock at its zero, for joins on the same host only.
+
+    ``interrupted``: Ctrl-C ended it, and what had not been sent or answered by then is kept as such.
+    """
 
     name: str
     arrivals: Arrivals
     started_unix_s: float
     ended_s: float
     exchanges: tuple[Exchange, ...]
+    interrupted: bool = False
 
 
 class _Generator:
@@ -180,10 +184,14 @@ async def _run(
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
         generator = _Generator(url, session, limit_s, alive)
-        if arrivals.kind == CLOSED:
-            await generator.closed_loop(arrivals.concurrency or 1, arrivals.duration_s, requests, first_index)
-        else:
-            await generator.open_loop(due)
+        interrupted = False
+        try:
+            if arrivals.kind == CLOSED:
+                await generator.closed_loop(arrivals.concurrency or 1, arrivals.duration_s, requests, first_index)
+            else:
+                await generator.open_loop(due)
+        except asyncio.CancelledError:  # how asyncio hands on a Ctrl-C
+            interrupted = True
         kept = {exchange.index: replace(exchange, error=UNFINISHED_SEND) for exchange, _ in due} | generator.exchanges
         return Phase(
             name=name,
@@ -191,4 +199,5 @@ async def _run(
             started_unix_s=generator.started_unix_s,
             ended_s=generator.now(),
             exchanges=tuple(kept[index] for index in sorted(kept)),
+            interrupted=interrupted,
         )

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from bench.serving.campaign import Attested, Campaign
     from bench.serving.checks import Facts, Measured, Row
-    from bench.serving.run import Attested, Campaign
 
 KIND = "load-record"
 # Format history of load records:

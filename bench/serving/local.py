@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.engine import command as engine_commands
-from bench.errors import BenchError, EngineFailed, UsageError
+from bench.errors import BenchError, EngineFailed, Interrupted, UsageError
 from bench.fallback.expectation import SERVER
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
@@ -15,8 +15,9 @@ from bench.record import store
 from bench.run import benchmark
 from bench.serving import command as commands
 from bench.serving import run as campaigns
+from bench.serving.campaign import Attested, Campaign
 from bench.serving.request import ImageRequest, refuse
-from bench.serving.run import Attested, Campaign, Remote
+from bench.serving.run import Remote
 from bench.serving.server import Server
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ def loadtest(
             died = not server.alive()
     except BenchError as error:
         campaign.failure = error
+    except KeyboardInterrupt:
+        if identity is None:
+            raise
+        campaign.failure = Interrupted("interrupted: what was measured until then is kept", where=running.directory)
     # the pictures came with the answers and were judged there
     shutil.rmtree(running.directory / commands.SAVED, ignore_errors=True)
     if campaign.failure is None and died:
@@ -127,4 +132,6 @@ def loadtest_elsewhere(
         campaigns.run(campaign, target)
     except BenchError as error:
         campaign.failure = error
+    except KeyboardInterrupt:
+        campaign.failure = Interrupted("interrupted: what was measured until then is kept", where=directory)
     return campaigns.finish(campaign, target, None)

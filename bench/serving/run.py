@@ -7,32 +7,30 @@ import os
 import time
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
-from bench.errors import BenchError, UsageError
+from bench.errors import UsageError
 from bench.serving import arrivals, checks, client, document, joins, outputs, queueing, server
 from bench.serving.checks import Facts, Measured
 from bench.serving.client import LOAD, WARM
 from bench.serving.options import SHARES
 from bench.serving.queueing import Observed
-from bench.serving.request import ImageRequest, refuse
+from bench.serving.request import refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import datetime
     from pathlib import Path
 
-    from bench.fallback.verdict import Verdict
+    from bench.errors import BenchError
     from bench.serving.arrivals import Arrivals
+    from bench.serving.campaign import Attested, Campaign
     from bench.serving.client import Exchange
     from bench.serving.joins import Counters, Served
-    from bench.serving.options import LoadOptions
     from bench.serving.outputs import Answer
-    from bench.serving.queueing import Estimate
-    from bench.serving.server import Identity
+    from bench.serving.request import ImageRequest
 
 SEEDS = 8
 """Different pictures that are asked for in turn: repeats of one show a server that answers with another's."""
@@ -87,39 +85,6 @@ class Remote:
 
     def cpu_s(self) -> None:
         """Return None: its processes are somebody else's."""
-
-
-@dataclass(slots=True)
-class Campaign:
-    """A load test that is going on: what was measured so far is kept whatever ends it."""
-
-    options: LoadOptions
-    workload: ImageRequest
-    started: datetime
-    directory: Path
-    measured: list[Measured] = field(default_factory=list)
-    slo_s: float | None = None
-    capacity: Estimate | None = None
-    highest: tuple[float | None, float | None] | None = None
-    failure: BenchError | None = None
-
-    def next_index(self) -> int:
-        """Return the index of the next request: one count over all phases."""
-        return sum(len(measured.phase.exchanges) for measured in self.measured)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attested:
-    """What is known of a server that was started here; the whole is absent for somebody else's."""
-
-    identity: Identity
-    run_id: str
-    version: str
-    verdict: Verdict
-    ready_s: float | None
-    argv: tuple[str, ...]
-    environment: Mapping[str, str]
-    died: bool
 
 
 def run(campaign: Campaign, target: Target) -> None:
@@ -225,6 +190,8 @@ def _measure(campaign: Campaign, target: Target, name: str, wanted: Arrivals) ->
         others_share=None if cpu_s is None else used.others_share(cpu_s),
     )
     campaign.measured.append(measured)
+    if phase.interrupted:
+        raise KeyboardInterrupt
     return measured
 
 

@@ -122,6 +122,13 @@ def invoke(session: nox.Session, verb: str) -> None:
     run(session, "invoke", verb, *given, *session.posargs)
 
 
+@nox.session(default=False)
+def simulate(session: nox.Session) -> None:
+    """Print the error rates of the statistics and write them to docs/simulation.md (minutes)."""
+    install(session, *RUNNER)
+    session.run("python", "-m", "simulations.rates", "docs/simulation.md", *session.posargs)
+
+
 @nox.session(default=False, tags=["engine"])
 @nox.parametrize("name", [nox.param(name, id=name) for name in CONFIGURATIONS])
 def engine(session: nox.Session, name: str) -> None:

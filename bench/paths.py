@@ -1,7 +1,8 @@
-"""Where things are: the single home of paths."""
+"""Where things are, and the hash of a file."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -40,3 +41,13 @@ def goldens() -> Path:
 def environments() -> Path:
     """Return the folder with nox's environments: ``BENCH_ENVIRONMENTS``, else ``.nox/`` in this checkout."""
     return Path(os.environ.get("BENCH_ENVIRONMENTS") or ROOT / ".nox")
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -140,7 +140,7 @@ def stream(
                         raise TimedOut(
                             f"the launch was stopped at its limit of {timeout_s:g} s",
                             where=log,
-                            todo="give it more with --timeout SECONDS, or read the log's last lines",
+                            todo="give it a longer time limit, or read the log's last lines",
                         )
                     ready = {key.fileobj for key, _ in selector.select(left)}
                     if child.stdout in ready:

@@ -60,28 +60,28 @@ def reference(scenario, sampling):
 
 def native(scenario, request):
     theirs = reference(scenario, request["sampling"])[1]
-    spoils = request["spoils"]
-    called = [*request["tampers"], *request["wrong_calls"]]
+    perturbations = request["perturbations"]
+    called = [*request["call_perturbations"], *request["wrong_calls"]]
     arrays = {}
-    for case, factor in {"plain": 1, **({"tensor": 1.05} if spoils else {}), **dict.fromkeys(called, 2)}.items():
+    for case, factor in {"plain": 1, **({"tensor": 1.05} if perturbations else {}), **dict.fromkeys(called, 2)}.items():
         for key, value in theirs.items():
             if key.startswith("component/") and (case in ("plain", "tensor") or "/transformer/" in key):
                 arrays[key.replace("component/", f"component/{case}/", 1).replace("/out/", "/")] = value * factor
     cases = {name: {} for name in ("plain", "again", *request["controls"])}
-    cases |= {name: {"spoilt": {"transformer": ["ff.net.2.weight"]}} for name in spoils}
+    cases |= {name: {"perturbed": {"transformer": ["ff.net.2.weight"]}} for name in perturbations}
     for index, case in enumerate(cases):
         arrays[f"trajectory/{case}/latents"] = theirs["latents"] * (1 if case in ("plain", "again") else 1.05 + index)
         arrays[f"trajectory/{case}/timesteps"] = theirs["timesteps"]
         arrays[f"trajectory/{case}/image"] = theirs["image"]
-    spoilt = {name: ["a.weight"] for name in CLASSES}
+    perturbed = {name: ["a.weight"] for name in CLASSES}
     manifest = {
         "error": None,
         "classes": {name: pair[0] for name, pair in CLASSES.items()},
         "cases": cases,
         "components": {
-            "plain": {"faults": {}, "spoilt": {}},
-            **({"tensor": {"faults": {}, "spoilt": spoilt}} if spoils else {}),
-            **{name: {"faults": {}, "spoilt": {"transformer": [name]}} for name in called},
+            "plain": {"faults": {}, "perturbed": {}},
+            **({"tensor": {"faults": {}, "perturbed": perturbed}} if perturbations else {}),
+            **{name: {"faults": {}, "perturbed": {"transformer": [name]}} for name in called},
         },
     }
     return manifest, arrays

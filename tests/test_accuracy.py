@@ -64,7 +64,7 @@ def accuracy(invoke, replay, model, home, monkeypatch):
         (["--suite", "other"], "no value of --suite is called 'other'"),
         (["--update-golden", " "], "--update-golden needs a reason"),
         (["--check", "component", "--update-golden", "new kernel"], "--update-golden without the check golden"),
-        (["--model", "flux"], "runs on 2 GPUs; accuracy is checked on one"),
+        (["--model", "flux"], "needs 2 GPUs, but accuracy runs on one"),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_runs(invoke, home, arguments, says):
@@ -155,7 +155,7 @@ FAILURES = {
     ),
     "an output that is not there": (
         {"native": {"arrays": {"component/plain/text_encoder_2/last_hidden_state": ["drop", None]}}},
-        "text_encoder_2 last_hidden_state: the engine's component was not called, or gave no such output",
+        "text_encoder_2 last_hidden_state: the engine's component was not called, or lacks this output",
     ),
     "other tokens": (
         {"native": {"manifest": {"components/plain/faults": {"text_encoder": "input input_ids: other tokens"}}}},
@@ -175,7 +175,7 @@ FAILURES = {
     ),
     "not repeatable": (
         {"native": {"arrays": {"trajectory/again/image": ["plus", 1]}}},
-        "two equal requests of one launch gave different pictures",
+        "two identical requests in one launch gave different pictures",
     ),
 }  # fmt: skip
 
@@ -223,10 +223,10 @@ def test_a_control_that_is_let_through_makes_the_run_void(accuracy, array):
 
 
 def test_a_control_that_was_never_made_makes_the_run_void(accuracy):
-    ended, _ = accuracy(scenario={"native": {"manifest": {"components/tensor/spoilt/vae": []}}})
+    ended, _ = accuracy(scenario={"native": {"manifest": {"components/tensor/perturbed/vae": []}}})
     assert ended.code == 9
-    assert "no tensor that could be x 1.05" in ended.err
-    ended, _ = accuracy(scenario={"native": {"manifest": {"components/rope/spoilt/transformer": []}}}, again=True)
+    assert "no matching tensor x 1.05" in ended.err
+    ended, _ = accuracy(scenario={"native": {"manifest": {"components/rope/perturbed/transformer": []}}}, again=True)
     assert ended.code == 9
     assert "rotary tables rolled by 1 token: the call has no such argument" in ended.err
 
@@ -259,7 +259,7 @@ def test_a_component_that_fell_back_is_not_native_with_the_engines_own_reason(ac
     part = next(part for part in report["components"] if part["name"] == "text_encoder")
     assert (part["native"], part["passed"], part["outputs"]) == (False, False, [])
     assert part["reason"] == "ValueError: Activation function 'tanh' is not supported."
-    assert "text_encoder is not the engine's own: ValueError" in ended.err
+    assert "text_encoder is not native: ValueError" in ended.err
     assert "NOT NATIVE" in ended.out
 
 
@@ -357,7 +357,7 @@ def test_a_picture_that_changed_fails_on_the_machine_that_made_the_golden(accura
     ended, report = accuracy("--check", "golden", again=True, scenario={"native": {"arrays": change}})
     assert ended.code == 7
     assert report["golden"]["status"] == "different"
-    assert "not golden 1, on the machine that made it" in ended.err
+    assert "differs from golden 1 on the machine that made it" in ended.err
 
 
 def test_a_newer_golden_keeps_the_old_one(accuracy, home):

@@ -172,11 +172,11 @@ def test_a_benchmark_is_bit_equal_to_its_own_golden(home):
 
     ended, first = bench("--update-golden", "made by a test")
     assert ended.returncode == 0, ended.stderr
-    assert first["quality"]["golden"]["stored"] == 1
-    assert first["quality"]["identical"] is True
+    assert first["fidelity"]["golden"]["stored"] == 1
+    assert first["fidelity"]["identical"] is True
     ended, again = bench("--require", "lossless")
     assert ended.returncode == 0, ended.stderr
-    assert (again["quality"]["golden"]["status"], again["quality"]["met"]) == ("equal", True)
-    assert {row["name"]: row["agrees"] for row in again["quality"]["delivered"]} == {
+    assert (again["fidelity"]["golden"]["status"], again["fidelity"]["met"]) == ("equal", True)
+    assert {row["name"]: row["agrees"] for row in again["fidelity"]["delivered"]} == {
         "width": True, "height": True, "frames": None, "steps": True,
     }  # fmt: skip

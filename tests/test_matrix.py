@@ -91,7 +91,7 @@ def test_a_matrix_whose_engines_crash_keeps_what_was_paid_for(matrix):
 
 def test_graphs_that_were_captured_and_are_not_used_have_no_number(matrix):
     """Graphs are captured at the default quality; the engine says so in a line of level info and goes on eagerly."""
-    ended, cells, folder = matrix("--matrix", "quality,cuda-graph", graphs_factor=0.8)
+    ended, cells, folder = matrix("--matrix", "quality,cuda-graph", "--launches", "3", graphs_factor=0.8)
     assert ended.code == 4
     for name in ("exact-graphs", "high-graphs"):
         assert cells[name]["outcome"] == "invalid"

@@ -95,7 +95,7 @@ def test_a_folder_that_was_not_made_here_is_refused_before_anything_starts(bench
     (bench.root / "thesis.txt").write_text("years of work")
     ended = bench("--model-cache-root", bench.root, "--cleanup-model-cache")
     assert ended.code == 1
-    assert "was not made here" in ended.err
+    assert "was not created by the workbench" in ended.err
     assert sorted(os.listdir(bench.root)) == ["thesis.txt"]
     assert not (home / "runs").exists()
 
@@ -104,7 +104,7 @@ def test_a_folder_that_was_not_made_here_is_refused_before_anything_starts(bench
 def test_a_broad_folder_is_refused(place):
     from pathlib import Path
 
-    with pytest.raises(UsageError, match="too broad"):
+    with pytest.raises(UsageError, match="such a general folder"):
         model_cache.prepare(Path(place), "x")
 
 
@@ -167,7 +167,7 @@ def test_a_seed_is_read_and_never_changed(bench, tmp_path):
 def test_a_seed_through_the_task_and_one_that_is_none(bench, tmp_path):
     ended = bench("--model-cache-root", bench.root, "--cleanup-model-cache", "--seed-model-cache-root", tmp_path / "no")
     assert ended.code == 1
-    assert "no cache of the hub" in ended.err
+    assert "not a Hugging Face cache" in ended.err
     assert not bench.root.exists()
 
 

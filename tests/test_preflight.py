@@ -56,7 +56,7 @@ def test_a_machine_with_idle_gpus_is_well(doctor, machine):
 TROUBLES = [
     ({"processes": [4242]}, "gpu.idle", "fail", "in use by process 4242"),
     ({"load": [0, 0, 63, 0]}, "gpu.idle", "fail", "up to 63 % busy"),
-    ({"used": 40_000_000_000}, "gpu.idle", "warn", "37.3 GiB in use by no process that is visible"),
+    ({"used": 40_000_000_000}, "gpu.idle", "warn", "37.3 GiB in use by no visible process"),
     ({"load": None, "processes": None}, "gpu.idle", "unknown", "the driver tells no load"),
     ({"reasons": 0x40, "temperature": 91}, "gpu.clocks", "fail", "hardware thermal slowdown (91 degrees)"),
     ({"reasons": 0x80}, "gpu.clocks", "fail", "throttled: power brake"),
@@ -64,7 +64,7 @@ TROUBLES = [
     ({"reasons": None}, "gpu.clocks", "unknown", "the driver tells no reasons"),
     ({"ecc_errors": 3}, "gpu.ecc", "fail", "3 uncorrected memory errors"),
     ({"ecc": 0}, "gpu.ecc", "warn", "ECC is off"),
-    ({"mig": 1}, "gpu.mig", "fail", "cut into MIG slices"),
+    ({"mig": 1}, "gpu.mig", "fail", "partitioned into MIG slices"),
 ]
 
 
@@ -87,7 +87,7 @@ def test_each_trouble_of_a_gpu_is_named_with_what_to_do(doctor, machine, tmp_pat
 
 def test_a_busy_gpu_is_answered_with_the_idle_ones(doctor, machine):
     _, lines = doctor(env=machine({"processes": [1]}, {}, {"load": 50}, {}))
-    assert lines["gpu.idle"][0]["todo"] == "wait, or choose others: CUDA_VISIBLE_DEVICES=1 are idle now"
+    assert lines["gpu.idle"][0]["todo"] == "wait, or choose other GPUs; idle now: CUDA_VISIBLE_DEVICES=1"
 
 
 def test_trouble_of_a_gpu_that_a_launch_does_not_use_is_not_a_launchs(doctor, machine):
@@ -102,10 +102,10 @@ def test_trouble_of_a_gpu_that_a_launch_does_not_use_is_not_a_launchs(doctor, ma
 @pytest.mark.parametrize(
     ("value", "state", "says"),
     [
-        ("0,5", "fail", "there is no 5"),
+        ("0,5", "fail", "unknown GPU 5"),
         ("0,0", "fail", "names a GPU twice"),
-        ("GPU-ffffffff", "fail", "there is no GPU-ffffffff"),
-        ("", "warn", "is set and empty"),
+        ("GPU-ffffffff", "fail", "unknown GPU GPU-ffffffff"),
+        ("", "warn", "is set but empty"),
         ("1", "ok", "CUDA_VISIBLE_DEVICES=1"),
         ("GPU-00000001", "ok", "CUDA_VISIBLE_DEVICES=GPU-00000001"),
     ],
@@ -124,11 +124,11 @@ def test_a_mig_slice_that_is_named_is_only_a_warning(doctor, machine):
 def test_too_few_gpus_for_a_preset(doctor, machine):
     ended, lines = doctor("--model", "wan-t2v", env=machine({}, {}))
     assert ended.code == 10
-    assert lines["gpu.count"][0]["saw"] == "2 GPUs that a launch sees, 4 wanted"
+    assert lines["gpu.count"][0]["saw"] == "2 GPUs visible, 4 required"
     ended, lines = doctor("--model", "qwen", env=machine({}, {}))
     assert ended.code == 0, lines
     ended, lines = doctor("--model", "qwen", env=machine({}, {}, CUDA_VISIBLE_DEVICES="1"))
-    assert lines["gpu.count"][0]["saw"] == "1 GPUs that a launch sees, 2 wanted"
+    assert lines["gpu.count"][0]["saw"] == "1 GPU visible, 2 required"
 
 
 def test_without_a_gpu_only_tiny_presets_run(invoke, doctor, replay, cpu_only):
@@ -144,14 +144,14 @@ def test_without_a_gpu_only_tiny_presets_run(invoke, doctor, replay, cpu_only):
 @pytest.mark.parametrize(
     ("tool", "prints", "state", "says"),
     [
-        ("amd-smi", '[{"gpu": 0}, {"gpu": 1}]', "ok", "2 AMD devices by amd-smi, 2 wanted"),
+        ("amd-smi", '[{"gpu": 0}, {"gpu": 1}]', "ok", "2 AMD devices listed by amd-smi, 2 required"),
         (
             "npu-smi",
             "\tTotal Count         : 8\n\tNPU ID : 0",
             "ok",
-            "8 Ascend devices by npu-smi, 2 wanted",
+            "8 Ascend devices listed by npu-smi, 2 required",
         ),
-        ("amd-smi", "Segmentation fault", "unknown", "amd-smi was not understood: Segmentation fault"),
+        ("amd-smi", "Segmentation fault", "unknown", "amd-smi output not understood: Segmentation fault"),
     ],
 )
 def test_other_makers_tools_are_asked(doctor, cpu_only, tmp_path, tool, prints, state, says):
@@ -178,9 +178,9 @@ def snapshot(home, model):
 @pytest.mark.parametrize(
     ("variables", "state", "says"),
     [
-        ({}, "fail", "gives it only to an account that accepted its licence; no token"),
+        ({}, "fail", "it is gated, and no token is set"),
         ({"HF_TOKEN": "hf_x"}, "warn", "is not in"),
-        ({"HF_TOKEN": "hf_x", "HF_HUB_OFFLINE": "1"}, "fail", "the hub may not be asked (HF_HUB_OFFLINE)"),
+        ({"HF_TOKEN": "hf_x", "HF_HUB_OFFLINE": "1"}, "fail", "the hub is off limits (HF_HUB_OFFLINE)"),
     ],
 )
 def test_a_gated_model_needs_a_token_or_a_cache(doctor, machine, tmp_path, variables, state, says):
@@ -207,7 +207,7 @@ def test_a_download_that_was_cut_short_is_named(doctor, machine, tmp_path):
     (blobs / "abc.incomplete").touch()
     _, lines = doctor("--model", "qwen", env=machine({}, {}, HF_HOME=str(tmp_path / "hf")))
     assert lines["model"][0]["state"] == "warn"
-    assert "was not finished" in lines["model"][0]["saw"]
+    assert "its download is incomplete" in lines["model"][0]["saw"]
 
 
 def test_weights_that_do_not_fit_are_named(doctor, machine, tmp_path):
@@ -307,13 +307,13 @@ def test_a_cpu_that_others_use_during_a_run_is_said():
 
 
 def test_a_clock_that_drops_under_load_is_said_and_no_more(tmp_path):
-    from bench.machine.nvml import Gpu
+    from bench.machine.gpus import Gpu
     from bench.run.watch import Watch
 
     def gpu(mhz, load):
         return Gpu(
-            index=0, name="x", uuid="u", memory_total_bytes=1, memory_used_bytes=0, load_percent=load, sm_mhz=mhz,
-            sm_max_mhz=1980, temperature_c=60, power_w=None, reasons=4, ecc=None, ecc_uncorrected=None, mig=None,
+            index=0, name="x", uuid="u", memory_bytes=1, memory_used_bytes=0, load_percent=load, sm_mhz=mhz,
+            sm_max_mhz=1980, temperature_c=60, reasons=4, ecc=None, ecc_uncorrected=None, mig=None,
             processes=(),
         )  # fmt: skip
 

@@ -190,7 +190,7 @@ def test_a_report_its_folder_and_its_trace_are_the_same(tmp_path):
 
 
 def test_a_folder_without_a_report_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="holds no report"):
+    with pytest.raises(UsageError, match="has no report"):
         load(tmp_path)
 
 
@@ -211,7 +211,5 @@ def test_ranks_are_paired(tmp_path):
     a, b = report([1, 0, 2], "a"), report([2, 3], "b")
     assert [trace["source"]["rank"] for trace in a["traces"]] == [0, 1, 2]
     assert [trace["source"]["rank"] for trace in pair(a, b)] == [2, 2]
-    with pytest.raises(UsageError, match="rank 1 is not in both"):
-        pair(a, b, rank=1)
     with pytest.raises(UsageError, match="no rank in common"):
         pair(report([0, 1], "c"), b)

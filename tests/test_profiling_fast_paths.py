@@ -242,7 +242,7 @@ confidence = "inferred"
     ],
 )
 def test_the_family_is_told_by_the_modules(classes, family):
-    assert fast_paths.family_of(classes) == family
+    assert fast_paths.family_for(classes) == family
 
 
 def test_devices_and_categories_keep_their_schemas():

@@ -18,6 +18,7 @@ from bench.errors import InvalidDocument, UsageError
 from bench.profiling import export
 from bench.profiling.analysis import Context, analyse
 from bench.profiling.diff import diff
+from bench.profiling.summary import MedianStep
 from bench.profiling.verdict import actions, verdict, without_profiler
 from bench.report import profile, profile_diff, profile_html, profile_markdown, profile_terminal
 from bench.report.figures import figure
@@ -219,7 +220,10 @@ def test_a_trace_without_steps_is_one_window(tmp_path):
 
 def test_a_wait_that_the_profiler_made_is_no_verdict():
     """On an H200 the step took 172.9 ms under the profiler, 138.5 without, and the GPU was busy for 125.7 of them."""
-    median = {"ms": 172.9, "busy_ms": 125.7, "host_wait_ms": 43.5, "exposed_communication_ms": 0, "synchronisations": 0}
+    median = MedianStep(
+        of=1, ms=172.9, span_ms=172.9, busy_ms=125.7, host_wait_ms=43.5, kernel_wait_ms=0, wait_after_ms=0,
+        overlap_ms=0, communication_ms=0, exposed_communication_ms=0, synchronisations=0, events=1,
+    )  # fmt: skip
     kinds = {"gemm": 77.4, "attention": 22.2}
     assert verdict(without_profiler(median, None), kinds, []).bound_by == "launches"
     judged = without_profiler(median, 138.5)
@@ -227,7 +231,7 @@ def test_a_wait_that_the_profiler_made_is_no_verdict():
     assert verdict(judged, kinds, []).sentence.endswith("138.5 ms a step without the profiler")
     (action,) = actions([], judged)
     assert action.saving_ms == pytest.approx(12.8)
-    assert without_profiler(median, 120.0)["host_wait_ms"] == 0
+    assert without_profiler(median, 120.0).host_wait_ms == 0
 
 
 def test_the_unprofiled_step_stands_beside_the_profiled_one():

@@ -95,7 +95,7 @@ PICTURES = hnp.arrays(np.uint8, (2, 9, 8, 3))
 @settings(deadline=None)  # the first call imports scikit-image
 @given(PICTURES)
 def test_a_picture_is_like_itself(picture):
-    found = similarity.likeness(picture, picture)
+    found = similarity.compare(picture, picture)
     assert found.identical
     assert found.psnr_db is None
     assert found.ssim == pytest.approx(1)
@@ -107,8 +107,8 @@ def test_a_picture_is_like_itself(picture):
 def test_frames_have_the_likeness_of_the_whole_and_of_the_worst(one, other):
     from skimage import metrics as oracle
 
-    both = similarity.likeness(one, other)
-    single = [similarity.likeness(one[i : i + 1], other[i : i + 1]) for i in range(2)]
+    both = similarity.compare(one, other)
+    single = [similarity.compare(one[i : i + 1], other[i : i + 1]) for i in range(2)]
     assert both.worst_ssim == min(found.ssim for found in single)
     assert both.ssim == pytest.approx(np.mean([found.ssim for found in single]))
     assert both.max_levels == max(found.max_levels for found in single)
@@ -121,19 +121,19 @@ def test_frames_have_the_likeness_of_the_whole_and_of_the_worst(one, other):
 def test_one_level_everywhere_is_48_decibels():
     """20 log10(255): PSNR's own definition."""
     picture = np.full((1, 16, 16, 3), 100, dtype=np.uint8)
-    assert similarity.likeness(picture + np.uint8(1), picture).psnr_db == pytest.approx(48.1308, abs=1e-4)
+    assert similarity.compare(picture + np.uint8(1), picture).psnr_db == pytest.approx(48.1308, abs=1e-4)
 
 
 def test_pictures_of_other_sizes_or_kinds_are_faults():
     picture = np.zeros((1, 16, 16, 3), np.uint8)
-    assert "sizes differ" in similarity.likeness(picture[:, :8], picture).fault
-    assert "eight bits" in similarity.likeness(picture.astype(float), picture.astype(float)).fault
-    assert similarity.likeness(picture[:, :4], picture[:, :4]).ssim is None
+    assert "sizes differ" in similarity.compare(picture[:, :8], picture).fault
+    assert "eight bits" in similarity.compare(picture.astype(float), picture.astype(float)).fault
+    assert similarity.compare(picture[:, :4], picture[:, :4]).ssim is None
 
 
 def found(**changes):
     same = {"psnr_db": 30.0, "ssim": 0.96, "worst_psnr_db": 30.0, "worst_ssim": 0.96, "frames": 1, "max_levels": 9}
-    return similarity.Likeness(**(same | changes))
+    return similarity.Similarity(**(same | changes))
 
 
 @pytest.mark.parametrize(
@@ -141,12 +141,12 @@ def found(**changes):
     [
         ({}, False, None),
         ({"identical": True, "psnr_db": None, "worst_psnr_db": None}, False, None),
-        ({"ssim": 0.949}, False, "SSIM 0.9490, at least 0.95 is wanted"),
-        ({"psnr_db": 27.9}, False, "PSNR 27.9 dB, at least 28 dB is wanted"),
+        ({"ssim": 0.949}, False, "SSIM 0.9490, at least 0.95 required"),
+        ({"psnr_db": 27.9}, False, "PSNR 27.9 dB, at least 28 dB required"),
         ({"psnr_db": 27.9, "worst_psnr_db": 24.0, "worst_ssim": 0.92, "frames": 9}, True, None),
-        ({"psnr_db": 23.9, "frames": 9}, True, "PSNR 23.9 dB over all frames, at least 24 dB is wanted"),
-        ({"worst_psnr_db": 23.9, "frames": 9}, True, "PSNR 23.9 dB in the worst frame, at least 24 dB is wanted"),
-        ({"worst_ssim": 0.91, "frames": 9}, True, "SSIM 0.9100 in the worst frame, at least 0.92 is wanted"),
+        ({"psnr_db": 23.9, "frames": 9}, True, "PSNR 23.9 dB over all frames, at least 24 dB required"),
+        ({"worst_psnr_db": 23.9, "frames": 9}, True, "PSNR 23.9 dB in the worst frame, at least 24 dB required"),
+        ({"worst_ssim": 0.91, "frames": 9}, True, "SSIM 0.9100 in the worst frame, at least 0.92 required"),
         ({"ssim": None, "worst_ssim": None}, False, "too small for an SSIM"),
         ({"fault": "frames differ"}, True, "frames differ"),
     ],
@@ -159,4 +159,4 @@ def test_high_is_upstreams_rule_for_the_whole_and_the_worst_frame(changes, video
 def test_lossless_wants_every_pixel():
     assert thresholds.LOSSLESS.missed(found(identical=True), video=True) is None
     assert "by up to 9 of 255 levels" in thresholds.LOSSLESS.missed(found(), video=False)
-    assert thresholds.LOSSLESS.missed(similarity.Likeness(fault="gone"), video=False) == "gone"
+    assert thresholds.LOSSLESS.missed(similarity.Similarity(fault="gone"), video=False) == "gone"

@@ -65,7 +65,7 @@ def test_a_users_mistake_is_one_clear_error(invoke, replay, model, only_run, hom
         (lambda m: (m / "model_index.json").write_text("{not json"), "model_index.json cannot be read"),
         (lambda m: (m / "model_index.json").write_text("{}"), "names no pipeline class"),
         (lambda m: (m / "model_index.json").unlink(), "no model_index.json"),
-        (lambda m: (m / "vae" / "config.json").unlink(), "component vae is named in model_index.json but not there"),
+        (lambda m: (m / "vae" / "config.json").unlink(), "component vae is named in model_index.json but missing"),
         (lambda m: (m / "vae" / "model.safetensors").write_bytes(b"\xff" * 100), "not a safetensors file, or cut"),
         (
             lambda m: (m / "vae" / "x.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}'),

@@ -1,4 +1,4 @@
-"""A finished accuracy run as the document that ``schemas/accuracy-report.json`` describes, and its outcome in words."""
+"""A finished accuracy run as the document that ``schemas/accuracy-report.json`` describes, and its outcome."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.accuracy.options import GOLDEN
 from bench.engine import command as commands
 from bench.fidelity import goldens
-from bench.machine import devices
+from bench.machine import gpus, host
 from bench.models import checkpoint
 
 if TYPE_CHECKING:
@@ -28,11 +28,11 @@ PASSED, FAILED, VOID, NOT_NATIVE, INVALID = "passed", "failed", "void", "not nat
 def outcome(planned: Plan, found: Findings, verdict: Verdict) -> tuple[str, list[str]]:
     """Return the outcome and its reasons, the decisive one first.
 
-    A failure counts whether or not a control was rejected: a gate that is blind does not make failures up. A pass does
-    not: with a control that was let through, the run is void.
+    A failure counts even if a negative control passed a gate, because a blind gate does not invent failures. A pass
+    does not count then: the run is void.
     """
     missed = [
-        *(f"{part.name} is not the engine's own: {part.reason}" for part in found.components if part.native is False),
+        *(f"{part.name} is not native: {part.reason}" for part in found.components if part.native is False),
     ]
     failed = [*_failed_components(found), *_failed_trajectory(found), *_failed_golden(found.golden)]
     void = [
@@ -42,7 +42,7 @@ def outcome(planned: Plan, found: Findings, verdict: Verdict) -> tuple[str, list
     ]
     only_golden = planned.options.checks == (GOLDEN,) and planned.options.update_golden is None
     if only_golden and found.golden is not None and found.golden.status == goldens.NONE:
-        void.append("no golden for this configuration, and nothing else was checked")
+        void.append("no golden for this configuration, and no other check")
     if not verdict.counts:
         return INVALID, [finding.means for finding in verdict.reasons()] + missed
     for name, because in ((NOT_NATIVE, missed), (FAILED, failed), (VOID, void)):
@@ -64,7 +64,7 @@ def _failed_components(found: Findings) -> list[str]:
                 )
                 reasons.append(f"{part.name} {output.name}: {far}")
         if part.native and not part.outputs:
-            reasons.append(f"{part.name}: no output of it is compared; its family's file names none")
+            reasons.append(f"{part.name}: not compared; its family's file lists no output")
     return reasons
 
 
@@ -83,12 +83,12 @@ def _failed_golden(found: goldens.Golden | None) -> list[str]:
     if found is None or found.passed:
         return []
     if not found.repeatable:
-        return ["two equal requests of one launch gave different pictures"]
-    likeness = found.picture
-    assert likeness is not None
+        return ["two identical requests in one launch gave different pictures"]
+    picture = found.picture
+    assert picture is not None
     where = "on the machine that made it" if found.same_machine else "beyond the tolerance between machines"
-    far = likeness.fault or f"{likeness.psnr_db:.1f} dB, {likeness.max_levels} levels"
-    return [f"not golden {found.number}, {where}: {far}"]
+    far = picture.fault or f"{picture.psnr_db:.1f} dB, {picture.max_levels} levels"
+    return [f"differs from golden {found.number} {where}: {far}"]
 
 
 def document(
@@ -100,7 +100,7 @@ def document(
     directory: Path,
     concluded: tuple[str, list[str]],
 ) -> dict[str, Any]:
-    """Return the report; its form is ``schemas/accuracy-report.json``."""
+    """Return the report as ``schemas/accuracy-report.json`` describes it."""
     options = planned.options
     made = checkpoint.manifest(planned.model)
     reference = found.reference
@@ -125,8 +125,8 @@ def document(
         "sampling": dict(planned.sampling),
         "command": {"argv": list(command.argv), "environment": commands.recorded_environment(command)},
         "engine": planned.engine.for_record(),
-        "devices": devices.for_record(planned.machine),
-        "host": devices.host(),
+        "devices": gpus.as_document(planned.machine),
+        "host": host.as_document(),
         "reference": None
         if reference is None
         else {name: reference[name] for name in ("pipeline", "classes", "device")},
@@ -135,12 +135,12 @@ def document(
         "trajectory": None if found.trajectory is None else _jsonable(asdict(found.trajectory)),
         "controls": [_jsonable(asdict(control)) for control in found.controls],
         "not_applicable": dict(planned.controls.not_applicable),
-        "golden": None if found.golden is None else _jsonable(goldens.document(found.golden)),
+        "golden": None if found.golden is None else _jsonable(goldens.as_document(found.golden)),
     }
 
 
 def _jsonable(value: Any) -> Any:
-    """Return a value with its tuples as the lists that they are in JSON."""
+    """Return a value with its tuples as lists, as JSON has them."""
     if isinstance(value, dict):
         return {key: _jsonable(inner) for key, inner in value.items()}
     return [_jsonable(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -1,10 +1,10 @@
-"""How far is too far: the gates, each with where it comes from.
+"""The gates, each with its source.
 
 fp32, tiny checkpoints of four families on a CPU, sglang 0.5.23: equivalent components are at most 8e-7 from diffusers'
 (T5; most are bit-equal) and final latents 8e-7; one tensor x 1.05 moves them by 1.6e-4 or more. bf16 can only tell
 errors that are larger than its rounding (equivalent: 2.6e-2 for a transformer, 4.7e-3 for final latents), so its gates
-are smoke tests; the cosines are those of SGLang's own component tests. PSNR and SSIM are reported and are never a gate
-against the reference: on a tiny checkpoint a wrong guidance has 40 dB and 0.997.
+are smoke tests; the cosines are those of SGLang's own component tests. PSNR and SSIM are reported but never gate the
+comparison with the reference: on a tiny checkpoint a wrong guidance reaches 40 dB and 0.997.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ SCHEDULE_TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """The largest relative L2 and the smallest cosine (None: not asked) that pass."""
+    """The largest relative L2 and the smallest cosine (None: not checked) that pass."""
 
     rel_l2: float
     cosine: float | None = None
 
     def passes(self, distance: Distance) -> bool:
-        """Tell whether a distance is small enough; one with a fault never is."""
+        """Return whether a distance is small enough; one with a fault never is."""
         if distance.fault is not None or distance.rel_l2 is None or distance.cosine is None:
             return False
         return distance.rel_l2 <= self.rel_l2 and (self.cosine is None or distance.cosine >= self.cosine)

@@ -1,4 +1,4 @@
-"""From arrays and manifests to results: what agrees with the reference, and whether each gate could tell otherwise."""
+"""From arrays and manifests to results: agreement with the reference, and whether each gate rejects its controls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.accuracy import gates
-from bench.accuracy.controls import SPOILS, TENSOR
+from bench.accuracy.controls import PERTURBATIONS, TENSOR
 from bench.fidelity import similarity
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bench.accuracy.gates import Gate
     from bench.accuracy.plan import Plan
     from bench.fidelity.goldens import Golden
-    from bench.fidelity.similarity import Distance, Likeness
+    from bench.fidelity.similarity import Distance, Similarity
 
     Arrays = Mapping[str, NDArray[Any]]
 
@@ -27,7 +27,7 @@ NATIVE_MODULES = "sglang."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Control:
-    """Something wrong on purpose and how far it went: it has to be ``rejected``, else the gate is blind.
+    """A negative control and its distance: it must be ``rejected``, else the gate is blind.
 
     ``times`` is its relative L2 in units of the gate; None where it has a fault.
     """
@@ -54,7 +54,7 @@ class Output:
 class Component:
     """One component: whose classes were compared, whether the engine's is its own, and each output.
 
-    ``native`` is None where the launch was stopped before the component was loaded; ``reason`` is the engine's own.
+    ``native`` is None if the launch stopped before the component was loaded; ``reason`` is in the engine's words.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Trajectory:
     steps: tuple[Step, ...]
     gate: Gate
     passed: bool
-    picture: Likeness
+    picture: Similarity
     repeatable: bool
     controls_by_step: Mapping[str, tuple[float | None, ...]]
 
@@ -109,9 +109,9 @@ class Findings:
 
 def components(planned: Plan, arrays: Arrays, reference: Arrays, manifests: tuple[dict[str, Any], dict[str, Any]],
                reasons: Mapping[str, str]) -> tuple[list[Component], list[Control]]:  # fmt: skip
-    """Return each component's result, and the controls of each: one tensor scaled, the transformer's call made wrong.
+    """Return each component's result and its negative controls: one tensor scaled, the transformer's call perturbed.
 
-    ``manifests`` are the native program's and the reference's; ``reasons`` the engine's own, by component.
+    ``manifests`` are the native program's and the reference's; ``reasons`` the engine's, by component.
     """
     native, theirs = manifests
     found, controls = [], []
@@ -120,7 +120,7 @@ def components(planned: Plan, arrays: Arrays, reference: Arrays, manifests: tupl
         is_native = native_class is not None and native_class.startswith(NATIVE_MODULES)
         reason = None
         if native_class is None:
-            reason = reasons.get(name, "the engine's pipeline has no such component")
+            reason = reasons.get(name, "the engine's pipeline lacks this component")
         elif not is_native:
             reason = reasons.get(name, "the engine's log does not say why")
         outputs = []
@@ -155,25 +155,25 @@ def _component_controls(
     native: Mapping[str, Any],
     where: tuple[str, str, Gate],
 ) -> list[Control]:
-    """Return what was done wrong to one output of a component (``where``: component, output, gate)."""
+    """Return the negative controls of one output of a component (``where``: component, output, gate)."""
     name, output, gate = where
     asked = planned.controls
-    cases = {TENSOR: ""} if TENSOR in asked.spoils else {}
+    cases = {TENSOR: ""} if TENSOR in asked.perturbations else {}
     if name.startswith("transformer"):
-        cases |= {case: said for case, (_, said) in asked.tampers.items()}
+        cases |= {case: words for case, (_, words) in asked.call_perturbations.items()}
         cases |= {case: _changes(changes) for case, changes in asked.wrong_calls.items()}
     found = []
-    for case, said in cases.items():
-        what = native["components"][case]["spoilt"].get(name, [])
+    for case, words in cases.items():
+        what = native["components"][case]["perturbed"].get(name, [])
         wrong = _distance(arrays.get(f"component/{case}/{name}/{output}"), reference)
         lacking = "" if what else ": the call has no such argument"
-        done = _spoilt(TENSOR, what) if case == TENSOR else f"{said}{lacking}"
+        done = _perturbed(TENSOR, what) if case == TENSOR else f"{words}{lacking}"
         found.append(_control(case, done, f"{name}.{output}", wrong, gate, was_done=bool(what)))
     return found
 
 
-def _spoilt(case: str, tensors: Sequence[str]) -> str:
-    return f"{' and '.join(tensors) or 'no tensor that could be'} {SPOILS[case].said}"
+def _perturbed(case: str, tensors: Sequence[str]) -> str:
+    return f"{' and '.join(tensors) or 'no matching tensor'} {PERTURBATIONS[case].words}"
 
 
 def _changes(changes: Mapping[str, Any]) -> str:
@@ -188,9 +188,9 @@ def _outputs(planned: Plan, name: str) -> Mapping[str, str]:
 
 def _distance(subject: NDArray[Any] | None, reference: NDArray[Any] | None) -> Distance:
     if subject is None:
-        return similarity.Distance(fault="the engine's component was not called, or gave no such output")
+        return similarity.Distance(fault="the engine's component was not called, or lacks this output")
     if reference is None:
-        return similarity.Distance(fault="the reference's component was not called, or gave no such output")
+        return similarity.Distance(fault="the reference's component was not called, or lacks this output")
     return similarity.distance(subject, reference)
 
 
@@ -201,7 +201,7 @@ def _control(name: str, done: str, on: str, distance: Distance, gate: Gate, *, w
         on=on,
         distance=distance,
         times=None if distance.rel_l2 is None else distance.rel_l2 / gate.rel_l2,
-        # a fault is no rejection: it would hide that nothing wrong was ever shown to the gate
+        # a fault is not a rejection: the gate never saw the perturbed output
         rejected=was_done and distance.fault is None and not gate.passes(distance),
     )
 
@@ -209,9 +209,9 @@ def _control(name: str, done: str, on: str, distance: Distance, gate: Gate, *, w
 def trajectory(
     planned: Plan, arrays: Arrays, reference: Arrays, manifest: Mapping[str, Any]
 ) -> tuple[Trajectory, list[Control]]:
-    """Return the latents' result, and each control: a wrong seed, prompt and guidance, weights that were changed."""
+    """Return the latents' result, and its negative controls: another seed, prompt and guidance, perturbed weights."""
     gate = gates.final_latents(planned.options.dtype)
-    picture = similarity.likeness(arrays["trajectory/plain/image"], reference["image"])
+    picture = similarity.compare(arrays["trajectory/plain/image"], reference["image"])
     repeatable = bool((arrays["trajectory/plain/image"] == arrays["trajectory/again/image"]).all())
     schedule = _schedule(arrays.get("trajectory/plain/timesteps"), reference["timesteps"])
     if schedule is not None:
@@ -234,10 +234,10 @@ def trajectory(
             continue
         distances = _by_step(arrays[f"trajectory/{name}/latents"], theirs)
         by_step[name] = tuple(distance.rel_l2 for distance in distances)
-        spoilt = [tensor for names in case.get("spoilt", {}).values() for tensor in names]
+        perturbed = [tensor for names in case.get("perturbed", {}).values() for tensor in names]
         changes = planned.controls.requests.get(name, {})
-        done = _changes(changes) or _spoilt(name, spoilt)
-        was_done = bool(changes or spoilt)
+        done = _changes(changes) or _perturbed(name, perturbed)
+        was_done = bool(changes or perturbed)
         controls.append(_control(name, done, "final latents", distances[-1], gate, was_done=was_done))
     result = Trajectory(
         schedule=None,
@@ -260,7 +260,7 @@ def _by_step(latents: NDArray[Any], reference: NDArray[Any]) -> list[Distance]:
 
 
 def _schedule(native: NDArray[np.float64] | None, reference: NDArray[np.float64]) -> str | None:
-    """Return how two lists of time steps differ, None if they do not: other times are a scheduler, not an error."""
+    """Return how two lists of time steps differ, None if they agree; a difference means another scheduler."""
     if native is None:
         return "scheduler mismatch: the engine returned no time steps"
     same = native.shape == reference.shape and bool((abs(native - reference) <= gates.SCHEDULE_TOLERANCE).all())

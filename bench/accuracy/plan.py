@@ -1,4 +1,4 @@
-"""What is settled before a check: preset, engine, checkpoint folder, family, request and controls."""
+"""The plan of an accuracy run: preset, engine, checkpoint folder, family, request and negative controls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.engine import command as commands
 from bench.engine import find
 from bench.errors import UsageError
 from bench.fallback.expectation import PROGRAM, Expectation
-from bench.machine import devices
+from bench.machine import gpus
 from bench.models import checkpoint
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from bench.catalog.families import Family
     from bench.catalog.presets import Preset
     from bench.engine.find import Engine
-    from bench.machine.devices import Machine
+    from bench.machine.gpus import Machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything that is settled; nothing has been started or written but a synthetic checkpoint."""
+    """Everything resolved before the run; nothing was started or written except a synthetic checkpoint."""
 
     options: Options
     preset: Preset
@@ -43,10 +43,10 @@ class Plan:
 
 
 def plan(options: Options) -> Plan:
-    """Return the plan for a check; a synthetic checkpoint that is not in the user's cache yet is made.
+    """Return the plan of a run; a synthetic checkpoint that is not cached yet is made.
 
     Raises:
-        UsageError: an unknown model or engine, a model that is no local folder, a family that is not known.
+        UsageError: an unknown model, engine or family, or a model that is not a local folder.
         EngineFailed: the engine does not work.
     """
     preset = presets.get(options.model, options.preset_file)
@@ -66,10 +66,10 @@ def plan(options: Options) -> Plan:
         )
     engine = find.find(options.engine)
     folder, made = _folder(options, preset, engine)
-    family = families.of_pipeline(_pipeline_class(folder))
+    family = families.for_pipeline(_pipeline_class(folder))
     sampling = _sampling(options, preset, family)
-    visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
-    machine = devices.visible(devices.machine(), visible)
+    visible = preset.environment.get(gpus.VISIBLE, os.environ.get(gpus.VISIBLE))
+    machine = gpus.visible(gpus.machine(), visible)
     return Plan(
         options=options,
         preset=preset,
@@ -78,7 +78,7 @@ def plan(options: Options) -> Plan:
         model=folder,
         family=family,
         sampling=sampling,
-        controls=controls.of(family, sampling, options.dtype),
+        controls=controls.for_family(family, sampling, options.dtype),
         expectation=Expectation(
             launch=PROGRAM,
             version=engine.version,
@@ -97,7 +97,7 @@ def plan(options: Options) -> Plan:
 
 
 def _folder(options: Options, preset: Preset, engine: Engine) -> tuple[Path, Path | None]:
-    """Return the checkpoint's folder, and the same again if it was made just now."""
+    """Return the checkpoint's folder, and the folder again if it was made just now, else None."""
     if options.model_path is not None:
         folder = Path(options.model_path).expanduser().absolute()
         checkpoint.inspect(folder)
@@ -131,22 +131,23 @@ def _sampling(options: Options, preset: Preset, family: Family) -> dict[str, Any
     for name in ("width", "height", "steps"):
         if sampling[name] is None:
             raise UsageError(
-                f"preset {preset.key} leaves {name} to the engine; two sides need one value", todo=f"give --{name}"
+                f"preset {preset.key} leaves {name} to the engine, but both sides need one value",
+                todo=f"give --{name}",
             )
     return sampling
 
 
 def request(planned: Plan, reference: Path, outputs: Path) -> dict[str, Any]:
-    """Return the request that both programs read."""
+    """Return the request for both programs."""
     options = planned.options
     return {
         "model": str(planned.model),
         "dtype": options.dtype,
-        "family": planned.family.document(),
+        "family": planned.family.as_document(),
         "text_encoders": len(planned.family.text_encoders),
         "sampling": planned.sampling,
         "checks": list(options.checks),
-        **(planned.controls if needs_reference(options) else controls.NONE).document(),
+        **(planned.controls if needs_reference(options) else controls.NONE).as_document(),
         "torch_compile": options.torch_compile,
         "attention_backend": options.attention_backend,
         "reference": str(reference),
@@ -156,5 +157,5 @@ def request(planned: Plan, reference: Path, outputs: Path) -> dict[str, Any]:
 
 
 def needs_reference(options: Options) -> bool:
-    """Return whether anything is compared with diffusers."""
+    """Return whether any check compares with diffusers."""
     return bool({COMPONENT, TRAJECTORY} & set(options.checks))

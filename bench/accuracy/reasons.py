@@ -1,4 +1,4 @@
-"""Why a component is not the engine's own, in the engine's own words: the error above its fallback line in the log."""
+"""Why a component is not native, in the engine's words: the error above its fallback line in the log."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ SHOWN_CHARACTERS = 400
 def by_component(guard: Guard, log: Path) -> dict[str, str]:
     """Return, for each component that a signal of the guard named, the error that the engine printed for it.
 
-    Where there is no error above the signal's line (the engine just has no class for it), it is that line itself.
+    If no error precedes the signal's line (the engine simply lacks a class for it), the line itself is returned.
     """
     named = [finding for finding in guard.findings.values() if finding.component and finding.line]
     if not named or not log.is_file():
         return {}
-    # not read_text: it makes lines of carriage returns too, and the guard counts line feeds
+    # not read_text, which also splits at carriage returns: the guard counts line feeds only
     lines = clean(log.read_bytes().decode("utf-8", "replace")).split("\n")
     found: dict[str, str] = {}
     for finding in sorted(named, key=lambda finding: finding.line or 0):

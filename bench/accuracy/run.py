@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench import schema
-from bench.accuracy import document, golden, judge, plan, reasons
+from bench.accuracy import document, judge, plan, reasons
 from bench.accuracy.options import COMPONENT, GOLDEN, TRAJECTORY
 from bench.engine import command as commands
 from bench.engine import interpreter, launch
@@ -25,7 +25,7 @@ from bench.errors import (
 from bench.fallback import outputs as files
 from bench.fallback.guard import Guard
 from bench.fidelity import goldens
-from bench.fidelity import key as identity
+from bench.fidelity.key import golden_key, machine_id
 from bench.record import store
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _reference(planned: Plan, directory: Path) -> tuple[dict[str, Any], Arrays]:
         raise EvidenceMissing(
             f"the reference is not shown to be diffusers: {shown}",
             where=directory / REFERENCE / MANIFEST,
-            todo="look at what this engine environment puts in diffusers' place",
+            todo="find out what replaces diffusers in this engine environment",
         )
     return manifest, arrays
 
@@ -177,8 +177,15 @@ def _golden(
     planned: Plan, guard: Guard, arrays: Arrays, found: judge.Findings, verdict: Verdict, run_id: str
 ) -> goldens.Golden:
     picture, again = arrays["trajectory/plain/image"], arrays["trajectory/again/image"]
-    key = golden.key(planned, guard.facts.attention)
-    machine = identity.machine_id(planned.machine)
+    request = {
+        "dtype": planned.options.dtype,
+        "torch_compile": planned.options.torch_compile,
+        "quality": None,
+        "sampling": dict(planned.sampling),
+        "family_arguments": dict(planned.family.native_arguments),
+    }
+    key = golden_key(planned.engine, planned.machine, planned.model, guard.facts.attention, request)
+    machine = machine_id(planned.machine)
     compared = goldens.compare(planned.model.name, key, machine, picture)
     stored = None
     repeatable = bool(np.array_equal(picture, again))
@@ -186,9 +193,9 @@ def _golden(
     if reason is not None:
         outcome, because = document.outcome(planned, found, verdict)
         if outcome != document.PASSED:
-            raise ThresholdMissed(f"no golden is made of a run that did not pass: {because[0]}")
+            raise ThresholdMissed(f"a golden requires a passing run: {because[0]}")
         if not repeatable:
-            raise ThresholdMissed("no golden is made of an output that two requests of one launch do not agree on")
+            raise ThresholdMissed("a golden requires two identical outputs in one launch")
         stored = goldens.keep(planned.model.name, key, machine, picture, reason, run_id)
     return goldens.with_store(compared, repeatable=repeatable, stored=stored)
 

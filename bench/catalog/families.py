@@ -1,4 +1,4 @@
-"""Model families for `invoke accuracy`: how each side's components are called, one file each in ``families/``."""
+"""Model families for `invoke accuracy`: the names of each side's components, one file each in ``families/``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Transformer:
     """The call of a family's transformer; the fields are described in ``schemas/family.json``."""
 
     inputs: Mapping[str, str]
-    spoil: tuple[str, ...]
+    perturb: tuple[str, ...]
     attention_out: tuple[str, ...]
     embedder: tuple[str, ...]
-    spoil_slightly: tuple[str, ...] = ()
+    perturb_slightly: tuple[str, ...] = ()
     rotary: str | None = None
     timestep: str = "timestep"
     padded: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Family:
     reference_extra_steps: int = 0
     native_arguments: Mapping[str, Any] = field(default_factory=dict)
 
-    def document(self) -> dict[str, Any]:
+    def as_document(self) -> dict[str, Any]:
         """Return the family as the programs in the engine's interpreter read it."""
         return asdict(self)
 
@@ -57,7 +57,7 @@ def families() -> tuple[Family, ...]:
     """Return all families by the order of their files.
 
     Raises:
-        InvalidDocument: a file is no TOML, or breaks ``schemas/family.json``.
+        InvalidDocument: a file is not TOML, or violates ``schemas/family.json``.
     """
     found = []
     for path in sorted((paths.CATALOG / "families").glob("*.toml")):
@@ -69,7 +69,7 @@ def families() -> tuple[Family, ...]:
         table = content["transformer"]
         values = content | {
             "pipelines": tuple(content["pipelines"]),
-            "transformer": Transformer(**_frozen({"spoil_slightly": table["spoil"], **table})),
+            "transformer": Transformer(**_frozen({"perturb_slightly": table["perturb"], **table})),
         }
         found.append(Family(key=path.stem, **values))
     return tuple(found)
@@ -80,17 +80,17 @@ def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
 
 
-def of_pipeline(class_name: str) -> Family:
+def for_pipeline(class_name: str) -> Family:
     """Return the family whose pipelines include this class of diffusers.
 
     Raises:
-        UsageError: there is none yet.
+        UsageError: no family has it.
     """
     for family in families():
         if class_name in family.pipelines:
             return family
     known = ", ".join(name for family in families() for name in family.pipelines)
     raise UsageError(
-        f"how to call the components of {class_name} is not known here",
+        f"unknown pipeline class {class_name}",
         todo=f"add a file to bench/catalog/families/ (schema: schemas/family.json); known: {known}",
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Pattern:
     """What shows that a path is on: a kernel, an operator, or a runtime or driver call; all None: nothing can."""
 
     kernel: re.Pattern[str] | None = None
@@ -50,7 +50,7 @@ class FastPath:
     stage: str
     models: tuple[str, ...]
     conditions: str
-    on: Seen
+    on: Pattern
     when_off: str
     action: str
     confidence: str
@@ -90,7 +90,7 @@ def parse(content: Mapping[str, Any], source: str) -> tuple[FastPath, ...]:
         where = f"{source} [{entry.get('id')}]"
         schema.check(entry, "fast-path", where)
         values: dict[str, Any] = dict(entry)
-        values["on"] = Seen(**_compiled(entry["on"], where))
+        values["on"] = Pattern(**_compiled(entry["on"], where))
         values["off"] = tuple(Rule(**_compiled(rule, where)) for rule in entry.get("off", ()))
         values["models"] = tuple(entry["models"])
         if "quality" in entry:
@@ -120,7 +120,7 @@ def families() -> Mapping[str, re.Pattern[str]]:
     return {family: re.compile(pattern) for family, pattern in _content()["families"].items()}
 
 
-def family_of(classes: Iterable[str]) -> str | None:
+def family_for(classes: Iterable[str]) -> str | None:
     """Return the model family whose modules have these class names; None when the table knows none of them."""
     classes = tuple(classes)
     return next((family for family, pattern in families().items() if any(map(pattern.search, classes))), None)

@@ -1,8 +1,10 @@
-"""Two arms measured in A-B-B-A blocks on the same devices, until the question is decided.
+"""Two arms measured in pairs of engine starts on the same devices, until the question is decided.
 
-By launches, each arm's engine is started anew for every place in a block: the spread between launches is part of what
-is measured. Co-resident, both engines are loaded once and their requests alternate: cheap, but that spread is not
-sampled.
+Both engines of a pair are started together and their requests alternate; then both are stopped, and the next pair
+starts anew. So the spread between starts is part of what is measured, and what slows the machine slows both arms. Where
+memory does not hold two engines, the starts of a pair follow each other. The first request of every start is left out:
+it compiles and warms up. An engine that waits for its turn is not frozen; what its own busy loop costs the other falls
+on both arms alike if they wait alike.
 """
 
 from __future__ import annotations
@@ -13,68 +15,99 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.compare import arms, calibration
+from bench.compare import metric as metrics
+from bench.compare.records import between
 from bench.errors import BenchError, EngineFailed
 from bench.fidelity import score
-from bench.record import store
-from bench.run import benchmark, document, timings
+from bench.record import comparable, store
+from bench.run import benchmark, document
 from bench.run import plan as plans
-from bench.stats import blocks, comparison, sequential
+from bench.stats import comparison, sequential
+from bench.stats.pairs import fresh_seed, log_ratio, plan_orders, turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from bench.run.options import Options
     from bench.run.state import Run
-    from bench.stats.blocks import Block
+    from bench.stats.comparison import Comparison
     from bench.stats.sequential import Decision
 
 BASELINE, CANDIDATE = "baseline", "candidate"
 ARM = {"A": BASELINE, "B": CANDIDATE}
-SEED = 20260401
-"""Of the blocks' orders: drawn, because an order that is always the same favours an arm if blocks begin cold."""
+DEFAULT_REQUESTS = 4
+"""Requests of each start that count: enough for their median to ignore one outlier."""
 
 DOCUMENT = "comparison.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """How two arms are measured. ``alternate`` starts the engines of a pair one after the other."""
+
+    pairs: int = sequential.DEFAULT_MAX_PAIRS
+    margin_percent: float = comparison.DEFAULT_MARGIN_PERCENT
+    metric: str = metrics.DEFAULT
+    alternate: bool = False
+    seed: int = field(default_factory=fresh_seed)
+    """Of the orders: which engine of a pair comes first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A pair that is measured: its order and the values of each arm's requests (for the time to load: of its start)."""
+
+    order: str
+    baseline: tuple[float, ...]
+    candidate: tuple[float, ...]
+
+    @property
+    def log_ratio(self) -> float:
+        """Return the log of candidate / baseline."""
+        return log_ratio(self.baseline, self.candidate)
 
 
 @dataclass(slots=True)
 class Session:
-    """A comparison that is going on: both runs and the values of each place of each block, in order."""
+    """A comparison that is going on: both runs and the pairs so far, in order."""
 
     directory: Path
     specs: dict[str, str]
-    plan: sequential.Plan
-    repeats: int
-    co_resident: bool
+    design: Design
+    metric: metrics.Metric
+    requests: int
     tell: Callable[[str], None]
     runs: dict[str, Run] = field(default_factory=dict)
-    values: list[float] = field(default_factory=list)
-    orders: tuple[str, ...] = ()
-    decision: Decision | None = None
+    pairs: list[Pair] = field(default_factory=list)
 
-    def arm_at(self, place: int) -> str:
-        """Return whose turn it is at a place, counting from 0 over all blocks."""
-        return ARM[self.orders[place // 4][place % 4]]
+    @property
+    def plan(self) -> sequential.Plan:
+        """Return the plan of the looks."""
+        return sequential.Plan(
+            max_pairs=self.design.pairs, margin_percent=self.design.margin_percent, metric=self.metric.title
+        )
 
-    def blocks(self) -> list[Block]:
-        """Return the blocks that are whole."""
-        whole = len(self.values) // 4
-        rows = [self.values[4 * index : 4 * index + 4] for index in range(whole)]
-        return [
-            blocks.Block(values=(row[0], row[1], row[2], row[3]), order=order)
-            for row, order in zip(rows, self.orders, strict=False)
-        ]
+    def decide(self) -> Decision:
+        """Return the decision that the pairs so far allow."""
+        return sequential.decide([pair.log_ratio for pair in self.pairs], self.plan)
 
-    def take(self, value: float) -> bool:
-        """Take the value of the next place; return whether the session is decided or at its end."""
-        self.values.append(value)
-        if len(self.values) % 4:
-            return False
-        self.decision = sequential.decide(self.blocks(), self.plan)
-        effect = self.decision.comparison.effect_percent
-        self.tell(f"block {len(self.values) // 4}: candidate {effect:+.2f} %; {self.decision.why}")
-        return self.decision.stop
+    def take(self, order: str) -> bool:
+        """Take the pair whose engines have just ended; return whether the session is decided or at its end."""
+        self.pairs.append(Pair(order=order, baseline=self._values(BASELINE), candidate=self._values(CANDIDATE)))
+        decision = self.decide()
+        effect = decision.comparison.effect_percent
+        self.tell(f"pair {len(self.pairs)}: {self.metric.title} {effect:+.2f} %; {decision.why}")
+        return decision.stop
+
+    def _values(self, name: str) -> tuple[float, ...]:
+        """Return the values of an arm's last start."""
+        launch = self.runs[name].launches[-1]
+        requests = [request for request in self.runs[name].requests if request["launch"] == launch["index"]]
+        if self.metric.name == metrics.LOAD:
+            return (self.metric.of_launch(launch, requests),)
+        return tuple(self.metric.of_launch(launch, [request]) for request in requests)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,99 +123,95 @@ class Result:
 def measure(
     common: Options,
     specs: dict[str, str],
-    plan: sequential.Plan,
+    design: Design,
     *,
-    co_resident: bool,
     tell: Callable[[str], None],
     require: str | None = None,
 ) -> Result:
-    """Measure baseline and candidate and return the comparison; ``common.repeats`` requests make the value of a launch.
+    """Measure baseline and candidate and return the comparison; ``common.repeats`` requests of each start count.
 
     ``require`` is the threshold that the outputs of the arms have to meet against each other; one is looked at anyway.
 
     Raises:
-        UsageError: a SPEC or the plan is wrong.
-        EngineFailed: not one block was finished.
-        BenchError: what a plan raises, or the verdict of a launch that ended everything before the first block.
+        UsageError: a SPEC or the design is wrong, or a request has no value of the metric.
+        EngineFailed: not one pair was finished.
+        BenchError: what a plan raises, or the verdict of a launch that ended everything before the first pair.
     """
-    sequential.planned_looks(plan)
+    metric = metrics.named(design.metric)
+    sequential.check(sequential.Plan(max_pairs=design.pairs, margin_percent=design.margin_percent))
     planned = {name: plans.plan(arms.options_of(spec, common), in_session=True) for name, spec in specs.items()}
     directory = store.new_run("ab", "-".join(filter(None, (common.model, common.label))), common.output_dir)
     session = Session(
-        directory=directory,
-        specs=specs,
-        plan=plan,
-        repeats=common.repeats,
-        co_resident=co_resident,
-        tell=tell,
-        orders=blocks.plan_orders(plan.max_blocks, seed=SEED),
+        directory=directory, specs=specs, design=design, metric=metric, requests=common.repeats, tell=tell
     )
     for name, settled in planned.items():
         (directory / name).mkdir()
         session.runs[name] = benchmark.begin(settled, directory=directory / name)
-    error = _alternate(session) if co_resident else _by_launches(session)
-    return _finish(session, error, require)
+    return _finish(session, _pairs(session), require)
 
 
-def _by_launches(session: Session) -> BenchError | None:
-    """Start an engine for each place of each block."""
-    place = 0
-    while True:
-        name = session.arm_at(place)
-        run = session.runs[name]
-        launch = len(run.launches) + 1
-
-        def enough(run: Run = run, launch: int = launch) -> str | None:
-            done = sum(request["launch"] == launch for request in run.requests)
-            return f"{session.repeats} request(s) a launch" if done >= session.repeats else None
-
-        session.tell(f"place {place + 1}: {name}, launch {launch}")
-        if (error := benchmark.session(run, enough)) is not None:
+def _pairs(session: Session) -> BenchError | None:
+    """Measure pairs until the session is decided or one fails; return what failed."""
+    orders = plan_orders(session.design.pairs, seed=session.design.seed)
+    for number, order in enumerate(orders, 1):
+        first, second = (ARM[letter] for letter in order)
+        session.tell(f"pair {number}: {first}, then {second}")
+        error = _in_turn(session, order) if session.design.alternate else _together(session, order)
+        if error is not None:
             return error
-        here = [request for request in run.requests if request["launch"] == launch]
-        if session.take(timings.median_of(here, timings.PRIMARY)):
-            return None
-        place += 1
+        if session.take(order):
+            break
+    return None
+
+
+def _in_turn(session: Session, order: str) -> BenchError | None:
+    """Start the engines of a pair one after the other."""
+    for letter in order:
+        served = 0
+
+        def enough() -> str | None:
+            nonlocal served
+            served += 1  # asked once before the first request
+            return f"{session.requests} request(s) a start" if served > session.requests + 1 else None
+
+        if (error := _serve(session.runs[ARM[letter]], enough)) is not None:
+            return error
+    return None
+
+
+def _serve(run: Run, enough: Callable[[], str | None]) -> BenchError | None:
+    """Make one start of an arm, whose first request does not count; return what it failed with."""
+    first = len(run.requests) + 1
+    return benchmark.session(run, enough, is_timing=lambda number: number != first)
 
 
 class _Turns:
-    """Lets the requests of two engines, each in a thread of its own, alternate in the order of the blocks."""
+    """Lets the requests of a pair's two engines, each in a thread of its own, alternate."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._changed = threading.Condition()
-        self._warm: set[str] = set()
+    def __init__(self, order: str, requests: int) -> None:
+        # the first round does not count
+        self._schedule = [ARM[letter] for letter in order + turns(order, requests)]
+        self._done = 0
         self._asked: str | None = None
         self._over: str | None = None
+        self._changed = threading.Condition()
 
     def enough(self, name: str) -> str | None:
-        """Take what this arm has finished, wait for its next turn, and return None; or why there is none."""
+        """Take what this arm has finished, wait for its next turn, and return None; or why there is none.
+
+        No engine leaves before the last turn: its end would disturb the other.
+        """
         with self._changed:
             if self._asked == name:
-                self._take(name)
-            while self._over is None:
-                if self._turn() == name and self._asked is None:
+                self._asked = None
+                self._done += 1
+                self._changed.notify_all()
+            while self._over is None and self._done < len(self._schedule):
+                if self._asked is None and self._schedule[self._done] == name:
                     self._asked = name
                     return None
                 self._changed.wait()
-            return self._over
-
-    def _turn(self) -> str:
-        """Return whose turn it is; before the first block each arm has one request that does not count."""
-        for name in (BASELINE, CANDIDATE):
-            if name not in self._warm:
-                return name
-        return self._session.arm_at(len(self._session.values))
-
-    def _take(self, name: str) -> None:
-        self._asked = None
-        if name not in self._warm:
-            self._warm.add(name)
-        else:
-            value = self._session.runs[name].requests[-1]["metrics"][timings.PRIMARY]
-            if self._session.take(value):
-                self._over = "the comparison is at its end"
-        self._changed.notify_all()
+            return self._over or "the pair is measured"
 
     def leave(self) -> None:
         """End the alternation: an arm is gone."""
@@ -191,22 +220,21 @@ class _Turns:
             self._changed.notify_all()
 
 
-def _alternate(session: Session) -> BenchError | None:
-    """Load both engines and let their requests alternate."""
-    turns = _Turns(session)
+def _together(session: Session, order: str) -> BenchError | None:
+    """Start the engines of a pair at once and let their requests alternate."""
+    alternation = _Turns(order, session.requests)
     errors: dict[str, BenchError | None] = {}
 
     def serve(name: str) -> None:
         try:
-            errors[name] = benchmark.session(session.runs[name], lambda: turns.enough(name))
+            errors[name] = _serve(session.runs[name], lambda: alternation.enough(name))
         except BenchError as error:
             errors[name] = error
         finally:
-            turns.leave()
+            alternation.leave()
 
-    threads = [threading.Thread(target=serve, args=(name,), daemon=True) for name in session.runs]
+    threads = [threading.Thread(target=serve, args=(ARM[letter],), daemon=True) for letter in order]
     for thread in threads:
-        session.tell(f"loading {list(session.runs)[threads.index(thread)]}")
         thread.start()
     for thread in threads:
         while thread.is_alive():
@@ -214,20 +242,22 @@ def _alternate(session: Session) -> BenchError | None:
     return next((error for error in errors.values() if error is not None), None)
 
 
-def _between(baseline: Mapping[str, Any]) -> str:
-    """Return what is known of the spread between launches where each engine was loaded once."""
-    known = calibration.noise(baseline)
-    if known is None:
-        return "not sampled: both engines were loaded once (`invoke calibrate` measures it)"
-    return (
-        "not sampled: both engines were loaded once; `invoke calibrate` found"
-        f" {known.between_launch_percent:.2f} % over {known.launches} launches of the baseline here,"
-        " so a smaller effect may be that of one launch"
-    )
+def _concluded(session: Session, baseline: dict[str, Any]) -> tuple[Comparison, str]:
+    """Return the comparison of the pairs and why the session ended; one pair alone rests on the calibrated spread."""
+    decision = session.decide()
+    if len(session.pairs) > 1:
+        return decision.comparison, decision.why
+    rounds = [
+        log_ratio([before], [after])
+        for before, after in zip(session.pairs[0].baseline, session.pairs[0].candidate, strict=True)
+    ]
+    known = calibration.noise(baseline, session.metric.name)
+    compared = sequential.one_pair(rounds, session.plan, known, requests=session.requests)
+    return compared, f"one pair of {session.design.pairs} is measured"
 
 
 def _finish(session: Session, error: BenchError | None, require: str | None) -> Result:
-    """Write both records and the comparison of the blocks that are whole.
+    """Write both records and the comparison of the pairs that are whole.
 
     Raises:
         BenchError: there is none, or an arm turned out not to count when it ended: its times are no result.
@@ -236,11 +266,10 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
     for name, run in session.runs.items():
         if run.launches:
             records[name], _ = document.write(run, complete=error is None, failure=error)
-    whole = session.blocks()
-    if not whole or any(known["timings"] is None for known in records.values()):
-        raise error or EngineFailed("no block was finished", where=session.directory)
-    decision = session.decision if session.decision is not None else sequential.decide(whole, session.plan)
-    outputs = score.between(*((records[name], session.directory / name) for name in (BASELINE, CANDIDATE)))
+    if not session.pairs or any(known["timings"] is None for known in records.values()):
+        raise error or EngineFailed("no pair was finished", where=session.directory)
+    compared, why = _concluded(session, records[BASELINE])
+    outputs = between(*((records[name], session.directory / name) for name in (BASELINE, CANDIDATE)))
     written = {
         "schema": "ab-record",
         "schema_version": SCHEMA_VERSION,
@@ -248,16 +277,20 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
         "id": session.directory.name,
         "complete": error is None,
         "failure": None if error is None else {"exit_code": error.exit_code, "what": error.what},
-        "co_resident": session.co_resident,
-        "between_launch_spread": _between(records[BASELINE]) if session.co_resident else "sampled",
-        "requests_per_place": 1 if session.co_resident else session.repeats,
-        "metric": timings.PRIMARY,
+        "together": not session.design.alternate,
+        "seed": session.design.seed,
+        "requests_per_start": session.requests,
+        "metric": session.metric.name,
+        "unit": session.metric.unit,
         "arms": {name: {"spec": spec, "record": f"{name}/{store.RECORD}"} for name, spec in session.specs.items()},
-        "differences": arms.differences(records[BASELINE], records[CANDIDATE]),
-        "blocks": [{"order": block.order, "values_ms": list(block.values)} for block in whole],
-        "why": decision.why,
-        "comparison": comparison.to_document(decision.comparison),
-        "quality": score.compared(outputs, decision.comparison.verdict, require),
+        "differences": comparable.differences(records[BASELINE], records[CANDIDATE]),
+        "pairs": [
+            {"order": pair.order, "baseline": list(pair.baseline), "candidate": list(pair.candidate)}
+            for pair in session.pairs
+        ],
+        "why": why,
+        "comparison": comparison.to_document(compared),
+        "quality": score.compared(outputs, compared.verdict, require),
     }
     path = session.directory / DOCUMENT
     schema.write(written, "ab-record", path)

@@ -1,4 +1,4 @@
-"""The arms of a comparison: what a SPEC on the command line means, and which records may be compared."""
+"""The arms of a comparison: what a SPEC on the command line means."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from bench.run.options import Options
 
 VARIABLE = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
@@ -27,27 +25,6 @@ SWITCHES = {
     "eager": {"torch_compile": False, "cuda_graph": False},
     "cuda-graph": {"cuda_graph": True},
 }
-
-FIELDS = (
-    ("methodology", "methodology"),
-    ("preset", "preset.sha256"),
-    ("weights", "weights.kind"),
-    ("weights' hash", "weights.sha256"),
-    ("device kind", "devices.kind"),
-    ("width", "workload.width"),
-    ("height", "workload.height"),
-    ("frames", "workload.frames"),
-    ("steps", "workload.steps"),
-    ("seed", "workload.seed"),
-    ("number of GPUs", "workload.gpus"),
-    ("warm-up", "workload.warmup"),
-    ("quality", "workload.quality"),
-    ("stage synchronisation", "workload.sync_stages"),
-)
-"""What must agree between two records, by name and place. Engine, flags and compile are the question."""
-
-REQUEST = ("prompt", "seed", "width", "height", "frames", "image")
-"""What makes two requests the same one: outputs of others are never compared. Steps are what an arm may change."""
 
 
 def options_of(spec: str, common: Options) -> Options:
@@ -90,35 +67,3 @@ def _number(value: str, word: str) -> int:
         return int(value)
     except ValueError as error:
         raise UsageError(f"{word!r} needs a whole number") from error
-
-
-def at(document: Mapping[str, Any], place: str) -> Any:
-    """Return what is at a dotted place of a document; None for a field that was not there yet when it was written."""
-    value: Any = document
-    for name in place.split("."):
-        value = value.get(name)
-    return value
-
-
-def other_requests(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
-    """Return one line for each field in which the requests of two records are not the same one."""
-    one, other = baseline["workload"], candidate["workload"]
-    return [f"{name}: {one[name]!r} against {other[name]!r}" for name in REQUEST if one[name] != other[name]]
-
-
-def differences(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> list[str]:
-    """Return one line for each field in which two records differ and must not."""
-    lines = []
-    for name, place in FIELDS:
-        one, other = at(baseline, place), at(candidate, place)
-        if one != other:
-            lines.append(f"{name}: {one!r} against {other!r}")
-    first, second = _device_names(baseline), _device_names(candidate)
-    if first != second:
-        lines.append(f"devices: {', '.join(first)} against {', '.join(second)}")
-    return lines
-
-
-def _device_names(record: Mapping[str, Any]) -> Sequence[str]:
-    items = record["devices"]["items"][: record["workload"]["gpus"]]
-    return [device["name"] for device in items] or [record["host"]["cpu"]]

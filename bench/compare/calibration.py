@@ -2,72 +2,131 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bench import paths
-from bench.stats import blocks
-from bench.stats.unpaired import HistoryNoise
+from bench.compare import metric as metrics
+from bench.errors import UsageError
+from bench.record import comparable
+from bench.record import store as records
+from bench.stats import comparison, planning
+from bench.stats.sequential import LaunchNoise
+from bench.stats.spread import launch_spread
+from bench.stats.unpaired import DayNoise
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
-
-EFFECT_PERCENT = 1.5
-"""The smallest end-to-end gain that SGLang's contributors may claim."""
-
-
-def cell(record: Mapping[str, Any]) -> str:
-    """Return the key of a record's cell: what must be the same for its noise to be the same."""
-    names = [device["name"] for device in record["devices"]["items"]] or [record["host"]["cpu"]]
-    parts = [record["preset"]["sha256"], record["engine"]["version"], record["workload"], names, record["methodology"]]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
 def _file(record: Mapping[str, Any]) -> Path:
-    return paths.cache() / "noise" / f"{cell(record)}.json"
+    return paths.cache() / "noise" / f"{comparable.cell(record)}.json"
 
 
-def store(record: Mapping[str, Any]) -> Path | None:
-    """Keep a record's spread between launches and within them for its cell and return where.
+def store(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> Path:
+    """Keep the spread between a record's launches for its cell and metric and return where.
 
-    None, and nothing is kept, if the spread between launches could not be seen: zero would be a claim.
+    Raises:
+        UsageError: one launch, which has no spread.
     """
-    spread = record["timings"]["spread"]
-    if spread is None or spread["between_percent"] is None:
-        return None
+    spread = launch_spread(by_launch(record, metrics.named(metric)))
+    if spread.sd_percent is None:
+        raise UsageError("one launch has no spread between launches", todo="--launches 4 at least")
+    return _keep(
+        record,
+        metric,
+        {
+            "sd_percent": spread.sd_percent,
+            "within_percent": spread.within_percent,
+            "launches": spread.launches,
+            "requests": min(spread.requests),
+            "record": record["id"],
+        },
+    )
+
+
+def store_days(paths_of_records: Sequence[Path], metric: str = metrics.DEFAULT) -> Path:
+    """Keep the spread between records of one cell from several days or hosts, and return where.
+
+    Raises:
+        UsageError: fewer than two records, or records of different cells.
+    """
+    documents = [records.read(path) for path in paths_of_records]
+    if len(documents) < 2 or len({_across_days(document) for document in documents}) > 1:  # noqa: PLR2004
+        raise UsageError("the spread between days and hosts takes at least two records of one cell")
+    values = [
+        [float(np.median(launch)) for launch in by_launch(document, metrics.named(metric))] for document in documents
+    ]
+    sd = launch_spread(values).sd_percent
+    return _keep(documents[0], metric, {"days": {"sd_percent": sd, "records": len(documents)}})
+
+
+def _across_days(record: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what records of several days or hosts share: their family and the engine's version."""
+    return comparable.family(record), str(record["engine"]["version"])
+
+
+def by_launch(record: Mapping[str, Any], metric: metrics.Metric) -> list[list[float]]:
+    """Return the values of each launch's requests (for the time to load: of the launch).
+
+    Raises:
+        UsageError: a request has none.
+    """
+    groups: dict[int, list[Mapping[str, Any]]] = {}
+    for request in record["requests"]:
+        groups.setdefault(request["launch"], []).append(request)
+    launches = {launch["index"]: launch for launch in record["launches"]}
+    if metric.name == metrics.LOAD:
+        return [[metric.of_launch(launches[index], group)] for index, group in groups.items()]
+    return [[metric.of_launch(launches[index], [request]) for request in group] for index, group in groups.items()]
+
+
+def _kept(record: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(_file(record).read_text(encoding="utf-8"))["metrics"][metric])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _keep(record: Mapping[str, Any], metric: str, values: Mapping[str, Any]) -> Path:
     path = _file(record)
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {
-        "between_percent": spread["between_percent"],
-        # launches of one request have none: what they differ by holds that between requests already
-        "within_percent": spread["within_percent"] or 0.0,
-        "launches": spread["launches"],
-        "record": record["id"],
-    }
-    path.write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+    try:
+        kept = dict(json.loads(path.read_text(encoding="utf-8"))["metrics"])
+    except (OSError, ValueError, KeyError, TypeError):
+        kept = {}
+    kept[metric] = kept.get(metric, {}) | values
+    path.write_text(json.dumps({"metrics": kept}, indent=2) + "\n", encoding="utf-8")
     return path
 
 
-def noise(record: Mapping[str, Any]) -> HistoryNoise | None:
-    """Return the kept noise of a record's cell, None if it was never calibrated."""
-    try:
-        kept = json.loads(_file(record).read_text(encoding="utf-8"))
-        return HistoryNoise(
-            between_launch_percent=float(kept["between_percent"]),
-            within_launch_percent=float(kept["within_percent"]),
-            launches=int(kept["launches"]),
-        )
-    except (OSError, ValueError, KeyError):
+def noise(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> LaunchNoise | None:
+    """Return the kept spread between launches of a record's cell, None if it was never calibrated."""
+    kept = _kept(record, metric)
+    if "sd_percent" not in kept:
         return None
+    return LaunchNoise(
+        sd_percent=kept["sd_percent"],
+        within_percent=kept["within_percent"],
+        launches=kept["launches"],
+        requests=kept["requests"],
+    )
 
 
-def blocks_for(noise: HistoryNoise, requests: int = 1, effect_percent: float = EFFECT_PERCENT) -> int | None:
-    """Return how many A-B-B-A blocks of launches with so many requests show an effect, None if no sensible number does.
+def days(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> DayNoise | None:
+    """Return the kept spread between days and hosts of a record's cell, None if it was never calibrated."""
+    kept = _kept(record, metric).get("days")
+    return None if kept is None else DayNoise(**kept)
+
+
+def pairs_for(noise: LaunchNoise, requests: int = 1) -> comparison.Planning | None:
+    """Return how many pairs of starts with so many requests show an effect of the margin; None where sd is zero.
 
     A pair's difference of logarithms has the square root of two times the standard deviation of one launch.
     """
-    per_pair = math.sqrt(2) * noise.of_launch(requests)
-    return blocks.blocks_needed(effect_percent, per_pair, unit=blocks.PAIR)
+    per_pair = math.sqrt(2) * noise.sd_of_launch(requests)
+    return planning.plan(comparison.DEFAULT_MARGIN_PERCENT, per_pair, noise.freedom, groups=1)

@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bench import schema
-from bench.compare import arms, calibration
-from bench.errors import InvalidPerfDump, UsageError
+from bench import paths, schema
+from bench.compare import calibration
+from bench.compare import metric as metrics
+from bench.errors import BenchError, InvalidPerfDump, UsageError
 from bench.fidelity import pairs, score
-from bench.record import store
-from bench.run import metrics, timings
-from bench.stats import unpaired
+from bench.record import baselines, comparable, store
+from bench.run.metrics import denoise_ms
+from bench.stats import comparison, unpaired
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from bench.fidelity.pairs import Between
-    from bench.stats.comparison import Comparison
+    from bench.run.state import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """What is compared: its name, the document, and one denoise time in ms for each launch."""
+    """What is compared: its name, the document, and one value of the metric for each launch."""
 
     name: str
     document: Mapping[str, Any]
     is_dump: bool
-    launches_ms: tuple[float, ...]
+    metric: metrics.Metric
+    launches: tuple[float, ...]
     requests: int = 1
     """How many requests each of these is the median of, at least."""
     directory: Path | None = None
     """Where a record's outputs are; None for a bare dump."""
 
 
-def read(path: Path) -> Side:
+WITHIN = timedelta(hours=1)
+"""Records of one host that began no further apart were made under one day's conditions."""
+
+
+def read(path: Path, metric: str = metrics.DEFAULT) -> Side:
     """Return a run record (a file or a run directory) or a bare perf dump as one side of a comparison.
 
     Raises:
-        UsageError: it cannot be read, is not complete, does not count, or has no denoise time.
+        UsageError: it cannot be read, is not complete, does not count, or does not have the metric.
         InvalidDocument: it is neither.
         InvalidPerfDump: it is a broken dump.
     """
+    wanted = metrics.named(metric)
     if path.is_dir() or _is_record(path):
         document = store.read(path)
         if document["timings"] is None:
@@ -53,25 +62,22 @@ def read(path: Path) -> Side:
             raise UsageError(
                 "this run was cut off, or is going on", where=path, todo=f"`invoke bench --resume {path}`, then compare"
             )
-        by_launch: dict[int, list[Mapping[str, Any]]] = {}
-        for request in document["requests"]:
-            by_launch.setdefault(request["launch"], []).append(request)
-        values = tuple(timings.median_of(group, timings.PRIMARY) for group in by_launch.values())
+        groups = calibration.by_launch(document, wanted)
         directory = path if path.is_dir() else path.parent
         return Side(
             name=str(path),
             document=document,
             is_dump=False,
-            launches_ms=values,
-            requests=min(map(len, by_launch.values())),
+            metric=wanted,
+            launches=tuple(statistics.median(group) for group in groups),
+            requests=min(map(len, groups)),
             directory=directory,
         )
     dump = schema.read(path, InvalidPerfDump)
     schema.check(dump, "perf-dump", path, InvalidPerfDump)
-    denoise = metrics.denoise_ms(dump)
-    if denoise is None:
-        raise UsageError("the dump has no native denoising stage: there is no denoise time to compare", where=path)
-    return Side(name=str(path), document=dump, is_dump=True, launches_ms=(denoise,))
+    if denoise_ms(dump) is None:
+        raise UsageError("the dump has no native denoising stage: it is of no native run", where=path)
+    return Side(name=str(path), document=dump, is_dump=True, metric=wanted, launches=(wanted.of_dump(dump),))
 
 
 def _is_record(path: Path) -> bool:
@@ -91,7 +97,7 @@ def refuse_unlike(baseline: Side, candidate: Side) -> None:
     unlike = (
         _dump_differences(baseline, candidate)
         if baseline.is_dump
-        else arms.differences(baseline.document, candidate.document)
+        else comparable.differences(baseline.document, candidate.document)
     )
     if unlike:
         raise UsageError(
@@ -112,26 +118,76 @@ def _dump_differences(baseline: Side, candidate: Side) -> list[str]:
     return [f"{name}: {then!r} against {now!r}" for name, (then, now) in said.items() if then != now]
 
 
-def compare(baseline: Side, candidate: Side) -> Comparison:
-    """Return the comparison of two sides by their launches' denoise times; ratios below 1 are faster.
+def compare(
+    baseline: Side, candidate: Side, margin_percent: float = comparison.DEFAULT_MARGIN_PERCENT
+) -> comparison.Comparison:
+    """Return the comparison of two sides by their launches' values; ratios below 1 are faster.
 
-    The noise of this cell, if `invoke calibrate` has stored it, decides where the launches alone are too few.
+    The spread of this cell, if `invoke calibrate` has stored it, decides where the launches alone are too few. Records
+    of other hosts or days decide nothing unless the spread between those is stored too.
 
     Raises:
         UsageError: they are not comparable.
     """
     refuse_unlike(baseline, candidate)
-    history = None if baseline.is_dump else calibration.noise(baseline.document)
-    return unpaired.compare_launches(
-        baseline.launches_ms,
-        candidate.launches_ms,
-        history=history,
+    name = baseline.metric.name
+    known = unpaired.Circumstances(
+        metric=baseline.metric.title,
+        noise=None if baseline.is_dump else calibration.noise(baseline.document, name),
+        apart=None if baseline.is_dump else _apart(baseline.document, candidate.document),
+        days=None if baseline.is_dump else calibration.days(baseline.document, name),
         requests=(baseline.requests, candidate.requests),
     )
+    return unpaired.compare_launches(baseline.launches, candidate.launches, known, margin_percent)
+
+
+def _apart(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str | None:
+    """Return why two records may differ beside the arm, None for one machine within the hour."""
+    if _machine(baseline) != _machine(candidate):
+        return "other hosts"
+    one, other = sorted((baseline, candidate), key=lambda record: datetime.fromisoformat(record["started"]))
+    between = datetime.fromisoformat(other["started"]) - datetime.fromisoformat(one["finished"])
+    return f"{between.total_seconds() / 3600:.1f} hours" if between > WITHIN else None
+
+
+def _machine(record: Mapping[str, Any]) -> Any:
+    """Return what tells a record's machine from others: its host, and the GPUs that were used."""
+    used = record["devices"]["items"][: record["workload"]["gpus"]]
+    return record["host"], [device.get("uuid") for device in used]
 
 
 def outputs(baseline: Side, candidate: Side) -> Between:
-    """Return how the outputs of two sides are to each other; bare dumps have none."""
+    """Return the comparison of two sides' outputs; bare perf dumps have none."""
     if baseline.directory is None or candidate.directory is None:
         return pairs.not_compared("a bare perf dump has no outputs")
-    return score.between((baseline.document, baseline.directory), (candidate.document, candidate.directory))
+    return between((baseline.document, baseline.directory), (candidate.document, candidate.directory))
+
+
+def between(baseline: tuple[Mapping[str, Any], Path], candidate: tuple[Mapping[str, Any], Path]) -> Between:
+    """Return the comparison of two records' outputs, each with its directory, if their requests are the same."""
+    different = comparable.other_requests(baseline[0], candidate[0])
+    if different:
+        return pairs.not_compared(f"the requests differ: {'; '.join(different)}")
+    return pairs.compare(
+        pairs.Side(name="the baseline", directory=baseline[1], requests=baseline[0]["requests"]),
+        pairs.Side(name="the candidate", directory=candidate[1], requests=candidate[0]["requests"]),
+    )
+
+
+def scored(run: Run, record: Mapping[str, Any]) -> tuple[dict[str, Any], BenchError | None]:
+    """Return the fidelity of a valid run's outputs, against the named baseline of its workload too."""
+    return score.score(run, record, _named_baseline(record, run.directory))
+
+
+def _named_baseline(record: Mapping[str, Any], directory: Path) -> score.Baseline:
+    root = paths.runs()
+    place = baselines.baselines(root).get(comparable.family(record))
+    if place is None:
+        return score.Baseline(
+            unknown="no baseline is named for this workload on these devices (`invoke baseline.set RECORD`)"
+        )
+    try:
+        baseline = store.read(root / place)
+    except BenchError as error:
+        return score.Baseline(unknown=f"the named baseline cannot be read: {error.what} ({root / place})")
+    return score.Baseline(record=baseline["id"], between=between((baseline, root / place), (record, directory)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
 from dataclasses import dataclass, field
@@ -59,33 +60,46 @@ def free_ports(count: int) -> list[int]:
             listener.close()
 
 
+TRUE_WORDS = ("1", "true", "yes", "y", "on", "t")
+"""What the engine reads as true in a variable of its own."""
+
 SYNC_STAGES = "SGLANG_DIFFUSION_SYNC_STAGE_PROFILING"
 
 
 def synchronises_stages(workload: Workload) -> bool:
-    """Tell whether each stage waits for its device: a preset may switch that off."""
-    return {SYNC_STAGES: "1", **workload.preset.environment, **workload.environment}[SYNC_STAGES] == "1"
+    """Tell whether each stage waits for its device: asked for, or by a variable of the preset or the user."""
+    return _instruments(workload)[SYNC_STAGES].lower() in TRUE_WORDS
+
+
+def _instruments(workload: Workload) -> dict[str, str]:
+    """Return the variables that the preset and the user set, and what else decides whether stages synchronise."""
+    asked = {SYNC_STAGES: "1"} if workload.stage_sync else {}
+    # off unless asked for: work is then charged to a later stage, and a request takes as long as a user's
+    default = os.environ.get(SYNC_STAGES, "0")
+    return {SYNC_STAGES: default, **workload.preset.environment, **workload.environment, **asked}
 
 
 def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
     """Return the variables that are set for a launch, each for its reason."""
     added = {
         **interpreter.engine_variables(engine),
-        SYNC_STAGES: "1",  # without it work is charged to a later stage
         # else the dump's commit is that of any git repository around the engine: for an environment in .nox, ours
         "SGLANG_GIT_COMMIT": engine.source.commit if engine.source else f"v{engine.version}",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # the numbering of nvidia-smi and NVML
         "PYTHONUNBUFFERED": "1",  # a line that waits in a buffer cannot stop a run
-        **workload.preset.environment,
-        **workload.environment,
+        **_instruments(workload),
     }
     if Path(workload.model_path).is_absolute():
         added["HF_HUB_OFFLINE"] = "1"  # the model is here: nothing may come from, or wait for, the hub
     return added
 
 
-def build_session(engine: Engine, workload: Workload, directory: Path) -> Command:
+def build_session(
+    engine: Engine, workload: Workload, directory: Path, *, resolved: Sequence[str] | None = None
+) -> Command:
     """Return the command for one session: the worker with the same arguments, without those of a single request.
+
+    ``resolved`` are what `arguments` returned for this workload, if it was asked already.
 
     Raises:
         what `arguments` raises.
@@ -101,7 +115,7 @@ def build_session(engine: Engine, workload: Workload, directory: Path) -> Comman
         *workload.wrapper,
         str(engine.python),
         str(paths.INSIDE / "session_worker.py"),
-        *arguments(engine, workload),
+        *(arguments(engine, workload) if resolved is None else resolved),
         f"--master-port={master}",
         f"--scheduler-port={scheduler}",
         "--save-output",
@@ -143,8 +157,10 @@ def _spelled(workload: Workload, version: str, own: frozenset[str] | None) -> li
     return [*spelling.spell(workload, version, own), *workload.extra]
 
 
-def build(engine: Engine, workload: Workload, directory: Path) -> Command:
+def build(engine: Engine, workload: Workload, directory: Path, *, resolved: Sequence[str] | None = None) -> Command:
     """Return the command for one `sglang generate` launch that writes into ``directory``.
+
+    ``resolved`` are what `arguments` returned for this workload, if it was asked already.
 
     Raises:
         what `arguments` raises.
@@ -155,7 +171,7 @@ def build(engine: Engine, workload: Workload, directory: Path) -> Command:
     argv = (
         *engine.program,
         "generate",
-        *arguments(engine, workload),
+        *(arguments(engine, workload) if resolved is None else resolved),
         f"--master-port={master}",
         f"--scheduler-port={scheduler}",
         "--save-output",

@@ -58,7 +58,7 @@ PINNED = {
 """Flags that may not come from the user, and what to do instead."""
 
 PINNED_VARIABLES = {
-    "SGLANG_DIFFUSION_SYNC_STAGE_PROFILING": "without it work is charged to a later stage",
+    "SGLANG_DIFFUSION_SYNC_STAGE_PROFILING": "it changes what is measured: both arms run without it",
     "SGLANG_GIT_COMMIT": "it tells the dump which engine it is of",
     "PYTHONPATH": "another engine's code is --engine source:CHECKOUT, or engine=source:CHECKOUT in an arm",
     "PYTHONUNBUFFERED": "a line that waits in a buffer cannot stop a run",

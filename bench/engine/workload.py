@@ -31,6 +31,8 @@ class Workload:
     cuda_graph: bool = False
     """Capture the transformer as breakable CUDA graphs; the engine does so while it warms up at the start."""
     attention_backend: str | None = None
+    stage_sync: bool = False
+    """Let each stage wait for its device: right stage times, and longer ones than a user gets."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for the launch beside the preset's."""
     extra: tuple[str, ...] = ()

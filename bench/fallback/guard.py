@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.catalog import signals as catalog
@@ -29,6 +30,31 @@ KEPT_TAIL = 16_384
 ERROR_LINE = re.compile(r"^(?!\s).*?(?:Error|Exception|error)\b.*: ?\S")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """The signals and evidence of one version, compiled."""
+
+    log_signals: tuple[Signal, ...]
+    evidence: tuple[Evidence, ...]
+    matcher: Matcher
+    on_arguments: Mapping[str, tuple[tuple[Signal, ...], Matcher]]
+
+
+@functools.cache
+def _rules(version: str | None) -> _Rules:
+    """Return the rules of a version; compiling some 200 patterns takes a while, so each version is compiled once."""
+    signals = [signal for signal in catalog.signals() if catalog.applies(signal.versions, version)]
+    evidence = tuple(entry for entry in catalog.evidence() if catalog.applies(entry.versions, version))
+    by_source = {on: tuple(s for s in signals if s.on == on) for on in ("log", "argument", "environment")}
+    logged = by_source.pop("log")
+    return _Rules(
+        log_signals=logged,
+        evidence=evidence,
+        matcher=Matcher([*(s.pattern for s in logged), *(e.pattern for e in evidence), *PATTERNS.values()]),
+        on_arguments={on: (found, Matcher([s.pattern for s in found])) for on, found in by_source.items()},
+    )
+
+
 class Guard:
     """Watches one launch for an `Expectation`; `observe` raises at the first line that makes the run invalid.
 
@@ -45,18 +71,13 @@ class Guard:
         self._start = time.monotonic()
         self._tail = ""
         self._conditions = expectation.conditions()
-        version = expectation.version
-        self._signals = [s for s in catalog.signals() if catalog.applies(s.versions, version)]
-        self._evidence = [e for e in catalog.evidence() if catalog.applies(e.versions, version)]
-        self._log_signals = [s for s in self._signals if s.on == "log"]
+        rules = _rules(expectation.version)
+        self._evidence = rules.evidence
+        self._log_signals = rules.log_signals
+        self._matcher = rules.matcher
+        self._argument_matchers = rules.on_arguments
         self._lines: dict[str, deque[str]] = {}
         self._seen: dict[str, tuple[int, int, str]] = {}  # evidence id -> (count, first line, its text)
-        patterns = [*(s.pattern for s in self._log_signals), *(e.pattern for e in self._evidence), *PATTERNS.values()]
-        self._matcher = Matcher(patterns)
-        self._argument_matchers = {
-            on: (found := [s for s in self._signals if s.on == on], Matcher([s.pattern for s in found]))
-            for on in ("argument", "environment")
-        }
 
     def start(self) -> None:
         """Set the clock to zero: the launch begins now."""

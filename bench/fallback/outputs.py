@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from bench import paths
 from bench.fallback import finding as f
 from bench.fallback import media
 from bench.fallback.finding import Finding
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 MACRO_BLOCK_PIXELS = 16
 """The engine's encoder rounds the sides of a video up to a multiple of it (entrypoints/utils.py of 0.5.23)."""
-
-HASH_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +47,6 @@ def read(folder: Path) -> list[Output]:
     return [_read(path, str(path.relative_to(folder.parent))) for path in found]
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _read(path: Path, name: str) -> Output:
     seen = fault = None
     if media.has_pixels(path):
@@ -66,7 +56,7 @@ def _read(path: Path, name: str) -> Output:
             fault = str(error)
     return Output(
         file=name,
-        sha256=_sha256(path),
+        sha256=paths.sha256(path),
         size_bytes=path.stat().st_size,
         format=None if seen is None else seen.format,
         width=None if seen is None else seen.width,

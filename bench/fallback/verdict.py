@@ -225,6 +225,6 @@ def _missing(proof: Proof) -> Finding:
         source="log",
         text=f"the line for {proof.proves!r} {seen}",
         means=f"it is not shown that {proof.proves}",
-        todo="run at --log-level=info, which prints it; if a newer version phrases it differently, update evidence.toml",
+        todo="run at log level info, which prints it; if a newer engine phrases it differently, update evidence.toml",
         exit_code=f.EVIDENCE_MISSING,
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.fidelity.similarity import Likeness
+    from bench.fidelity.similarity import Similarity
 
 
 def read(path: Path) -> NDArray[np.uint8]:
@@ -26,14 +26,14 @@ def read(path: Path) -> NDArray[np.uint8]:
     return np.stack(list(media.frames(path)))
 
 
-def compare(subject: Path, reference: Path, names: tuple[str, str] = similarity.SIDES) -> Likeness:
-    """Return how like two output files are, frame by frame; one that does not decode is a fault of the comparison.
+def compare(subject: Path, reference: Path, names: tuple[str, str] = similarity.SIDES) -> Similarity:
+    """Return the similarity of two output files, frame by frame; a file that does not decode is a fault.
 
-    ``names`` are the two sides in the words of a fault.
+    ``names`` are the two sides in their words.
     """
     if media.is_video(subject) != media.is_video(reference):
-        return similarity.Likeness(fault=f"one is a video, the other is not: {subject.name}, {reference.name}")
+        return similarity.Similarity(fault=f"one is a video, the other is not: {subject.name}, {reference.name}")
     try:
-        return similarity.likeness_of_frames(media.frames(subject), media.frames(reference), names)
+        return similarity.compare_frames(media.frames(subject), media.frames(reference), names)
     except media.Undecodable as error:
-        return similarity.Likeness(fault=str(error))
+        return similarity.Similarity(fault=str(error))

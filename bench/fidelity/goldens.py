@@ -1,4 +1,4 @@
-"""Goldens: native outputs that were accepted, each for one configuration and for no other.
+"""Goldens: accepted native outputs, each for exactly one configuration.
 
 ``<goldens>/<model>/<digest of the key>/<number>/`` has ``golden.json`` and ``picture.npz``; the highest number counts.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.fidelity.similarity import Likeness
+    from bench.fidelity.similarity import Similarity
 
 DOCUMENT = "golden.json"
 PICTURE = "picture.npz"
@@ -33,15 +33,15 @@ DIGEST_CHARACTERS = 16
 
 NONE, EQUAL, WITHIN, DIFFERENT = "none", "equal", "within", "different"
 STATUSES = (NONE, EQUAL, WITHIN, DIFFERENT)
-"""From the least that speaks against an output to the most."""
+"""From the least to the most evidence against an output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """How the output is to its golden.
+    """The comparison of an output with its golden.
 
-    ``status``: none (for this configuration; ``differs`` says what the nearest stored one has otherwise), equal,
-    within (another machine's, inside the tolerance) or different. ``stored`` is the golden that this run made.
+    ``status``: none (for this configuration; ``differs`` lists how the closest golden's differs), equal, within
+    (another machine's, inside the tolerance) or different. ``stored`` is the number of the golden that this run made.
     """
 
     status: str
@@ -49,13 +49,13 @@ class Golden:
     differs: tuple[str, ...] = ()
     number: int | None = None
     same_machine: bool | None = None
-    picture: Likeness | None = None
+    picture: Similarity | None = None
     repeatable: bool = True
     stored: int | None = None
 
     @property
     def passed(self) -> bool:
-        """Whether nothing speaks against the output; without a golden nothing speaks for it either."""
+        """Whether nothing contradicts the output; without a golden, nothing confirms it either."""
         return self.repeatable and self.status != DIFFERENT
 
 
@@ -76,7 +76,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], NDArray[np.uint8]]:
     """Return a golden's document and picture.
 
     Raises:
-        InvalidDocument: it was changed since, or cannot be read.
+        InvalidDocument: it was modified, or cannot be read.
     """
     document = schema.read(folder / DOCUMENT)
     schema.check(document, "golden", folder / DOCUMENT)
@@ -84,43 +84,44 @@ def _read(folder: Path) -> tuple[dict[str, Any], NDArray[np.uint8]]:
         with np.load(folder / PICTURE, allow_pickle=False) as file:
             picture = file["picture"]
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InvalidDocument(f"a golden's picture cannot be read: {error}", where=folder / PICTURE) from error
+        raise InvalidDocument(f"the golden's picture cannot be read: {error}", where=folder / PICTURE) from error
     if _sha256(picture) != document["picture_sha256"]:
         raise InvalidDocument(
-            "a golden's picture is not the one that its document names", where=folder, todo="restore or remove it"
+            "the golden's picture does not match its document", where=folder, todo="restore or remove it"
         )
     return dict(document), picture
 
 
-def compare(model: str, wanted: Mapping[str, Any], machine: str, picture: NDArray[np.uint8]) -> Golden:
-    """Return how ``picture`` is to the newest golden of exactly this configuration.
+def compare(model: str, key: Mapping[str, Any], machine: str, picture: NDArray[np.uint8]) -> Golden:
+    """Compare ``picture`` with the newest golden of exactly this configuration.
 
     Raises:
         InvalidDocument: the stored golden is broken.
     """
-    folder = paths.goldens() / model / _digest(wanted)
+    folder = paths.goldens() / model / _digest(key)
     numbers = _numbers(folder)
     if not numbers:
-        return Golden(status=NONE, key=wanted, differs=_nearest(model, wanted))
+        return Golden(status=NONE, key=key, differs=_nearest(model, key))
     document, stored = _read(folder / f"{numbers[-1]:04d}")
-    found = similarity.likeness(picture, stored)
+    similar = similarity.compare(picture, stored)
     same = document["machine"] == machine
-    status = EQUAL if found.identical else DIFFERENT
-    if status == DIFFERENT and not same and thresholds.SAME_KIND_OF_MACHINE.passes(found):
+    status = EQUAL if similar.identical else DIFFERENT
+    if status == DIFFERENT and not same and thresholds.SAME_KIND_OF_MACHINE.passes(similar):
         status = WITHIN
-    return Golden(status=status, key=wanted, number=numbers[-1], same_machine=same, picture=found)
+    return Golden(status=status, key=key, number=numbers[-1], same_machine=same, picture=similar)
 
 
-def _nearest(model: str, wanted: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return in what the most similar golden of this model was made otherwise; empty if there is none at all."""
+def _nearest(model: str, key: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return how the configuration of this model's closest golden differs; empty if the model has no golden."""
     best: tuple[str, ...] = ()
     for path in sorted((paths.goldens() / model).glob(f"*/*/{DOCUMENT}")):
         document = schema.read(path)
         schema.check(document, "golden", path)
-        theirs, mine = _flat(document["key"]), _flat(wanted)
-        names = sorted({*theirs, *mine})
+        stored, present = _flat(document["key"]), _flat(key)
         differs = tuple(
-            _difference(name, theirs.get(name), mine.get(name)) for name in names if theirs.get(name) != mine.get(name)
+            _difference(name, stored.get(name), present.get(name))
+            for name in sorted({*stored, *present})
+            if stored.get(name) != present.get(name)
         )
         if not best or len(differs) < len(best):
             best = differs
@@ -128,15 +129,13 @@ def _nearest(model: str, wanted: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _difference(name: str, then: Any, now: Any) -> str:
-    """Return one thing that two configurations have otherwise; of two lists what only one of them has."""
+    """Return one difference between two configurations in words; for lists, the words that only one side has."""
     if isinstance(then, list) and isinstance(now, list):
         sides = {"there": set(then) - set(now), "here": set(now) - set(then)}
-        said = [f"only {where}: {' '.join(sorted(words))}" for where, words in sides.items() if words]
-        return f"{name} {'; '.join(said) or 'in another order or number'}"
+        only = [f"only {where}: {' '.join(sorted(words))}" for where, words in sides.items() if words]
+        return f"{name} {'; '.join(only) or 'differs in order or count'}"
     if name == "launch":
-        return (
-            f"made by invoke {'bench' if now is None else 'accuracy'}"  # which of the two has no arguments of its own
-        )
+        return f"made by invoke {'bench' if now is None else 'accuracy'}"  # only bench's goldens have launch arguments
     return f"{name} {then!r}, here {now!r}"
 
 
@@ -144,18 +143,18 @@ def _flat(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content.items() if name != "sampling"} | dict(content["sampling"])
 
 
-def keep(model: str, wanted: Mapping[str, Any], machine: str, picture: NDArray[np.uint8], reason: str, run: str) -> int:
-    """Keep ``picture`` as the newest golden of this configuration and return its number; older ones stay.
+def keep(model: str, key: Mapping[str, Any], machine: str, picture: NDArray[np.uint8], reason: str, run: str) -> int:
+    """Store ``picture`` as the newest golden of this configuration and return its number; older ones stay.
 
     Raises:
         UsageError: it cannot be written.
     """
-    folder = paths.goldens() / model / _digest(wanted)
+    folder = paths.goldens() / model / _digest(key)
     number = max(_numbers(folder), default=0) + 1
     document = {
         "schema": "golden",
         "schema_version": 1,
-        "key": dict(wanted),
+        "key": dict(key),
         "machine": machine,
         "picture_sha256": _sha256(picture),
         "shape": list(picture.shape),
@@ -170,7 +169,7 @@ def keep(model: str, wanted: Mapping[str, Any], machine: str, picture: NDArray[n
         np.savez_compressed(work / PICTURE, picture=picture)
         schema.write(document, "golden", work / DOCUMENT)
         work.chmod(0o755)
-        work.rename(folder / f"{number:04d}")  # fails if another run took the number: nothing is replaced
+        work.rename(folder / f"{number:04d}")  # fails if another run took the number, so nothing is replaced
     except OSError as error:
         raise UsageError(f"the golden cannot be written: {error.strerror}", where=folder) from error
     finally:
@@ -179,11 +178,11 @@ def keep(model: str, wanted: Mapping[str, Any], machine: str, picture: NDArray[n
     return number
 
 
-def document(golden: Golden) -> dict[str, Any]:
+def as_document(golden: Golden) -> dict[str, Any]:
     """Return the result as a report holds it."""
     return asdict(golden) | {"key": dict(golden.key), "differs": list(golden.differs), "passed": golden.passed}
 
 
 def with_store(golden: Golden, *, repeatable: bool, stored: int | None) -> Golden:
-    """Return the result with what this run found of its own repetition, and the number of the golden that it made."""
+    """Return the result with whether this run's own outputs agree, and the number of the golden that it made."""
     return replace(golden, repeatable=repeatable, stored=stored)

@@ -1,4 +1,4 @@
-"""What an output depends on beside its request: code, device and kernels, as the key of a golden names them."""
+"""The key of a golden: everything that an output depends on, and the machine that computed it."""
 
 from __future__ import annotations
 
@@ -7,38 +7,44 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
-from bench.machine import devices
+from bench.machine import host
+from bench.models import checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from bench.engine.find import Engine
-    from bench.machine.devices import Machine
+    from bench.machine.gpus import Machine
 
 PACKAGES = ("torch", "diffusers", "transformers")
 
 
-def code(engine: Engine) -> dict[str, Any]:
-    """Return an engine's version, the checkout that it is run from (None: the installed package) and its libraries'."""
-    source = engine.source
+def golden_key(
+    engine: Engine, machine: Machine, model: Path, attention: Mapping[str, str], request: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the key of a golden.
+
+    Args:
+        engine: its version, the checkout it runs from (None: the installed package) and its libraries count.
+        machine: the kind of device counts: a GPU's name, or the CPU's, since another CPU may round differently.
+        model: the checkpoint's folder.
+        attention: the attention backends that the log shows, by component; empty: unknown.
+        request: what the caller asked for: dtype, compilation, quality, sampling, family and launch arguments.
+    """
+    source, manifest = engine.source, checkpoint.manifest(model)
     return {
         "engine": engine.version,
         "source": None if source is None else f"{source.commit}+{source.changes_sha256 or 'clean'}",
         **{name: engine.packages.get(name) for name in PACKAGES},
+        "device": machine.devices[0].name if machine.devices else f"cpu: {host.as_document()['cpu']}",
+        "attention_backend": ", ".join(f"{name}: {used}" for name, used in sorted(attention.items())) or None,
+        **request,
+        "checkpoint_sha256": manifest["sha256"] if manifest is not None else checkpoint.sha256(model),
     }
-
-
-def device(machine: Machine) -> str:
-    """Return the kind of device that computed: a GPU's name, or the CPU's (another CPU may round otherwise)."""
-    return machine.devices[0].name if machine.devices else f"cpu: {devices.host()['cpu']}"
 
 
 def machine_id(machine: Machine) -> str:
     """Return a hash that is equal only on the same machine with the same first GPU."""
     unit = machine.devices[0].uuid if machine.devices else str(os.cpu_count())
     return hashlib.sha256(f"{platform.node()}\0{unit}".encode()).hexdigest()
-
-
-def kernels(attention: Mapping[str, str]) -> str | None:
-    """Return the attention backends that the log says were dispatched, by component; None: it says nothing."""
-    return ", ".join(f"{name}: {used}" for name, used in sorted(attention.items())) or None

@@ -1,11 +1,11 @@
-"""The outputs of two sides of a comparison against each other: what their records say, and how like the files are."""
+"""The outputs of two sides against each other: what their records say, and how similar the files are."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench import paths
 from bench.fallback import media
 from bench.fidelity import frames, similarity
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bench.fidelity.similarity import Likeness
+    from bench.fidelity.similarity import Similarity
     from bench.fidelity.thresholds import Threshold
 
     Output = Mapping[str, Any]
@@ -30,39 +30,39 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Between:
-    """What is known of two sides' outputs.
+    """The comparison of two sides' outputs.
 
-    ``pairs`` were looked at. ``identical``: every pixel of every pair is equal (None: not known). ``likeness`` is that
-    of the least alike pair; without one, ``unknown`` says why. ``pixels_sha256`` has each side's first output.
+    ``pairs`` were compared. ``identical``: every pixel of every pair is equal (None: unknown). ``similarity`` is that
+    of the least similar pair; without one, ``unknown`` says why. ``pixels_sha256`` has each side's first output.
     """
 
     pairs: int = 0
     video: bool = False
     identical: bool | None = None
     pixels_sha256: tuple[str | None, str | None] = (None, None)
-    likeness: Likeness | None = None
+    similarity: Similarity | None = None
     unknown: str | None = None
 
     def missed(self, threshold: Threshold) -> str | None:
-        """Return in words what the outputs miss of a threshold, None if they meet it; not known is missed."""
+        """Return in words how the outputs miss a threshold, None if they meet it; unknown similarity misses it."""
         if self.identical:
             return None
-        if self.likeness is not None:
-            return threshold.missed(self.likeness, video=self.video)
+        if self.similarity is not None:
+            return threshold.missed(self.similarity, video=self.video)
         if self.identical is False and threshold.image is None:
-            return f"the pixels differ; how far is not known: {self.unknown}"
-        return f"nothing can be compared: {self.unknown}"
+            return f"the pixels differ by an unknown amount: {self.unknown}"
+        return f"the outputs cannot be compared: {self.unknown}"
 
-    def document(self, threshold: Threshold) -> dict[str, Any]:
-        """Return it as a comparison holds it, judged by a threshold; its form is in ``schemas/quality.json``."""
+    def as_document(self, threshold: Threshold) -> dict[str, Any]:
+        """Return it as ``schemas/quality.json`` describes, judged by a threshold."""
         missed = self.missed(threshold)
-        # that pixels differ says enough where every pixel is to be the same
-        known = self.identical or self.likeness is not None or (self.identical is False and threshold.image is None)
+        # where every pixel must be equal, it is enough to know that some differ
+        known = self.identical or self.similarity is not None or (self.identical is False and threshold.image is None)
         return {
             "pairs": self.pairs,
             "identical": self.identical,
             "pixels_sha256": list(self.pixels_sha256),
-            "likeness": None if self.likeness is None else asdict(self.likeness),
+            "likeness": None if self.similarity is None else asdict(self.similarity),
             "unknown": self.unknown,
             "threshold": threshold.name,
             "alike": missed is None if known else None,
@@ -71,33 +71,33 @@ class Between:
 
 
 def not_compared(why: str) -> Between:
-    """Return what is known where nothing can be compared, and why."""
+    """Return the result for outputs that cannot be compared, with the reason."""
     return Between(unknown=why)
 
 
 def compare(baseline: Side, candidate: Side) -> Between:
-    """Return how the candidate's outputs are to the baseline's: request by request, the shorter side repeated.
+    """Compare the candidate's outputs with the baseline's, request by request, repeating the shorter side.
 
-    Equal hashes of pixels in both records are equality; only pairs that differ, or of which no hash is known, are read
-    from their files, and only from files that are still those of the record.
+    Equal pixel hashes in both records mean equality. Only the files of other pairs are read, and only if they still
+    match their record.
     """
     sizes = len(baseline.requests), len(candidate.requests)
     if 0 in sizes:
-        return not_compared("a side has no request")
+        return not_compared("one side has no requests")
     pairs: dict[tuple[str, str], tuple[Output, Output]] = {}
     for place in range(max(sizes)):
-        one, other = baseline.requests[place % sizes[0]]["outputs"], candidate.requests[place % sizes[1]]["outputs"]
-        if len(one) != len(other):
-            return not_compared(f"a request of the baseline made {len(one)} output(s), of the candidate {len(other)}")
-        for then, now in zip(one, other, strict=True):
+        before, after = baseline.requests[place % sizes[0]]["outputs"], candidate.requests[place % sizes[1]]["outputs"]
+        if len(before) != len(after):
+            return not_compared(f"output count differs: baseline {len(before)}, candidate {len(after)}")
+        for then, now in zip(before, after, strict=True):
             pairs.setdefault((_hash(then), _hash(now)), (then, now))
     if not pairs:
-        return not_compared("no output was kept")
+        return not_compared("no outputs were kept")
     return _worst([_pair(baseline, candidate, *pair) for pair in pairs.values()])
 
 
 def _hash(output: Output) -> str:
-    """Return what an output is told apart by: its pixels, or the file where they were not read."""
+    """Return the hash of an output's pixels, or of the file if the pixels were not read."""
     return str(output["pixels_sha256"] or output["sha256"])
 
 
@@ -109,7 +109,7 @@ def _pair(baseline: Side, candidate: Side, then: Output, now: Output) -> Between
         return Between(pairs=1, identical=True, pixels_sha256=hashes)
     if not all(map(media.has_pixels, files)):
         kind = next(file for file in files if not media.has_pixels(file)).suffix
-        unknown = f"the files differ, and a {kind} is compared by its bytes only"
+        unknown = f"the files differ, and {kind} files are only compared byte by byte"
         return Between(pairs=1, pixels_sha256=hashes, unknown=unknown)
     gone = _gone(baseline.name, files[0], then) or _gone(candidate.name, files[1], now)
     if gone is not None:
@@ -118,40 +118,39 @@ def _pair(baseline: Side, candidate: Side, then: Output, now: Output) -> Between
     video = media.is_video(files[0])
     if found.fault is not None:
         return Between(pairs=1, video=video, identical=equal, pixels_sha256=hashes, unknown=found.fault)
-    return Between(pairs=1, video=video, identical=found.identical, pixels_sha256=hashes, likeness=found)
+    return Between(pairs=1, video=video, identical=found.identical, pixels_sha256=hashes, similarity=found)
 
 
 def _gone(name: str, path: Path, output: Output) -> str | None:
-    """Return why a file cannot stand for what the record says, None if it can."""
+    """Return why a file does not match its record, None if it does."""
     try:
-        with path.open("rb") as file:
-            same = hashlib.file_digest(file, "sha256").hexdigest() == output["sha256"]
+        same = paths.sha256(path) == output["sha256"]
     except OSError as error:
-        return f"an output of {name} is no longer there: {path} ({error.strerror})"
-    return None if same else f"an output of {name} was changed since: {path}"
+        return f"an output of {name} is missing: {path} ({error.strerror})"
+    return None if same else f"an output of {name} was modified: {path}"
 
 
 def _worst(found: list[Between]) -> Between:
-    """Return what holds of all pairs: the least alike one, or why one of them could not be compared."""
+    """Return the result over all pairs: the least similar one, or why one of them could not be compared."""
     unknown = next((pair for pair in found if pair.unknown is not None), None)
     known = {pair.identical for pair in found}
-    # one pair that differs decides, whatever the others are
+    # one pair that differs decides
     identical = False if False in known else None if None in known else True
     least = min(
-        (pair for pair in found if pair.likeness is not None), key=lambda pair: _alikeness(pair.likeness), default=None
+        (pair for pair in found if pair.similarity is not None), key=lambda pair: _order(pair.similarity), default=None
     )
     return Between(
         pairs=len(found),
         video=any(pair.video for pair in found),
         identical=identical,
         pixels_sha256=found[0].pixels_sha256,
-        likeness=None if unknown is not None or least is None else least.likeness,
+        similarity=None if unknown is not None or least is None else least.similarity,
         unknown=None if unknown is None else unknown.unknown,
     )
 
 
-def _alikeness(likeness: Likeness | None) -> tuple[float, float]:
-    """Return what orders likenesses: SSIM of the worst frame, then its PSNR."""
-    assert likeness is not None
-    ssim = 1.0 if likeness.worst_ssim is None else likeness.worst_ssim
-    return ssim, similarity.IDENTICAL_DB if likeness.worst_psnr_db is None else likeness.worst_psnr_db
+def _order(similar: Similarity | None) -> tuple[float, float]:
+    """Return the sort key of similarities: SSIM of the worst frame, then its PSNR."""
+    assert similar is not None
+    ssim = 1.0 if similar.worst_ssim is None else similar.worst_ssim
+    return ssim, similarity.IDENTICAL_DB if similar.worst_psnr_db is None else similar.worst_psnr_db

@@ -1,18 +1,16 @@
-"""What the outputs of a run's timed requests are worth: `invoke bench --check-accuracy`, and the gate on it."""
+"""The fidelity of a run's outputs against its golden and its baseline, and the gate on it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import paths
-from bench.compare import arms, history
 from bench.engine import command as commands
 from bench.errors import BenchError, ThresholdMissed
 from bench.fallback import media
-from bench.fidelity import frames, goldens, pairs, thresholds
-from bench.fidelity import key as identity
-from bench.models import checkpoint
+from bench.fidelity import frames, goldens, thresholds
+from bench.fidelity.key import golden_key, machine_id
 from bench.record import store
 from bench.stats.comparison import FASTER
 
@@ -31,89 +29,73 @@ NAMED = (
     "--model-path=", "--image-path=", "--prompt=", "--negative-prompt=", "--seed=", "--width=", "--height=",
     "--num-frames=", "--num-inference-steps=", "--guidance-scale=", "--enable-torch-compile=", "--quality=",
 )  # fmt: skip
-"""Arguments that the key of a golden names by themselves; the first two are places on this machine."""
+"""Arguments that the key of a golden holds separately, or leaves out because they are paths on this machine."""
 
 NO_GOLDEN = "none for this configuration"
 
 
-def score(run: Run, known: Document) -> tuple[dict[str, Any], BenchError | None]:
-    """Return the quality of a run that counts, and the error that its gate ends it with (None: met, or none asked).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """The baseline of a workload: its record's id, and the comparison with it or why there is none."""
 
-    ``known`` is the run's record as far as it is. An error is returned, not raised: the record has to be written first.
+    record: str | None = None
+    between: Between | None = None
+    unknown: str | None = None
+
+
+def score(run: Run, record: Document, baseline: Baseline) -> tuple[dict[str, Any], BenchError | None]:
+    """Return the fidelity of a valid run's outputs, and the error of its gate (None: met, or not required).
+
+    ``record`` is the run's record so far. The error is returned rather than raised: the record must be written first.
     """
     options = run.planned.options
     threshold = thresholds.THRESHOLDS[options.require or thresholds.DEFAULT.name]
-    requests = known["requests"]
+    requests = record["requests"]
     outputs = [output for request in requests for output in request["outputs"]]
-    named, unknown, against = _against_baseline(run.directory, known)
-    golden, golden_unknown, error = _golden(run, known, outputs)
+    golden, golden_unknown, error = _golden(run, record, outputs)
     missed = None
     if options.require is not None:
-        why_not = f"golden: {golden_unknown or NO_GOLDEN}; baseline: {unknown}"
-        missed = _missed(threshold, golden, against, outputs, why_not)
-    quality = {
+        why_not = f"golden: {golden_unknown or NO_GOLDEN}; baseline: {baseline.unknown}"
+        missed = _missed(threshold, golden, baseline.between, outputs, why_not)
+    between = baseline.between
+    document = {
         "pixels_sha256": outputs[0]["pixels_sha256"] if outputs else None,
         "requests": len(requests),
-        "identical": known["timings"]["outputs_identical"],
-        "delivered": _delivered(known["workload"], requests),
-        "golden": None if golden is None else goldens.document(golden),
+        "identical": record["timings"]["outputs_identical"],
+        "delivered": _delivered(record["workload"], requests),
+        "golden": None if golden is None else goldens.as_document(golden),
         "golden_unknown": golden_unknown,
         "baseline": {
-            "record": named,
-            "unknown": unknown,
-            "between": None if against is None else against.document(threshold),
+            "record": baseline.record,
+            "unknown": baseline.unknown,
+            "between": None if between is None else between.as_document(threshold),
         },
         "required": options.require,
         "met": None if options.require is None else missed is None,
         "missed": missed,
     }
     if error is not None or missed is None:
-        return quality, error
-    return quality, ThresholdMissed(f"not {threshold.name}: {missed}", where=run.directory / store.RECORD)
+        return document, error
+    return document, ThresholdMissed(f"not {threshold.name}: {missed}", where=run.directory / store.RECORD)
 
 
 def _delivered(workload: Document, requests: Sequence[Document]) -> list[dict[str, Any]]:
-    """Return what was asked against what every request delivered; they were all asked the same."""
+    """Return the requested and delivered sizes and steps; all requests of a run ask for the same."""
     rows = []
     for name in ("width", "height", "frames", "steps"):
         if name == "steps":
             seen = {len(request["steps_ms"]) or None for request in requests}
         else:
-            # a run that is taken up may have requests of before frames were counted
-            seen = {output.get(name) for request in requests for output in request["outputs"]}
+            seen = {output[name] for request in requests for output in request["outputs"]}
         asked, delivered = workload[name], next(iter(seen)) if len(seen) == 1 else None
         agrees = None if None in (asked, delivered) else asked == delivered
         rows.append({"name": name, "asked": asked, "delivered": delivered, "agrees": agrees})
     return rows
 
 
-def _against_baseline(directory: Path, known: Document) -> tuple[str | None, str | None, Between | None]:
-    """Return the id of the baseline of this workload, why it cannot be compared, and how the outputs are to its."""
-    root = paths.runs()
-    place = history.baselines(root).get(history.family(known))
-    if place is None:
-        return None, "no baseline is named for this workload on these devices (`invoke baseline.set RECORD`)", None
-    try:
-        baseline = store.read(root / place)
-    except BenchError as error:
-        return None, f"the named baseline cannot be read: {error.what} ({root / place})", None
-    return baseline["id"], None, between((baseline, root / place), (known, directory))
-
-
-def between(baseline: tuple[Document, Path], candidate: tuple[Document, Path]) -> Between:
-    """Return how the outputs of two records are to each other, if they are of one request; each with its directory."""
-    unlike = arms.other_requests(baseline[0], candidate[0])
-    if unlike:
-        return pairs.not_compared(f"the requests are not the same: {'; '.join(unlike)}")
-    return pairs.compare(
-        pairs.Side(name="the baseline", directory=baseline[1], requests=baseline[0]["requests"]),
-        pairs.Side(name="the candidate", directory=candidate[1], requests=candidate[0]["requests"]),
-    )
-
-
-def compared(found: Between, verdict: str, require: str | None) -> dict[str, Any]:
-    """Return two arms' outputs as a comparison holds them beside its verdict; a threshold is looked at in any case."""
-    judged = found.document(thresholds.THRESHOLDS[require or thresholds.DEFAULT.name])
+def compared(between: Between, verdict: str, require: str | None) -> dict[str, Any]:
+    """Return the similarity of two arms' outputs as a comparison's document holds it, judged by a threshold."""
+    judged = between.as_document(thresholds.THRESHOLDS[require or thresholds.DEFAULT.name])
     return {
         "between": judged,
         "required": require is not None,
@@ -122,7 +104,7 @@ def compared(found: Between, verdict: str, require: str | None) -> dict[str, Any
 
 
 def gate(quality: Document, where: str | Path) -> BenchError | None:
-    """Return the error of a comparison whose required threshold is not met, None if it is or none was required."""
+    """Return the error of a comparison that misses its required threshold, None otherwise."""
     missed = quality["between"]["missed"]
     if not quality["required"] or missed is None:
         return None
@@ -130,15 +112,15 @@ def gate(quality: Document, where: str | Path) -> BenchError | None:
 
 
 def _golden(
-    run: Run, known: Document, outputs: Sequence[Document]
+    run: Run, record: Document, outputs: Sequence[Document]
 ) -> tuple[Golden | None, str | None, BenchError | None]:
-    """Return how the outputs are to their golden, why that is not known, and why one was not made or not read."""
+    """Return the comparison with the golden, why there is none, and why a golden was not stored or not read."""
     wanted = run.planned.options.update_golden
-    key = _key(run.planned, known)
+    key = _golden_key(run.planned, record)
     if key is None or not outputs or any(output["pixels_sha256"] is None for output in outputs):
-        unknown = "an output has no pixels" if key is not None else "the model is a name on the hub, not a folder"
-        return None, unknown, None if wanted is None else ThresholdMissed(f"no golden can be made: {unknown}")
-    machine, name = identity.machine_id(run.planned.machine), Path(run.planned.workload.model_path).name
+        unknown = "an output has no pixels" if key is not None else "the model is a hub name, not a folder"
+        return None, unknown, None if wanted is None else ThresholdMissed(f"cannot store a golden: {unknown}")
+    machine, name = machine_id(run.planned.machine), Path(run.planned.workload.model_path).name
     distinct = {output["pixels_sha256"]: run.directory / output["file"] for output in outputs}
     try:
         found = [goldens.compare(name, key, machine, frames.read(path)) for path in distinct.values()]
@@ -150,26 +132,22 @@ def _golden(
         return None, error.what, error
     refused = None
     if wanted is not None and stored is None:
-        refused = ThresholdMissed("no golden is made of outputs that the requests of one run do not agree on")
+        refused = ThresholdMissed("a golden requires identical outputs from all requests of a run")
     return goldens.with_store(worst, repeatable=len(distinct) == 1, stored=stored), None, refused
 
 
-def _key(planned: Plan, known: Document) -> dict[str, Any] | None:
-    """Return the configuration that the outputs belong to, None if the checkpoint's content is not known."""
+def _golden_key(planned: Plan, record: Document) -> dict[str, Any] | None:
+    """Return the key of the outputs' golden, None if the checkpoint's content is unknown."""
     workload = planned.workload
     folder = Path(workload.model_path)
     if not folder.is_dir():
-        return None  # a name on the hub: what it stands for may be another tomorrow
-    made = checkpoint.manifest(folder)
-    given = commands.arguments(planned.engine, workload)
-    spelled = given[: len(given) - len(workload.extra)]
-    variables = {**workload.preset.environment, **workload.environment}
-    request = workload.preset.config
-    return {
-        **identity.code(planned.engine),
-        "device": identity.device(planned.machine),
+        return None  # a name on the hub may mean another checkpoint tomorrow
+    words = planned.resolved.arguments
+    spelled = words[: len(words) - len(workload.extra)]
+    variables = commands.shown_variables({**workload.preset.environment, **workload.environment})
+    image = record["workload"]["image"]
+    request = {
         "dtype": None,
-        "attention_backend": identity.kernels(known["launches"][-1]["delivered"]["attention"]),
         "torch_compile": workload.torch_compile,
         "quality": workload.quality,
         "sampling": {
@@ -181,18 +159,13 @@ def _key(planned: Plan, known: Document) -> dict[str, Any] | None:
             "steps": workload.steps,
             "guidance": workload.preset.guidance,
             "frames": workload.frames,
-            "image": known["workload"]["image"] and known["workload"]["image"]["sha256"],
+            "image": image and image["sha256"],
         },
-        "family_arguments": {} if request is None else dict(request),
-        "launch": sorted(
-            [
-                *(word for word in spelled if not word.startswith(NAMED)),
-                *workload.extra,
-                *commands.shown_variables(variables),
-            ]
-        ),
-        "checkpoint_sha256": made["sha256"] if made is not None else checkpoint.sha256(folder),
+        "family_arguments": dict(workload.preset.config or {}),
+        "launch": sorted([*(word for word in spelled if not word.startswith(NAMED)), *workload.extra, *variables]),
     }
+    attention = record["launches"][-1]["delivered"]["attention"]
+    return golden_key(planned.engine, planned.machine, folder, attention, request)
 
 
 def _missed(
@@ -202,9 +175,9 @@ def _missed(
     outputs: Iterable[Document],
     unknown: str,
 ) -> str | None:
-    """Return what the outputs miss of a required threshold against golden and baseline, None if they meet it.
+    """Return how the outputs miss a required threshold against golden and baseline, None if they meet it.
 
-    What is there has to be met; where there is neither, nothing was compared, and that is no pass.
+    Whatever exists must be met; with neither, nothing was compared, which does not pass.
     """
     video = any(media.is_video(Path(output["file"])) for output in outputs)
     faults, compared = [], False
@@ -219,5 +192,5 @@ def _missed(
         if missed is not None:
             faults.append(f"against the baseline: {missed}")
     if not compared:
-        return f"nothing can be compared: {unknown}"
+        return f"nothing to compare with: {unknown}"
     return "; ".join(faults) or None

@@ -1,12 +1,12 @@
-"""How far one array is from another, in float64; what cannot be compared is a fault with its reason, never a number.
+"""Distance between arrays and similarity of pictures, in float64; what cannot be compared gives a reason, not a number.
 
 Formulas, for a subject s and a reference r, all elements flattened:
     relative L2     ||s - r||2 / ||r||2
     cosine          (s . r) / (||s||2 ||r||2)
     largest error   max |s - r|
 SSIM is scikit-image's, with the arguments that SGLang's own image tests use (range 255, channels last); PSNR in dB is
-10 log10(255^2 / MSE). Of frames the aggregate is the mean SSIM and the PSNR of the mean of all squared errors; beside
-it stands the worst frame, because a mean hides the one that is broken.
+10 log10(255^2 / MSE). Over frames, SSIM is averaged and PSNR is taken of the mean squared error; the worst frame is
+reported too, because a mean hides a single broken frame.
 float32 is not enough here: its cosine of two bit-equal arrays of 200,000 values is 0.99999.
 """
 
@@ -34,7 +34,7 @@ SIDES = ("native", "reference")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distance:
-    """How far a subject is from a reference. With a ``fault`` there are no numbers, and the two do not agree.
+    """How far a subject is from a reference. With a ``fault`` there are no numbers.
 
     ``worst_at`` is the index of the largest error in the reference's shape; ``equal`` is equality of every bit's value.
     """
@@ -48,8 +48,8 @@ class Distance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Likeness:
-    """How like two stacks of frames are (an image is a stack of one): over all of them, and in the worst one.
+class Similarity:
+    """The similarity of two stacks of frames (an image is a stack of one): over all frames, and in the worst one.
 
     PSNR in dB (None: identical) and SSIM (None: smaller than its window); mean and largest error in levels of 255;
     ``worst_frame`` counts from 1. With a ``fault`` there are no numbers.
@@ -90,7 +90,7 @@ def _not_finite(values: NDArray[Any], whose: str) -> str | None:
 
 
 def _same_form(subject: NDArray[Any], reference: NDArray[Any]) -> str | None:
-    """Return what is wrong with two shapes; dimensions of 1 may differ: one side has a batch or frame axis more."""
+    """Return how two shapes differ; dimensions of 1 do not count: one side may have an extra batch or frame axis."""
     wide = [tuple(side for side in array.shape if side != 1) for array in (subject, reference)]
     if wide[0] != wide[1]:
         return f"shapes differ: native {list(subject.shape)}, reference {list(reference.shape)}"
@@ -98,10 +98,10 @@ def _same_form(subject: NDArray[Any], reference: NDArray[Any]) -> str | None:
 
 
 def distance(subject: NDArray[Any], reference: NDArray[Any]) -> Distance:
-    """Return how far ``subject`` is from ``reference``; other shapes, NaN, Inf, no values or only zeros are faults."""
+    """Return the distance of two arrays; different shapes, NaN, Inf, no values and only zeros are faults."""
     fault = (
         _same_form(subject, reference)
-        or ("there are no values" if reference.size == 0 else None)
+        or ("no values" if reference.size == 0 else None)
         or _not_finite(subject, "native")
         or _not_finite(reference, "reference")
     )
@@ -113,12 +113,12 @@ def distance(subject: NDArray[Any], reference: NDArray[Any]) -> Distance:
     max_abs = float(error.ravel()[worst])
     norm_s, norm_r = _norm(s), _norm(r)
     if norm_r == 0:
-        return Distance(fault="every value of the reference is zero: nothing can be compared with it")
+        return Distance(fault="every value of the reference is zero")
     scaled = (s.ravel() / norm_s) if norm_s else s.ravel()
     cosine = float(np.clip(scaled @ (r.ravel() / norm_r), -1, 1))
     rel_l2 = _norm(error) / norm_r
     if not math.isfinite(rel_l2):
-        return Distance(fault="the values are too far apart for a float64")
+        return Distance(fault="the relative L2 overflows float64")
     return Distance(
         rel_l2=rel_l2,
         cosine=1.0 if max_abs == 0 else cosine,
@@ -134,21 +134,21 @@ def _norm(values: NDArray[np.float64]) -> float:
     return largest * float(np.linalg.norm((values / largest).ravel())) if largest else 0.0
 
 
-def likeness(subject: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Likeness:
-    """Return how like two stacks of pictures [frames, height, width, channels] of eight bits are."""
+def compare(subject: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Similarity:
+    """Return the similarity of two stacks of 8-bit pictures [frames, height, width, channels]."""
     if subject.shape != reference.shape:
-        return Likeness(fault=f"sizes differ: native {list(subject.shape)}, reference {list(reference.shape)}")
+        return Similarity(fault=f"sizes differ: native {list(subject.shape)}, reference {list(reference.shape)}")
     if subject.dtype != np.uint8 or reference.dtype != np.uint8 or subject.ndim != 4 or not subject.size:  # noqa: PLR2004
-        return Likeness(fault=f"not pictures of eight bits: {subject.dtype} {list(subject.shape)}")
-    return likeness_of_frames(subject, reference)
+        return Similarity(fault=f"not 8-bit pictures: {subject.dtype} {list(subject.shape)}")
+    return compare_frames(subject, reference)
 
 
-def likeness_of_frames(
+def compare_frames(
     subject: Iterable[NDArray[np.uint8]], reference: Iterable[NDArray[np.uint8]], names: tuple[str, str] = SIDES
-) -> Likeness:
-    """Return how like two series of frames [height, width, 3] are; two frames are in memory at a time, not two videos.
+) -> Similarity:
+    """Return the similarity of two series of frames [height, width, 3]; only two frames are in memory at a time.
 
-    Other numbers of frames, other sizes and no frames at all are faults; ``names`` are the sides' in their words.
+    Differing frame counts or sizes, and no frames at all, are faults; ``names`` are the two sides in their words.
     """
     found: list[_Frame] = []
     pairs = itertools.zip_longest(subject, reference)
@@ -156,23 +156,23 @@ def likeness_of_frames(
         if s is None or r is None:
             more = len(found) + 1 + sum(1 for _ in pairs)
             counts = (len(found), more) if s is None else (more, len(found))
-            return Likeness(fault=f"frames differ: {names[0]} has {counts[0]}, {names[1]} has {counts[1]}")
+            return Similarity(fault=f"frames differ: {names[0]} has {counts[0]}, {names[1]} has {counts[1]}")
         if s.shape != r.shape:
-            return Likeness(
+            return Similarity(
                 fault=f"sizes differ: {names[0]} {s.shape[1]}x{s.shape[0]}, {names[1]} {r.shape[1]}x{r.shape[0]}"
             )
         found.append(_frame(s, r))
-    return _gathered(found) if found else Likeness(fault="there are no frames")
+    return _gathered(found) if found else Similarity(fault="no frames")
 
 
-def _gathered(found: list[_Frame]) -> Likeness:
-    likenesses = [frame.ssim for frame in found if frame.ssim is not None]
+def _gathered(found: list[_Frame]) -> Similarity:
+    scores = [frame.ssim for frame in found if frame.ssim is not None]
     worst = max(range(len(found)), key=lambda index: found[index].mse)
-    return Likeness(
+    return Similarity(
         psnr_db=_psnr_db(math.fsum(frame.mse for frame in found) / len(found)),
-        ssim=math.fsum(likenesses) / len(likenesses) if likenesses else None,
+        ssim=math.fsum(scores) / len(scores) if scores else None,
         worst_psnr_db=_psnr_db(found[worst].mse),
-        worst_ssim=min(likenesses, default=None),
+        worst_ssim=min(scores, default=None),
         worst_frame=worst + 1,
         frames=len(found),
         mean_levels=math.fsum(frame.mean_levels for frame in found) / len(found),
@@ -199,7 +199,7 @@ def _ssim(subject: NDArray[np.uint8], reference: NDArray[np.uint8], *, identical
     if min(subject.shape[:2]) < SSIM_WINDOW:
         return None
     if identical:
-        return 1.0  # by its definition, and a second a frame is saved
+        return 1.0  # by definition, and it saves a second per frame
     from skimage import metrics as skimage  # noqa: PLC0415 - half a second
 
     scores: Any = skimage  # it has no types

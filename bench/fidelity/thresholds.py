@@ -1,7 +1,7 @@
-"""How like two outputs have to be, and what such a demand is called.
+"""Named similarity thresholds for two outputs.
 
 The two names and their figures are SGLang's rule for contributions (measurement notes of 0.5.23): a change that claims
-to be lossless gives the same bytes, any other stays above these figures; of a video the whole and the worst frame do.
+to be lossless must give the same bytes; any other must stay above these figures, in the worst frame of a video too.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.fidelity.similarity import Likeness
+    from bench.fidelity.similarity import Similarity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alike:
+class MinimumSimilarity:
     """The smallest PSNR in dB and SSIM that pass, for the whole and for the worst frame."""
 
     psnr_db: float
     ssim: float
 
-    def passes(self, found: Likeness) -> bool:
-        """Tell whether two outputs are alike enough; identical ones are, and what could not be compared is not."""
-        return self.missed(found) is None
+    def passes(self, similarity: Similarity) -> bool:
+        """Return whether two outputs are similar enough; outputs that cannot be compared are not."""
+        return self.missed(similarity) is None
 
-    def missed(self, found: Likeness) -> str | None:
-        """Return in words what is not reached, None if all of it is."""
-        if found.fault is not None:
-            return found.fault
-        if found.identical:
+    def missed(self, similarity: Similarity) -> str | None:
+        """Return in words which minimum is missed, None if none is."""
+        if similarity.fault is not None:
+            return similarity.fault
+        if similarity.identical:
             return None
-        which = "" if found.frames == 1 else " over all frames"
+        which = "" if similarity.frames == 1 else " over all frames"
         for where, psnr_db, ssim in (
-            (which, found.psnr_db, found.ssim),
-            (" in the worst frame", found.worst_psnr_db, found.worst_ssim),
+            (which, similarity.psnr_db, similarity.ssim),
+            (" in the worst frame", similarity.worst_psnr_db, similarity.worst_ssim),
         ):
             if ssim is None:
                 return "the frames are too small for an SSIM"
             if ssim < self.ssim:
-                return f"SSIM {ssim:.4f}{where}, at least {self.ssim:g} is wanted"
+                return f"SSIM {ssim:.4f}{where}, at least {self.ssim:g} required"
             # None: no error at all
             if psnr_db is not None and psnr_db < self.psnr_db:
-                return f"PSNR {psnr_db:.1f} dB{where}, at least {self.psnr_db:g} dB is wanted"
+                return f"PSNR {psnr_db:.1f} dB{where}, at least {self.psnr_db:g} dB required"
         return None
 
     def __str__(self) -> str:
@@ -50,29 +50,31 @@ class Alike:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Threshold:
-    """A named demand on an image and on a video; None: every pixel is the same."""
+    """A named minimum for an image and for a video; None: every pixel must be equal."""
 
     name: str
-    image: Alike | None
-    video: Alike | None
+    image: MinimumSimilarity | None
+    video: MinimumSimilarity | None
 
-    def missed(self, found: Likeness, *, video: bool) -> str | None:
-        """Return in words what two outputs miss of it, None if they meet it; what could not be compared misses it."""
+    def missed(self, similarity: Similarity, *, video: bool) -> str | None:
+        """Return in words how two outputs miss it, None if they meet it; outputs that cannot be compared miss it."""
         wanted = self.video if video else self.image
         if wanted is not None:
-            return wanted.missed(found)
-        if found.fault is not None:
-            return found.fault
-        return None if found.identical else f"the pixels differ, by up to {found.max_levels} of 255 levels"
+            return wanted.missed(similarity)
+        if similarity.fault is not None:
+            return similarity.fault
+        return None if similarity.identical else f"the pixels differ, by up to {similarity.max_levels} of 255 levels"
 
 
 LOSSLESS = Threshold(name="lossless", image=None, video=None)
-HIGH = Threshold(name="high", image=Alike(psnr_db=28.0, ssim=0.95), video=Alike(psnr_db=24.0, ssim=0.92))
+HIGH = Threshold(
+    name="high", image=MinimumSimilarity(psnr_db=28.0, ssim=0.95), video=MinimumSimilarity(psnr_db=24.0, ssim=0.92)
+)
 THRESHOLDS = {threshold.name: threshold for threshold in (LOSSLESS, HIGH)}
-"""By name, as `--require` takes them."""
+"""By name."""
 
 DEFAULT = HIGH
-"""What is looked at where nobody names one."""
+"""The threshold that is reported if none is required."""
 
-SAME_KIND_OF_MACHINE = Alike(psnr_db=40.0, ssim=0.99)
-"""For a golden that another machine of the same kind made; on the machine that made it every bit has to be the same."""
+SAME_KIND_OF_MACHINE = MinimumSimilarity(psnr_db=40.0, ssim=0.99)
+"""For a golden made by another machine of the same kind; on the machine that made it every bit must be equal."""

@@ -1,13 +1,13 @@
 """Run the engine's own pipeline in this process and keep what `invoke accuracy` compares with a reference.
 
-That is the latents after each step, and each component's output on the very inputs that the reference's component had.
+That is the latents after each step, and each component's output on the inputs that the reference's component had.
 Run by an engine's interpreter, launched under guard, never imported:
     ENGINE_PYTHON accuracy_native.py REQUEST.json OUT_FOLDER
 
 The folder of the reference is named in the request. Everything goes through one engine start: the plain request, the
 same again (saved by the engine), the negative controls, and the components. A pipeline that the engine's worker builds
 in this process gives the same bits as `sglang generate` and DiffGenerator (measured on 0.5.23), and lets a tensor be
-spoilt on purpose. Writes ``native.npz`` and ``manifest.json``.
+perturbed. Writes ``native.npz`` and ``manifest.json``.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import accuracy_perturb as perturb
 import accuracy_shared as shared
-import accuracy_spoil as spoil
 import numpy as np
 from accuracy_substitute import Substitute
 
@@ -34,7 +34,7 @@ class Engine:
         from sglang.multimodal_gen.runtime.server_args import ServerArgs, set_global_server_args
         from sglang.multimodal_gen.runtime.utils.logging_utils import configure_logger
 
-        # 0.5.17 has none: it finds the platform on import
+        # 0.5.17 lacks it: it finds the platform on import
         getattr(platforms, "initialize_current_platform", lambda: None)()
         precision = request["dtype"]
         known = {field.name for field in dataclasses.fields(ServerArgs)}
@@ -69,7 +69,7 @@ class Engine:
         """Return the worker's output for the request with changes.
 
         Raises:
-            RuntimeError: the engine says that it failed.
+            RuntimeError: the engine reports a failure.
         """
         from sglang.multimodal_gen.configs.sample.sampling_params import SamplingParams
         from sglang.multimodal_gen.runtime.entrypoints.utils import prepare_request
@@ -102,34 +102,34 @@ class Engine:
         parameters._set_output_file_name()  # noqa: SLF001 - what the engine's own entry point does
         made = self._worker.execute_forward([prepare_request(server_args=self.arguments, sampling_params=parameters)])
         if made.error:
-            raise RuntimeError(f"the engine failed at a request: {made.error}")
+            raise RuntimeError(f"the engine failed a request: {made.error}")
         return made
 
 
 def compare_components(engine: Engine, request: dict[str, Any], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Run the components on the reference's inputs, as they are and made wrong; return what was found of each case."""
+    """Run the components on the reference's inputs, unchanged and perturbed; return the faults of each case."""
     with np.load(Path(request["reference"]) / "reference.npz") as file:
         reference = {name: file[name] for name in file.files if name.startswith("component/")}
     found: dict[str, Any] = {}
 
-    def compare(case: str, substitute: Substitute, spoilt: dict[str, list[str]], **changes: Any) -> None:
+    def compare(case: str, substitute: Substitute, perturbed: dict[str, list[str]], **changes: Any) -> None:
         try:
             engine.generate(**changes)
         finally:
             substitute.stop()
         print(f"accuracy case: components, {case}", flush=True)
         arrays.update({f"component/{case}/{key}": value for key, value in substitute.outputs.items()})
-        found[case] = {"faults": substitute.faults, "spoilt": spoilt or substitute.tampered}
+        found[case] = {"faults": substitute.faults, "perturbed": perturbed or substitute.perturbed_calls}
 
     compare("plain", Substitute(engine.components, request["family"], reference), {})
-    wrong = request["spoils"].get("tensor")
-    if wrong is not None:
-        with spoil.spoilt(engine.components, request["family"], wrong) as names:
+    perturbation = request["perturbations"].get("tensor")
+    if perturbation is not None:
+        with perturb.perturbed(engine.components, request["family"], perturbation) as names:
             compare("tensor", Substitute(engine.components, request["family"], reference), names)
     transformers = _transformers(engine)
-    for case, by in request["tampers"].items():
-        tamper = spoil.tamper(request["family"], case, by)
-        compare(case, Substitute(transformers, request["family"], reference, tamper), {})
+    for case, by in request["call_perturbations"].items():
+        perturb_call = perturb.perturb_call(request["family"], case, by)
+        compare(case, Substitute(transformers, request["family"], reference, perturb_call), {})
     for case, changes in request["wrong_calls"].items():
         given = {name: [case] for name in transformers}
         compare(case, Substitute(transformers, request["family"], reference), given, **changes)
@@ -159,10 +159,10 @@ def trajectories(engine: Engine, request: dict[str, Any], arrays: dict[str, np.n
     )
     for name, changes in request["controls"].items():
         keep(name, engine.generate(**changes))
-    for name, wrong in request["spoils"].items() if "trajectory" in request["checks"] else ():
-        with spoil.spoilt(_transformers(engine), request["family"], wrong) as names:
+    for name, perturbation in request["perturbations"].items() if "trajectory" in request["checks"] else ():
+        with perturb.perturbed(_transformers(engine), request["family"], perturbation) as names:
             keep(name, engine.generate())
-        found[name] = {"spoilt": names}
+        found[name] = {"perturbed": names}
     return found
 
 

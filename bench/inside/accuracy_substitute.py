@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Substitute:
     """Gives each component's first call the reference's inputs, and keeps what comes out.
 
-    ``tamper`` makes a transformer's call wrong on purpose: it takes the named arguments and returns what it changed.
+    ``perturb_call`` perturbs a transformer's call: it takes the named arguments and returns the names it changed.
     """
 
     def __init__(
@@ -27,12 +27,12 @@ class Substitute:
         components: dict[str, Any],
         family: dict[str, Any],
         reference: Any,
-        tamper: Callable[[dict[str, Any]], list[str]] | None = None,
+        perturb_call: Callable[[dict[str, Any]], list[str]] | None = None,
     ) -> None:
         self.outputs: dict[str, np.ndarray] = {}
         self.faults: dict[str, str] = {}
-        self.tampered: dict[str, list[str]] = {}
-        self._tamper = tamper
+        self.perturbed_calls: dict[str, list[str]] = {}
+        self._perturb_call = perturb_call
         self._seen: set[str] = set()
         self._family = family
         self._reference = reference
@@ -48,7 +48,7 @@ class Substitute:
             self._undo += [before.remove, after.remove]
 
     def stop(self) -> None:
-        """Take everything off again."""
+        """Remove every hook."""
         for undo in self._undo:
             undo()
 
@@ -74,12 +74,12 @@ class Substitute:
                 place[where] = self._like(place[where], self._reference[key], name, mine)
             except ValueError as error:
                 self.faults[name] = str(error)
-        if self._tamper is not None:
-            self.tampered[name] = self._tamper(named)
+        if self._perturb_call is not None:
+            self.perturbed_calls[name] = self._perturb_call(named)
         return tuple(arguments), named
 
     def _like(self, value: Any, new: np.ndarray, name: str, key: str) -> Any:
-        """Return the reference's values in the form of this side's."""
+        """Return the reference's values in the shape, device and dtype of ``value``."""
         if isinstance(value, (list, tuple)):
             return type(value)([self._like(value[0], new, name, key), *value[1:]])
         tensor = torch.from_numpy(new)
@@ -88,12 +88,10 @@ class Substitute:
             missing = value.numel() // tensor.shape[-1] - tensor.shape[0]
             tensor = torch.cat([tensor, tensor[-1:].repeat(max(missing, 0), 1)])
         if tensor.numel() != value.numel():
-            raise ValueError(
-                f"input {key}: the reference has {list(new.shape)}, the engine's own call {list(value.shape)}"
-            )
+            raise ValueError(f"input {key}: the reference has {list(new.shape)}, the engine's call {list(value.shape)}")
         tensor = tensor.reshape(value.shape).to(value.device, value.dtype)
         if not value.is_floating_point() and not torch.equal(tensor, value):
-            self.faults[name] = f"input {key}: the engine made other tokens of the prompt than the reference"
+            self.faults[name] = f"input {key}: the engine and the reference tokenise the prompt differently"
         return tensor
 
     def _after(self, name: str, output: Any) -> None:

@@ -4,7 +4,6 @@ Run by an engine's interpreter, never imported: ENGINE_PYTHON -B describe.py
 """
 
 import importlib.metadata
-import importlib.util
 import json
 import platform
 
@@ -24,7 +23,6 @@ print(
         {
             "python": platform.python_version(),
             "packages": {name: found for name in NAMES if (found := version(name)) is not None},
-            "importable": importlib.util.find_spec("sglang") is not None,
         }
     )
 )

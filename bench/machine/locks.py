@@ -1,4 +1,4 @@
-"""One lock for each GPU: two runs on one device would time each other."""
+"""One lock per GPU: two runs on one device would disturb each other's timings."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def hold(uuids: Sequence[str]) -> Iterator[None]:
-    """Hold the locks of these GPUs; the kernel gives them back however this process ends.
+    """Hold the locks of these GPUs; the kernel releases them however this process ends.
 
-    The launches of one process share them: two engines of one comparison may be loaded side by side.
+    Launches of one process share the locks: a comparison may keep two engines loaded side by side.
 
     Raises:
         PreflightFailed: another run of the workbench holds one of them.

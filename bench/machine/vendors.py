@@ -1,7 +1,7 @@
-"""Accelerators that are not NVIDIA's, through their makers' own tools where they are installed.
+"""Accelerators of other makers, through the makers' own tools where they are installed.
 
-Sources: AMD SMI's command line manual (``amd-smi list --json``), Ascend's ``npu-smi info -l``. Written from these; no
-such machine was at hand.
+Sources: AMD SMI's command line manual (``amd-smi list --json``) and Ascend's ``npu-smi info -l``. Written from the
+manuals; never tried on such a machine.
 """
 
 from __future__ import annotations
@@ -14,44 +14,42 @@ from dataclasses import dataclass
 from bench import process
 
 TOOL_SECONDS = 20
+FAULT_CHARACTERS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What one maker's tool said: how many devices (None: its answer was not understood), and the variable for them."""
+class VendorDevices:
+    """How many devices a maker's tool lists; ``count`` is None if its answer was not understood: see ``fault``."""
 
     maker: str
     tool: str
     count: int | None
-    variable: str
     fault: str | None = None
 
 
-def found() -> tuple[Found, ...]:
-    """Return what the tools say that are on PATH; empty where there are none."""
-    return tuple(
-        reader() for tool, reader in (("amd-smi", _amd), ("npu-smi", _ascend)) if shutil.which(tool) is not None
-    )
+def devices() -> tuple[VendorDevices, ...]:
+    """Return what each tool on PATH lists; empty if there are none."""
+    readers = (("AMD", "amd-smi", _amd), ("Ascend", "npu-smi", _ascend))
+    return tuple(reader(maker, tool) for maker, tool, reader in readers if shutil.which(tool) is not None)
 
 
-def _amd() -> Found:
-    ended = process.capture(["amd-smi", "list", "--json"], timeout_s=TOOL_SECONDS)
+def _amd(maker: str, tool: str) -> VendorDevices:
+    ended = process.capture([tool, "list", "--json"], timeout_s=TOOL_SECONDS)
     try:
-        count = len(json.loads(ended.stdout))
+        return VendorDevices(maker=maker, tool=tool, count=len(json.loads(ended.stdout)))
     except ValueError:
-        return _not_understood("AMD", "amd-smi", "HIP_VISIBLE_DEVICES", ended)
-    return Found(maker="AMD", tool="amd-smi", count=count, variable="HIP_VISIBLE_DEVICES")
+        return _not_understood(maker, tool, ended)
 
 
-def _ascend() -> Found:
-    ended = process.capture(["npu-smi", "info", "-l"], timeout_s=TOOL_SECONDS)
+def _ascend(maker: str, tool: str) -> VendorDevices:
+    ended = process.capture([tool, "info", "-l"], timeout_s=TOOL_SECONDS)
     total = re.search(r"Total Count\s*:\s*(\d+)", ended.stdout)
     if total is None:
-        return _not_understood("Ascend", "npu-smi", "ASCEND_RT_VISIBLE_DEVICES", ended)
-    return Found(maker="Ascend", tool="npu-smi", count=int(total[1]), variable="ASCEND_RT_VISIBLE_DEVICES")
+        return _not_understood(maker, tool, ended)
+    return VendorDevices(maker=maker, tool=tool, count=int(total[1]))
 
 
-def _not_understood(maker: str, tool: str, variable: str, ended: process.Captured) -> Found:
-    said = (ended.stderr or ended.stdout).strip().splitlines()
-    fault = said[-1][:120] if said else f"exit code {ended.exit_code}"
-    return Found(maker=maker, tool=tool, count=None, variable=variable, fault=fault)
+def _not_understood(maker: str, tool: str, ended: process.Captured) -> VendorDevices:
+    lines = (ended.stderr or ended.stdout).strip().splitlines()
+    fault = lines[-1][:FAULT_CHARACTERS] if lines else f"exit code {ended.exit_code}"
+    return VendorDevices(maker=maker, tool=tool, count=None, fault=fault)

@@ -1,6 +1,6 @@
 """Random-weight checkpoints in diffusers layout: `tiny` runs on a CPU, `full` has the real shapes.
 
-They are made offline by a program in ``bench/inside/``, with the interpreter of an engine.
+A program in ``bench/inside/`` makes them offline, in an engine's interpreter.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HASH_BLOCK_BYTES = 1 << 22
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Who makes a family's checkpoint (a program and the parts it imports), and the bytes of each size on disk."""
+    """The program that makes a family's checkpoint, the parts it imports, and the bytes of each size on disk."""
 
     program: str
     bytes_by_size: dict[str, int]
@@ -56,7 +56,7 @@ RECIPES = {
 
 
 def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Path:
-    """Make a checkpoint in ``out``, which must not be there yet, and return it; whole or not at all.
+    """Make a checkpoint in ``out``, which must not exist, and return it; whole or not at all.
 
     Raises:
         UnknownName: no such recipe or size.
@@ -71,7 +71,7 @@ def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Pa
         raise UnknownName("checkpoint size", size, sizes)
     out = out.absolute()
     if out.exists():
-        raise UsageError("this folder is there already; nothing is overwritten", where=out, todo="choose another --out")
+        raise UsageError("this folder exists already; nothing is overwritten", where=out, todo="choose another --out")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out.parent).free
@@ -100,7 +100,7 @@ def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Pa
 
 
 def recipe_sha256(recipe: str) -> str:
-    """Return the hash of the program that makes a family, and of its parts: another makes another checkpoint."""
+    """Return the hash of the program that makes a family, and of its parts, which determines the checkpoint."""
     wanted = RECIPES[recipe]
     return hashlib.sha256(
         b"".join((paths.INSIDE / name).read_bytes() for name in (wanted.program, *wanted.parts))
@@ -108,7 +108,7 @@ def recipe_sha256(recipe: str) -> str:
 
 
 def cached_path(wanted: Checkpoint, name: str) -> Path:
-    """Return where the user's cached checkpoint is, or would be."""
+    """Return the path of the user's cached checkpoint, which may not exist yet."""
     key = f"{wanted.recipe}-{wanted.size}-{wanted.seed}-{recipe_sha256(wanted.recipe)[:12]}"
     return paths.cache() / "checkpoints" / key / name
 
@@ -137,7 +137,7 @@ def cached(engine: Engine, wanted: Checkpoint, name: str) -> tuple[Path, bool]:
 
 
 def sha256(folder: Path) -> str:
-    """Return one hash over a checkpoint's files, names and bytes, its own manifest left out."""
+    """Return one hash over a checkpoint's files, names and bytes, without its manifest."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
@@ -148,7 +148,7 @@ def sha256(folder: Path) -> str:
 
 
 def manifest(folder: Path) -> dict[str, Any] | None:
-    """Return the manifest of a checkpoint that was made here, None for any other."""
+    """Return the manifest of a synthetic checkpoint, None for any other."""
     try:
         return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
     except (OSError, ValueError):
@@ -173,7 +173,7 @@ def inspect(folder: Path) -> None:
         raise UsageError("model_index.json names no pipeline class (_class_name)", where=index, todo="fetch it again")
     for name in components:
         if not (folder / name).is_dir() or not any(os.scandir(folder / name)):
-            raise UsageError(f"component {name} is named in model_index.json but not there", where=folder / name)
+            raise UsageError(f"component {name} is named in model_index.json but missing", where=folder / name)
     _check_weights(folder)
 
 

@@ -1,4 +1,4 @@
-"""Models of the hub on this machine: where the cache is, what is in it, the token, and offline mode.
+"""The Hugging Face cache on this machine: its folder, its models, the token, and offline mode.
 
 Source: huggingface_hub's documented variables (HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_HUB_OFFLINE).
 """
@@ -23,7 +23,7 @@ def home(environment: Mapping[str, str]) -> Path:
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Return the folder that models are fetched into."""
+    """Return the folder that models are downloaded into."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         if environment.get(name):
             return Path(environment[name]).expanduser()
@@ -31,20 +31,20 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 
 
 def cached(model: str, environment: Mapping[str, str]) -> Path | None:
-    """Return the newest snapshot of a hub model, None if there is none with a file in it."""
+    """Return the newest non-empty snapshot of a hub model, None without one."""
     snapshots = cache_folder(environment) / f"models--{model.replace('/', '--')}" / "snapshots"
     found = [folder for folder in snapshots.glob("*") if any(folder.iterdir())]
     return max(found, key=lambda folder: folder.stat().st_mtime, default=None)
 
 
 def unfinished(model: str, environment: Mapping[str, str]) -> bool:
-    """Tell whether a download of the model was begun and not ended."""
+    """Return whether a download of the model is incomplete."""
     blobs = cache_folder(environment) / f"models--{model.replace('/', '--')}" / "blobs"
     return any(blobs.glob("*.incomplete"))
 
 
 def has_token(environment: Mapping[str, str]) -> bool:
-    """Tell whether there is a token; it is never read."""
+    """Return whether a token is set; it is never read."""
     if environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN"):
         return True
     path = environment.get("HF_TOKEN_PATH")
@@ -52,10 +52,10 @@ def has_token(environment: Mapping[str, str]) -> bool:
 
 
 def is_offline(environment: Mapping[str, str]) -> bool:
-    """Tell whether the hub may not be asked."""
+    """Return whether the hub must not be contacted."""
     return any(environment.get(name, "").upper() in YES for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
 def size_bytes(folder: Path) -> int:
-    """Return the bytes of all files in a folder; a link counts as what it leads to."""
+    """Return the bytes of all files in a folder; a link counts as its target."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

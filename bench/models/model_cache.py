@@ -1,7 +1,7 @@
-"""A model cache of one run's own: its downloads go there, and with it they can go again, and nothing else can.
+"""A private model cache for one run, which can be removed with everything that the run downloaded, and nothing else.
 
-A folder is removed only if it holds the marker that was written when it was made here, inside a root that does too.
-What was made and removed is in the root's ledger (JSON lines), before and after each change.
+A folder is removed only if it holds the marker that was written on creation, inside a root that has one too. The
+root's ledger (JSON lines) has an entry before and after each change.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WEIGHTS = frozenset({".bin", ".ckpt", ".gguf", ".pt", ".pth", ".safetensors"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cache:
-    """One run's cache: its folder, the root that it is in, and the word in its marker."""
+    """One run's cache: its folder, its root, and the word in its marker."""
 
     folder: Path
     root: Path
@@ -40,22 +40,22 @@ class Cache:
 
 
 def prepare(root: Path, name: str, seeds: Sequence[Path] = ()) -> Cache:
-    """Make a fresh cache in ``root`` (which is made, too) over read-only ``seeds``, and return it.
+    """Create a fresh cache in ``root`` (created if missing) over read-only ``seeds``, and return it.
 
     Raises:
-        UsageError: the root is a folder that was not made here, or a broad one; a seed is no cache of the hub.
+        UsageError: the root is a foreign or too general folder, or a seed is not a Hugging Face cache.
     """
     root = root.expanduser().resolve()
     if root in {Path("/"), Path.home().resolve(), paths.ROOT.resolve(), Path.cwd().resolve()}:
-        raise UsageError("too broad a folder for caches that are removed again", where=root, todo="name a new folder")
+        raise UsageError("refusing to manage caches in such a general folder", where=root, todo="name a new folder")
     sources = [_hub(seed) for seed in seeds]
     try:
         if not (root / MARKER).is_file():
             if root.exists() and (not root.is_dir() or any(root.iterdir())):
                 raise UsageError(
-                    "this folder was not made here and has something in it: nothing in it may be removed",
+                    "this folder is not empty and was not created by the workbench",
                     where=root,
-                    todo="name a new or empty folder as --model-cache-root",
+                    todo="name a new or empty folder",
                 )
             root.mkdir(parents=True, exist_ok=True)
             (root / MARKER).write_text("root\n", encoding="utf-8")
@@ -68,7 +68,7 @@ def prepare(root: Path, name: str, seeds: Sequence[Path] = ()) -> Cache:
         for source in sources:
             _overlay(source, folder / "huggingface" / "hub")
     except OSError as error:
-        raise UsageError(f"no model cache can be made: {error.strerror}", where=root) from error
+        raise UsageError(f"cannot create a model cache: {error.strerror}", where=root) from error
     return made
 
 
@@ -87,7 +87,7 @@ def environment(cache: Cache, users: Mapping[str, str]) -> dict[str, str]:
     found = {name: str(path) for name, path in variables.items()}
     token = users.get("HF_TOKEN_PATH") or str(models.home(users) / "token")
     if Path(token).expanduser().is_file():
-        found["HF_TOKEN_PATH"] = token  # it lies in the HF_HOME that is no longer looked at
+        found["HF_TOKEN_PATH"] = token  # it lies in the HF_HOME that this replaces
     return found
 
 
@@ -95,7 +95,7 @@ def remove(cache: Cache) -> None:
     """Remove a cache that `prepare` made, with a line in the ledger before and after.
 
     Raises:
-        UsageError: it is not the folder that was made: nothing is removed.
+        UsageError: it is not the folder that was created; nothing is removed.
     """
     marker = cache.folder / MARKER
     own = (
@@ -109,27 +109,27 @@ def remove(cache: Cache) -> None:
     if not own:
         _note(cache, "refused")
         raise UsageError(
-            "this is not the cache that was made for the run: nothing was removed",
+            "not the cache that was created for this run; nothing was removed",
             where=cache.folder,
-            todo="look at it, and remove it by hand",
+            todo="inspect it, and remove it by hand",
         )
     with _undisturbed():
         _note(cache, "removing")
-        # renamed first: a removal that is cut short leaves no folder that looks like a usable cache
+        # renamed first, so that an interrupted removal leaves nothing that looks like a usable cache
         doomed = cache.folder.rename(cache.root / f".removing-{cache.folder.name}")
         shutil.rmtree(doomed, ignore_errors=True)
         _note(cache, "partly removed" if doomed.exists() else "removed")
 
 
 def keep(cache: Cache) -> None:
-    """Say in the ledger that a cache stays."""
+    """Note in the ledger that a cache is kept."""
     with _undisturbed():
         _note(cache, "kept")
 
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block is done: the ledger must not stop between two lines."""
+    """Hold Ctrl-C and SIGTERM back until the block is done, so that the ledger has both its lines."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -142,7 +142,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def stats(folder: Path) -> dict[str, int]:
-    """Return what is in a folder: files, weight files and bytes; a link to a seed counts as no byte of its own."""
+    """Return the number of files and weight files in a folder, and their bytes; links to seeds do not count."""
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and path.name != MARKER]
     return {
         "files": len(files),
@@ -165,12 +165,14 @@ def _hub(seed: Path) -> Path:
     seed = seed.expanduser().resolve()
     hub = seed / "hub" if (seed / "hub").is_dir() else seed
     if not hub.is_dir() or not any(hub.glob("models--*")):
-        raise UsageError("no cache of the hub: there is no models--* folder", where=seed, todo="name an HF_HOME")
+        raise UsageError(
+            "not a Hugging Face cache: it contains no models--* folder", where=seed, todo="name an HF_HOME"
+        )
     return hub
 
 
 def _overlay(source: Path, target: Path) -> None:
-    """Show a read-only cache inside ours: files as links, what the hub rewrites (refs) as copies."""
+    """Overlay a read-only cache: files become links; refs, which the hub rewrites, are copied."""
     for model in sorted(source.glob("models--*")):
         for path in sorted(model.rglob("*")):
             inside = path.relative_to(source)

@@ -1,4 +1,4 @@
-"""All checks in one table, the gathering of what they look at, and the error of those that fail."""
+"""The table of checks, the gathering of the state they look at, and the error for those that fail."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from bench import paths
 from bench.errors import PreflightFailed
-from bench.machine import devices, nvml, vendors
+from bench.machine import gpus as nvml
+from bench.machine import vendors
 from bench.preflight import gpus, host, model
-from bench.preflight.line import FAIL, Line, Situation
+from bench.preflight.state import FAIL, CheckResult, MachineState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,18 +19,19 @@ if TYPE_CHECKING:
 
     from bench.engine.find import Engine
     from bench.engine.workload import Workload
+    from bench.machine.gpus import Machine
 
 SAMPLES = 4
 BETWEEN_S = 0.3
-"""Load is sampled over about a second: the driver's own figure is an average over up to one."""
+"""Load is sampled over about a second, because the driver's figure is an average over up to one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One row of the table: what it is about, and who looks."""
+    """One row of the table: its subject and its function."""
 
     about: str
-    look: Callable[[Situation], Iterator[Line]]
+    look: Callable[[MachineState], Iterator[CheckResult]]
 
 
 CHECKS = (
@@ -53,41 +55,45 @@ CHECKS = (
 
 
 def gather(
-    engine: Engine | None, workload: Workload | None, environment: Mapping[str, str], output: Path | None
-) -> Situation:
-    """Look at the machine once; with a GPU this takes a second."""
+    engine: Engine | None,
+    workload: Workload | None,
+    environment: Mapping[str, str],
+    machine: Machine,
+    output: Path | None,
+) -> MachineState:
+    """Return the state of ``machine`` (as a launch sees it); with a GPU this takes a second."""
     samples = []
-    with nvml.session() as there:
-        if there:
+    with nvml.opened() as available:
+        if available:
             for turn in range(SAMPLES):
                 if turn:
                     time.sleep(BETWEEN_S)
                 samples.append(nvml.sample())
                 if not samples[0]:
                     break
-    return Situation(
+    return MachineState(
         engine=engine,
         workload=workload,
-        machine=devices.visible(devices.machine(), environment.get(gpus.VISIBLE)),
+        machine=machine,
         samples=tuple(sample for sample in samples if sample),
-        others=vendors.found(),
+        vendors=vendors.devices(),
         environment=environment,
         output=output or paths.runs(),
     )
 
 
-def run(situation: Situation) -> list[Line]:
-    """Return the lines of all checks, in the table's order."""
-    return [line for check in CHECKS for line in check.look(situation)]
+def run(state: MachineState) -> list[CheckResult]:
+    """Return the results of all checks, in the table's order."""
+    return [line for check in CHECKS for line in check.look(state)]
 
 
-def refuse_failed(lines: Sequence[Line]) -> None:
-    """Raise PreflightFailed if a line failed; the message has each of them."""
-    failed = [line for line in lines if line.state == FAIL]
+def refuse_failed(results: Sequence[CheckResult]) -> None:
+    """Raise PreflightFailed if a check failed; the message lists every failure."""
+    failed = [result for result in results if result.state == FAIL]
     if failed:
         first, *others = failed
-        more = "".join(f"\n  also: {line.saw} ({line.todo})" for line in others)
+        more = "".join(f"\n  also: {result.saw} ({result.todo})" for result in others)
         raise PreflightFailed(
             f"{first.id}: {first.saw}",
-            todo=f"{first.todo}{more}\n  `invoke doctor` shows all checks; --no-preflight launches all the same",
+            todo=f"{first.todo}{more}\n  `invoke doctor` shows all checks; `--no-preflight` launches anyway",
         )

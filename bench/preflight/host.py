@@ -1,4 +1,4 @@
-"""Checks of the host: memory, disk, ports, write access, and the CPU where it is the device."""
+"""Checks of the host: memory, disk, ports, write access, and the CPU if it is the device."""
 
 from __future__ import annotations
 
@@ -11,112 +11,113 @@ import psutil
 
 from bench import paths
 from bench.engine import command
-from bench.machine import devices
+from bench.machine import host
 from bench.models import checkpoint, hub
 from bench.preflight.gpus import used_now
-from bench.preflight.line import FAIL, OK, UNKNOWN, WARN, Line
-from bench.preflight.size import weights_bytes
+from bench.preflight.model import weights_bytes
+from bench.preflight.state import FAIL, OK, UNKNOWN, WARN, CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.preflight.line import Situation
+    from bench.preflight.state import MachineState
 
 RUN_BYTES = 200_000_000
-"""What one run may write beside weights: log, outputs, dumps."""
+"""What one run may write apart from weights: log, outputs, dumps."""
 
 BUSY_SHARE = 0.5
-"""Load for each core that leaves too little for an engine."""
+"""Load per core above which an engine is slowed down."""
 
 BF16_FLAGS = ("avx512_bf16", "amx_bf16", "asimd bf16", " bf16")
 
 
-def cpu(situation: Situation) -> Iterator[Line]:
-    """Tell what the CPU is good for, where it is the device."""
-    if situation.machine.kind != "cpu" or any(other.count for other in situation.others):
+def cpu(state: MachineState) -> Iterator[CheckResult]:
+    """Check the CPU's bfloat16 support, if the CPU is the device."""
+    if state.machine.kind != "cpu" or any(vendor.count for vendor in state.vendors):
         return
-    host = devices.host()
-    saw = f"{host['cpu']}, {host['cores']} cores"
-    workload = situation.workload
+    document = host.as_document()
+    saw = f"{document['cpu']}, {document['cores']} cores"
+    workload = state.workload
     try:
         fast = any(flag in Path("/proc/cpuinfo").read_text(encoding="utf-8") for flag in BF16_FLAGS)
     except OSError:
         fast = True
     if fast or (workload is not None and workload.preset.precision == "fp32"):
-        yield Line(id="cpu", state=OK, saw=f"{saw}: the device")
+        yield CheckResult(id="cpu", state=OK, saw=f"{saw}: the device")
     else:
-        yield Line(
+        yield CheckResult(
             id="cpu",
             state=WARN,
             saw=f"{saw}, no bfloat16 instructions",
-            means="bfloat16 is emulated: decoding took 26 s in place of 0.4 s",
-            todo="presets for a CPU say precision = fp32",
+            means="bfloat16 is emulated: decoding took 26 s instead of 0.4 s",
+            todo='set precision = "fp32" in the preset',
         )
 
 
-def load(situation: Situation) -> Iterator[Line]:
-    """Check that the CPU is free, where it is the device."""
-    if situation.machine.kind != "cpu" or any(other.count for other in situation.others):
+def load(state: MachineState) -> Iterator[CheckResult]:
+    """Check that the CPU is idle, if it is the device."""
+    if state.machine.kind != "cpu" or any(vendor.count for vendor in state.vendors):
         return
     cores, (average, *_) = os.cpu_count() or 1, os.getloadavg()
     saw = f"load average {average:.1f} on {cores} cores over the last minute"
     if average > BUSY_SHARE * cores:
-        yield Line(
+        yield CheckResult(
             id="cpu.load",
             state=WARN,
             saw=saw,
-            means="other work would share the CPU: on a busy one a tiny run took 60 times as long",
-            todo="wait until it is quiet, before you take a number from here",
+            means="other work shares the CPU: on a busy one a tiny run took 60 times as long",
+            todo="wait until the machine is quiet before you measure",
         )
     else:
-        yield Line(id="cpu.load", state=OK, saw=saw)
+        yield CheckResult(id="cpu.load", state=OK, saw=saw)
 
 
-def memory(situation: Situation) -> Iterator[Line]:
-    """Check that the weights fit: into the GPUs' memory, or the host's where the CPU is the device."""
-    size = weights_bytes(situation)
+def memory(state: MachineState) -> Iterator[CheckResult]:
+    """Check that the weights fit: into the GPUs' memory, or the host's if the CPU is the device."""
+    size = weights_bytes(state)
     free = psutil.virtual_memory().available
-    if situation.workload is None:
-        yield Line(id="memory", state=OK, saw=f"{_gb(free)} of memory free")
+    if state.workload is None:
+        yield CheckResult(id="memory", state=OK, saw=f"{_gb(free)} of memory free")
         return
     if size is None:
-        yield Line(
+        yield CheckResult(
             id="memory",
             state=UNKNOWN,
             saw=f"{_gb(free)} of memory free",
-            means="the model's size is not known before it is fetched",
-            todo="see the model's page on the hub",
+            means="the model's size is unknown until it is downloaded",
+            todo="check the model's page on the hub",
         )
         return
-    used = used_now(situation)
+    used = used_now(state)
     if used:
-        room = sum(gpu.memory_total_bytes - gpu.memory_used_bytes for gpu in used)
+        room = sum(gpu.memory_bytes - gpu.memory_used_bytes for gpu in used)
         if size > room:
-            yield Line(
+            yield CheckResult(
                 id="memory.gpu",
                 state=WARN,
                 saw=f"{_gb(room)} free on {len(used)} GPUs, the weights take {_gb(size)}",
-                means="the engine has to offload, or runs out of memory",
-                todo="more GPUs, or a preset that offloads on purpose",
+                means="the engine must offload, or runs out of memory",
+                todo="use more GPUs, or a preset that offloads",
             )
         else:
-            yield Line(id="memory.gpu", state=OK, saw=f"{_gb(room)} free on the GPUs, the weights take {_gb(size)}")
+            saw = f"{_gb(room)} free on the GPUs, the weights take {_gb(size)}"
+            yield CheckResult(id="memory.gpu", state=OK, saw=saw)
     elif size > free:
-        yield Line(
+        yield CheckResult(
             id="memory",
             state=FAIL,
             saw=f"{_gb(free)} of memory free, the weights take {_gb(size)}",
-            means="the engine would be killed while it loads",
+            means="the engine would be killed while loading",
             todo="free memory, or choose a smaller model",
         )
         return
-    yield Line(id="memory", state=OK, saw=f"{_gb(free)} of memory free")
+    yield CheckResult(id="memory", state=OK, saw=f"{_gb(free)} of memory free")
 
 
-def disk(situation: Situation) -> Iterator[Line]:
-    """Check the room for the run's files, and for a model that has to be made or fetched."""
-    places = [("disk.runs", situation.output, RUN_BYTES)]
-    workload = situation.workload
+def disk(state: MachineState) -> Iterator[CheckResult]:
+    """Check the disk space for the run's files, and for a model that is yet to be made or downloaded."""
+    places = [("disk.runs", state.output, RUN_BYTES)]
+    workload = state.workload
     if workload is not None:
         here = Path(workload.model_path)
         made = workload.preset.checkpoint
@@ -126,59 +127,59 @@ def disk(situation: Situation) -> Iterator[Line]:
         existing = nearest(place)
         free = shutil.disk_usage(existing).free
         if free < needed:
-            yield Line(
+            yield CheckResult(
                 id=identity,
                 state=FAIL,
                 saw=f"{_gb(free)} free at {existing}, {_gb(needed)} needed",
-                means="a file would be cut short, and the run lost",
-                todo="free some, or choose another place: --output-dir, XDG_CACHE_HOME, HF_HOME",
+                means="a file would be truncated and the run lost",
+                todo="free some space, or choose another folder: BENCH_RUNS, XDG_CACHE_HOME, HF_HOME",
             )
         else:
-            yield Line(id=identity, state=OK, saw=f"{_gb(free)} free at {existing}")
+            yield CheckResult(id=identity, state=OK, saw=f"{_gb(free)} free at {existing}")
     if workload is not None and not Path(workload.model_path).is_absolute():
-        cache = hub.cache_folder(situation.environment)
-        if hub.cached(workload.model_path, situation.environment) is None:
+        cache = hub.cache_folder(state.environment)
+        if hub.cached(workload.model_path, state.environment) is None:
             free = shutil.disk_usage(nearest(cache)).free
-            yield Line(
+            yield CheckResult(
                 id="disk.model",
                 state=UNKNOWN,
                 saw=f"{_gb(free)} free at {cache}",
-                means="the model's size is not known before it is fetched",
-                todo="see the model's page on the hub",
+                means="the model's size is unknown until it is downloaded",
+                todo="check the model's page on the hub",
             )
 
 
-def writable(situation: Situation) -> Iterator[Line]:
+def writable(state: MachineState) -> Iterator[CheckResult]:
     """Check that run directories and the cache can be written."""
-    for identity, place, option in (
-        ("write.runs", situation.output, "choose another --output-dir, or set BENCH_RUNS"),
+    for identity, place, todo in (
+        ("write.runs", state.output, "set BENCH_RUNS"),
         ("write.cache", paths.cache(), "set XDG_CACHE_HOME"),
     ):
         existing = nearest(place)
-        # /proc and the like say yes to root and refuse later: nothing can be made where nothing can be stored
+        # /proc and the like grant root access and refuse later; they have no capacity
         if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK) and shutil.disk_usage(existing).total:
-            yield Line(id=identity, state=OK, saw=f"{place} can be written")
+            yield CheckResult(id=identity, state=OK, saw=f"{place} is writable")
         else:
-            yield Line(
+            yield CheckResult(
                 id=identity,
                 state=FAIL,
-                saw=f"{place} cannot be written",
-                means="there is no place for the run's files",
-                todo=option,
+                saw=f"{place} is not writable",
+                means="the run's files cannot be stored",
+                todo=todo,
             )
 
 
-def ports(situation: Situation) -> Iterator[Line]:  # noqa: ARG001 - all checks are called alike
-    """Check that a launch gets its two ports."""
+def ports(state: MachineState) -> Iterator[CheckResult]:  # noqa: ARG001 - all checks have one signature
+    """Check that a launch can get its two ports."""
     try:
         command.free_ports(2)
     except OSError as error:
-        yield Line(
+        yield CheckResult(
             id="ports",
             state=FAIL,
             saw=f"no free port on 127.0.0.1: {error.strerror}",
-            means="the engine's processes could not talk to each other",
-            todo="see what holds them: ss -tlnp",
+            means="the engine's processes could not communicate",
+            todo="find out what holds them: ss -tlnp",
         )
         return
     try:
@@ -186,11 +187,11 @@ def ports(situation: Situation) -> Iterator[Line]:  # noqa: ARG001 - all checks 
         saw = f"free ports between {low} and {high}"
     except (OSError, ValueError):
         saw = "free ports"
-    yield Line(id="ports", state=OK, saw=saw)
+    yield CheckResult(id="ports", state=OK, saw=saw)
 
 
 def nearest(place: Path) -> Path:
-    """Return the place itself, or the nearest folder above it that exists."""
+    """Return the path itself, or its nearest existing parent."""
     return next(folder for folder in (place.absolute(), *place.absolute().parents) if folder.exists())
 
 

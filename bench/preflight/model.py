@@ -1,4 +1,4 @@
-"""Checks of what a run needs beside the machine: the engine, the model, its licence, the input image."""
+"""Checks of what a run needs apart from the machine: the engine, the model, its licence, the input image."""
 
 from __future__ import annotations
 
@@ -7,105 +7,125 @@ from typing import TYPE_CHECKING
 
 from bench.engine import command
 from bench.errors import UsageError
-from bench.models import hub, images
-from bench.preflight.line import FAIL, OK, WARN, Line
+from bench.models import checkpoint, hub, images
+from bench.preflight.state import FAIL, OK, WARN, CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.preflight.line import Situation
+    from bench.preflight.state import MachineState
 
 
-def engine(situation: Situation) -> Iterator[Line]:
-    """Tell which engine this is."""
-    found = situation.engine
-    if found is None:
-        yield Line(
+def weights_bytes(state: MachineState) -> int | None:
+    """Return the size of the model's weights on this machine, or of those to be made; None if unknown."""
+    workload = state.workload
+    if workload is None:
+        return None
+    folder = Path(workload.model_path)
+    if not folder.is_absolute():
+        cached = hub.cached(workload.model_path, state.environment)
+        return None if cached is None else hub.size_bytes(cached)
+    if folder.exists():
+        return hub.size_bytes(folder)
+    synthetic = workload.preset.checkpoint
+    return None if synthetic is None else checkpoint.RECIPES[synthetic.recipe].bytes_by_size[synthetic.size]
+
+
+def runs_on_cpu(tags: tuple[str, ...]) -> bool:
+    """Return whether a preset with these tags is small enough for a CPU."""
+    return "tiny" in tags
+
+
+def engine(state: MachineState) -> Iterator[CheckResult]:
+    """Name the engine and the driver."""
+    engine = state.engine
+    if engine is None:
+        yield CheckResult(
             id="engine",
             state=FAIL,
             saw="no engine",
             means="nothing can be launched",
-            todo="name one with --engine; `nox -l` lists those that can be built",
+            todo="`nox -l` lists the engines that can be built",
         )
         return
-    torch = found.packages.get("torch", "none")
-    saw = f"sglang {found.version} [{found.name}], Python {found.python_version}, torch {torch}"
-    yield Line(id="engine", state=OK, saw=saw)
-    if situation.machine.kind == "cuda" and situation.machine.driver is not None:
-        yield Line(id="driver", state=OK, saw=f"driver {situation.machine.driver}")
+    torch = engine.packages.get("torch", "none")
+    saw = f"sglang {engine.version} [{engine.name}], Python {engine.python_version}, torch {torch}"
+    yield CheckResult(id="engine", state=OK, saw=saw)
+    if state.machine.kind == "cuda" and state.machine.driver is not None:
+        yield CheckResult(id="driver", state=OK, saw=f"driver {state.machine.driver}")
 
 
-def spelled(situation: Situation) -> Iterator[Line]:
-    """Check that the engine's version can do what the preset asks for."""
-    if situation.engine is None or situation.workload is None:
+def spelled(state: MachineState) -> Iterator[CheckResult]:
+    """Check that the engine's version supports everything that the preset sets."""
+    if state.engine is None or state.workload is None:
         return
     try:
-        command.arguments(situation.engine, situation.workload)
+        command.arguments(state.engine, state.workload)
     except UsageError as error:
-        yield Line(id="preset", state=FAIL, saw=error.what, means="the launch is refused", todo=error.todo)
+        yield CheckResult(id="preset", state=FAIL, saw=error.what, means="the launch is refused", todo=error.todo)
         return
-    yield Line(id="preset", state=OK, saw=f"{situation.workload.preset.key}: this version can do all it asks for")
+    yield CheckResult(id="preset", state=OK, saw=f"{state.workload.preset.key}: supported by this version")
 
 
-def weights(situation: Situation) -> Iterator[Line]:
-    """Check that the model is here, or can be fetched."""
-    workload, environment = situation.workload, situation.environment
+def weights(state: MachineState) -> Iterator[CheckResult]:
+    """Check that the model is on this machine, or can be downloaded."""
+    workload, environment = state.workload, state.environment
     if workload is None:
         return
     model, gated = workload.model_path, workload.preset.gated
     if Path(model).is_absolute():
         here = Path(model).exists()
-        yield Line(id="model", state=OK, saw=f"{model}{'' if here else ': is made at the first run'}")
+        yield CheckResult(id="model", state=OK, saw=f"{model}{'' if here else ': will be made on the first run'}")
         return
     if hub.cached(model, environment) is not None:
         if hub.unfinished(model, environment):
-            yield Line(
+            yield CheckResult(
                 id="model",
                 state=WARN,
-                saw=f"{model}: a download of it was not finished",
-                means="the launch fetches the rest first, or fails offline",
-                todo="finish it before you measure",
+                saw=f"{model}: its download is incomplete",
+                means="the launch downloads the rest first, or fails offline",
+                todo="finish the download before you measure",
             )
         else:
-            yield Line(id="model", state=OK, saw=f"{model} is in {hub.cache_folder(environment)}")
+            yield CheckResult(id="model", state=OK, saw=f"{model} is in {hub.cache_folder(environment)}")
     elif hub.is_offline(environment):
-        yield Line(
+        yield CheckResult(
             id="model",
             state=FAIL,
-            saw=f"{model} is not in {hub.cache_folder(environment)}, and the hub may not be asked (HF_HUB_OFFLINE)",
+            saw=f"{model} is not in {hub.cache_folder(environment)}, and the hub is off limits (HF_HUB_OFFLINE)",
             means="the engine cannot load it",
             todo="unset HF_HUB_OFFLINE, or point HF_HOME at a cache that has it",
         )
     elif gated and not hub.has_token(environment):
-        yield Line(
+        yield CheckResult(
             id="model",
             state=FAIL,
-            saw=f"{model} is not here, and the hub gives it only to an account that accepted its licence; no token",
-            means="the engine cannot fetch it",
+            saw=f"{model} is not on this machine; it is gated, and no token is set",
+            means="the engine cannot download it",
             todo=f"accept the licence at https://huggingface.co/{model}, then set HF_TOKEN",
         )
     else:
-        token = " with the token that is set" if gated else ""
-        yield Line(
+        token = " with your token" if gated else ""
+        yield CheckResult(
             id="model",
             state=WARN,
             saw=f"{model} is not in {hub.cache_folder(environment)}",
-            means=f"the launch fetches it first{token}; its time is not part of the numbers, but of --timeout",
-            todo="nothing, if there is a network and room",
+            means=f"the launch downloads it first{token}; that counts towards the timeout, not the timings",
+            todo="nothing, given a network and enough disk space",
         )
 
 
-def image(situation: Situation) -> Iterator[Line]:
-    """Check that the input image is here and is the one that is meant."""
-    workload = situation.workload
+def image(state: MachineState) -> Iterator[CheckResult]:
+    """Check that the input image exists and has the expected hash."""
+    workload = state.workload
     if workload is None or workload.image is None:
         return
     path = Path(workload.image)
     try:
         saw = images.check(path)
     except UsageError as error:
-        yield Line(
-            id="image", state=FAIL, saw=f"{path}: {error.what}", means="there is nothing to edit", todo=error.todo
+        yield CheckResult(
+            id="image", state=FAIL, saw=f"{path}: {error.what}", means="the model has no input image", todo=error.todo
         )
         return
-    yield Line(id="image", state=OK, saw=saw)
+    yield CheckResult(id="image", state=OK, saw=saw)

@@ -1,4 +1,4 @@
-"""From trace files to the document that every report is made of (``schemas/profile-report.json``)."""
+"""From trace files to the document behind every report (``schemas/profile-report.json``)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.catalog.fast_paths import family_of
+from bench.catalog.fast_paths import family_for
 from bench.errors import InvalidDocument
 from bench.profiling import cpu, fast_paths, roofline, summary, table, timeline
 from bench.profiling.attribution import Attribution, attribute
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from bench.catalog.devices import Device
+    from bench.profiling.summary import MedianStep
     from bench.profiling.table import Row
     from bench.profiling.trace import Trace
 
@@ -31,19 +31,17 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a trace does not say of itself; None is unknown.
+    """What a trace does not say about itself; None is unknown.
 
     ``model`` is a family of ``bench/catalog/fast_paths.toml``, found from the modules when it is None.
-    ``unprofiled_step_ms`` is the same step timed without the profiler; ``probed`` are the ceilings that a probe found
-    on the device.
-    ``about`` is kept as it is: the command, the flags, the clocks of the capture.
+    ``unprofiled_step_ms`` is the same step timed without the profiler. ``about`` is kept verbatim: the command, the
+    flags, the clocks of the capture.
     """
 
     model: str | None = None
     engine_version: str | None = None
     quality: str | None = None
     unprofiled_step_ms: float | None = None
-    probed: Device | None = None
     about: Mapping[str, Any] | None = None
 
 
@@ -57,18 +55,18 @@ def analyse(
 
     Args:
         paths: the trace files.
-        context: what is known beside them.
+        context: what else is known.
         each: called with every trace and its analysis before the next one is read, to export events.
 
     Raises:
-        UsageError: a file is not there or is empty.
-        InvalidDocument: a file is not a trace, or was cut before anything in it is whole.
+        UsageError: a file is missing or empty.
+        InvalidDocument: a file is not a trace, or was truncated before its first complete step.
     """
     context = context or Context()
     found = []
     for path in paths:
         attribution = attribute(read(path))
-        document = of_trace(attribution, context)
+        document = analyse_trace(attribution, context)
         if each is not None:
             each(attribution, document)
         found.append(document)
@@ -109,10 +107,10 @@ def _ranks(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     return {"lines": lines, "slowest": slowest["index"] if slowest else None}
 
 
-def of_trace(attribution: Attribution, context: Context) -> dict[str, Any]:
+def analyse_trace(attribution: Attribution, context: Context) -> dict[str, Any]:
     """Return the analysis of one trace."""
     trace = attribution.trace
-    family = context.model or family_of(
+    family = context.model or family_for(
         {class_of(trace.names[name]) for name in np.unique(trace.modules.name).tolist()}
     )
     gpu = cpu_view = None
@@ -142,9 +140,9 @@ def _refuse_nothing_whole(attribution: Attribution) -> None:
     trace = attribution.trace
     if trace.damage:
         raise InvalidDocument(
-            f"the trace was cut before the end of its first step: {trace.damage}",
+            f"the trace ends before its first step does: {trace.damage}",
             where=trace.path,
-            todo="capture it again, and let the engine finish writing: it ends with the closing of the profiler",
+            todo="capture it again, and let the engine finish writing the trace",
         )
     raise InvalidDocument(
         f"none of the {len(trace.gpu):,} GPU events was launched inside a step: nothing can be attributed",
@@ -172,20 +170,20 @@ def _gpu(attribution: Attribution, context: Context, family: str | None) -> dict
     rows = table.rows(attribution)
     outside = table.rows(attribution, inside=False)
     name = trace.device.get("name") if trace.device else None
-    limits = roofline.ceilings(rows, name, context.probed)
+    limits = roofline.ceilings(rows, name)
     named = titles()
     whole = summary.window(attribution, idle)
-    median = summary.median_step(steps) if steps else _as_step(whole)
+    median = summary.median_step(steps) if steps else whole.as_step()
     kinds = summary.categories(rows, named)
     floors = roofline.floors(rows, limits)
-    causes = {"host wait": whole["host_wait_ms"], "kernel wait": whole["kernel_wait_ms"]}
+    causes = {"host wait": whole.host_wait_ms, "kernel wait": whole.kernel_wait_ms}
     waits = summary.idle_by_cause(steps, median) if steps else causes
     judged = without_profiler(median, context.unprofiled_step_ms)
     seen = fast_paths.Evidence(denoise=rows, decode=outside, calls=trace.names, metrics=_metrics(judged, rows, trace))
     findings = fast_paths.judge(seen, _situation(trace, context, family), limits)
     return {
-        "window": whole,
-        "median_step": median,
+        "window": asdict(whole),
+        "median_step": asdict(median),
         "steps": [asdict(step) for step in steps],
         "verdict": asdict(verdict(judged, {kind["id"]: kind["ms"] for kind in kinds}, floors)),
         "actions": [asdict(action) for action in actions(findings, judged)],
@@ -198,7 +196,7 @@ def _gpu(attribution: Attribution, context: Context, family: str | None) -> dict
         "waterfall": [
             asdict(bar)
             for bar in roofline.waterfall(
-                rows, limits, named, idle=waits, overlap_ms=median["overlap_ms"], step_ms=median["ms"]
+                rows, limits, named, idle=waits, overlap_ms=median.overlap_ms, step_ms=median.ms
             )
         ],
         "shapes": [asdict(shape) for shape in roofline.shapes(rows, limits)],
@@ -208,24 +206,12 @@ def _gpu(attribution: Attribution, context: Context, family: str | None) -> dict
     }
 
 
-def _as_step(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the whole window in the place of a step, for a trace that has none."""
-    same = ("span_ms", "busy_ms", "host_wait_ms", "kernel_wait_ms", "overlap_ms", "communication_ms", "events")
-    return {
-        "of": 0,
-        "ms": whole["span_ms"],
-        "wait_after_ms": 0.0,
-        "exposed_communication_ms": whole["exposed_communication_ms"],
-        "synchronisations": 0,
-    } | {name: whole[name] for name in same}
-
-
-def _metrics(median: Mapping[str, Any], rows: Sequence[Row], trace: Trace) -> dict[str, float]:
-    step_ms = median["ms"] or 1.0
+def _metrics(median: MedianStep, rows: Sequence[Row], trace: Trace) -> dict[str, float]:
+    step_ms = median.ms or 1.0
     graphs = [index for index, name in enumerate(trace.names) if "GraphLaunch" in name]
     return {
-        "host_wait_percent": 100 * median["host_wait_ms"] / step_ms,
-        "exposed_communication_percent": 100 * median["exposed_communication_ms"] / step_ms,
+        "host_wait_percent": 100 * median.host_wait_ms / step_ms,
+        "exposed_communication_percent": 100 * median.exposed_communication_ms / step_ms,
         "graph_launches": float(np.isin(trace.calls.name, graphs).sum()),
         "compiled_kernels": sum(row.per_step for row in rows if row.category == "compiled"),
     }

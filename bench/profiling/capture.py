@@ -63,10 +63,14 @@ def capture(
     directory = store.new_run("profile", name, options.output_dir)
     (directory / TRACES).mkdir()
     variables = {**planned.workload.environment, "SGLANG_DIFFUSION_TORCH_PROFILER_DIR": str(directory / TRACES)}
-    planned = replace(
-        planned,
-        workload=replace(planned.workload, environment=variables, wrapper=nsys_wrapper(directory) if nsys else ()),
-        expectation=replace(planned.expectation, profile=True),
+    planned = planned.changed(
+        replace(
+            planned.workload,
+            environment=variables,
+            wrapper=nsys_wrapper(directory) if nsys else (),
+            stage_sync=True,  # the trace is cut at the stages' ends
+        ),
+        replace(planned.expectation, profile=True),
     )
     run = benchmark.begin(planned, kind="profile", directory=directory)
     asked: list[int] = []

@@ -1,4 +1,4 @@
-"""What a person names for a diff: a report, the folder of one, or a trace."""
+"""The sides of a diff: a report, a report's folder, or a trace."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def load(path: Path, context: Context | None = None) -> dict[str, Any]:
     """Return the profile report that a path means: read from a report or its folder, made from a trace.
 
     Raises:
-        UsageError: nothing is there, or the folder holds no report.
+        UsageError: the path does not exist, or the folder has no report.
         InvalidDocument: the file is neither a report nor a trace.
     """
     if path.is_dir():
         if not (path / REPORT).is_file():
-            raise UsageError(f"the folder holds no {REPORT}", where=path, todo="name a trace, or what `profile` wrote")
+            raise UsageError(f"the folder has no {REPORT}", where=path, todo="name a trace, or what `profile` wrote")
         path /= REPORT
     if path.suffix == ".json" and _is_report(path):
         document: dict[str, Any] = schema.read(path)
@@ -40,22 +40,19 @@ def _is_report(path: Path) -> bool:
         with path.open("rb") as file:
             return b'"schema_version"' in file.read(200)
     except OSError:
-        return False  # the reader of traces says what is wrong with it
+        return False  # the trace reader reports what is wrong
 
 
-def pair(a: Mapping[str, Any], b: Mapping[str, Any], rank: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the traces of two reports that belong together: of one rank, the lowest that both have if none is given.
+def pair(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the traces of two reports that belong together: of the lowest rank that both have.
 
     Raises:
-        UsageError: a report does not have this rank, or there is none that both have.
+        UsageError: they have no rank in common.
     """
     ranks = [{trace["source"]["rank"]: trace for trace in reversed(report["traces"])} for report in (a, b)]
-    if rank is None and len(a["traces"]) == len(b["traces"]) == 1:
+    if len(a["traces"]) == len(b["traces"]) == 1:
         return a["traces"][0], b["traces"][0]
-    common = sorted((one for one in ranks[0].keys() & ranks[1].keys() if one is not None), key=int)
-    if rank is not None and rank not in common:
-        raise UsageError(f"rank {rank} is not in both reports", todo=f"ranks in both: {common or 'none'}")
+    common = sorted((rank for rank in ranks[0].keys() & ranks[1].keys() if rank is not None), key=int)
     if not common:
         raise UsageError("the reports have no rank in common", todo="compare traces of the same ranks")
-    chosen = common[0] if rank is None else rank
-    return ranks[0][chosen], ranks[1][chosen]
+    return ranks[0][common[0]], ranks[1][common[0]]

@@ -15,7 +15,6 @@ from bench.catalog import devices
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.catalog.devices import Device
     from bench.profiling.table import Row
 
 MATRIX = ("gemm", "skinny-gemm", "attention", "convolution")
@@ -77,12 +76,9 @@ class Floor:
     assumes: str
 
 
-def ceilings(rows: Sequence[Row], device_name: str | None, probed: Device | None = None) -> Ceilings:
-    """Return the ceilings for a trace: those of a probe on this device if there was one, else of the table.
-
-    The data type is the one of most matrix time.
-    """
-    device = probed or devices.find(device_name)
+def ceilings(rows: Sequence[Row], device_name: str | None) -> Ceilings:
+    """Return the table's ceilings for a trace's device; the data type is the one with the most matrix time."""
+    device = devices.find(device_name)
     time_of: dict[str, float] = {}
     for row in rows:
         if row.category in MATRIX and row.work.data_type:

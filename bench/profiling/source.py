@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,13 @@ OTHER_FORMATS = {
     b"\xfd7zXZ": "xz: unpack it with `xz -d`",
     b"SQLite format 3": "an SQLite database (an Nsight Systems export?); a torch.profiler trace is JSON",
 }
-"""First bytes of what people pass by mistake, and what to say."""
+"""First bytes of files that are passed by mistake, and what to say."""
 
 NOT_A_TRACE = "give a trace that torch.profiler exported (.trace.json or .trace.json.gz)"
 
 
 class Source:
-    """A trace file that is read once; after the last chunk, ``damage`` says how it was cut or broken, if it was."""
+    """A trace file that is read once; after the last chunk, ``damage`` says what is wrong with it, if anything."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,38 +51,14 @@ class Source:
         """Yield the file's content from its beginning, unpacked."""
         self.damage = None
         self.raw_bytes = 0
-        for chunk in self._unpacked() if self.compressed else self._plain():
-            self.raw_bytes += len(chunk)
-            yield chunk
-
-    def _plain(self) -> Iterator[bytes]:
         try:
-            with self.path.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
+            with gzip.open(self.path) if self.compressed else self.path.open("rb") as file:
+                while chunk := file.read1(CHUNK_BYTES):
+                    self.raw_bytes += len(chunk)
                     yield chunk
+        except EOFError:
+            self.damage = "the gzip data ends early: the file was truncated"
+        except (gzip.BadGzipFile, zlib.error) as error:
+            self.damage = f"the gzip data is damaged: {error}"
         except OSError as error:
             raise UsageError(f"the trace cannot be read: {error.strerror}", where=self.path) from error
-
-    def _unpacked(self) -> Iterator[bytes]:
-        member = zlib.decompressobj(wbits=31)
-        for packed in self._plain():
-            rest = packed
-            while True:
-                if member.eof:
-                    # a gzip file may hold several members, one after the other; zeros between them are padding
-                    rest = rest.lstrip(b"\0")
-                    if not rest:
-                        break
-                    member = zlib.decompressobj(wbits=31)
-                try:
-                    chunk = member.decompress(rest, CHUNK_BYTES)
-                except zlib.error as error:
-                    self.damage = f"the gzip data is damaged: {error}"
-                    return
-                if chunk:
-                    yield chunk
-                rest = member.unused_data if member.eof else member.unconsumed_tail
-                if not rest and len(chunk) < CHUNK_BYTES:
-                    break
-        if not member.eof:
-            self.damage = "the gzip data ends before its end: the file was cut"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from bench.profiling.steps import class_of
 from bench.profiling.trace import KERNEL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -24,6 +25,62 @@ GAP_EDGES_US = (0.0, 1.0, 2.0, 5.0, 20.0, 100.0, 1000.0)
 """The lower edges of the idle-gap histogram; the last bar is open."""
 
 OUTSIDE = "(outside modules)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MedianStep:
+    """Medians over the ``of`` representative steps, times in milliseconds; ``of`` is 0 for a whole trace without steps.
+
+    ``ms`` is first event to first event where it is known, else the span of the step's own events.
+    """
+
+    of: int
+    ms: float
+    span_ms: float
+    busy_ms: float
+    host_wait_ms: float
+    kernel_wait_ms: float
+    wait_after_ms: float
+    overlap_ms: float
+    communication_ms: float
+    exposed_communication_ms: float
+    synchronisations: float
+    events: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Busy, idle and overlapping time from the first to the last counted event, in milliseconds and percent."""
+
+    events: int
+    span_ms: float
+    busy_ms: float
+    kernel_ms: float
+    idle_ms: float
+    idle_percent: float
+    host_wait_ms: float
+    kernel_wait_ms: float
+    overlap_ms: float
+    overlap_percent: float
+    communication_ms: float
+    exposed_communication_ms: float
+
+    def as_step(self) -> MedianStep:
+        """Return the whole window as a step, for a trace without steps."""
+        return MedianStep(
+            of=0,
+            ms=self.span_ms,
+            span_ms=self.span_ms,
+            busy_ms=self.busy_ms,
+            host_wait_ms=self.host_wait_ms,
+            kernel_wait_ms=self.kernel_wait_ms,
+            wait_after_ms=0.0,
+            overlap_ms=self.overlap_ms,
+            communication_ms=self.communication_ms,
+            exposed_communication_ms=self.exposed_communication_ms,
+            synchronisations=0,
+            events=self.events,
+        )
 
 
 def coverage(attribution: Attribution) -> dict[str, float]:
@@ -62,8 +119,8 @@ def excluded(attribution: Attribution) -> dict[str, Any]:
     }
 
 
-def window(attribution: Attribution, idle: Gaps) -> dict[str, Any]:
-    """Return busy, idle and overlap from the first to the last counted event, milliseconds and percent."""
+def window(attribution: Attribution, idle: Gaps) -> Window:
+    """Return the window of all counted events."""
     gpu = attribution.trace.gpu
     counted = attribution.counted
     start, end = gpu.start_us[counted], gpu.end_us[counted]
@@ -73,24 +130,24 @@ def window(attribution: Attribution, idle: Gaps) -> dict[str, Any]:
     kernels = counted & (gpu.kind == KERNEL)
     communication = attribution.is_in("communication") & counted
     others = counted & ~communication
-    return {
-        "events": int(counted.sum()),
-        "span_ms": span,
-        "busy_ms": busy,
-        "kernel_ms": timeline.covered_us(gpu.start_us[kernels], gpu.end_us[kernels]) / 1e3,
-        "idle_ms": span - busy,
-        "idle_percent": 100 * (1 - busy / span),
-        "host_wait_ms": idle.total_ms(idle.host),
-        "kernel_wait_ms": idle.total_ms(~idle.host),
-        "overlap_ms": total - busy,
-        "overlap_percent": 100 * (total - busy) / busy,
-        "communication_ms": timeline.covered_us(gpu.start_us[communication], gpu.end_us[communication]) / 1e3,
-        "exposed_communication_ms": busy - timeline.covered_us(gpu.start_us[others], gpu.end_us[others]) / 1e3,
-    }
+    return Window(
+        events=int(counted.sum()),
+        span_ms=span,
+        busy_ms=busy,
+        kernel_ms=timeline.covered_us(gpu.start_us[kernels], gpu.end_us[kernels]) / 1e3,
+        idle_ms=span - busy,
+        idle_percent=100 * (1 - busy / span),
+        host_wait_ms=idle.total_ms(idle.host),
+        kernel_wait_ms=idle.total_ms(~idle.host),
+        overlap_ms=total - busy,
+        overlap_percent=100 * (total - busy) / busy,
+        communication_ms=timeline.covered_us(gpu.start_us[communication], gpu.end_us[communication]) / 1e3,
+        exposed_communication_ms=busy - timeline.covered_us(gpu.start_us[others], gpu.end_us[others]) / 1e3,
+    )
 
 
-def median_step(steps: Sequence[Step]) -> dict[str, float | int]:
-    """Return the medians of the representative steps; ``ms`` is first event to first event where it is known."""
+def median_step(steps: Sequence[Step]) -> MedianStep:
+    """Return the medians of the representative steps."""
     chosen = [steps[index] for index in timeline.representative(len(steps))]
 
     def median(values: list[float]) -> float:
@@ -98,27 +155,27 @@ def median_step(steps: Sequence[Step]) -> dict[str, float | int]:
 
     periods = [step.period_ms for step in chosen if step.period_ms is not None]
     whole = bool(chosen) and len(periods) == len(chosen)
-    return {
-        "of": len(chosen),
-        "ms": median(periods if whole else [step.span_ms for step in chosen]),
-        "span_ms": median([step.span_ms for step in chosen]),
-        "busy_ms": median([step.busy_ms for step in chosen]),
-        "host_wait_ms": median([step.host_wait_ms for step in chosen]),
-        "kernel_wait_ms": median([step.kernel_wait_ms for step in chosen]),
-        "wait_after_ms": median([step.wait_after_ms for step in chosen]) if whole else 0.0,
-        "overlap_ms": median([step.overlap_ms for step in chosen]),
-        "communication_ms": median([step.communication_ms for step in chosen]),
-        "exposed_communication_ms": median([step.exposed_communication_ms for step in chosen]),
-        "synchronisations": median([step.synchronisations for step in chosen]),
-        "events": median([step.events for step in chosen]),
-    }
+    return MedianStep(
+        of=len(chosen),
+        ms=median(periods if whole else [step.span_ms for step in chosen]),
+        span_ms=median([step.span_ms for step in chosen]),
+        busy_ms=median([step.busy_ms for step in chosen]),
+        host_wait_ms=median([step.host_wait_ms for step in chosen]),
+        kernel_wait_ms=median([step.kernel_wait_ms for step in chosen]),
+        wait_after_ms=median([step.wait_after_ms for step in chosen]) if whole else 0.0,
+        overlap_ms=median([step.overlap_ms for step in chosen]),
+        communication_ms=median([step.communication_ms for step in chosen]),
+        exposed_communication_ms=median([step.exposed_communication_ms for step in chosen]),
+        synchronisations=median([step.synchronisations for step in chosen]),
+        events=median([step.events for step in chosen]),
+    )
 
 
-def idle_by_cause(steps: Sequence[Step], median: Mapping[str, Any]) -> dict[str, float]:
+def idle_by_cause(steps: Sequence[Step], median: MedianStep) -> dict[str, float]:
     """Return the idle time of the median step by cause, milliseconds.
 
-    The medians of the causes do not add up to that of the step: its idle time is parted as that of all representative
-    steps together is.
+    The medians of the causes do not add up to that of the step, so its idle time is split in proportion to the sums
+    over all representative steps.
     """
     chosen = [steps[index] for index in timeline.representative(len(steps))]
     sums = {
@@ -127,7 +184,7 @@ def idle_by_cause(steps: Sequence[Step], median: Mapping[str, Any]) -> dict[str,
         "between steps": sum(step.wait_after_ms for step in chosen),
     }
     total = sum(sums.values())
-    idle = median["ms"] - median["busy_ms"]
+    idle = median.ms - median.busy_ms
     return {cause: idle * ms / total if total else 0.0 for cause, ms in sums.items()}
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING
 
 from bench.profiling.fast_paths import ACTIONABLE, LAUNCH_BOUND_PERCENT, Finding, Sighting
 from bench.profiling.roofline import MATRIX
+from bench.profiling.summary import MedianStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,6 +34,13 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedStep(MedianStep):
+    """A median step with the profiler's cost removed, unless ``profiled``."""
+
+    profiled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """One thing to do and what it saves in a step at most, by a model; ``evidence`` names kernels."""
 
@@ -43,27 +51,23 @@ class Action:
     evidence: str
 
 
-def without_profiler(median: Mapping[str, Any], unprofiled_step_ms: float | None) -> dict[str, Any]:
-    """Return the median step to judge by: with the time of the same step without the profiler, where that is known.
+def without_profiler(median: MedianStep, unprofiled_step_ms: float | None) -> JudgedStep:
+    """Return the median step to judge by: as timed without the profiler, if that is known.
 
     The profiler slows every launch, and the GPU waits for it: on an H200 a step of 138.5 ms took 172.9 ms, for 125.7
-    of which the GPU was busy. Kernels take no longer, so what the true step leaves beside them is the most it can wait.
+    of which the GPU was busy. Kernels take no longer, so the rest of the true step bounds its waiting.
     """
     if unprofiled_step_ms is None or unprofiled_step_ms <= 0:
-        return {**median, "profiled": True}
-    idle_ms = max(0.0, unprofiled_step_ms - median["busy_ms"])
-    return {
-        **median,
-        "ms": unprofiled_step_ms,
-        "host_wait_ms": min(median["host_wait_ms"], idle_ms),
-        "profiled": False,
-    }
+        return JudgedStep(**asdict(median), profiled=True)
+    idle_ms = max(0.0, unprofiled_step_ms - median.busy_ms)
+    host_wait_ms = min(median.host_wait_ms, idle_ms)
+    return JudgedStep(**asdict(replace(median, ms=unprofiled_step_ms, host_wait_ms=host_wait_ms)), profiled=False)
 
 
-def verdict(median: Mapping[str, Any], category_ms: Mapping[str, float], floors: Sequence[Floor]) -> Verdict:
+def verdict(median: JudgedStep, category_ms: Mapping[str, float], floors: Sequence[Floor]) -> Verdict:
     """Return what bounds the median step, by its times and those of its categories, milliseconds."""
-    step_ms, busy_ms = median["ms"], median["busy_ms"]
-    host_wait_ms, exposed_ms = median["host_wait_ms"], median["exposed_communication_ms"]
+    step_ms, busy_ms = median.ms, median.busy_ms
+    host_wait_ms, exposed_ms = median.host_wait_ms, median.exposed_communication_ms
     host_percent = 100 * host_wait_ms / step_ms if step_ms else 0.0
     exposed_percent = 100 * exposed_ms / step_ms if step_ms else 0.0
     matrix = sum(category_ms.get(name, 0.0) for name in MATRIX if name != "skinny-gemm")
@@ -82,20 +86,17 @@ def verdict(median: Mapping[str, Any], category_ms: Mapping[str, float], floors:
     floor = next((floor for floor in floors if floor.label == "arithmetic at the ceiling"), None)
     ratio = step_ms / floor.ms if floor and floor.ms else None
     tail = f"; {ratio:.2f} x the arithmetic floor of {floor.ms:.1f} ms" if ratio and floor else ""
+    how = "" if median.profiled else " without the profiler"
     return Verdict(
         bound_by=bound,
         floor_ratio=ratio,
-        sentence=f"bound by {bound}: {why}; {step_ms:.1f} ms a step{_how(median)}{tail}",
+        sentence=f"bound by {bound}: {why}; {step_ms:.1f} ms a step{how}{tail}",
     )
 
 
-def _how(median: Mapping[str, Any]) -> str:
-    return "" if median["profiled"] else " without the profiler"
-
-
-def actions(findings: Sequence[Finding], median: Mapping[str, Any]) -> tuple[Action, ...]:
+def actions(findings: Sequence[Finding], median: JudgedStep) -> tuple[Action, ...]:
     """Return what to do, most saving first. Savings of different actions may overlap; they do not add up."""
-    step_ms, host_wait_ms, exposed_ms = median["ms"], median["host_wait_ms"], median["exposed_communication_ms"]
+    step_ms, host_wait_ms, exposed_ms = median.ms, median.host_wait_ms, median.exposed_communication_ms
     least_ms = WORTH_SHARE * step_ms
     found = [
         Action(
@@ -111,7 +112,7 @@ def actions(findings: Sequence[Finding], median: Mapping[str, Any]) -> tuple[Act
     ]
     if 100 * host_wait_ms > HOST_WAIT_PERCENT * step_ms:
         todo = "CUDA graph, or fewer and larger launches"
-        if median["synchronisations"]:
+        if median.synchronisations:
             again = "capture again without SGLANG_DIFFUSION_SYNC_STAGE_PROFILING, which drains the queue at each step"
             todo = f"{again}; then: {todo}"
         found.append(
@@ -121,7 +122,7 @@ def actions(findings: Sequence[Finding], median: Mapping[str, Any]) -> tuple[Act
                 state="idle",
                 todo=todo,
                 evidence=f"{host_wait_ms:.2f} ms a step in gaps whose launch returned after the GPU had run dry"
-                + ("" if median["profiled"] else "; no more than the step without the profiler leaves idle"),
+                + ("" if median.profiled else "; no more than the step without the profiler leaves idle"),
             )
         )
     if exposed_ms > least_ms:

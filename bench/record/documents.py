@@ -55,7 +55,8 @@ def validate(path: Path) -> str:
         return "run-record"
     kind = document.get("schema") if isinstance(document, dict) else None
     if kind in OTHERS:
-        schema.check(document, kind, path)
+        earlier = kind == "ab-record" and document.get("schema_version") == 1
+        schema.check(document, "ab-record-1" if earlier else kind, path)
         return str(kind)
     for told, fields in BY_FIELDS:
         known = fields & document.keys() if isinstance(document, dict) else set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 from datetime import UTC, datetime
@@ -10,15 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from bench import paths, schema
 from bench.errors import InvalidDocument, UsageError
+from bench.record.upgrade import READABLE, upgrade
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 # Format history of run records:
-#   1  the first
-SCHEMA_VERSION = 1
+#   1  the first; later `quality`, `workload.quality`, `workload.cuda_graph`, `launches[].stopped` and
+#      `outputs[].frames` were added to it as optional fields
+#   2  all of these are required; `quality` is `fidelity`; new are `instrument` (of the record and of each launch),
+#      `stages`, `instrument_cost_percent`, `workload.quality_meaning`, `host.identity`, `launches[].load_s` and
+#      `first_answer_s`, and their medians in `timings`
+SCHEMA_VERSION = READABLE[-1]
 
-METHODOLOGY = 1
+# Methodology history:
+#   1  each stage waited for its device in every timed request
+#   2  timed requests run as a user's do; synchronised stages are a launch of their own
+METHODOLOGY = 2
 """Raised whenever numbers before and after a change of ours are not comparable."""
 
 RECORD = "run.json"
@@ -59,9 +66,7 @@ def file_entry(path: Path, directory: Path) -> dict[str, Any] | None:
     """Return a file's name below the run directory, hash and size in bytes; None if it is not there."""
     if not path.exists():
         return None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": str(path.relative_to(directory)), "sha256": digest, "size_bytes": path.stat().st_size}
+    return {"file": str(path.relative_to(directory)), "sha256": paths.sha256(path), "size_bytes": path.stat().st_size}
 
 
 def write(record: dict[str, Any], folder: Path) -> Path:
@@ -85,7 +90,7 @@ def write_partial(record: dict[str, Any], folder: Path) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return a record from its file or run directory.
+    """Return a record from its file or run directory, in the present format whatever its own is.
 
     Raises:
         InvalidDocument: it is no record, or of a version that this code does not know.
@@ -94,7 +99,8 @@ def read(path: Path) -> dict[str, Any]:
         path = path / PARTIAL if (path / PARTIAL).exists() else path / RECORD
     document = schema.read(path)
     version = document.get("schema_version") if isinstance(document, dict) else None
-    if version != SCHEMA_VERSION:
-        raise InvalidDocument(f"a run record of version {version!r}; this workbench reads {SCHEMA_VERSION}", where=path)
-    schema.check(document, "run-record", path)
-    return dict(document)
+    if version not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise InvalidDocument(f"a run record of version {version!r}; this workbench reads {known}", where=path)
+    schema.check(document, "run-record" if version == SCHEMA_VERSION else f"run-record-{version}", path)
+    return upgrade(document)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from bench.accuracy.controls import SPOILS
+from bench.accuracy.controls import PERTURBATIONS
 from bench.report import quality, text, verdict
 from bench.report.figures import closeness
 from bench.report.figures import scientific as number
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 SHOWN_CHARACTERS = 32
 NEAR = 100
-SPOILT = {
-    "spoil": "one tensor",
-    "spoil_slightly": "one tensor",
+PERTURBED = {
+    "perturb": "one tensor",
+    "perturb_slightly": "one tensor",
     "attention_out": "one attention's output",
     "embedder": "the embedder",
 }
@@ -151,7 +151,7 @@ def _times(times: float) -> str:
 def _wrong(control: Mapping[str, Any]) -> str:
     """Return what was done in few words: of a changed weight what and how much, of a prompt the start."""
     what = str(control["done"])
-    spoil = SPOILS.get(control["name"])
-    if spoil is not None and what.endswith(spoil.said):
-        return f"{SPOILT[spoil.at]} {spoil.said}"
+    perturbation = PERTURBATIONS.get(control["name"])
+    if perturbation is not None and what.endswith(perturbation.words):
+        return f"{PERTURBED[perturbation.at]} {perturbation.words}"
     return what if len(what) <= SHOWN_CHARACTERS else what[:SHOWN_CHARACTERS] + "..."

@@ -11,6 +11,7 @@ from rich.markdown import Markdown
 from bench.report import quality, text
 from bench.report.figures import change, number
 from bench.run import metrics
+from bench.stats.comparison import DEFAULT_MARGIN_PERCENT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bench.stats.unpaired import HistoryNoise
+    from bench.stats.comparison import Planning
+    from bench.stats.sequential import LaunchNoise
 
 ONE_SAMPLE = (
     "One sample against one sample shows what two runs took, not that the next two would differ: nothing is known of"
@@ -33,10 +35,15 @@ def show_arms(
     console: Console,
 ) -> None:
     """Print the comparison of two arms; the last line is its path."""
-    notes = [document["why"], f"spread between launches: {document['between_launch_spread']}"]
+    notes = [document["why"], f"pairs: {len(document['pairs'])}, {_how(document)}"]
     notes += [f"differs on purpose: {line}" for line in document["differences"]]
     show_markdown(of_records(*records, document["comparison"], document["quality"], notes), console)
     text.line(console, f"record: {path}")
+
+
+def _how(document: Mapping[str, Any]) -> str:
+    started = "both engines at once" if document["together"] else "one engine after the other"
+    return f"{started}, {document['requests_per_start']} requests of each start, orders from seed {document['seed']}"
 
 
 def show_markdown(markdown: str, console: Console, *, as_source: bool = False) -> None:
@@ -47,15 +54,24 @@ def show_markdown(markdown: str, console: Console, *, as_source: bool = False) -
         console.print(Markdown(markdown))
 
 
-def show_noise(noise: HistoryNoise, blocks: Mapping[int, int | None], effect_percent: float, console: Console) -> None:
-    """Print a machine's noise and, by requests of a launch, how many blocks an effect needs."""
+def show_noise(noise: LaunchNoise, pairs: Mapping[int, Planning | None], console: Console) -> None:
+    """Print a machine's noise and, by requests of a start, how many pairs an effect needs."""
+    within = "unknown" if noise.within_percent is None else f"{noise.within_percent:.2f} %"
     console.print(
-        f"noise between launches: {noise.between_launch_percent:.2f} %, between the requests of one:"
-        f" {noise.within_launch_percent:.2f} %"
+        f"noise: {noise.sd_percent:.2f} % from launch to launch (over {noise.launches} launches),"
+        f" {within} between the requests of one"
     )
-    for requests, needed in blocks.items():
-        shown = f"{needed} A-B-B-A blocks" if needed is not None else "more blocks than anybody would measure"
-        console.print(f"an effect of {effect_percent} % needs {shown} with --repeats {requests}")
+    for requests, needed in pairs.items():
+        if needed is None:
+            console.print("the clock is too coarse to show a spread: no number of pairs can be told")
+            continue
+        likely, low, high = (
+            "over 2000" if count is None else str(count) for count in (needed.likely, needed.low, needed.high)
+        )
+        console.print(
+            f"an effect of {DEFAULT_MARGIN_PERCENT:g} % needs about {likely} pairs ({low} to {high}, by how well"
+            f" {noise.launches} launches know the noise) with --repeats {requests}"
+        )
 
 
 def of_dumps(
@@ -111,15 +127,9 @@ def _table(
     found: Mapping[str, Any],
     notes: Sequence[str],
 ) -> str:
-    mde = comparison["mde_percent"]
-    smallest = (
-        "the smallest effect these samples could show is not known"
-        if mde is None
-        else (f"the smallest effect these samples could show is {mde:.2f} %")
-    )
     warning = quality.warning(found)
     lines = [
-        f"**{comparison['verdict'].upper()}**: {comparison['reason']}; {smallest}.",
+        f"**{comparison['verdict'].upper()}**: {comparison['reason']}.",
         "",
         *([] if warning is None else [warning, ""]),
         "| | baseline | candidate | change |",

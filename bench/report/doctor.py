@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from bench.preflight.line import FAIL, OK, UNKNOWN, WARN
+from bench.preflight.state import FAIL, OK, UNKNOWN, WARN
 from bench.report import text
 
 if TYPE_CHECKING:
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bench.preflight.line import Line
+    from bench.preflight.state import CheckResult
 
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red", UNKNOWN: "dim"}
 
 
-def show(lines: Sequence[Line], console: Console) -> None:
+def show(lines: Sequence[CheckResult], console: Console) -> None:
     """Print lines; one that is ok takes one row, any other also says what it means and what to do."""
     for line in lines:
         console.print(f"[{STYLES[line.state]}]{line.state:<8}[/]", end="")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from bench.report.figures import figure
-from bench.report.profile_cells import Column, Table
+from bench.report.profile_cells import Table, columns
 from bench.report.profile_markdown import escaped, table_lines
 from bench.report.profile_names import short_kernel
 from bench.report.profile_terminal import WIDE_COLUMNS, grid
@@ -74,7 +74,7 @@ def _totals(document: Mapping[str, Any]) -> Table:
     return Table(
         title="The step",
         note=f"means, milliseconds; the steps of A differ by {totals['spread_ms']:.2f} ms among themselves",
-        columns=(Column(name=""), *(Column(name=name, right=True) for name in ("A", "B", "change"))),
+        columns=columns(" | >A | >B | >change"),
         rows=tuple((name, a, b, _signed(change)) for name, a, b, change in changes),
     )
 
@@ -83,13 +83,7 @@ def _steps(document: Mapping[str, Any]) -> Table:
     return Table(
         title="Each step against the mean step of A",
         note="over the kernels of equal number; broad: which share of the time is slower by its part",
-        columns=(
-            Column(name="step"),
-            Column(name="time", right=True),
-            Column(name="broad", right=True),
-            Column(name="work"),
-            Column(name=""),
-        ),
+        columns=columns("step | >time | >broad | work | "),
         rows=tuple(
             (
                 f"{step['side']} {step['label']}",
@@ -107,7 +101,7 @@ def _categories(document: Mapping[str, Any]) -> Table:
     return Table(
         title="By category",
         note="milliseconds of a step; the change is parted in work and speed",
-        columns=(Column(name="category"), *(Column(name=name, right=True) for name in ("A", "B", "work", "speed"))),
+        columns=columns("category | >A | >B | >work | >speed"),
         rows=tuple(
             (
                 entry["title"],
@@ -125,17 +119,7 @@ def _buckets(document: Mapping[str, Any]) -> Table:
     return Table(
         title="What changed most",
         note=f"the {SHOWN_BUCKETS} largest changes beyond the spread of A's own steps",
-        columns=(
-            Column(name="operator"),
-            Column(name="shape"),
-            Column(name="module"),
-            Column(name="state"),
-            Column(name="n", right=True),
-            Column(name="A ms", right=True),
-            Column(name="B ms", right=True),
-            Column(name="change", right=True),
-            Column(name="kernels", wide=True),
-        ),
+        columns=columns("operator | shape | module | state | >n | >A ms | >B ms | >change | ?kernels"),
         rows=tuple(
             (
                 bucket["operator"],

@@ -44,11 +44,10 @@ class View:
     trace: Mapping[str, Any]
 
 
-def view(document: Mapping[str, Any], index: int | None = None) -> View:
-    """Return the view of a profile report: of one of its traces, else of the slowest rank's."""
+def view(document: Mapping[str, Any]) -> View:
+    """Return the view of a profile report: of its slowest rank's trace."""
     ranks = document["ranks"]
-    if index is None:
-        index = ranks["slowest"] if ranks and ranks["slowest"] is not None else 0
+    index = ranks["slowest"] if ranks and ranks["slowest"] is not None else 0
     trace = document["traces"][index]
     gpu = trace["gpu"]
     tables = profile_tables.of_gpu(gpu) if gpu else profile_tables.of_cpu(trace["cpu"])

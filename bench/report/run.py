@@ -41,14 +41,14 @@ def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
             f" no process of the engine was left {number(launch['stopped']['within_s'], 's')} later"
         )
         for launch in record["launches"]
-        if launch.get("stopped") and launch["verdict"]["outcome"] == "invalid"
+        if launch["stopped"] and launch["verdict"]["outcome"] == "invalid"
     ]
     if record["timings"] is not None:
         parts += [Text(), _metrics(record), Text(), _stages(record)]
         if record["timings"]["summary"] is not None:
             parts += [Text(), *(Text(line) for line in _session(record))]
-        if record.get("quality") is not None:  # records of before it was looked at have none
-            parts += [Text(), *(Text(line) for line in quality.lines(record["quality"]))]
+        if record["fidelity"] is not None:
+            parts += [Text(), *(Text(line) for line in quality.lines(record["fidelity"]))]
     if record["failure"] is not None and record["requests"]:
         parts += [Text(), Text(f"not complete: {record['failure']['what']}", style="yellow")]
     return [*parts, Text()]
@@ -59,8 +59,8 @@ def _headline(record: Mapping[str, Any]) -> RenderableType:
     size = f"{workload['width']}x{workload['height']}" if workload["width"] else "default size"
     steps = f"{workload['steps']} steps" if workload["steps"] else "default steps"
     devices = [device["name"] for device in record["devices"]["items"][: workload["gpus"]]] or [record["host"]["cpu"]]
-    mode = "torch.compile" if workload["torch_compile"] else "CUDA graphs" if workload.get("cuda_graph") else "eager"
-    mode += f", quality {workload['quality']}" if workload.get("quality") else ""
+    mode = "torch.compile" if workload["torch_compile"] else "CUDA graphs" if workload["cuda_graph"] else "eager"
+    mode += f", quality {workload['quality']}" if workload["quality"] else ""
     table = text.facts()
     label = f" ({record['label']})" if record["label"] else ""
     table.add_row("model", Text(f"{record['preset']['key']}{label}: {size}, {steps}, seed {workload['seed']}"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.engine import command as commands
 from bench.engine import launch
+from bench.fallback.expectation import SESSION
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
-from bench.fidelity import score
 from bench.machine import locks
 from bench.preflight import checks
 from bench.preflight.gpus import used_now
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
     from bench.run.request import Request
 
 
+class Score(Protocol):
+    """Judges the fidelity of a valid run's outputs: the document, and the error of its gate (None: met)."""
+
+    def __call__(self, run: Run, record: Mapping[str, Any], /) -> tuple[dict[str, Any], BenchError | None]:
+        """Return the document and the error."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A finished run: its record, where it is, and the error that the task ends with (None: the run counts)."""
@@ -43,9 +50,16 @@ class Result:
     error: BenchError | None
 
 
-def run(planned: Plan, display: Observer | None = None, resume: Path | None = None) -> Result:
+def run(
+    planned: Plan,
+    display: Observer | None = None,
+    resume: Path | None = None,
+    *,
+    score: Score | None = None,
+) -> Result:
     """Launch the engine under guard, as often as it takes, and return the finished run, whatever its verdict.
 
+    ``score`` judges the fidelity of a valid run's outputs.
     With ``resume``, a run directory, its requests are kept and what is missing is added.
 
     Raises:
@@ -61,8 +75,10 @@ def run(planned: Plan, display: Observer | None = None, resume: Path | None = No
     else:
         while (error := _launch(running, enough, display)) is None and not enough.of_launches(running.requests):
             pass
-    if error is None and planned.options.scored:
-        running.quality, missed = score.score(running, document.document(running, complete=True, failure=None))
+    if error is None and planned.options.stages:
+        error = _stages(running, display)
+    if error is None and score is not None:
+        running.fidelity, missed = score(running, document.document(running, complete=True, failure=None))
         known, path = write(running, complete=True)
         return Result(record=known, path=path, error=missed)
     known, path = write(running, complete=error is None, failure=error)
@@ -78,10 +94,10 @@ def begin(planned: Plan, resume: Path | None = None, *, kind: str = "bench", dir
         UsageError: the directory cannot be made, or that run cannot be resumed by this plan.
     """
     options = planned.options
-    environment = commands.launch_environment(planned.engine, planned.workload)
+    environment = planned.resolved.environment
     if options.precheck:
-        Guard(planned.expectation).precheck(commands.arguments(planned.engine, planned.workload), environment)
-    situation = checks.gather(planned.engine, planned.workload, environment, options.output_dir)
+        Guard(planned.expectation).precheck(planned.resolved.arguments, environment)
+    situation = checks.gather(planned.engine, planned.workload, environment, planned.machine, options.output_dir)
     lines = checks.run(situation)
     if options.preflight:
         checks.refuse_failed(lines)
@@ -104,6 +120,21 @@ def _taken_up(planned: Plan, directory: Path) -> Run:
     return Run(
         planned=planned, directory=directory.absolute(), launches=earlier["launches"], requests=earlier["requests"]
     )
+
+
+def _stages(running: Run, display: Observer | None) -> BenchError | None:
+    """Make a launch in which each stage waits for its device, for the stage table; return what it failed with."""
+    planned = running.planned
+    because = running.stopped_because
+    running.staging = replace(planned.workload, stage_sync=True)
+    try:
+        return session(
+            running,
+            lambda: "the stage table has its requests" if len(running.staged) >= planned.options.repeats else None,
+            display,
+        )
+    finally:
+        running.staging, running.stopped_because = None, because
 
 
 def _launch(running: Run, enough: Enough, display: Observer | None) -> BenchError | None:
@@ -136,14 +167,15 @@ def _add(running: Run, launched: Launched) -> BenchError | None:
     launched.set_aside()
     running.launches[launched.index - 1 :] = [document.launch(launched, running.directory)]
     if not launched.verdict.standing().counts:
-        running.requests = [request for request in running.requests if request["launch"] != launched.index]
+        kept = running.kept()
+        kept[:] = [request for request in kept if request["launch"] != launched.index]
     return launched.error
 
 
 def _single(running: Run, index: int, display: Observer | None) -> Launched:
     """Make the canonical single launch, `sglang generate`, which serves one request."""
     planned, directory = running.planned, running.directory
-    command = commands.build(planned.engine, planned.workload, directory)
+    command = commands.build(planned.engine, planned.workload, directory, resolved=planned.resolved.arguments)
     outputs = directory / commands.OUTPUTS
     outputs.mkdir()
     with locks.hold(running.gpus), Watch(running.gpus) as watch:
@@ -171,6 +203,8 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
         rejected=None if verdict.counts else done,
         gpus_during=watch.document(),
         error=attempt.error(verdict),
+        stage_sync=commands.synchronises_stages(planned.workload),
+        profiler=planned.expectation.profile,
     )
 
 
@@ -191,13 +225,14 @@ def _session(
     partner = Session(
         directory,
         launch=index,
-        first_request=len(running.requests) + 1,
+        first_request=len(running.kept()) + 1,
         suffix=commands.SUFFIXES[planned.workload.preset.modality],
-        expectation=planned.expectation,
+        expectation=serving.guard.expectation,
         enough=enough,
         tell=serving.tell,
         sampling=sampling,
     )
+    serving.partner = partner
     with locks.hold(running.gpus), serving.watch:
         attempt = launch.guarded(
             serving.command,
@@ -224,8 +259,12 @@ class _Serving:
         self._told: dict[str, Finding] = {}
         """What requests that count have against them, the first of each kind."""
         self.log = directory / store.LOG
-        self.command = commands.build_session(planned.engine, planned.workload, directory)
-        self.guard = Guard(planned.expectation)
+        self.command = commands.build_session(
+            planned.engine, running.workload(), directory, resolved=planned.resolved.arguments
+        )
+        self._stage_sync = commands.synchronises_stages(running.workload())
+        self.guard = Guard(replace(planned.expectation, launch=SESSION))
+        self.partner: Session | None = None
         self.watch = Watch(running.gpus)
 
     def tell(self, done: Request) -> None:
@@ -235,7 +274,7 @@ class _Serving:
         for finding in done.findings:
             self._told.setdefault(finding.id, finding)
         running = self._running
-        running.requests.append(requests.document(done, running.directory))
+        running.kept().append(requests.document(done, running.directory))
         running.launches[self._index - 1 :] = [document.launch(self.launched(None, None), running.directory)]
         # no statistics yet: loading scipy takes a second in which the engine would wait, and a CPU be busy
         write(running, complete=False, medians_only=True)
@@ -258,4 +297,8 @@ class _Serving:
             rejected=rejected,
             gpus_during=self.watch.document(),
             error=error,
+            stage_sync=self._stage_sync,
+            profiler=self._running.planned.expectation.profile,
+            load_s=None if self.partner is None else self.partner.load_s,
+            first_answer_s=None if self.partner is None else self.partner.first_answer_s,
         )

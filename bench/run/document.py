@@ -7,17 +7,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import paths
+from bench.catalog import qualities
 from bench.engine import command as commands
 from bench.errors import UsageError
 from bench.fallback import verdict as verdicts
 from bench.fallback.verdict import Verdict
-from bench.machine import devices
-from bench.models import checkpoint, images
+from bench.machine import gpus, host
 from bench.record import store
-from bench.run.timings import timings
+from bench.run.timings import instrument_cost, stage_table, timings
 
 if TYPE_CHECKING:
-    from bench.engine.workload import Workload
     from bench.errors import BenchError
     from bench.process import Ended
     from bench.run.plan import Plan
@@ -35,7 +35,9 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
     planned, options = run.planned, run.planned.options
     verdict = _overall(run)
     counts = bool(run.requests) and verdict.counts
-    walls = [launch["wall_s"] for launch in run.launches if launch["wall_s"] is not None]
+    headline = [launch for launch in run.launches if launch["index"] in {one["launch"] for one in run.requests}]
+    numbers = timings(run.requests, headline, medians_only=medians_only) if counts else None
+    stages = stage_table(run.staged, _instrument(stage_sync=True, profiler=False)) if run.staged else None
     return {
         "schema": "run-record",
         "schema_version": store.SCHEMA_VERSION,
@@ -49,18 +51,23 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "finished": run.launches[-1]["finished"],
         "asked": options.document(),
         "preset": {"key": planned.preset.key, "sha256": planned.preset.sha256, "document": planned.preset.document},
-        "workload": _workload(planned.workload),
-        "weights": _weights(planned),
+        "workload": _workload(planned),
+        "weights": dict(planned.resolved.weights),
         "engine": planned.engine.for_record(),
-        "devices": devices.for_record(planned.machine),
-        "host": devices.host(),
+        "devices": gpus.as_document(planned.machine),
+        "host": host.as_document() | {"identity": host.identity()},
         "preflight": run.preflight,
         "verdict": verdict.document(),
-        "timings": timings(run.requests, walls, medians_only=medians_only) if counts else None,
+        "instrument": _instrument(
+            stage_sync=commands.synchronises_stages(planned.workload), profiler=planned.expectation.profile
+        ),
+        "timings": numbers,
+        "stages": stages,
+        "instrument_cost_percent": None if numbers is None or stages is None else instrument_cost(numbers, stages),
         "stopped_because": run.stopped_because,
         "launches": run.launches,
         "requests": run.requests if counts else [],
-        "quality": run.quality,
+        "fidelity": run.fidelity,
         "profiled": run.profiled,
     }
 
@@ -91,7 +98,14 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
             "outputs": [asdict(output) for output in rejected.outputs],
         },
         "verdict": launched.verdict.document(),
+        "instrument": _instrument(stage_sync=launched.stage_sync, profiler=launched.profiler),
+        "load_s": launched.load_s,
+        "first_answer_s": launched.first_answer_s,
     }
+
+
+def _instrument(*, stage_sync: bool, profiler: bool) -> dict[str, bool]:
+    return {"stage_sync": stage_sync, "profiler": profiler}
 
 
 def _stopped(ended: Ended | None) -> dict[str, float] | None:
@@ -131,19 +145,23 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
     earlier = store.read(directory / store.PARTIAL)
     if earlier["kind"] != "bench" or not store.RUN.match(earlier["id"]):
         raise UsageError(
-            "this is a profile, an arm of a comparison or a cell of a matrix: none can be taken up",
+            "only a plain benchmark run can be resumed, not a profile, an arm or a matrix cell",
             where=directory,
             todo="measure the whole again",
         )
     same = {
         "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
         "engine": (earlier["engine"], planned.engine.for_record()),
-        "weights": (earlier["weights"], _weights(planned)),
-        "devices": (earlier["devices"], devices.for_record(planned.machine)),
+        "weights": (earlier["weights"], dict(planned.resolved.weights)),
+        "methodology": (earlier["methodology"], store.METHODOLOGY),
+        "devices": (earlier["devices"], gpus.as_document(planned.machine)),
     }
     for name, (then, now) in same.items():
         if then != now:
-            raise UsageError(f"the {name} is another now: what would be added could not be compared", where=directory)
+            raise UsageError(
+                f"the {name} has changed since the run was started; new requests would not be comparable",
+                where=directory,
+            )
     for request in earlier["requests"]:
         path = directory / request["perf_dump"]["file"]
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != request["perf_dump"]["sha256"]:
@@ -151,7 +169,8 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
     return earlier
 
 
-def _workload(workload: Workload) -> dict[str, Any]:
+def _workload(planned: Plan) -> dict[str, Any]:
+    workload = planned.workload
     return {
         "prompt": workload.prompt,
         "seed": workload.seed,
@@ -164,6 +183,7 @@ def _workload(workload: Workload) -> dict[str, Any]:
         "torch_compile": workload.torch_compile,
         "warmup": "off" if not workload.warmup else "start" if workload.warmup_at_start else "request",
         "quality": workload.quality,
+        "quality_meaning": qualities.meaning(planned.engine.version, workload.quality),
         "cuda_graph": workload.cuda_graph,
         "attention_backend": workload.attention_backend,
         "sync_stages": commands.synchronises_stages(workload),
@@ -173,17 +193,4 @@ def _workload(workload: Workload) -> dict[str, Any]:
 
 def _image(path: Path) -> dict[str, Any]:
     """Return the input image by name and hash: its place on this machine is nobody's business."""
-    return {"name": path.name, "sha256": images.sha256(path) if path.is_file() else None}
-
-
-def _weights(planned: Plan) -> dict[str, Any]:
-    """Return whose the weights are: the hub's, or random ones made here (with their hash)."""
-    made = checkpoint.manifest(Path(planned.workload.model_path))
-    if made is not None:
-        return {"kind": "synthetic", "sha256": made["sha256"], "model": _name(planned.workload.model_path)}
-    return {"kind": "real", "sha256": None, "model": _name(planned.workload.model_path)}
-
-
-def _name(model_path: str) -> str:
-    """Return a model's name without the place where it lies on this machine."""
-    return Path(model_path).name if Path(model_path).is_absolute() else model_path
+    return {"name": path.name, "sha256": paths.sha256(path) if path.is_file() else None}

@@ -110,6 +110,11 @@ class Options(RunOptions):
     max_repeats: int = option(
         DEFAULT_MAX_REPEATS, kind=Kind.WHOLE, group=MEASURING, help="requests at most, with --precision (default 100)"
     )
+    stages: bool = option(
+        False,
+        group=MEASURING,
+        help="add a launch in which each stage waits for its device: the stage table, and what that costs",
+    )
     check_accuracy: bool = option(
         False,
         group=FIDELITY,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,26 @@ from bench.engine import find
 from bench.engine.workload import Workload
 from bench.errors import PreflightFailed, UsageError
 from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
-from bench.machine import devices
+from bench.machine import gpus
 from bench.models import checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.catalog.presets import Preset
     from bench.engine.command import Command
     from bench.engine.find import Engine
-    from bench.machine.devices import Machine
+    from bench.machine.gpus import Machine
     from bench.run.options import Options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """What a workload comes to on an engine: arguments, the launch's environment, and whose the weights are."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    weights: Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +46,16 @@ class Plan:
     workload: Workload
     expectation: Expectation
     made_checkpoint: Path | None
+    resolved: Resolved
+
+    def changed(self, workload: Workload, expectation: Expectation | None = None) -> Plan:
+        """Return the plan for another workload, resolved anew.
+
+        Raises:
+            UsageError: the engine's version cannot do it.
+        """
+        expectation = expectation or self.expectation
+        return replace(self, workload=workload, expectation=expectation, resolved=_resolved(self.engine, workload))
 
 
 def plan(options: Options, *, in_session: bool | None = None) -> Plan:
@@ -52,6 +73,12 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
             "--cleanup-model-cache and --seed-model-cache-root are for a cache of the run's own",
             todo="add --model-cache-root FOLDER",
         )
+    if options.stages and preset.config:
+        raise UsageError(
+            "this preset's request has a file of its own, so its stages cannot be measured in a session",
+            where=f"preset {preset.key}",
+            todo="leave the stage table out",
+        )
     if options.update_golden is not None and not options.update_golden.strip():
         raise UsageError("--update-golden needs a reason", todo='e.g. --update-golden "new kernel, looked at"')
     engine = find.find(options.engine)
@@ -60,9 +87,9 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
         folder, is_new = checkpoint.cached(engine, preset.checkpoint, preset.model)
         made = folder if is_new else None
     workload = _workload(options, preset, _model(options, preset))
-    commands.arguments(engine, workload)  # whatever is wrong with them is said before anything is made
+    resolved = _resolved(engine, workload)  # whatever is wrong with it is said before anything is made
     visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
-    machine = devices.visible(devices.machine(), visible)
+    machine = gpus.visible(gpus.machine(), visible)
     if workload.cuda_graph and machine.kind == "cpu":
         raise PreflightFailed("CUDA graphs need a GPU, and none is visible here", todo="leave --cuda-graph out")
     return Plan(
@@ -75,7 +102,25 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
             workload, engine, machine, in_session=options.in_session if in_session is None else in_session
         ),
         made_checkpoint=made,
+        resolved=resolved,
     )
+
+
+def _resolved(engine: Engine, workload: Workload) -> Resolved:
+    return Resolved(
+        arguments=tuple(commands.arguments(engine, workload)),
+        environment=commands.launch_environment(engine, workload),
+        weights=_weights(workload.model_path),
+    )
+
+
+def _weights(model_path: str) -> dict[str, str | None]:
+    """Return whose the weights are: the hub's, or random ones made here (with their hash)."""
+    name = Path(model_path).name if Path(model_path).is_absolute() else model_path  # not where it lies on this machine
+    made = checkpoint.manifest(Path(model_path))
+    if made is not None:
+        return {"kind": "synthetic", "sha256": made["sha256"], "model": name}
+    return {"kind": "real", "sha256": None, "model": name}
 
 
 def _model(options: Options, preset: Preset) -> str:

@@ -30,7 +30,7 @@ def model_cache_of(planned: Plan) -> Iterator[Plan]:
     cache = model_cache.prepare(options.model_cache_root, planned.preset.key, seeds)
     try:
         variables = model_cache.environment(cache, os.environ)
-        yield replace(planned, workload=replace(planned.workload, environment=variables))
+        yield planned.changed(replace(planned.workload, environment=variables))
     finally:
         if options.cleanup_model_cache:
             model_cache.remove(cache)

@@ -119,4 +119,4 @@ def _lose(planned: Plan, loss: Loss, scratch: Path) -> Plan:
         workload = replace(workload, model_path=str(lost))
     expectation = plan.expect(workload, planned.engine, planned.machine)
     options = replace(planned.options, precheck=False, label=f"self-test-{loss.name}")
-    return replace(planned, workload=workload, expectation=expectation, options=options)
+    return replace(planned.changed(workload, expectation), options=options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 from bench.engine import command as commands
@@ -49,6 +50,10 @@ class Session:
         self._asked_at = store.now()
         self.stopped_because: str | None = None
         self.rejected: Request | None = None
+        self._start = time.monotonic()
+        self.load_s: float | None = None
+        """From the making of this partner, just before the launch, until the engine was ready."""
+        self.first_answer_s: float | None = None
 
     def hear(self, message: bytes) -> bytes | None:
         """Take one event of the worker and return the next command.
@@ -64,7 +69,10 @@ class Session:
             raise EngineFailed(f"{what}: {event['error']}", where=self._directory / store.LOG)
         if event["event"] == "stopped":
             return None
+        if event["event"] == "ready":
+            self.load_s = round(time.monotonic() - self._start, 3)
         if event["event"] == "finished":
+            self.first_answer_s = self.first_answer_s or round(time.monotonic() - self._start, 3)
             self._finish(event)
         self.stopped_because = self._enough()
         return self._command()

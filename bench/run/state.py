@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.engine.command import Command
+    from bench.engine.workload import Workload
     from bench.errors import BenchError
     from bench.fallback.facts import Facts
     from bench.fallback.verdict import Verdict
@@ -36,6 +37,10 @@ class Launched:
     rejected: Request | None
     gpus_during: list[dict[str, Any]]
     error: BenchError | None
+    stage_sync: bool
+    profiler: bool
+    load_s: float | None = None
+    first_answer_s: float | None = None
 
     @property
     def rejected_dump(self) -> Path | None:
@@ -59,7 +64,19 @@ class Run:
     stopped_because: str | None = None
     kind: str = "bench"
     profiled: dict[str, Any] | None = None
-    quality: dict[str, Any] | None = None
+    staged: list[dict[str, Any]] = field(default_factory=list)
+    """The requests of the launch with synchronised stages, which are never among ``requests``."""
+    staging: Workload | None = None
+    """The workload of that launch while it goes on."""
+    fidelity: dict[str, Any] | None = None
     preflight: list[dict[str, Any]] = field(default_factory=list)
     gpus: tuple[str, ...] = ()
     """UUIDs of the GPUs that are watched during each launch."""
+
+    def workload(self) -> Workload:
+        """Return what the present launch is asked."""
+        return self.staging or self.planned.workload
+
+    def kept(self) -> list[dict[str, Any]]:
+        """Return the list that the present launch's requests go into."""
+        return self.requests if self.staging is None else self.staged

@@ -18,10 +18,10 @@ PRIMARY = "denoise_ms"
 """The metric whose spread over launches is taken."""
 
 
-def timings(requests: Requests, launches_s: Sequence[float], *, medians_only: bool = False) -> dict[str, Any]:
+def timings(requests: Requests, launches: Requests, *, medians_only: bool = False) -> dict[str, Any]:
     """Return the numbers of a record: the median of each metric over the requests, and more for several.
 
-    A metric that one request does not have is None. ``launches_s`` are the wall times of the launches in seconds.
+    A metric that one request does not have is None. ``launches`` are the documents of the launches that served them.
     ``medians_only`` leaves out what takes time, while an engine waits for its next request.
     """
     several = len(requests) > 1 and not medians_only
@@ -32,9 +32,33 @@ def timings(requests: Requests, launches_s: Sequence[float], *, medians_only: bo
         "spread": _spread(requests) if several else None,
         "steps_ms": [] if medians_only else _steps(requests),
         "stages_ms": _stages(requests),
-        "launch_s": _median(list(launches_s)),
+        "launch_s": _median([launch["wall_s"] for launch in launches if launch["wall_s"] is not None]),
+        "wall_s": _median(_known(requests, "wall_s")),
+        "load_s": _median(_known(launches, "load_s")),
+        "first_answer_s": _median(_known(launches, "first_answer_s")),
         "outputs_identical": _identical(requests) if several else None,
     }
+
+
+def stage_table(requests: Requests, instrument: Mapping[str, bool]) -> dict[str, Any]:
+    """Return the stage table of a record, from the requests of the launch with synchronised stages."""
+    return {
+        "instrument": dict(instrument),
+        "launch": requests[-1]["launch"],
+        "requests": len(requests),
+        "metrics": {metric.key: _median(_samples(requests, metric.key)) for metric in metrics.METRICS},
+        "stages_ms": _stages(requests),
+    }
+
+
+def instrument_cost(headline: Mapping[str, Any], stages: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return what synchronised stages add to the end-to-end and the denoise time, in percent; None is unknown."""
+    costs: dict[str, float | None] = {}
+    for key in ("total_ms", "denoise_ms"):
+        plain_ms, with_sync = headline["metrics"][key], stages["metrics"][key]
+        known = plain_ms and with_sync is not None
+        costs[key] = round(100 * (with_sync / plain_ms - 1), 3) if known else None
+    return costs
 
 
 def median_of(requests: Requests, key: str) -> float:
@@ -47,6 +71,11 @@ def _samples(requests: Requests, key: str) -> list[float] | None:
     return None if any(value is None for value in values) else values
 
 
+def _known(documents: Requests, key: str) -> list[float] | None:
+    values = [document[key] for document in documents]
+    return None if any(value is None for value in values) else values
+
+
 def _median(values: list[float] | None) -> float | None:
     return plain.median(values) if values else None
 
@@ -54,8 +83,12 @@ def _median(values: list[float] | None) -> float | None:
 def _summary(requests: Requests, key: str) -> dict[str, Any] | None:
     from bench.stats import summary  # noqa: PLC0415 - scipy is behind it, which one request does not need
 
-    samples = _samples(requests, key)
-    return None if samples is None or min(samples) <= 0 else asdict(summary.summarise(samples))
+    if (samples := _samples(requests, key)) is None or min(samples) <= 0:
+        return None
+    by_launch: dict[int, list[float]] = {}
+    for request in requests:
+        by_launch.setdefault(request["launch"], []).append(request["metrics"][key])
+    return asdict(summary.summarise_launches(list(by_launch.values())))
 
 
 def _spread(requests: Requests) -> dict[str, Any] | None:

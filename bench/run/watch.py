@@ -15,13 +15,13 @@ import psutil
 
 from bench.fallback import finding as f
 from bench.fallback.finding import Finding
-from bench.machine import nvml
+from bench.machine import gpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from bench.machine.nvml import Gpu
+    from bench.machine.gpus import Gpu
 
 INTERVAL_S = 1.0
 WORKING_PERCENT = 50
@@ -73,13 +73,13 @@ class Watch:
             self._others_share = _share_of_others(self._cpu_start, _cpu_seconds())
 
     def _run(self) -> None:
-        with nvml.session() as there:
-            if not there:
+        with gpus.opened() as available:
+            if not available:
                 return
             ended = False
             while not ended:  # once more after the end: what is on the GPU now was not ours
                 ended = self._stop.wait(self._interval_s)
-                for gpu in nvml.sample():
+                for gpu in gpus.sample():
                     if gpu.uuid in self._uuids:
                         self._note(gpu)
 

@@ -8,13 +8,13 @@ D. J. Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987; repeated at several look
     leaves out "no effect"           faster or slower
     anything else                    inconclusive
 
-All figures are durations: faster means that the candidate takes less time.
+Smaller is better in every metric: faster means that the candidate takes less time (or memory).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.errors import Inconclusive, ThresholdMissed
@@ -25,11 +25,22 @@ SAME = "same"
 INCONCLUSIVE = "inconclusive"
 EXIT_CODES = {FASTER: 0, SAME: 0, SLOWER: ThresholdMissed.exit_code, INCONCLUSIVE: Inconclusive.exit_code}
 
-SCHEMA = "urn:sglang-diffusion-workbench:comparison:1"
-DEFAULT_ALPHA = 0.05
-DEFAULT_POWER = 0.8
+SCHEMA = "urn:sglang-diffusion-workbench:comparison:2"
+ALPHA = 0.05
+POWER = 0.8
 DEFAULT_MARGIN_PERCENT = 1.5
 """The smallest repeated end-to-end gain that SGLang's contributors may claim."""
+ROUNDING = 1e-12
+"""An end of an interval nearer to zero than this is zero: a sum in another order must not name a winner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogInterval:
+    """An interval of the log of candidate / baseline, at a confidence between 0 and 1."""
+
+    low: float
+    high: float
+    confidence: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,54 +49,55 @@ class EffectInterval:
 
     low_ratio: float
     high_ratio: float
+    low_percent: float
+    high_percent: float
     confidence: float
 
-    @property
-    def low_percent(self) -> float:
-        """Return the lower end as a change of the baseline's time, in percent."""
-        return percent(self.low_ratio)
 
-    @property
-    def high_percent(self) -> float:
-        """Return the upper end as a change of the baseline's time, in percent."""
-        return percent(self.high_ratio)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planning:
+    """How many units show an effect as small as the margin with a power of 80 %, for a question that is open.
+
+    ``likely`` is for the noise that was seen, ``low`` and ``high`` for the ends of its 80 % interval: few samples know
+    their own noise badly. ``for_same`` is how many show "same" where there is no effect. None: more than 2,000.
+    """
+
+    low: int | None
+    likely: int | None
+    high: int | None
+    for_same: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """One candidate against one baseline. What is not known is None.
 
-    ``method`` is sign-flip (A-B-B-A blocks), permutation (unpaired launches), history-noise (unpaired, the spread taken
-    from earlier launches) or none. ``unit`` is what one difference is made of: block, pair or launch. ``ratio`` is
-    candidate / baseline. ``p`` is two-sided, as if the samples had been looked at once; ``p_needed`` is what it had to
-    reach at this look, so that all looks together give a false alarm with probability ``alpha`` at most.
-    ``noise_percent`` is the standard deviation of one difference, ``mde_percent`` the smallest effect that so many
-    differences with that noise show with probability ``power``; ``needed`` the blocks (unpaired: launches of each arm)
-    that would show an effect as small as the margin.
+    ``metric`` names what is compared. ``method`` is sequential-t (pairs of starts), one-pair, welch-t (unpaired
+    launches), calibrated (the spread comes from earlier launches) or none. ``unit`` is what one difference is made of,
+    pair or launch, and ``units`` how many there are. ``ratio`` is candidate / baseline. ``noise_percent`` is the
+    standard deviation of one unit. ``shows_margin`` tells whether the whole interval lies beyond the margin, which is
+    what a claim of that size takes; ``at_least_percent`` is the end of a winner's interval that is nearer to zero.
     """
 
+    metric: str
     method: str
     unit: str
+    units: int
     verdict: str
     reason: str
     ratio: float
     interval: EffectInterval | None
-    p: float | None
-    p_needed: float | None
-    alpha: float
-    power: float
     margin_percent: float
+    at_least_percent: float | None
+    shows_margin: bool
     noise_percent: float | None
-    mde_percent: float | None
-    needed: int | None
-    blocks: int | None
-    differences: int | None
+    planning: Planning | None
     baseline_launches: int
     candidate_launches: int
 
     @property
     def effect_percent(self) -> float:
-        """Return the change of the baseline's time in percent: -3 where the candidate takes 3 % less."""
+        """Return the change of the baseline's value in percent: -3 where the candidate takes 3 % less."""
         return percent(self.ratio)
 
     @property
@@ -94,9 +106,27 @@ class Comparison:
         return EXIT_CODES[self.verdict]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """What a comparison rests on: see the fields of the same names of `Comparison`."""
+
+    metric: str
+    method: str
+    unit: str
+    units: int
+    baseline_launches: int
+    candidate_launches: int
+    margin_percent: float = DEFAULT_MARGIN_PERCENT
+
+
 def percent(ratio: float) -> float:
     """Return a ratio as a change in percent: 1.03 is +3."""
     return (ratio - 1) * 100
+
+
+def log_as_percent(log_value: float | None) -> float | None:
+    """Return a log ratio as a change in percent: 0.03 is 3.05; None stays None."""
+    return None if log_value is None else math.expm1(log_value) * 100
 
 
 def margin_log(margin_percent: float) -> float:
@@ -104,71 +134,115 @@ def margin_log(margin_percent: float) -> float:
     return math.log1p(margin_percent / 100)
 
 
-def effect_interval(log_interval: tuple[float, float, float] | None) -> EffectInterval | None:
-    """Return (low, high, confidence) of log ratios as an interval of ratios; None stays None."""
-    if log_interval is None:
-        return None
-    low, high, confidence = log_interval
-    return EffectInterval(low_ratio=math.exp(low), high_ratio=math.exp(high), confidence=confidence)
-
-
-def classify(log_interval: tuple[float, float, float] | None, margin_percent: float) -> str:
-    """Return the verdict that an interval of log ratios allows; no interval, no verdict but inconclusive."""
-    if log_interval is None:
+def classify(inside: LogInterval | None, margin_percent: float) -> str:
+    """Return the verdict that an interval allows; no interval, no verdict but inconclusive."""
+    if inside is None:
         return INCONCLUSIVE
-    low, high, _ = log_interval
     margin = margin_log(margin_percent)
-    if -margin <= low and high <= margin:
+    if -margin <= inside.low and inside.high <= margin:
         return SAME
-    if high < 0:
+    if inside.high < -ROUNDING:
         return FASTER
-    return SLOWER if low > 0 else INCONCLUSIVE
+    return SLOWER if inside.low > ROUNDING else INCONCLUSIVE
 
 
-def reason(verdict: str, ratio: float, interval: EffectInterval | None, margin_percent: float) -> str:
-    """Return the sentence that says why an interval means this verdict."""
+def conclude(
+    basis: Basis,
+    effect: float,
+    inside: LogInterval | None,
+    *,
+    noise: float | None = None,
+    planning: Planning | None = None,
+    remarks: tuple[str, ...] = (),
+    caution: str | None = None,
+    early: bool = False,
+) -> Comparison:
+    """Return the comparison that an effect (a log ratio) and its interval mean.
+
+    ``caution`` stands first in the reason and allows no verdict. ``early`` says that the session stopped before its
+    last look. A planning figure stays only where the question is open.
+    """
+    verdict = INCONCLUSIVE if caution is not None else classify(inside, basis.margin_percent)
+    ratio = math.exp(effect)
+    interval = _effect_interval(inside)
+    won = verdict in {FASTER, SLOWER}
+    nearer = None if inside is None or not won else inside.high if verdict == FASTER else inside.low
+    beyond = nearer is not None and abs(nearer) >= margin_log(basis.margin_percent)
+    clauses = [_sentence(basis, verdict, ratio, interval, early=early), *remarks]
+    if won:
+        clauses.append(f"shows at least {basis.margin_percent:g} %: {'yes' if beyond else 'no'}")
+    open_question = verdict == INCONCLUSIVE
+    if open_question and planning is not None:
+        clauses.append(_planned(planning, basis))
+    return Comparison(
+        metric=basis.metric,
+        method=basis.method,
+        unit=basis.unit,
+        units=basis.units,
+        verdict=verdict,
+        reason="; ".join([*([] if caution is None else [caution]), *clauses]),
+        ratio=ratio,
+        interval=interval,
+        margin_percent=basis.margin_percent,
+        at_least_percent=None if nearer is None else abs(percent(math.exp(nearer))),
+        shows_margin=beyond,
+        noise_percent=log_as_percent(noise),
+        planning=planning if open_question else None,
+        baseline_launches=basis.baseline_launches,
+        candidate_launches=basis.candidate_launches,
+    )
+
+
+def _effect_interval(inside: LogInterval | None) -> EffectInterval | None:
+    if inside is None:
+        return None
+    low, high = math.exp(inside.low), math.exp(inside.high)
+    return EffectInterval(
+        low_ratio=low,
+        high_ratio=high,
+        low_percent=percent(low),
+        high_percent=percent(high),
+        confidence=inside.confidence,
+    )
+
+
+def _sentence(basis: Basis, verdict: str, ratio: float, interval: EffectInterval | None, *, early: bool) -> str:
+    seen = f"{basis.metric}: {percent(ratio):+.2f} %"
     if interval is None:
-        return f"so few samples exclude nothing; what was seen is {percent(ratio):+.2f} %"
+        return f"{seen} was seen, and its spread is unknown"
     between = f"{interval.low_percent:+.2f} to {interval.high_percent:+.2f} %"
     if verdict == SAME:
-        beside = "" if interval.low_ratio <= 1 <= interval.high_ratio else "there is a difference, but "
-        return f"{beside}the whole interval, {between}, lies inside the margin of {margin_percent:g} %"
+        return f"{basis.metric}: the whole interval, {between}, lies inside the margin of {basis.margin_percent:g} %"
     if verdict == INCONCLUSIVE:
-        return f"the interval, {between}, holds both no effect and effects beyond the margin of {margin_percent:g} %"
-    change = "less" if verdict == FASTER else "more"
-    return f"the candidate takes {abs(percent(ratio)):.2f} % {change} time; the interval is {between}"
+        return f"{seen} was seen, interval {between}"
+    near = interval.high_percent if verdict == FASTER else interval.low_percent
+    likely = ", likely too large: stopped early" if early else ""
+    return (
+        f"{basis.metric}: {verdict} by at least {abs(near):.2f} %"
+        f" (estimate {abs(percent(ratio)):.2f} %{likely}; interval {between})"
+    )
+
+
+def _planned(planning: Planning, basis: Basis) -> str:
+    unit = {"pair": "pairs", "launch": "launches of each arm"}[basis.unit]
+
+    def number(value: int | None) -> str:
+        return "over 2000" if value is None else str(value)
+
+    return (
+        f"about {number(planning.likely)} {unit} ({number(planning.low)} to {number(planning.high)}: so few samples"
+        f" know the noise badly) show an effect of {basis.margin_percent:g} % in 8 of 10 sessions,"
+        f" and {number(planning.for_same)} show that there is none"
+    )
 
 
 def to_document(comparison: Comparison) -> dict[str, Any]:
-    """Return the comparison as a document that keeps ``schemas/comparison.json``."""
-    interval = comparison.interval
+    """Return the comparison as a document that conforms to ``schemas/comparison.json``."""
+    fields = asdict(comparison)
+    ratio = fields.pop("ratio")
     return {
         "schema": SCHEMA,
-        "verdict": comparison.verdict,
-        "reason": comparison.reason,
+        **fields,
         "exit_code": comparison.exit_code,
-        "effect": {"ratio": comparison.ratio, "percent": comparison.effect_percent},
-        "interval": None
-        if interval is None
-        else {
-            "low_ratio": interval.low_ratio,
-            "high_ratio": interval.high_ratio,
-            "low_percent": interval.low_percent,
-            "high_percent": interval.high_percent,
-            "confidence": interval.confidence,
-        },
-        "p": comparison.p,
-        "p_needed": comparison.p_needed,
-        "alpha": comparison.alpha,
-        "power": comparison.power,
-        "margin_percent": comparison.margin_percent,
-        "noise_percent": comparison.noise_percent,
-        "mde_percent": comparison.mde_percent,
-        "needed": comparison.needed,
-        "method": comparison.method,
-        "unit": comparison.unit,
-        "blocks": comparison.blocks,
-        "differences": comparison.differences,
-        "baseline_launches": comparison.baseline_launches,
-        "candidate_launches": comparison.candidate_launches,
+        "effect": {"ratio": ratio, "percent": comparison.effect_percent},
     }

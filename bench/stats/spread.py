@@ -24,7 +24,8 @@ class LaunchSpread:
 
     ``medians`` has one median for each launch, ``median`` is the median of these. ``within_sd`` is the pooled standard
     deviation of the requests of a launch, ``between_sd`` that of the launches beyond what their requests explain;
-    ``note`` says why either is None. The percent figures are of ``median``.
+    ``note`` says why either is None. The percent figures are of ``median``. ``sd_percent`` is the standard deviation of
+    the logs of the launch medians, whatever it is made of: two launches are enough for it.
     """
 
     launches: int
@@ -35,6 +36,7 @@ class LaunchSpread:
     within_percent: float | None
     between_sd: float | None
     between_percent: float | None
+    sd_percent: float | None
     note: str | None
 
 
@@ -99,6 +101,7 @@ def launch_spread(launches: Sequence[Samples]) -> LaunchSpread:
         within_percent=None if within is None else within / middle * 100,
         between_sd=between,
         between_percent=None if between is None else between / middle * 100,
+        sd_percent=math.expm1(float(np.log(medians).std(ddof=1))) * 100 if count > 1 else None,
         note="; ".join(notes) or None,
     )
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.errors import UsageError
 from bench.stats.samples import checked, checked_fraction
-from bench.stats.trend import Drift, WarmUp, drift, warm_up
+from bench.stats.trend import Drift, WarmUp, drift, drift_of_launches, warm_up, warm_up_of_launches
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.stats.samples import FloatArray, Samples
 
 CONFIDENCE = 0.95
@@ -29,19 +31,26 @@ P95_MINIMUM = 20
 """With fewer samples no sample is expected above the 95th percentile, and what is printed would be the maximum."""
 PRECISION_MINIMUM = 10
 """`known_well_enough` never stops before: intervals from fewer samples are too often narrow by chance."""
+ALONE = "of this launch alone"
+FEWEST_LAUNCHES = 3
+"""The t interval of two launches is twelve times as wide as their spread: the two medians say more."""
 MILD_FENCE = 1.5
 SEVERE_FENCE = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An interval of the median; ``method`` is bca or ranks, ``note`` says why it is not bca (else None)."""
+    """An interval of the median; ``method`` is bca, ranks or t, ``note`` says why it is not bca (else None).
+
+    ``scope`` says what it holds for: this launch alone, or all launches of the configuration.
+    """
 
     low: float
     high: float
     confidence: float
     method: str
     note: str | None = None
+    scope: str = ALONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +110,11 @@ def rank_interval(samples: FloatArray, confidence: float = CONFIDENCE) -> tuple[
     """
     from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
 
-    n = samples.size
-    outside = int(stats.binom.ppf((1 - confidence) / 2, n, 0.5))
-    # ppf is the first count that reaches the tail, so the count below it is what still fits into the tail.
-    if outside < 1:
+    ends = stats.quantile_test(samples, p=0.5).confidence_interval(confidence)
+    if not (math.isfinite(ends.low) and math.isfinite(ends.high)):
         return None
-    ordered = np.sort(samples)
-    achieved = 1 - 2 * float(stats.binom.cdf(outside - 1, n, 0.5))
-    return float(ordered[outside - 1]), float(ordered[n - outside]), achieved
+    outside = int(stats.binom.ppf((1 - confidence) / 2, samples.size, 0.5))
+    return float(ends.low), float(ends.high), 1 - 2 * float(stats.binom.cdf(outside - 1, samples.size, 0.5))
 
 
 def median_interval(samples: Samples, confidence: float = CONFIDENCE) -> tuple[Interval | None, str | None]:
@@ -118,7 +124,7 @@ def median_interval(samples: Samples, confidence: float = CONFIDENCE) -> tuple[I
     with a fixed seed so that a record gives the same interval whenever it is read; by ranks, with a note, where the
     bootstrap is degenerate or n is above 2,000. None below the n at which ranks reach the confidence: there the
     bootstrap would still give an interval, one that cannot be wide enough. With 8 samples of normal noise it misses the
-    true median in some 8 % of cases instead of 5, with 20 in 5 % (tests/test_measure_simulation.py).
+    true median in some 8 % of cases instead of 5, with 20 in 5 % (`nox -s simulate`).
 
     Raises:
         UsageError: no sample, one that is not a duration, or a confidence outside (0, 1).
@@ -211,12 +217,52 @@ def summarise(samples: Samples, confidence: float = CONFIDENCE) -> Summary:
     )
 
 
+def launch_interval(medians: Sequence[float]) -> tuple[Interval | None, str | None]:
+    """Return the t interval over the logs of launch medians and None, or None and why there is none."""
+    from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
+
+    if len(medians) < FEWEST_LAUNCHES:
+        shown = " and ".join(f"{median:.6g}" for median in medians)
+        return None, f"an interval over launches takes {FEWEST_LAUNCHES}; there are {len(medians)}: {shown}"
+    if np.ptp(medians) == 0:
+        return None, "all launches have one median, so that the clock is too coarse to show a spread"
+    ends = stats.ttest_1samp(np.log(medians), 0.0).confidence_interval(CONFIDENCE)
+    scope = f"over {len(medians)} launches"
+    low, high = math.exp(ends.low), math.exp(ends.high)
+    return Interval(low=low, high=high, confidence=CONFIDENCE, method="t", scope=scope), None
+
+
+def summarise_launches(launches: Sequence[Samples]) -> Summary:
+    """Return the summary of the requests of several launches, each in the order they were taken.
+
+    The interval is that of the launches: t over the logs of their medians, since requests of one launch are no
+    independent samples of the configuration. Drift and warm-up are looked for within launches.
+
+    Raises:
+        UsageError: no launch, one without samples, or a sample that is not a duration.
+    """
+    groups = [checked(samples, f"launch {number}") for number, samples in enumerate(launches, 1)]
+    if not groups:
+        raise UsageError("there is no launch to summarise")
+    if len(groups) == 1:
+        return summarise(groups[0])
+    interval, note = launch_interval([float(np.median(group)) for group in groups])
+    pooled = summarise(np.concatenate(groups))
+    return replace(
+        pooled,
+        interval=interval,
+        interval_note=note,
+        drift=drift_of_launches(groups),
+        warm_up=warm_up_of_launches(groups),
+    )
+
+
 def known_well_enough(samples: Samples, precision: float, confidence: float = CONFIDENCE) -> Precision:
     """Return whether the interval of the median is within +- ``precision`` (0.01 is 1 %) of the median.
 
     A stopping rule for `--precision`: call it after each request. It needs at least 10 samples. Who looks again and
     again stops at intervals that are narrow by chance: with a noise of 1 %, those it stops at miss the true median in
-    about 5 % of sessions for a precision of 1 %, but in about 12 % for one of 0.5 % (tests/test_measure_simulation.py).
+    about 5 % of sessions for a precision of 1 %, but in about 12 % for one of 0.5 % (`nox -s simulate`).
     It says how long to measure one configuration; whether two differ is for `bench.stats.sequential`.
 
     Raises:

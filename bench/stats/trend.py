@@ -11,6 +11,8 @@ import numpy as np
 from bench.stats.samples import checked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.stats.samples import FloatArray, Samples
 
 ALPHA = 0.05
@@ -67,21 +69,73 @@ def drift(samples: Samples) -> Drift | None:
     slope = _median_slope(array)
     if np.ptp(array) == 0:
         return Drift(tau=None, p=None, slope=0.0, session_percent=0.0, drifting=False)
-    found = stats.kendalltau(np.arange(array.size), array)
+    trend = stats.kendalltau(np.arange(array.size), array)
     return Drift(
-        tau=float(found.statistic),
-        p=float(found.pvalue),
+        tau=float(trend.statistic),
+        p=float(trend.pvalue),
         slope=slope,
         session_percent=slope * (array.size - 1) / float(np.median(array)) * 100,
-        drifting=bool(found.pvalue < ALPHA),
+        drifting=bool(trend.pvalue < ALPHA),
     )
 
 
 def _median_slope(array: FloatArray) -> float:
+    from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
+
     width = math.ceil(array.size / SLOPES_LIMIT)
     whole = array[: array.size // width * width].reshape(-1, width).mean(axis=1)
-    first, second = np.triu_indices(whole.size, 1)
-    return float(np.median((whole[second] - whole[first]) / (second - first))) / width
+    return float(stats.theilslopes(whole).slope) / width
+
+
+def drift_of_launches(launches: Sequence[Samples]) -> Drift | None:
+    """Return the trend within launches, whose levels may differ; None where none has five samples.
+
+    Kendall's score of each launch, summed (the seasonal test of R. M. Hirsch, J. R. Slack and R. A. Smith, Water
+    Resources Research 18, 1982, a launch for a season), without correction for ties. The slope is the median of the
+    launches' slopes, ``session_percent`` that over the longest launch.
+
+    Raises:
+        UsageError: a launch without samples, or one that is not a duration.
+    """
+    from scipy import special, stats  # noqa: PLC0415 - a second that other tasks need not pay
+
+    arrays = [checked(samples, f"launch {number}") for number, samples in enumerate(launches, 1)]
+    arrays = [array for array in arrays if array.size >= TREND_MINIMUM]
+    if len(arrays) < 2:  # noqa: PLR2004 - one launch has the exact test
+        return drift(arrays[0]) if arrays else None
+    score = sum(
+        float(np.sign(array[None, :] - array[:, None])[np.triu_indices(array.size, 1)].sum()) for array in arrays
+    )
+    pairs = sum(math.comb(array.size, 2) for array in arrays)
+    variance = sum(size * (size - 1) * (2 * size + 5) / 18 for size in (array.size for array in arrays))
+    p = float(2 * special.ndtr(-max(0.0, abs(score) - 1) / math.sqrt(variance)))
+    slope = float(np.median([stats.theilslopes(array).slope for array in arrays]))
+    longest = max(array.size for array in arrays)
+    return Drift(
+        tau=score / pairs,
+        p=min(1.0, p),
+        slope=slope,
+        session_percent=slope * (longest - 1) / float(np.median(np.concatenate(arrays))) * 100,
+        drifting=p < ALPHA,
+    )
+
+
+def warm_up_of_launches(launches: Sequence[Samples]) -> WarmUp | None:
+    """Return the warm-up within launches: it is there if more than half of those with eight samples show it.
+
+    ``falling`` and ``first_excess_percent`` are medians over these launches. None where no launch has eight samples.
+
+    Raises:
+        UsageError: a launch without samples, or one that is not a duration.
+    """
+    each = [known for samples in launches if (known := warm_up(samples)) is not None]
+    if not each:
+        return None
+    return WarmUp(
+        falling=int(np.median([known.falling for known in each])),
+        first_excess_percent=float(np.median([known.first_excess_percent for known in each])),
+        still_falling=2 * sum(known.still_falling for known in each) > len(each),
+    )
 
 
 def warm_up(samples: Samples) -> WarmUp | None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import schema
+from bench.compare.records import scored
 from bench.errors import BenchError, FallbackDetected, worst
 from bench.fallback.verdict import DEGRADED, NATIVE_VERDICT
 from bench.record import store
@@ -72,7 +73,7 @@ def run(
 def _row(options: Options, observer: Observer) -> Row:
     try:
         with model_cache_of(plan.plan(options)) as planned:
-            result = benchmark.run(planned, observer)
+            result = benchmark.run(planned, observer, score=scored if planned.options.scored else None)
     except BenchError as error:
         reason = error.what if error.where is None else f"{error.what} ({error.where})"
         return Row(preset=options.model, outcome=REFUSED, exit_code=error.exit_code, reason=reason, todo=error.todo)

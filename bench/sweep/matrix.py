@@ -19,6 +19,7 @@ from bench.fidelity import frames
 from bench.record import store
 from bench.run import benchmark, document, plan
 from bench.stats import comparison
+from bench.stats.unpaired import WELCH_MINIMUM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +34,9 @@ QUALITIES = ("exact", "lossless", "high")
 """The tiers of upstream's matrix, the strictest first."""
 DEFAULT_QUALITY = "lossless"
 """The engine's own default: its eager cell is what the others are compared with."""
+
+METRIC = "denoise"
+"""What CUDA graphs and qualities change, and what a cell shows."""
 
 DOCUMENT = "matrix.json"
 REFUSED, NOT_RUN = "refused", "not run"
@@ -152,8 +156,10 @@ def _compare(matrix: Sequence[Cell], folder: Path) -> None:
             continue
         partner = eager.get(cell.quality)
         if cell.cuda_graph and partner is not None:
-            if cell.complete and partner.complete:
-                told = records.compare(records.read(folder / partner.name), records.read(folder / cell.name))
+            if cell.complete and partner.complete and cell.options.launches >= WELCH_MINIMUM:
+                told = records.compare(
+                    records.read(folder / partner.name, METRIC), records.read(folder / cell.name, METRIC)
+                )
                 cell.compared["graphs"] = comparison.to_document(told)
             cell.compared["same_pixels"] = _pixels(cell) == _pixels(partner)
         if reference is not None and cell is not reference:

@@ -131,17 +131,17 @@ STEPS = (
         name="ab",
         title="Is B slower than A?",
         command=(
-            *("ab", "--model", "flux-tiny", "--co-resident", "--blocks", "8"),
+            *("ab", "--model", "flux-tiny", "--pairs", "8"),
             *("--baseline", "steps=4 OMP_NUM_THREADS=1", "--candidate", "steps=24 OMP_NUM_THREADS=1"),
         ),
         takes_output_dir=True,
-        why="Two arms in turn, A-B-B-A, so that a machine which gets slower disturbs both alike; it stops as soon as "
+        why="Pairs of engine starts whose requests alternate, so that a slower machine slows both; it stops as soon as "
         "the answer is decided. The candidate does 24 denoise steps in place of 4: the answer is known, so you "
         "see whether the tool finds it, also on a busy laptop. One thread for each engine, because two that wait "
         "beside each other on two cores disturb each other more than any real effect.",
         read="SLOWER, with an interval that leaves out 0. Exit code 7 is a regression, so CI can stop at it. Below "
         "stands what differs on purpose. The other answers are faster and same (0), and inconclusive (9): then more "
-        "blocks are needed, and the report says how many.",
+        "pairs are needed, and the report says how many.",
         seconds=55,
         exit_code=ThresholdMissed.exit_code,
     ),

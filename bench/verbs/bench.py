@@ -112,6 +112,7 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     Raises:
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
     """
+    from bench.compare.records import scored
     from bench.record import store
     from bench.report import live, run, text
     from bench.run import benchmark, plan
@@ -124,7 +125,7 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
     with model_cache_of(planned) as isolated, live.Live(messages) as display:
-        result = benchmark.run(isolated, display, resume)
+        result = benchmark.run(isolated, display, resume, score=scored if isolated.options.scored else None)
     for warning in run.warnings(result.record):
         text.line(messages, warning)
     if as_json:
@@ -150,7 +151,7 @@ def _resumed(now: Options, then: Options) -> Options:
 def _short(result: Result) -> BenchError:
     """Return the error of a run whose record says it all: which finding decided, and where to read more."""
     assert result.error is not None
-    if result.record["complete"] and result.record["quality"] is not None:
+    if result.record["complete"] and result.record["fidelity"] is not None:
         return result.error
     if result.record["requests"]:
         done = len(result.record["requests"])

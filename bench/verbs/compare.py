@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.compare.records import Side
 
 ARM = "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
+METRIC = "what is compared: total, denoise, wall, load, peak-memory, or the name of a stage (default total)"
 REQUIRE = "exit 7 unless the outputs are this similar to the baseline's"
 
 
@@ -26,25 +27,26 @@ class AbOptions:
 
     baseline: str = option("", completes="engines", help=f"first arm; {ARM}")
     candidate: str = option("", completes="engines", help="second arm, likewise")
-    blocks: int | None = option(
-        None, kind=Kind.WHOLE, help="A-B-B-A blocks at most (default 8); it stops earlier when decided"
+    pairs: int | None = option(
+        None, kind=Kind.WHOLE, help="pairs of engine starts at most (default 8); it stops earlier when decided"
     )
+    metric: str = option("total", help=METRIC)
     margin: float | None = option(
         None,
         kind=Kind.PERCENTAGE,
         group=MEASURING,
         help="an effect inside it is called same (default 1.5%)",
     )
-    co_resident: bool = option(
+    alternate: bool = option(
         False,
         group=MEASURING,
-        help="load both engines once and alternate their requests; needs memory for both",
+        help="start the engines of a pair one after the other, where memory does not hold both",
     )
     run: Options = nested(
         Options,
         *("model", "repeats", "require"),
         *COMMON,
-        repeats={"help": "requests of each launch, whose median counts (default 1)"},
+        repeats={"default": 4, "help": "requests of each start that count, after one that does not (default 4)"},
         require={"help": REQUIRE},
     )
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparison as JSON on stdout")
@@ -52,17 +54,16 @@ class AbOptions:
 
 @task(AbOptions, example='ab --model flux --candidate "source:../sglang"')
 def ab(c: Context, options: AbOptions) -> None:
-    """Measure two arms in A-B-B-A blocks until faster, slower or same is decided."""
+    """Measure two arms in pairs of engine starts until faster, slower or same is decided."""
     from dataclasses import replace
 
     from bench.compare import ab as comparing
     from bench.report import comparison as report
     from bench.report import text
-    from bench.stats import sequential
 
-    design = sequential.Plan()
-    if options.blocks is not None:
-        design = replace(design, max_blocks=options.blocks)
+    design = comparing.Design(metric=options.metric, alternate=options.alternate)
+    if options.pairs is not None:
+        design = replace(design, pairs=options.pairs)
     if options.margin is not None:
         design = replace(design, margin_percent=100 * options.margin)
     messages = text.stderr()
@@ -70,7 +71,6 @@ def ab(c: Context, options: AbOptions) -> None:
         replace(options.run, require=None),
         {"baseline": options.baseline, "candidate": options.candidate},
         design,
-        co_resident=options.co_resident,
         tell=lambda told: text.line(messages, told),
         require=options.run.require,
     )
@@ -94,6 +94,7 @@ class CompareOptions:
         completes="finished",
         help="run records, run directories or perf dumps; the first is the baseline (one alone: the named one)",
     )
+    metric: str = option("total", help=METRIC)
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help="print Markdown source, for a pull request")
     require: str | None = option(None, group=FIDELITY, choices=REQUIRED, help=REQUIRE)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparisons as JSON on stdout")
@@ -112,7 +113,7 @@ def compare(c: Context, options: CompareOptions) -> None:
     files: Sequence[Path] = options.files
     if len(files) == 1:
         files = [history.baseline_of(paths.runs(), files[0]), files[0]]
-    baseline, *candidates = [records.read(path) for path in files]
+    baseline, *candidates = [records.read(path, options.metric) for path in files]
     documents: list[dict[str, Any]] = []
     for candidate in candidates:
         compared = statistics.to_document(records.compare(baseline, candidate))
@@ -166,6 +167,7 @@ def _said(comparison: Mapping[str, Any]) -> str:
 class CalibrateOptions:
     """What `invoke calibrate` takes."""
 
+    metric: str = option("total", help=METRIC)
     run: Options = nested(
         Options,
         *("model", "engine", "preset_file", "output_dir", "launches", "repeats"),
@@ -176,20 +178,18 @@ class CalibrateOptions:
 
 @task(CalibrateOptions, example="calibrate --model flux")
 def calibrate(c: Context, options: CalibrateOptions) -> None:
-    """Measure this machine's own noise, A against A, and say how many blocks a 1.5 % effect needs here."""
+    """Measure this machine's own noise, A against A, and say how many pairs a 1.5 % effect needs here."""
     from bench.compare import calibration
     from bench.report import comparison as report
     from bench.report import text
     from bench.verbs.bench import run_one
 
     record = run_one(options.run, as_json=False)
-    path = calibration.store(record)
-    noise = calibration.noise(record)
-    if path is None or noise is None:
-        note = (record["timings"]["spread"] or {"note": "no spread"})["note"]
-        raise Inconclusive(f"no noise was kept: {note}", todo="more --launches, or fewer --repeats")
-    blocks = {count: calibration.blocks_for(noise, count) for count in sorted({1, options.run.repeats})}
-    report.show_noise(noise, blocks, calibration.EFFECT_PERCENT, text.stdout())
+    path = calibration.store(record, options.metric)
+    noise = calibration.noise(record, options.metric)
+    assert noise is not None
+    needed = {count: calibration.pairs_for(noise, count) for count in sorted({1, options.run.repeats})}
+    report.show_noise(noise, needed, text.stdout())
     text.line(text.stdout(), f"kept: {path}")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.engine.find import Engine
-    from bench.preflight.line import Situation
+    from bench.preflight.state import MachineState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +34,9 @@ class DoctorOptions:
 def doctor(c: Context, options: DoctorOptions) -> None:
     """Check what this machine can run and what is in the way; exit code 10 if a check fails."""
     from bench.engine import command, find
+    from bench.machine import gpus
     from bench.preflight import checks
-    from bench.preflight.line import FAIL
+    from bench.preflight.state import FAIL
     from bench.report import doctor as report
     from bench.report import text
     from bench.run import plan
@@ -47,7 +48,8 @@ def doctor(c: Context, options: DoctorOptions) -> None:
         if engine is None or workload is None
         else command.launch_environment(engine, workload)
     )
-    situation = checks.gather(engine, workload, environment, options.run.output_dir)
+    machine = gpus.visible(gpus.machine(), environment.get(gpus.VISIBLE))
+    situation = checks.gather(engine, workload, environment, machine, options.run.output_dir)
     lines = checks.run(situation)
     can, cannot = _runnable(situation) if options.model is None else ([], {})
     if options.as_json:
@@ -76,15 +78,15 @@ def _engine(spec: str | None) -> Engine | None:
         return None
 
 
-def _runnable(situation: Situation) -> tuple[list[str], dict[str, str]]:
+def _runnable(situation: MachineState) -> tuple[list[str], dict[str, str]]:
     """Return the presets that this machine has enough accelerators for, and for each other one the reason."""
     from bench.catalog import presets
-    from bench.preflight import gpus
+    from bench.preflight import model
 
-    there = len(situation.machine.devices) or max((other.count or 0 for other in situation.others), default=0)
+    there = len(situation.machine.devices) or max((vendor.count or 0 for vendor in situation.vendors), default=0)
     can, cannot = [], {}
     for key, preset in presets.built_in().items():
-        if there >= preset.gpus or (there == 0 and preset.gpus == 1 and gpus.runs_on_cpu(preset.tags)):
+        if there >= preset.gpus or (there == 0 and preset.gpus == 1 and model.runs_on_cpu(preset.tags)):
             can.append(key)
         else:
             cannot[key] = f"needs {preset.gpus} GPU{'s' if preset.gpus > 1 else ''}"

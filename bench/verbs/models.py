@@ -144,12 +144,12 @@ def assets(c: Context, options: AssetsOptions) -> None:
     if options.list or options.as_json:
         _list_images(as_json=options.as_json)
     elif options.own is not None:
-        from bench.models import fetch
+        from bench.models import images
 
         name, _, file = options.own.partition("=")
         if not file:
             raise UsageError("--own takes NAME=FILE", todo=f"names: {', '.join(catalog.listed())}")
-        stored = fetch.own(_asset(name), Path(file).expanduser().absolute())
+        stored = images.own(_asset(name), Path(file).expanduser().absolute())
         text.line(text.stdout(), f"{name}: {stored}")
     else:
         wanted = [_asset(options.only)] if options.only is not None else list(catalog.listed().values())
@@ -178,12 +178,13 @@ def _fetch_images(wanted: list[Asset], *, mirror: str | None, again: bool) -> No
     Raises:
         PreflightFailed: not all could be had; the message names the presets that cannot run without them.
     """
+    from bench.models import images
     from bench.report import text
 
     failed = []
     for asset in wanted:
         try:
-            place, is_new = _fetch(asset, mirror=mirror, again=again)
+            place, is_new = images.fetch(asset, mirror=mirror, again=again)
         except BenchError as error:
             failed.append(asset)
             needed = ", ".join(_users(asset.name))
@@ -195,28 +196,9 @@ def _fetch_images(wanted: list[Asset], *, mirror: str | None, again: bool) -> No
     if failed:
         keys = sorted({key for asset in failed for key in _users(asset.name)})
         raise PreflightFailed(
-            f"{len(failed)} of {len(wanted)} images could not be had; {len(keys)} presets need them: {', '.join(keys)}",
+            f"could not fetch {len(failed)} of {len(wanted)} images; {len(keys)} presets need them: {', '.join(keys)}",
             todo="with a file of your own: invoke assets --own NAME=FILE, or bench --image FILE; "
             "from a server that has them by name: --mirror ADDRESS",
-        )
-
-
-def _fetch(asset: Asset, *, mirror: str | None, again: bool) -> tuple[Path, bool]:
-    """Fetch one image behind a progress bar."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    from bench.models import fetch
-    from bench.report import text
-
-    console = text.stderr()
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        shown = bar.add_task(asset.name, total=None)
-        return fetch.fetch(
-            asset,
-            mirror=mirror,
-            again=again,
-            progress=lambda have, total: bar.update(shown, completed=have, total=total),
         )
 
 

@@ -154,7 +154,7 @@ def profile_diff(c: Context, options: ProfileDiffOptions) -> None:
     if len(files) > 2:  # noqa: PLR2004 - A and B
         raise UsageError("a diff is of two traces", todo="invoke profile-diff A B")
     context = analysis.Context(engine_version=options.engine_version)
-    a, b = load.pair(load.load(files[0], context), load.load(files[1], context), rank=None)
+    a, b = load.pair(load.load(files[0], context), load.load(files[1], context))
     a_steps, b_steps = (None if steps is None else list(steps) for steps in (options.a_steps, options.b_steps))
     document = diff(a, b, a_steps=a_steps, b_steps=b_steps, force=options.force)
     directory = store.new_run("profile-diff", "traces", options.output_dir)

@@ -1,6 +1,6 @@
-"""Wrong on purpose: weights and calls that are changed in the loaded model, for `accuracy_native.py`.
+"""Negative controls: weights and calls that are perturbed in the loaded model, for `accuracy_native.py`.
 
-A gate that lets these through is blind. Imported by that program, which an engine's interpreter runs; it imports
+A gate that passes these is blind. Imported by that program, which an engine's interpreter runs; it imports
 nothing of the workbench.
 """
 
@@ -22,11 +22,13 @@ NOISE_SEED = 20_251_122
 
 
 @contextmanager
-def spoilt(components: dict[str, Any], family: dict[str, Any], wrong: dict[str, Any]) -> Iterator[dict[str, list[str]]]:
-    """Change one tensor of each component, two of the VAE's (decoder, encoder), while this is open; give their names.
+def perturbed(
+    components: dict[str, Any], family: dict[str, Any], perturbation: dict[str, Any]
+) -> Iterator[dict[str, list[str]]]:
+    """Perturb one tensor of each component, two of the VAE's (decoder, encoder), within the block; yield their names.
 
-    ``wrong``: ``do`` (scale, zero, noise), ``by`` how much, and ``at``: the family's list that names the transformer's
-    tensor.
+    ``perturbation``: ``do`` (scale, zero, noise), ``by`` how much, and ``at``: the family's list of the
+    transformer's tensors.
     """
     undo: list[Callable[[], object]] = []
     names: dict[str, list[str]] = {}
@@ -37,9 +39,9 @@ def spoilt(components: dict[str, Any], family: dict[str, Any], wrong: dict[str, 
             elif name.startswith("text_encoder"):
                 groups = [TEXT_ENCODER_TENSORS]
             else:
-                groups = [family["transformer"][wrong["at"]]]
+                groups = [family["transformer"][perturbation["at"]]]
             for patterns in groups:
-                done = _change_one(module, patterns, wrong)
+                done = _change_one(module, patterns, perturbation)
                 if done is not None:
                     names.setdefault(name, []).append(done[0])
                     undo.append(done[1])
@@ -50,7 +52,7 @@ def spoilt(components: dict[str, Any], family: dict[str, Any], wrong: dict[str, 
 
 
 def _change_one(
-    module: torch.nn.Module, patterns: list[str], wrong: dict[str, Any]
+    module: torch.nn.Module, patterns: list[str], perturbation: dict[str, Any]
 ) -> tuple[str, Callable[[], None]] | None:
     """Change the first matrix whose name contains one of ``patterns``; return its name and what undoes it."""
     named = [(name, value) for name, value in module.named_parameters() if value.ndim > 1]
@@ -58,22 +60,22 @@ def _change_one(
         for name, value in named:
             if pattern in name:
                 kept = value.data.clone()
-                _apply(value.data, wrong["do"], wrong["by"])
+                _apply(value.data, perturbation["do"], perturbation["by"])
                 return name, lambda value=value, kept=kept: value.data.copy_(kept)
     return None
 
 
 def _apply(tensor: torch.Tensor, what: str, by: float) -> None:
     if what == "noise":
-        # of the tensor's own size, and the same on every machine
+        # scaled to the tensor, and the same on every machine
         noise = torch.randn(tensor.shape, generator=torch.Generator("cpu").manual_seed(NOISE_SEED))
         tensor.add_(noise.to(tensor) * tensor.std() * by)
     else:
         tensor.mul_(0 if what == "zero" else by)
 
 
-def tamper(family: dict[str, Any], what: str, by: float) -> Callable[[dict[str, Any]], list[str]]:
-    """Return what makes the named arguments of a transformer's call wrong: its time step, or its rotary tables."""
+def perturb_call(family: dict[str, Any], what: str, by: float) -> Callable[[dict[str, Any]], list[str]]:
+    """Return a function that perturbs a transformer call's named arguments: its time step or its rotary tables."""
     name = family["transformer"]["timestep" if what == "timestep" else "rotary"]
 
     def change(named: dict[str, Any]) -> list[str]:
@@ -86,7 +88,7 @@ def tamper(family: dict[str, Any], what: str, by: float) -> Callable[[dict[str, 
 
 
 def _rolled(tables: Any, by: int) -> Any:
-    """Return rotary tables, however nested, with each token's place moved on."""
+    """Return rotary tables, however nested, with each token's position shifted."""
     if isinstance(tables, torch.Tensor):
         return tables.roll(by, dims=0)
     return type(tables)([_rolled(table, by) for table in tables])

@@ -1,4 +1,4 @@
-"""One line of a preflight: what was looked at, its state, what that means and what to do."""
+"""What the checks of a preflight look at, and what each returns."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ if TYPE_CHECKING:
 
     from bench.engine.find import Engine
     from bench.engine.workload import Workload
-    from bench.machine.devices import Machine
-    from bench.machine.nvml import Gpu
-    from bench.machine.vendors import Found
+    from bench.machine.gpus import Gpu, Machine
+    from bench.machine.vendors import VendorDevices
 
 OK = "ok"
 WARN = "warn"
@@ -22,8 +21,8 @@ UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """A state (ok, warn, fail, unknown), what was seen, what it means for a run, and what to do (None: nothing)."""
+class CheckResult:
+    """State (ok, warn, fail, unknown), what was seen, what it means for a run, and the remedy (None: not needed)."""
 
     id: str
     state: str
@@ -33,23 +32,23 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """Everything that the checks look at, gathered once; ``workload`` is None where no model was asked about.
+class MachineState:
+    """Everything that the checks look at, gathered once; ``workload`` is None if no model was named.
 
-    ``samples`` are the GPUs that a launch would use, several times over an interval; ``environment`` is the launch's.
+    ``samples`` holds all GPUs, several times over an interval; ``environment`` is the launch's.
     """
 
     engine: Engine | None
     workload: Workload | None
     machine: Machine
     samples: tuple[tuple[Gpu, ...], ...]
-    others: tuple[Found, ...]
+    vendors: tuple[VendorDevices, ...]
     environment: Mapping[str, str]
     output: Path
 
     @property
-    def gpus_wanted(self) -> int:
-        """How many accelerators a launch uses."""
+    def gpus_required(self) -> int:
+        """The number of accelerators that a launch uses."""
         return 1 if self.workload is None else self.workload.preset.gpus
 
     @property

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pytest
@@ -11,8 +10,15 @@ from scipy import stats
 
 from bench.errors import UsageError
 from bench.stats.spread import launch_spread, step_summaries
-from bench.stats.summary import known_well_enough, median_interval, outliers, rank_interval, summarise
-from bench.stats.trend import drift, warm_up
+from bench.stats.summary import (
+    known_well_enough,
+    median_interval,
+    outliers,
+    rank_interval,
+    summarise,
+    summarise_launches,
+)
+from bench.stats.trend import drift, drift_of_launches, warm_up
 
 durations = st.floats(min_value=1e-3, max_value=1e6)
 few_resamples = settings(max_examples=25, deadline=None)
@@ -262,9 +268,29 @@ def test_requests_with_other_steps_are_refused():
         step_summaries([])
 
 
-def test_a_thousand_samples_take_less_than_a_second():
-    samples = noisy(1000)
-    summarise(samples)  # imports scipy
-    started = time.perf_counter()
-    summarise(samples)
-    assert time.perf_counter() - started < 1
+def test_launches_that_differ_are_no_drift():
+    steady = [
+        [100.0, 100.2, 99.9, 100.1, 99.8],
+        [105.0, 105.2, 104.9, 105.1, 104.8],
+        [110.0, 110.2, 109.9, 110.1, 109.8],
+    ]
+    assert drift([value for launch in steady for value in launch]).drifting
+    assert not drift_of_launches(steady).drifting
+    assert drift_of_launches([sorted(launch) for launch in steady]).drifting
+
+
+def test_the_interval_of_several_launches_is_that_of_their_medians():
+    told = summarise_launches([[100.0, 100.1, 99.9], [102.0, 102.1, 101.9], [104.0, 104.1, 103.9]])
+    assert (told.interval.method, told.interval.scope) == ("t", "over 3 launches")
+    assert told.interval.low < 99
+    assert told.interval.high > 105
+
+
+def test_two_launches_show_their_medians_and_no_interval():
+    told = summarise_launches([[100.0] * 5, [102.0] * 5])
+    assert told.interval is None
+    assert "100 and 102" in told.interval_note
+
+
+def test_one_launch_speaks_of_itself_alone():
+    assert summarise_launches([[100.0 + step for step in range(8)]]).interval.scope == "of this launch alone"

@@ -1,0 +1,80 @@
+"""What is compared: the words of ``--metric``, and where a record has their values."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import UsageError
+from bench.run import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DEFAULT = "total"
+LOAD = "load"
+KEYS = {"total": "total_ms", "denoise": "denoise_ms", "peak-memory": "peak_allocated_mib"}
+TITLES = {
+    "total": "total time",
+    "denoise": "denoise time",
+    "wall": "wall-clock time of a request",
+    LOAD: "time to load",
+    "peak-memory": "peak memory",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A metric by its word on the command line; ``title`` stands in the sentence. A word of none is a stage's name."""
+
+    name: str
+    title: str
+    unit: str
+
+    def of_request(self, request: Mapping[str, Any]) -> float | None:
+        """Return a request's value, None where it has none."""
+        if self.name in KEYS:
+            value = request["metrics"][KEYS[self.name]]
+        elif self.name == "wall":
+            value = None if request["wall_s"] is None else 1000 * request["wall_s"]
+        else:
+            times = [stage["ms"] for stage in request["stages_ms"] if stage["name"] == self.name]
+            value = sum(times) if times else None
+        return value or None  # zero is a clock that was not read, or a stage that was skipped
+
+    def of_launch(self, launch: Mapping[str, Any], requests: Sequence[Mapping[str, Any]]) -> float:
+        """Return a launch's value: the median of its requests, or its own time to load.
+
+        Raises:
+            UsageError: it has none.
+        """
+        # records of before the load was measured have none
+        loads = self.name == LOAD
+        values = [launch.get("load_s")] if loads else [self.of_request(request) for request in requests]
+        known = [value for value in values if value is not None]
+        if not known or len(known) != len(values):
+            stages = sorted({stage["name"] for request in requests for stage in request["stages_ms"]})
+            raise UsageError(
+                f"launch {launch['index']} has no {self.title} to compare",
+                todo=f"a --metric is {', '.join(TITLES)}, or a stage: {', '.join(stages) or 'this record has none'}",
+            )
+        return float(statistics.median(known))
+
+    def of_dump(self, dump: Mapping[str, Any]) -> float:
+        """Return a bare perf dump's value.
+
+        Raises:
+            UsageError: it has none.
+        """
+        stages = [{"name": step["name"], "ms": step["duration_ms"]} for step in dump["steps"]]
+        value = self.of_request({"metrics": metrics.compute(dump), "stages_ms": stages, "wall_s": None})
+        if value is None or self.name == LOAD:
+            raise UsageError(f"the dump has no {self.title} to compare")
+        return value
+
+
+def named(name: str) -> Metric:
+    """Return the metric of a word; any other word is taken for the name of a stage."""
+    unit = "MiB" if name == "peak-memory" else "s" if name == LOAD else "ms"
+    return Metric(name=name, title=TITLES.get(name, f"time of {name}"), unit=unit)

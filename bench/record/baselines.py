@@ -1,0 +1,57 @@
+"""The named baselines: which run a new run of the same workload on such devices is held against."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from bench.errors import UsageError
+from bench.record import store
+from bench.record.comparable import family
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BASELINES = "baselines.json"
+
+
+def baselines(root: Path) -> dict[str, str]:
+    """Return the baselines that were named: what for -> run directory below ``root``."""
+    try:
+        return dict(json.loads((root / BASELINES).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def name_baseline(root: Path, path: Path) -> str:
+    """Make a record the baseline of its workload and devices, and return its place below ``root``.
+
+    Raises:
+        UsageError: the record lies elsewhere, or does not count.
+    """
+    document = store.read(path)
+    if document["timings"] is None or not document["complete"]:
+        raise UsageError("this run does not count, or was cut off: it cannot be a baseline", where=path)
+    folder = (path if path.is_dir() else path.parent).resolve()
+    if not folder.is_relative_to(root.resolve()):
+        raise UsageError("only a run below the runs folder can be a baseline", where=folder, todo=f"runs are in {root}")
+    place = str(folder.relative_to(root.resolve()))
+    named = baselines(root) | {family(document): place}
+    temporary = root / f".{BASELINES}"
+    temporary.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(root / BASELINES)
+    return place
+
+
+def baseline_of(root: Path, path: Path) -> Path:
+    """Return the run directory of the baseline for a record.
+
+    Raises:
+        UsageError: none was named.
+    """
+    place = baselines(root).get(family(store.read(path)))
+    if place is None:
+        raise UsageError(
+            "no baseline is named for this workload on these devices", where=path, todo="`invoke baseline.set RECORD`"
+        )
+    return root / place

@@ -1,0 +1,108 @@
+"""Which records may be compared: the one place that says so.
+
+``differences`` are the fields that must agree between two records; ``cell`` is the key of records that share their
+noise (one preset, engine, workload and machine); ``family`` is that of a trend, across engine versions and hosts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    Record = Mapping[str, Any]
+
+FIELDS = (
+    ("methodology", "methodology"),
+    ("instrument: synchronised stages", "instrument.stage_sync"),
+    ("instrument: profiler", "instrument.profiler"),
+    ("preset", "preset.sha256"),
+    ("weights", "weights.kind"),
+    ("weights' hash", "weights.sha256"),
+    ("device kind", "devices.kind"),
+    ("width", "workload.width"),
+    ("height", "workload.height"),
+    ("frames", "workload.frames"),
+    ("steps", "workload.steps"),
+    ("seed", "workload.seed"),
+    ("number of GPUs", "workload.gpus"),
+    ("warm-up", "workload.warmup"),
+    ("quality", "workload.quality"),
+    ("meaning of the quality", "workload.quality_meaning"),
+)
+"""What must agree between two records, by name and place. Engine, flags and compile are the question."""
+
+REQUEST = ("prompt", "seed", "width", "height", "frames", "image")
+"""What makes two requests the same one: outputs of others are never compared. Steps are what an arm may change."""
+
+VERSION_OF_THE_ENGINE = ("quality_meaning",)
+"""Fields of the workload that a new version of the engine may change by itself: a trend goes across them."""
+
+
+def at(record: Record, place: str) -> Any:
+    """Return what is at a dotted place of a record."""
+    value: Any = record
+    for name in place.split("."):
+        value = value[name]
+    return value
+
+
+def differences(baseline: Record, candidate: Record) -> list[str]:
+    """Return one line for each field in which two records differ and must not; empty: they are comparable."""
+    lines = [
+        f"{name}: {at(baseline, place)!r} against {at(candidate, place)!r}"
+        for name, place in FIELDS
+        if at(baseline, place) != at(candidate, place)
+    ]
+    first, second = device_names(baseline), device_names(candidate)
+    if first != second:
+        lines.append(f"devices: {', '.join(first)} against {', '.join(second)}")
+    return lines
+
+
+def other_requests(baseline: Record, candidate: Record) -> list[str]:
+    """Return one line for each field in which the requests of two records are not the same one."""
+    first, second = baseline["workload"], candidate["workload"]
+    return [f"{name}: {first[name]!r} against {second[name]!r}" for name in REQUEST if first[name] != second[name]]
+
+
+def device_names(record: Record) -> list[str]:
+    """Return the names of the devices that a launch used: its GPUs, or the CPU."""
+    items = record["devices"]["items"][: record["workload"]["gpus"]]
+    return [device["name"] for device in items] or [record["host"]["cpu"]]
+
+
+def machine(record: Record) -> list[str | None]:
+    """Return what names the machine: its host's identity and the UUIDs of the GPUs that a launch used."""
+    items = record["devices"]["items"][: record["workload"]["gpus"]]
+    return [record["host"]["identity"], *(device["uuid"] for device in items)]
+
+
+def same_machine(baseline: Record, candidate: Record) -> bool | None:
+    """Tell whether two records are of one machine; None where a record of version 1 does not say."""
+    first, second = machine(baseline), machine(candidate)
+    if first[1:] != second[1:]:
+        return False
+    return None if first[0] is None or second[0] is None else first[0] == second[0]
+
+
+def cell(record: Record) -> str:
+    """Return the key of records that share their noise: one preset, engine, workload, machine and methodology."""
+    return _key([*_question(record, record["workload"]), record["engine"]["version"], machine(record)])
+
+
+def family(record: Record) -> str:
+    """Return the key of a trend, and of what a baseline is for: the workload on such devices, whatever the version."""
+    workload = {name: value for name, value in record["workload"].items() if name not in VERSION_OF_THE_ENGINE}
+    return _key(_question(record, workload))
+
+
+def _question(record: Record, workload: Mapping[str, Any]) -> list[Any]:
+    return [record["preset"]["sha256"], workload, device_names(record), record["instrument"], record["methodology"]]
+
+
+def _key(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]

@@ -1,0 +1,1 @@
+"""Simulations of the statistics with data whose truth is known."""

@@ -1,0 +1,98 @@
+"""The run record: its types are its schema, version 1 is read, and one place says what is comparable."""
+
+import json
+import typing
+
+import pytest
+from helpers import ROOT
+
+from bench import schema
+from bench.catalog import qualities
+from bench.record import comparable, store, types
+
+SCHEMA = json.loads((ROOT / "schemas" / "run-record.json").read_text())
+OLD = sorted((ROOT / "docs" / "evidence").rglob("run.json"))
+ITEMS = SCHEMA["properties"]
+TYPES = (
+    (types.Record, SCHEMA),
+    (types.Launch, ITEMS["launches"]["items"]),
+    (types.Request, ITEMS["requests"]["items"]),
+    (types.Workload, ITEMS["workload"]),
+    (types.Host, ITEMS["host"]),
+    (types.Timings, ITEMS["timings"]),
+    (types.StageTable, ITEMS["stages"]),
+    (types.Instrument, SCHEMA["$defs"]["instrument"]),
+    (types.Output, SCHEMA["$defs"]["output"]),
+    (types.File, SCHEMA["$defs"]["file"]),
+)
+
+
+@pytest.mark.parametrize(("kind", "part"), TYPES, ids=[kind.__name__ for kind, _ in TYPES])
+def test_a_type_has_the_fields_of_its_schema_and_each_is_required(kind, part):
+    assert set(typing.get_type_hints(kind)) == set(part["properties"]) == set(part["required"])
+
+
+@pytest.mark.parametrize("path", OLD, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_record_of_version_1_is_read_in_the_present_shape(path):
+    before = path.read_bytes()
+    record = store.read(path)
+    assert schema.violations(record, "run-record") == []
+    assert (record["schema_version"], record["methodology"]) == (2, 1)
+    assert record["instrument"]["stage_sync"] is json.loads(before)["workload"]["sync_stages"]
+    assert path.read_bytes() == before
+
+
+@pytest.fixture(name="record")
+def _record():
+    return store.read(ROOT / "docs" / "evidence" / "eager" / "run.json")
+
+
+def changed(record, place, value):
+    other = json.loads(json.dumps(record))
+    *path, last = place.split(".")
+    inner = other
+    for name in path:
+        inner = inner[name]
+    inner[last] = value
+    return other
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        ("methodology", 2, "methodology: 1 against 2"),
+        ("instrument.stage_sync", False, "instrument: synchronised stages: True against False"),
+        ("instrument.profiler", True, "instrument: profiler: False against True"),
+        ("workload.quality_meaning", "exact", "meaning of the quality: None against 'exact'"),
+        ("workload.steps", 3, "steps"),
+    ],
+)
+def test_what_is_not_comparable_is_named(record, place, value, told):
+    (line,) = comparable.differences(record, changed(record, place, value))
+    assert line.startswith(told)
+    assert comparable.differences(record, record) == []
+
+
+def test_a_cell_is_of_one_version_and_machine_and_a_family_of_neither(record):
+    for place, value in (("engine.version", "9.9.9"), ("host.identity", "0" * 64)):
+        other = changed(record, place, value)
+        assert comparable.cell(other) != comparable.cell(record)
+        assert comparable.family(other) == comparable.family(record)
+    assert comparable.family(changed(record, "workload.steps", 3)) != comparable.family(record)
+    assert comparable.same_machine(record, record) is None, "version 1 does not name the host"
+
+
+@pytest.mark.parametrize(
+    ("version", "quality", "meaning"),
+    [
+        ("0.5.17", None, "exact"),
+        ("0.5.23", None, "rounding"),
+        ("0.5.23", "exact", "exact"),
+        ("0.5.23", "extra-high", "rounding"),
+        ("0.5.23", "high", "approximate"),
+        ("0.5.17", "exact", None),
+        ("0.5.10", None, None),
+    ],
+)
+def test_a_quality_means_what_its_version_says(version, quality, meaning):
+    assert qualities.meaning(version, quality) == meaning

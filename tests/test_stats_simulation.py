@@ -1,0 +1,20 @@
+"""A small share of `nox -s simulate`: no printed rate is further off than its Monte-Carlo error allows."""
+
+import numpy as np
+import pytest
+
+from simulations import rates
+
+
+@pytest.mark.parametrize("number", range(len(rates.PARTS)), ids=[part.__name__ for part in rates.PARTS])
+def test_every_rate_lies_within_its_limits(number):
+    rows = rates.PARTS[number](0.03, np.random.default_rng(number))
+    broken = [f"{row.case}: {row.what} {row.percent:.1f} %" for row in rows if not row.holds]
+    assert rows
+    assert broken == []
+
+
+def test_a_rate_that_is_far_off_is_reported():
+    row = rates.Rate(group="", case="", what="wrong", hits=40, sessions=100, high=6.0)
+    assert not row.holds
+    assert "40.0 ± " in rates.table([row])

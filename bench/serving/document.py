@@ -53,7 +53,7 @@ def document(campaign: Campaign, facts: Facts, checks: Sequence[Row], attested: 
                 "index": item.index,
                 "seed": item.seed,
                 "against": item.against,
-                "max_levels": None if item.likeness is None else item.likeness.max_levels,
+                "max_levels": None if item.similarity is None else item.similarity.max_levels,
             }
             for item in facts.differences
         ],

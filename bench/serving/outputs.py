@@ -18,7 +18,7 @@ from bench.fidelity import similarity
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bench.fidelity.similarity import Likeness
+    from bench.fidelity.similarity import Similarity
     from bench.serving.client import Exchange
 
 SHOWN_CHARACTERS = 200
@@ -85,17 +85,17 @@ def _pictures(data: Any, exchange: Exchange) -> tuple[tuple[str, ...], str | Non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """A picture that is another than the one its request must give; ``likeness`` None: one of them is not kept."""
+    """A picture that is another than the one its request must give; ``similarity`` None: one of them is not kept."""
 
     index: int
     seed: int
     against: str
-    likeness: Likeness | None
+    similarity: Similarity | None
 
     @property
     def within_batching(self) -> bool:
         """Whether it is as near as merged requests are."""
-        levels = None if self.likeness is None else self.likeness.max_levels
+        levels = None if self.similarity is None else self.similarity.max_levels
         return levels is not None and levels <= BATCHED_LEVELS
 
 
@@ -122,7 +122,7 @@ def differences(
                 index=exchange.index,
                 seed=exchange.request.seed,
                 against=against,
-                likeness=None if reference is None else likeness(exchange, reference),
+                similarity=None if reference is None else similarity_of(exchange, reference),
             )
             for exchange, answer in answers
             if answer.pixels_sha256 != wanted
@@ -139,9 +139,9 @@ def asked(exchange: Exchange) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def likeness(one: Exchange, other: Exchange) -> Likeness:
+def similarity_of(one: Exchange, other: Exchange) -> Similarity:
     """Return how alike the first pictures of two answers are that both decode."""
-    return similarity.likeness(_frames(one), _frames(other))
+    return similarity.compare(_frames(one), _frames(other))
 
 
 def _frames(exchange: Exchange) -> np.ndarray[Any, np.dtype[np.uint8]]:

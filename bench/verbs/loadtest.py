@@ -35,14 +35,14 @@ def _show_command(asked: LoadOptions) -> None:
     from pathlib import Path
 
     from bench.engine import command, find
-    from bench.machine import devices
+    from bench.machine import gpus
     from bench.run import plan
     from bench.serving import command as servers
     from bench.serving import local
 
     workload = plan.workload(asked.run)
     local.request_of(workload)
-    engine, on_cpu = find.find(asked.run.engine), devices.machine().kind == "cpu"
+    engine, on_cpu = find.find(asked.run.engine), gpus.machine().kind == "cpu"
     directory = Path("RUN_DIRECTORY").absolute()
     server = servers.build(engine, workload, directory, batching=asked.batching, on_cpu=on_cpu)
     print(command.shown(server.command))

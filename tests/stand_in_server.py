@@ -74,6 +74,7 @@ class StandIn:
         await runner.cleanup()
 
     async def _generate(self, request):
+        arrived = self._loop.time()
         body = await request.json()
         number, self.posts = self.posts, self.posts + 1
         fault = self.fault(number, body) or {}
@@ -90,7 +91,7 @@ class StandIn:
                 self._over.set()
                 await asyncio.Event().wait()  # until the clean-up cancels it, and whoever waits behind it
             # against an absolute time: sleeps that end late do not add up to a slower server
-            self._free_at = max(self._loop.time(), self._free_at) + self.service_s + fault.get("stall_s", 0)
+            self._free_at = max(arrived, self._free_at) + self.service_s + fault.get("stall_s", 0)
             await asyncio.sleep(self._free_at - self._loop.time())
         if "status" in fault:
             return web.Response(status=fault["status"], text="Internal Server Error")

@@ -61,7 +61,7 @@ TROUBLES = [
     ({"reasons": 0x40, "temperature": 91}, "gpu.clocks", "fail", "hardware thermal slowdown (91 degrees)"),
     ({"reasons": 0x80}, "gpu.clocks", "fail", "throttled: power brake"),
     ({"reasons": 0x02, "sm": 1200}, "gpu.clocks", "warn", "application clocks are set (1200 of 1980 MHz)"),
-    ({"reasons": None}, "gpu.clocks", "unknown", "the driver tells no reasons"),
+    ({"reasons": None}, "gpu.clocks", "unknown", "the driver does not report clock-throttle reasons"),
     ({"ecc_errors": 3}, "gpu.ecc", "fail", "3 uncorrected memory errors"),
     ({"ecc": 0}, "gpu.ecc", "warn", "ECC is off"),
     ({"mig": 1}, "gpu.mig", "fail", "partitioned into MIG slices"),

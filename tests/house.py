@@ -93,7 +93,7 @@ def upward() -> list[str]:
 
 
 def circle() -> list[str]:
-    """Return the modules of one circle of imports, first and last the same; empty where there is none."""
+    """Return the modules of one circle of imports, first and last the same; empty without a circle."""
     try:
         list(TopologicalSorter(graph()).static_order())
     except CycleError as error:

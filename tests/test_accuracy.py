@@ -62,7 +62,7 @@ def accuracy(invoke, replay, model, home, monkeypatch):
         (["--model", "flx-tiny"], "no model is called 'flx-tiny'"),
         (["--dtype", "fp8"], "--dtype takes fp32 or bf16"),
         (["--suite", "other"], "--suite takes"),
-        (["--update-golden", " "], "a golden is updated for a reason"),
+        (["--update-golden", " "], "updating a golden needs a reason"),
         (["--check", "component", "--update-golden", "new kernel"], "add golden to the checks (--check)"),
         (["--model", "flux"], "runs on 2 GPUs; accuracy is checked on one"),
     ],

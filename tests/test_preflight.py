@@ -226,7 +226,7 @@ def test_weights_that_do_not_fit_are_named(doctor, machine, tmp_path):
 def test_an_image_that_is_not_there_names_the_command_that_fetches_it(doctor, machine):
     ended, lines = doctor("--model", "wan-ti2v", env=machine({}))
     assert ended.code == 10
-    assert lines["image"][0]["todo"] == "invoke assets --only cat.png, or bench --image YOUR_FILE"
+    assert lines["image"][0]["todo"] == "`invoke assets` fetches it; or name a file of your own"
 
 
 def test_a_users_own_image_is_accepted_and_one_that_is_none_refused(doctor, invoke, replay, machine, tmp_path):

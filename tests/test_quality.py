@@ -82,7 +82,7 @@ def test_a_matrix_compares_its_own_cells_and_takes_no_threshold(invoke, home):
 def test_a_golden_without_a_reason_is_refused_before_anything_runs(bench, home):
     ended, _ = bench("--update-golden", " ")
     assert ended.code == 1
-    assert "--update-golden needs a reason" in ended.err
+    assert "updating a golden needs a reason" in ended.err
     assert not (home / "runs").exists()
 
 

@@ -122,7 +122,7 @@ def read_file(path: Path) -> dict[str, Preset]:
 
     Raises:
         UsageError: the file cannot be read.
-        InvalidDocument: it is no TOML, or a preset in it breaks ``schemas/preset.json``.
+        InvalidDocument: it is not TOML, or a preset in it violates ``schemas/preset.json``.
     """
     text = files.read_bytes(path, files.SETTINGS_BYTES)
     try:
@@ -154,7 +154,7 @@ def listed(preset_file: Path | None = None) -> Mapping[str, Preset]:
 
     Raises:
         UsageError: the file cannot be read.
-        InvalidDocument: a preset breaks its schema.
+        InvalidDocument: a preset violates its schema.
     """
     return built_in() if preset_file is None else {**built_in(), **read_file(preset_file)}
 
@@ -175,7 +175,7 @@ def chosen(names: Sequence[str], tag: str | None, *, everything: bool, preset_fi
     """Return the keys of the presets with these names, with a tag, or all; the last two in the catalogue's order.
 
     Raises:
-        UnknownName: there is no such preset, or no preset with this tag.
+        UnknownName: no preset has this name, or this tag.
     """
     known = listed(preset_file)
     if everything:

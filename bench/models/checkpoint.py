@@ -71,7 +71,9 @@ def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Pa
         raise UnknownName("checkpoint size", size, sizes)
     out = out.absolute()
     if out.exists():
-        raise UsageError("this folder exists already; nothing is overwritten", where=out, todo="choose another --out")
+        raise UsageError(
+            "this folder exists already; nothing is overwritten", where=out, todo="choose another folder", field="out"
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out.parent).free
@@ -81,7 +83,9 @@ def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Pa
             )
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=out, todo="choose another --out") from error
+        raise UsageError(
+            f"cannot be written: {error.strerror}", where=out, todo="choose another folder", field="out"
+        ) from error
     try:
         arguments = ["--out", str(work / out.name), "--size", size, "--seed", str(seed)]
         interpreter.run_program(engine, RECIPES[recipe].program, arguments, work=work)

@@ -46,7 +46,12 @@ def prepare(root: Path, name: str, seeds: Sequence[Path] = ()) -> Cache:
     """
     root = root.expanduser().resolve()
     if root in {Path("/"), Path.home().resolve(), paths.ROOT.resolve(), Path.cwd().resolve()}:
-        raise UsageError("refusing to manage caches in such a general folder", where=root, todo="name a new folder")
+        raise UsageError(
+            "refusing to manage caches in such a general folder",
+            where=root,
+            todo="name a new folder",
+            field="model_cache_root",
+        )
     sources = [_hub(seed) for seed in seeds]
     try:
         if not (root / MARKER).is_file():
@@ -55,6 +60,7 @@ def prepare(root: Path, name: str, seeds: Sequence[Path] = ()) -> Cache:
                     "this folder is not empty and was not created by the workbench",
                     where=root,
                     todo="name a new or empty folder",
+                    field="model_cache_root",
                 )
             root.mkdir(parents=True, exist_ok=True)
             (root / MARKER).write_text("root\n", encoding="utf-8")

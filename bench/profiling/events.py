@@ -34,7 +34,7 @@ DEEPEST = 500
 """Kineto's values are nested six deep."""
 
 UNREADABLE_SHARE = 0.001
-"""More events than this share that are no JSON, and the file is broken; fewer are left out and reported."""
+"""A file with a larger share of events that are not JSON is broken; fewer are left out and reported."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,8 +55,8 @@ class OtherLayout(Exception):
 def batches(source: Source, progress: Progress) -> Iterator[list[dict[str, Any]]]:
     """Yield the events of a trace, some thousands at a time; ``progress`` fills on the way.
 
-    Python frames that are no modules and the arrows between launches and kernels are counted, not yielded, where the
-    layout lets them be told without parsing.
+    Python frames that are not modules, and the arrows between launches and kernels, are counted instead of yielded
+    where the layout identifies them without parsing.
 
     Raises:
         InvalidDocument: the file is not a trace, or is broken in the middle.
@@ -198,7 +198,7 @@ def _compact(source: Source, progress: Progress) -> Iterator[list[dict[str, Any]
         if pending > PENDING_BYTES and not seen:
             raise _no_trace(source, "no event in its first 8 MiB")
         if pending > PENDING_BYTES:
-            return  # so much without an event is no event, and what follows the events is not needed
+            return  # nothing this long is an event, and what follows the events is not needed
         if events:
             yield list(events)
             del events[:]
@@ -283,7 +283,7 @@ def _compact_head(source: Source) -> dict[str, Any]:
                 return dict(builder.value)
             builder.event(event, value)
         if broken is not None:
-            what = f"no traceEvents and is no JSON: {str(broken).splitlines()[0]}"
+            what = f"no traceEvents, and not JSON: {str(broken).splitlines()[0]}"
             raise _no_trace(source, what) from broken
         del found[:]
         if read > PENDING_BYTES:

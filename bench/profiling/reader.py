@@ -169,7 +169,7 @@ def read(path: Path) -> Trace:
     total = sum(columns.counts.values())
     if progress.unreadable > max(8, UNREADABLE_SHARE * total):
         raise InvalidDocument(
-            f"the trace is damaged: {progress.unreadable:,} of {total:,} events are no JSON",
+            f"the trace is damaged: {progress.unreadable:,} of {total:,} events are not JSON",
             where=path,
             todo="capture it again",
         )
@@ -181,9 +181,9 @@ def read(path: Path) -> Trace:
 
 def _refuse(source: Source, columns: Columns, error: Exception) -> NoReturn:
     number = sum(columns.counts.values())
-    lacks = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    lacks = f"missing {error}" if isinstance(error, KeyError) else str(error)
     raise InvalidDocument(
-        f"event {number:,} is none that torch.profiler writes: {lacks}", where=source.path, todo=NOT_A_TRACE
+        f"event {number:,} is not a torch.profiler event: {lacks}", where=source.path, todo=NOT_A_TRACE
     ) from error
 
 

@@ -1,4 +1,4 @@
-"""Which document a file holds, and whether it keeps its schema."""
+"""Which document a file holds, and whether it conforms to its schema."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def validate(path: Path) -> str:
 
     Raises:
         UsageError: it cannot be read.
-        InvalidDocument: it breaks its schema, or is none of these.
+        InvalidDocument: it violates its schema, or is not one of these.
         InvalidPerfDump: likewise for a perf dump.
     """
     if path.is_dir():

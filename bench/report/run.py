@@ -93,7 +93,7 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
 
 
 def _interval(summary: Mapping[str, Any], unit: str) -> str:
-    """Return a median's interval in words, or why there is none."""
+    """Return a median's interval in words, or why it is missing."""
     interval = summary["interval"]
     if interval is None:
         return f"no interval: {summary['interval_note']}"

@@ -142,7 +142,7 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
     Raises:
         UsageError: it is complete, a part of something else, of another preset, engine or weights, or a file of it was
             changed.
-        InvalidDocument: it is no record.
+        InvalidDocument: it is not a record.
     """
     if not (directory / store.PARTIAL).is_file():
         raise UsageError("there is nothing to resume: no partial record", where=directory / store.PARTIAL)
@@ -196,5 +196,5 @@ def _workload(planned: Plan) -> dict[str, Any]:
 
 
 def _image(path: Path) -> dict[str, Any]:
-    """Return the input image by name and hash: its place on this machine is nobody's business."""
+    """Return the input image by name and hash; its path on this machine is deliberately left out."""
     return {"name": path.name, "sha256": paths.sha256(path) if path.is_file() else None}

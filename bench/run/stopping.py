@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bench.run.options import Options
 
 METRIC = "denoise_ms"
-"""The metric that --precision is about: the primary one."""
+"""The metric whose precision is asked for: the primary one."""
 
 
 class Enough:

@@ -10,7 +10,7 @@ on both arms alike if they wait alike.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import schema
@@ -139,6 +139,7 @@ def measure(
     """
     metric = metrics.named(design.metric)
     sequential.check(sequential.Plan(max_pairs=design.pairs, margin_percent=design.margin_percent))
+    common = replace(common, stage_sync=metric.is_stage)
     planned = {name: plans.plan(arms.options_of(spec, common), in_session=True) for name, spec in specs.items()}
     directory = store.new_run("ab", "-".join(filter(None, (common.model, common.label))), common.output_dir)
     session = Session(

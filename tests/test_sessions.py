@@ -266,7 +266,7 @@ def test_an_arm_that_falls_back_ends_the_comparison(home, invoke, replay, preset
     replay(name="old", **NATIVE)
     replay(name="new", **NATIVE, fall_back_at=2)
     ended = ab(invoke, model, "--baseline", "old", "--candidate", "new", presets=presets)
-    assert ended.code == 4
+    assert ended.code == 4, ended.err
     assert ended.out == ""
     assert not processes_like("session_worker.py", home / "runs")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.catalog import signals as catalog
 from bench.fallback import finding as f
+from bench.fallback import settings
 from bench.fallback.expectation import DIFFUSERS, NATIVE
 from bench.fallback.facts import CORE_COMPONENT, PATTERNS, Facts
 from bench.fallback.finding import Finding, Proof
@@ -37,7 +38,8 @@ class _Rules:
     log_signals: tuple[Signal, ...]
     evidence: tuple[Evidence, ...]
     matcher: Matcher
-    on_arguments: Mapping[str, tuple[tuple[Signal, ...], Matcher]]
+    on_settings: Mapping[str, tuple[Signal, ...]]
+    """Signals on arguments and variables, by where they look."""
 
 
 @functools.cache
@@ -51,7 +53,7 @@ def _rules(version: str | None) -> _Rules:
         log_signals=logged,
         evidence=evidence,
         matcher=Matcher([*(s.pattern for s in logged), *(e.pattern for e in evidence), *PATTERNS.values()]),
-        on_arguments={on: (found, Matcher([s.pattern for s in found])) for on, found in by_source.items()},
+        on_settings=by_source,
     )
 
 
@@ -75,7 +77,7 @@ class Guard:
         self._evidence = rules.evidence
         self._log_signals = rules.log_signals
         self._matcher = rules.matcher
-        self._argument_matchers = rules.on_arguments
+        self._on_settings = rules.on_settings
         self._lines: dict[str, deque[str]] = {}
         self._seen: dict[str, tuple[int, int, str]] = {}  # evidence id -> (count, first line, its text)
 
@@ -91,11 +93,11 @@ class Guard:
         Raises:
             FallbackDetected: one of them will make the run invalid; nothing needs to be started to know it.
         """
-        for on, texts in (("argument", argv), ("environment", [f"{k}={v}" for k, v in environment.items()])):
-            signals, matcher = self._argument_matchers[on]
-            for text in texts:
-                for index in matcher.find(text):
-                    self._signal(signals[index], text, None, matcher.groups(index, text))
+        for on, said in (("argument", settings.of_arguments(argv)), ("environment", environment.items())):
+            for name, value in said:
+                for signal in self._on_settings[on]:
+                    if name in signal.names and settings.holds(signal, value):
+                        self._signal(signal, f"{name}={value}" if value else name, None, {})
 
     # --- while it runs ----------------------------------------------------------------------------------------------
 

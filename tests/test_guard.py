@@ -1,5 +1,6 @@
 """Captured logs and dumps of real runs get the verdict that each run deserves."""
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -118,6 +119,52 @@ def test_what_was_asked_for_has_to_be_delivered(asked, decisive):
     verdict = conclude(guard, ENDED)
     assert (verdict.outcome, verdict.exit_code) == ("invalid", 4)
     assert verdict.reasons()[0].id == decisive
+
+
+VAE = "Loaded vae: AutoencoderKL (sgl-diffusion version)"
+
+
+@pytest.mark.parametrize(
+    ("said", "decisive", "code"),
+    [
+        ("Loaded vae: AutoencoderKL (diffusers version)", "component.implementation", 4),
+        ("Loaded vae: AutoencoderKL (remote code version)", "component.implementation", 4),
+        ("The vae is there", "component.unproven", 5),
+        (f"{VAE}\nLoaded transformer_2: WanModel (diffusers version)", "component.implementation", 4),
+    ],
+)
+def test_every_component_has_to_be_shown_to_be_the_engines_own(said, decisive, code):
+    log = (LOGS / "cpu/warmup_request.log").read_text(errors="replace")
+    assert VAE in log
+    guard = Guard(Expectation(**CPU, version="0.5.23", warmup=True), stop=False)
+    guard.observe(log.replace(VAE, said).encode(), 1)
+    verdict = conclude(guard, ENDED)
+    assert (verdict.outcome, verdict.reasons()[0].id, verdict.exit_code) == ("invalid", decisive, code)
+
+
+def test_a_text_encoder_in_new_words_is_degraded():
+    log = (LOGS / "cpu/warmup_request.log").read_text(errors="replace")
+    said = log.replace("CLIPTextModel (sgl-diffusion", "CLIPTextModel (transformers")
+    guard = Guard(Expectation(**CPU, version="0.5.23", warmup=True), stop=False)
+    guard.observe(said.encode(), 1)
+    verdict = conclude(guard, ENDED)
+    assert (verdict.outcome, verdict.reasons()[0].component) == ("degraded", "text_encoder")
+
+
+@pytest.mark.parametrize(("component", "outcome"), [("vae", "invalid"), ("text_encoder", "degraded")])
+def test_a_checkpoint_with_code_of_its_own_is_seen_before_the_start(tmp_path, component, outcome):
+    folder = tmp_path / "model" / component
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"auto_map": {"AutoModel": "modeling_vae.AutoencoderKLFromDiffusers"}}')
+    for argv in ([f"--model-path={tmp_path / 'model'}"], [f"--{component}-path", str(folder)]):
+        guard = Guard(Expectation(), stop=False)
+        guard.precheck(argv, {})
+        (seen,) = guard.findings.values()
+        assert (seen.id, seen.severity, seen.component) == ("component.own_code", outcome, component)
+    with contextlib.nullcontext() if outcome == "degraded" else pytest.raises(FallbackDetected):
+        Guard(Expectation()).precheck([f"--model-path={tmp_path / 'model'}"], {})
+    with contextlib.nullcontext() if outcome == "degraded" else pytest.raises(FallbackDetected):
+        Guard(Expectation()).observe(f"[11-22] Loading {component} from {folder}. avail mem: 19 GB\n".encode(), 1)
 
 
 def test_an_attention_backend_that_nobody_named_is_said_beside_the_number():

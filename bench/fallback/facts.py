@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 PATTERNS = {
     "server_args": r"server_args: \{",
-    "component": r"Loaded (?P<component>\w+): (?P<cls>\w+) \((?P<whose>\S+) version\)",
+    "component": r"Loaded (?P<component>\w+): (?P<cls>\w+) \((?P<whose>[^()]+) version\)",
+    "loading": r"Loading (?P<component>\w+) from (?P<folder>/\S+)\. avail",
+    "load_order": r"Memory-aware component load order: \[(?P<names>[^\]]*)\]",
+    "loaded_as": r"does not contain a (?P<name>\w+) module, but found \{\w+: (?P<loaded>\w+)\}",
     "device": r"Initializing distributed environment with world_size=(?P<gpus>\d+), device=(?P<device>[a-z]+)",
     "sampling": r"^ +(?P<name>width|height|num_frames|fps|seed|infer_steps|guidance_scale): (?P<value>\d+(?:\.\d+)?)$",
     "attention": r"Attention backends for (?P<component>(?:transformer|video_dit|audio_dit)\w*): (?P<backends>\S.*)",
@@ -23,7 +26,8 @@ PATTERNS = {
 
 SERVER_ARGS = re.compile(r"server_args: (\{.*\})\s*$")
 CORE_COMPONENT = re.compile(r"transformer|unet|dit|vae", re.IGNORECASE)
-NATIVE_LABELS = frozenset({"sgl-diffusion", "official"})
+NATIVE_LABELS = frozenset({"sgl-diffusion", "official", "official native"})
+NATIVE_IMPLEMENTATION = "sgl-diffusion"
 UNPROVEN = re.compile(r"tokenizer|scheduler|processor|feature_extractor", re.IGNORECASE)
 
 
@@ -33,6 +37,10 @@ class Facts:
 
     server_args: Mapping[str, Any] | None = None
     components: dict[str, Component] = field(default_factory=dict)
+    announced: tuple[str, ...] = ()
+    """The components that the engine said it was going to load."""
+    loaded_as: dict[str, str] = field(default_factory=dict)
+    """The name that the loader uses for an announced component, where it has another."""
     device: str | None = None
     sampling: dict[str, float] = field(default_factory=dict)
     attention: dict[str, str] = field(default_factory=dict)
@@ -46,6 +54,11 @@ class Facts:
                 self.server_args = None
         elif kind == "component":
             self._component(groups, number)
+        elif kind == "load_order":
+            names = [name.strip(" '\"") for name in groups["names"].split(",")]
+            self.announced = tuple(dict.fromkeys((*self.announced, *filter(None, names))))
+        elif kind == "loaded_as":
+            self.loaded_as[groups["name"]] = groups["loaded"]
         elif kind == "device":
             self.device = groups["device"]
         elif kind == "sampling":
@@ -54,11 +67,19 @@ class Facts:
         elif kind == "attention":
             self.attention[groups["component"]] = groups["backends"].strip()
 
+    def unproven(self) -> list[str]:
+        """Return the announced components that no line says were loaded; tokenizers and the like are not asked."""
+        return [
+            name
+            for name in self.announced
+            if not UNPROVEN.search(name) and not {name, self.loaded_as.get(name)} & self.components.keys()
+        ]
+
     def _component(self, groups: Mapping[str, str], number: int) -> None:
         name, whose = groups["component"], groups["whose"]
         if UNPROVEN.search(name):
             return  # the label is printed for a tokenizer or scheduler too, where it proves nothing
         # "native version" is the engine's own word for the class of transformers or diffusers: the opposite of ours
         library = "diffusers" if CORE_COMPONENT.search(name) else "transformers"
-        implementation = "sgl-diffusion" if whose in NATIVE_LABELS else library
+        implementation = NATIVE_IMPLEMENTATION if whose in NATIVE_LABELS else library
         self.components[name] = Component(name=name, cls=groups["cls"], implementation=implementation, line=number)

@@ -7,18 +7,19 @@ import re
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.catalog import signals as catalog
 from bench.fallback import finding as f
-from bench.fallback import settings
+from bench.fallback import own_code, settings
 from bench.fallback.expectation import DIFFUSERS, NATIVE
 from bench.fallback.facts import CORE_COMPONENT, PATTERNS, Facts
 from bench.fallback.finding import Finding, Proof
 from bench.fallback.matcher import Matcher, clean, lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from bench.catalog.signals import Evidence, Signal
     from bench.fallback.expectation import Expectation
@@ -87,8 +88,8 @@ class Guard:
 
     # --- before anything starts -------------------------------------------------------------------------------------
 
-    def precheck(self, argv: Iterable[str], environment: Mapping[str, str]) -> None:
-        """Look at arguments and the variables that were set for the engine.
+    def precheck(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Look at arguments, the checkpoint that they name, and the variables that were set for the engine.
 
         Raises:
             FallbackDetected: one of them will make the run invalid; nothing needs to be started to know it.
@@ -98,6 +99,9 @@ class Guard:
                 for signal in self._on_settings[on]:
                     if name in signal.names and settings.holds(signal, value):
                         self._signal(signal, f"{name}={value}" if value else name, None, {})
+        if self.expectation.backend == NATIVE:
+            for found in own_code.findings(argv):
+                self._add(found)
 
     # --- while it runs ----------------------------------------------------------------------------------------------
 
@@ -132,7 +136,12 @@ class Guard:
             elif index < signals + evidence:
                 self._proof(self._evidence[index - signals], number, line, groups)
             else:
-                self.facts.learn(list(PATTERNS)[index - signals - evidence], groups, line, number)
+                kind = list(PATTERNS)[index - signals - evidence]
+                self.facts.learn(kind, groups, line, number)
+                if kind == "loading" and self._stop and self.expectation.backend == NATIVE:
+                    # a model of the hub is on this machine only now
+                    for found in own_code.of_component(groups["component"], Path(groups["folder"]) / "config.json"):
+                        self._add(replace(found, source="log", line=number, at_s=self._elapsed()))
 
     def _proof(self, entry: Evidence, number: int, line: str, groups: Mapping[str, str]) -> None:
         if entry.shows == NATIVE and any(groups.get(name, "").startswith("Diffusers") for name in ("cls", "stage")):

@@ -28,7 +28,7 @@ def judge(name, *, dump=None, exit_code=0, **expectation):
     guard.observe((LOGS / f"{name}.log").read_bytes(), 1)
     found = []
     if dump is not None:
-        found = dumps.check(dumps.load(LOGS / f"{dump}.json"), guard.expectation, None, None)
+        found = dumps.check(dumps.load(LOGS / f"{dump}.json"), guard.expectation, None, None, guard.facts.requests)
     return conclude(guard, Ended(exit_code=exit_code, wall_s=1.0), found)
 
 
@@ -249,8 +249,14 @@ def test_a_warm_up_that_was_begun_is_not_one_that_finished(name, version):
         ({"meta": {"prompt": ["A dog"], "model": TINY}}, "dump.prompt", 4),
         ({"denoise_steps_ms": []}, "dump.steps", 4),
         ({"steps": [{"name": "DiffusersExecutionStage", "duration_ms": 5}]}, "dump.diffusers_stage", 4),
-        ({"steps": [{"name": "DecodingStage", "duration_ms": 5}]}, "dump.no_denoising", 5),
+        ({"steps": [{"name": "DecodingStage", "duration_ms": 75.02}]}, "dump.no_denoising", 5),
         ({"total_duration_ms": 3.0}, "dump.sum", 6),
+        ({"total_duration_ms": 1e308}, "dump.total", 6),
+        ({"total_duration_ms": 23_000.0}, "dump.total", 6),
+        ({"steps": [{"name": "DenoisingStage", "duration_ms": 0}]}, "dump.zero", 6),
+        ({"steps": [{"name": "DenoisingStage", "duration_ms": 12.8}]}, "dump.steps_sum", 6),
+        ({"steps": [{"name": "DenoisingStage", "duration_ms": 130.0}]}, "dump.log", 6),
+        ({"steps": [{"name": "DenoisingStage", "duration_ms": 128.2}] * 2, "total_duration_ms": 300}, "dump.log", 6),
     ],
 )
 def test_a_dump_that_is_not_of_this_run_is_refused(change, finding, code):
@@ -259,8 +265,23 @@ def test_a_dump_that_is_not_of_this_run_is_refused(change, finding, code):
     guard = Guard(Expectation(**CPU, version="0.5.17", model=TINY, warmup=True), stop=False)
     guard.observe((LOGS / "cpu/native_0.5.17.log").read_bytes(), 1)
     window = (written - timedelta(minutes=1), written + timedelta(minutes=1))
-    verdict = conclude(guard, ENDED, dumps.check(dump, guard.expectation, *window))
+    verdict = conclude(guard, ENDED, dumps.check(dump, guard.expectation, *window, guard.facts.requests))
     assert (verdict.reasons()[0].id, verdict.exit_code) == (finding, code)
+
+
+def test_a_slowed_clock_is_seen_by_the_guards_own(monkeypatch):
+    """LD_PRELOAD can slow the engine's clock, dump and log alike, but not when lines arrive."""
+    now = 0.0
+    monkeypatch.setattr("bench.fallback.guard.time.monotonic", lambda: now)
+    log = (LOGS / "cpu/native_0.5.17.log").read_bytes()
+    dump = dumps.load(LOGS / "cpu/native_0.5.17.json")
+    for waited_s, seen in ((0.1, []), (4.0, []), (10.6, ["dump.clock"])):
+        guard = Guard(Expectation(**CPU, version="0.5.17", model=TINY, warmup=True))
+        for number, line in enumerate(log.splitlines(keepends=True), 1):
+            now += waited_s if b"[DenoisingStage] finished" in line else 0
+            guard.observe(line, number)
+        against = dumps.check(dump, guard.expectation, None, None, guard.facts.requests)
+        assert [finding.id for finding in against] == seen
 
 
 def test_the_live_watch_stops_at_the_line_and_names_it():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ PATTERNS = {
     "load_order": r"Memory-aware component load order: \[(?P<names>[^\]]*)\]",
     "loaded_as": r"does not contain a (?P<name>\w+) module, but found \{\w+: (?P<loaded>\w+)\}",
     "device": r"Initializing distributed environment with world_size=(?P<gpus>\d+), device=(?P<device>[a-z]+)",
+    "stage_start": r"\[(?P<stage>\w+)\] started\.\.\.",
+    "stage_end": r"\[(?P<stage>\w+)\] finished in (?P<seconds>\d+(?:\.\d+)?) seconds",
+    "dumped": r"Metrics dumped to: ",
     "sampling": r"^ +(?P<name>width|height|num_frames|fps|seed|infer_steps|guidance_scale): (?P<value>\d+(?:\.\d+)?)$",
     "attention": r"Attention backends for (?P<component>(?:transformer|video_dit|audio_dit)\w*): (?P<backends>\S.*)",
 }
@@ -28,7 +32,19 @@ SERVER_ARGS = re.compile(r"server_args: (\{.*\})\s*$")
 CORE_COMPONENT = re.compile(r"transformer|unet|dit|vae", re.IGNORECASE)
 NATIVE_LABELS = frozenset({"sgl-diffusion", "official", "official native"})
 NATIVE_IMPLEMENTATION = "sgl-diffusion"
+KEPT_REQUESTS = 1000
+KEPT_STAGES = 200
+"""Of one request: more than any pipeline has, and bounded however long a log is."""
 UNPROVEN = re.compile(r"tokenizer|scheduler|processor|feature_extractor", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTime:
+    """What the log says a stage took, and how long its two lines were apart on arrival (None: nobody watched)."""
+
+    name: str
+    seconds: float
+    watched_s: float | None
 
 
 @dataclass(slots=True)
@@ -44,10 +60,16 @@ class Facts:
     device: str | None = None
     sampling: dict[str, float] = field(default_factory=dict)
     attention: dict[str, str] = field(default_factory=dict)
+    requests: deque[list[StageTime]] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
+    """The stages of each request, the last one's last; a line about a dump ends a request."""
+    _starts: dict[str, float] = field(default_factory=dict)
+    _is_over: bool = True
 
-    def learn(self, kind: str, groups: Mapping[str, str], line: str, number: int) -> None:
-        """Take a line that one of `PATTERNS` was found in."""
-        if kind == "server_args" and self.server_args is None and (found := SERVER_ARGS.search(line)):
+    def learn(self, kind: str, groups: Mapping[str, str], line: str, number: int, *, at_s: float | None = None) -> None:
+        """Take a line that one of `PATTERNS` was found in; ``at_s`` is when it arrived, if anybody watched."""
+        if kind in ("stage_start", "stage_end", "dumped"):
+            self._stage(kind, groups, at_s)
+        elif kind == "server_args" and self.server_args is None and (found := SERVER_ARGS.search(line)):
             try:
                 self.server_args = json.loads(found[1])
             except ValueError:
@@ -66,6 +88,23 @@ class Facts:
             self.sampling[groups["name"]] = float(value) if "." in value else int(value)
         elif kind == "attention":
             self.attention[groups["component"]] = groups["backends"].strip()
+
+    def _stage(self, kind: str, groups: Mapping[str, str], at_s: float | None) -> None:
+        if kind == "dumped":
+            self._is_over = True
+            return
+        name = groups["stage"]
+        if kind == "stage_start":
+            if at_s is not None:
+                self._starts[name] = at_s
+            return
+        if self._is_over:
+            self.requests.append([])
+            self._is_over = False
+        start = self._starts.pop(name, None)
+        watched_s = None if start is None or at_s is None else at_s - start
+        if len(self.requests[-1]) < KEPT_STAGES:
+            self.requests[-1].append(StageTime(name=name, seconds=float(groups["seconds"]), watched_s=watched_s))
 
     def unproven(self) -> list[str]:
         """Return the announced components that no line says were loaded; tokenizers and the like are not asked."""

@@ -137,7 +137,7 @@ class Guard:
                 self._proof(self._evidence[index - signals], number, line, groups)
             else:
                 kind = list(PATTERNS)[index - signals - evidence]
-                self.facts.learn(kind, groups, line, number)
+                self.facts.learn(kind, groups, line, number, at_s=self._elapsed())
                 if kind == "loading" and self._stop and self.expectation.backend == NATIVE:
                     # a model of the hub is on this machine only now
                     for found in own_code.of_component(groups["component"], Path(groups["folder"]) / "config.json"):

@@ -316,6 +316,36 @@ def test_the_verdict_does_not_depend_on_how_output_arrives(chunk):
     assert conclude(guard, ENDED) == whole
 
 
+@pytest.mark.parametrize("before", [1, 10, 20])
+def test_a_signal_across_the_readers_blocks_is_heard_live(before):
+    """A line without an end is handed over in pieces of 64 KiB."""
+    from bench.process import LONGEST_LINE_BYTES, _Lines
+
+    words = b"Falling back to diffusers backend"
+    data = b"x" * (LONGEST_LINE_BYTES - before) + words + b"\n"
+    reader, guard = _Lines(), Guard(Expectation(version="0.5.23"))
+    with pytest.raises(FallbackDetected, match="log line 1"):
+        for start in range(0, len(data), LONGEST_LINE_BYTES):
+            if (block := reader.feed(data[start : start + LONGEST_LINE_BYTES])) is not None:
+                guard.observe(*block)
+
+
+def test_a_line_in_pieces_is_not_counted_twice():
+    guard = Guard(Expectation(version="0.5.23"), stop=False)
+    for piece in (b"[11-22] Metrics dumped to: perf.json", b" and more", b" and the end\n"):
+        guard.observe(piece, 1)
+    assert next(proof for proof in guard.proofs() if proof.id == "dumped").seen == 1
+
+
+def test_many_findings_do_not_crowd_out_the_one_that_decides():
+    said = [f"Loaded text_encoder_{number}: X (native version)" for number in range(250)]
+    guard = Guard(Expectation(version="0.5.23"), stop=False)
+    guard.observe("\n".join([*said, "Falling back to diffusers backend\n"]).encode(), 1)
+    verdict = conclude(guard, ENDED)
+    assert verdict.exit_code == 4
+    assert verdict.reasons()[0].line == 251
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=2000))
 def test_no_bytes_upset_the_guard(data):

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 SHOWN_CHARACTERS = 300
 KEPT_FINDINGS = 200
+"""Of those that are invalid, and of the others: lines of no weight cannot crowd out the one that decides."""
+OVERLAP_CHARACTERS = 1024
+"""Of a line that came in pieces: longer than anything that a signal listens for."""
 KEPT_LINES = 1000
 """Of a piece of evidence: more than a session has requests, and bounded however long a log is."""
 KEPT_TAIL = 16_384
@@ -73,6 +76,7 @@ class Guard:
         self._stop = stop
         self._start = time.monotonic()
         self._tail = ""
+        self._unfinished = ""
         self._conditions = expectation.conditions()
         rules = _rules(expectation.version)
         self._evidence = rules.evidence
@@ -115,13 +119,20 @@ class Guard:
         self.lines = first_line + block.count(b"\n") - 1
         text = clean(block.decode("utf-8", "replace"))
         self._tail = (self._tail + text)[-KEPT_TAIL:]
+        carried, self._unfinished = self._unfinished, ""
+        if text and text[-1] not in "\r\n":
+            self._unfinished = (carried + text)[-OVERLAP_CHARACTERS:]
+        text = carried + text
         # `(?m)` patterns meet "\n" as a line end; a carriage return must be one too
         if not self._matcher.find(text.replace("\r", "\n") if "\r" in text else text):
             return
+        known = frozenset(self._matcher.find(carried)) if carried else frozenset()
         for number, line in lines(text, first_line):
-            self._line(number, line)
+            self._line(number, line, known)
+            known = frozenset()
 
-    def _line(self, number: int, line: str) -> None:
+    def _line(self, number: int, line: str, known: frozenset[int]) -> None:
+        """Take a line; what is ``known`` was heard in its beginning, which came with the block before."""
         if "server_args: {" in line:
             # set aside: it repeats every argument, and what it says of the backend stays true after a fallback
             self.facts.learn("server_args", {}, line, number)
@@ -130,6 +141,8 @@ class Guard:
             return
         signals, evidence = len(self._log_signals), len(self._evidence)
         for index in self._matcher.find(line):
+            if index in known:
+                continue
             groups = self._matcher.groups(index, line)
             if index < signals:
                 self._signal(self._log_signals[index], line, number, groups)
@@ -193,11 +206,15 @@ class Guard:
         if key in self.findings:
             first = self.findings[key]
             self.findings[key] = replace(first, count=first.count + 1)
-        elif len(self.findings) < KEPT_FINDINGS:
+        elif self._has_room(found.severity == f.INVALID):
             self.findings[key] = found
         if found.severity == f.INVALID and self._stop:
             self.stopped_by = found
             raise found.error()
+
+    def _has_room(self, is_invalid: bool) -> bool:
+        kept = sum((finding.severity == f.INVALID) is is_invalid for finding in self.findings.values())
+        return kept < KEPT_FINDINGS
 
     def seen_lines(self, evidence: str) -> list[str]:
         """Return the last lines that a piece of evidence was found in, in order."""

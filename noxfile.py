@@ -152,6 +152,12 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def loadtest(session: nox.Session) -> None:
+    """Load a server of an engine environment: nox -s loadtest -- --model flux-tiny."""
+    invoke(session, "loadtest")
+
+
+@nox.session(default=False)
 def profile(session: nox.Session) -> None:
     """Profile on an engine environment: nox -s profile -- --model flux-tiny."""
     invoke(session, "profile")

@@ -11,7 +11,7 @@ if os.path.basename(sys.argv[0]) in {"invoke", "inv", "__main__.py"}:  # noqa: P
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from bench.task import namespace
-from bench.verbs import accuracy, attest, bench, compare, doctor, models, profile, tour
+from bench.verbs import accuracy, attest, bench, compare, doctor, loadtest, models, profile, tour
 
 ns = namespace(
     accuracy.accuracy,
@@ -24,6 +24,7 @@ ns = namespace(
     compare.compare,
     compare.history,
     doctor.doctor,
+    loadtest.loadtest,
     models.assets,
     models.checkpoint,
     models.models,

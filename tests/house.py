@@ -23,7 +23,7 @@ FLOORS = {
     "upstream": 7, "preflight": 7,
     "run": 8,
     "fidelity": 9, "profiling": 9,
-    "accuracy": 10, "compare": 10,
+    "accuracy": 10, "compare": 10, "serving": 10,
     "sweep": 11, "report": 11,
     "task": 12, "tour": 12,
     "completion": 13,

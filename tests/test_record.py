@@ -91,7 +91,12 @@ def test_a_cell_is_of_one_version_and_machine_and_a_family_of_neither(record):
         ("0.5.23", "extra-high", "rounding"),
         ("0.5.23", "high", "approximate"),
         ("0.5.17", "exact", None),
-        ("0.5.10", None, None),
+        ("0.5.10.post1", None, "exact"),
+        ("0.5.19", None, "exact"),
+        ("0.5.21", None, "exact"),
+        ("0.5.21", "extra-high", "rounding"),
+        ("0.5.15", "lossless", None),
+        ("0.5.24", None, None),
     ],
 )
 def test_a_quality_means_what_its_version_says(version, quality, meaning):

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from bench.errors import InvalidPerfDump, UsageError
 from bench.fallback import dump as dumps
 from bench.fallback import finding as f
-from bench.fallback.expectation import COMMAND_LINE, DUMP_TAGS, NATIVE, SESSION, Expectation
+from bench.fallback.expectation import COMMAND_LINE, DUMP_TAGS, NATIVE, SERVER, SESSION, Expectation
 from bench.fallback.finding import Finding
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import Verdict, conclude
@@ -103,7 +103,8 @@ def attest(
         return conclude(guard, None)
     if isinstance(loaded, InvalidPerfDump):
         return conclude(guard, None, [dumps.unreadable(loaded)])
-    return conclude(guard, None, [*_left_over(guard, loaded), *dumps.check(loaded, guard.expectation, None, None)])
+    against = dumps.check(loaded, guard.expectation, None, None, guard.facts.requests)
+    return conclude(guard, None, [*_left_over(guard, loaded), *against])
 
 
 def _load(dump: Path | None) -> dict[str, Any] | InvalidPerfDump | None:
@@ -126,11 +127,12 @@ def _asked(
         number += block.count(b"\n")
     facts = scout.facts
     said = facts.server_args or {}
+    serves = bool(scout.seen_lines("listening"))
     tagged = isinstance(dump, dict) and dump["tag"] == DUMP_TAGS[SESSION]
     steps = facts.sampling.get("infer_steps")
     return Expectation(
         backend=expect,
-        launch=SESSION if tagged else COMMAND_LINE,
+        launch=SERVER if serves else SESSION if tagged else COMMAND_LINE,
         version=version,
         device=facts.device,
         model=said.get("model_path"),

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-OTHERS = frozenset({"ab-record", "batch-summary", "accuracy-report", "golden", "matrix", "unguarded-run"})
+OTHERS = frozenset(
+    {"ab-record", "batch-summary", "accuracy-report", "golden", "load-record", "matrix", "unguarded-run"}
+)
 """Documents that name their schema themselves, besides run records."""
 
-IN_DIRECTORIES = ("comparison.json", "summary.json", "matrix.json", "accuracy.json", "golden.json")
+IN_DIRECTORIES = ("comparison.json", "summary.json", "matrix.json", "accuracy.json", "golden.json", "load.json")
 """Where such a document is in the directory of what made it."""
 
 BY_FIELDS = (

@@ -180,6 +180,7 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
         attention_backend=options.attention_backend or preset.attention_backend,
         extra=options.extra,
         environment=dict(options.environment),
+        stage_sync=options.stage_sync,
     )
 
 

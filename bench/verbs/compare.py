@@ -42,6 +42,8 @@ class AbOptions:
         group=MEASURING,
         help="start the engines of a pair one after the other, where memory does not hold both",
     )
+    co_resident: bool = option(False, group=MEASURING, help="gone: the engines of a pair start together by default")
+    blocks: int | None = option(None, kind=Kind.WHOLE, group=MEASURING, help="gone: --pairs")
     run: Options = nested(
         Options,
         *("model", "repeats", "require"),
@@ -61,6 +63,10 @@ def ab(c: Context, options: AbOptions) -> None:
     from bench.report import comparison as report
     from bench.report import text
 
+    if options.co_resident:
+        raise UsageError("--co-resident is gone: the engines of a pair start together by default", todo="leave it out")
+    if options.blocks is not None:
+        raise UsageError("--blocks is gone: arms are measured in pairs of engine starts", todo="--pairs N")
     design = comparing.Design(metric=options.metric, alternate=options.alternate)
     if options.pairs is not None:
         design = replace(design, pairs=options.pairs)
@@ -168,6 +174,13 @@ class CalibrateOptions:
     """What `invoke calibrate` takes."""
 
     metric: str = option("total", help=METRIC)
+    hosts: tuple[Path, ...] = option(
+        (),
+        kind=Kind.PATH,
+        repeated=True,
+        completes="finished",
+        help="measure nothing: keep the spread between these records of several hosts or days; again for each record",
+    )
     run: Options = nested(
         Options,
         *("model", "engine", "preset_file", "output_dir", "launches", "repeats"),
@@ -179,12 +192,20 @@ class CalibrateOptions:
 @task(CalibrateOptions, example="calibrate --model flux")
 def calibrate(c: Context, options: CalibrateOptions) -> None:
     """Measure this machine's own noise, A against A, and say how many pairs a 1.5 % effect needs here."""
+    from dataclasses import replace
+
     from bench.compare import calibration
+    from bench.compare import metric as metrics
     from bench.report import comparison as report
     from bench.report import text
     from bench.verbs.bench import run_one
 
-    record = run_one(options.run, as_json=False)
+    if options.hosts:
+        path, known = calibration.store_days(options.hosts, options.metric)
+        report.show_days(known, text.stdout())
+        text.line(text.stdout(), f"kept: {path}")
+        return
+    record = run_one(replace(options.run, stage_sync=metrics.named(options.metric).is_stage), as_json=False)
     path = calibration.store(record, options.metric)
     noise = calibration.noise(record, options.metric)
     assert noise is not None
@@ -231,6 +252,7 @@ def baseline_show(c: Context) -> None:
 class HistoryOptions:
     """What `invoke history` takes."""
 
+    metric: str = option("total", help=METRIC)
     run: Options = nested(
         Options,
         *("model", "output_dir"),
@@ -244,15 +266,19 @@ def history(c: Context, options: HistoryOptions) -> None:
     """Show every record of a preset in order of time, with change points and engine versions."""
     from bench import paths
     from bench.compare import history as records
+    from bench.compare import metric as metrics
     from bench.report import history as report
     from bench.report import text
 
     root = options.run.output_dir or paths.runs()
-    points, faults = records.read(root, options.run.model)
+    metric = metrics.named(options.metric)
+    points, faults = records.read(root, options.run.model, metric)
     for fault in faults:
         text.line(text.stderr(), f"left out: {fault}")
     if not points:
         raise UsageError(
-            f"no complete record of {options.run.model} that counts", where=root, todo="`invoke bench` makes one"
+            f"no complete record of {options.run.model} that counts and has a {metric.title}",
+            where=root,
+            todo="`invoke bench` makes one",
         )
-    report.show(options.run.model, points, text.stdout())
+    report.show(options.run.model, points, metric, text.stdout())

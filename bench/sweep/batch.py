@@ -11,7 +11,6 @@ from bench.errors import BenchError, FallbackDetected, worst
 from bench.fallback.verdict import DEGRADED, NATIVE_VERDICT
 from bench.record import store
 from bench.run import benchmark, plan
-from bench.run.private_cache import model_cache_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,7 +71,7 @@ def run(
 
 def _row(options: Options, observer: Observer) -> Row:
     try:
-        with model_cache_of(plan.plan(options)) as planned:
+        with plan.private_model_cache(plan.plan(options)) as planned:
             result = benchmark.run(planned, observer, score=scored if planned.options.scored else None)
     except BenchError as error:
         reason = error.what if error.where is None else f"{error.what} ({error.where})"

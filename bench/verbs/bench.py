@@ -116,7 +116,6 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     from bench.record import store
     from bench.report import live, run, text
     from bench.run import benchmark, plan
-    from bench.run.private_cache import model_cache_of
 
     messages = text.stderr()
     if resume is not None:
@@ -124,7 +123,7 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
-    with model_cache_of(planned) as isolated, live.Live(messages) as display:
+    with plan.private_model_cache(planned) as isolated, live.Live(messages) as display:
         result = benchmark.run(isolated, display, resume, score=scored if isolated.options.scored else None)
     for warning in run.warnings(result.record):
         text.line(messages, warning)

@@ -6,6 +6,7 @@ from bench.task import namespace
 from bench.verbs import accuracy, attest, bench, compare, doctor, models, profile, tour
 
 ns = namespace(
+    tour.start,
     accuracy.accuracy,
     attest.attest,
     attest.signals,

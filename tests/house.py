@@ -15,7 +15,7 @@ BENCH = ROOT / "bench"
 FLOORS = {
     "errors": 0, "paths": 0, "supervisor": 0,
     "options": 1, "schema": 1, "process": 1, "stats": 1,
-    "catalog": 2, "machine": 2,
+    "catalog": 2, "machine": 2, "mistakes": 2,
     "record": 3, "fallback": 3,
     "engine": 4,
     "models": 5,

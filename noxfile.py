@@ -202,6 +202,20 @@ def tests_engine(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """Kill any process of a launch at random moments, 200 times, on the replay engine (minutes)."""
+    install(session, *RUNNER, *group("tests"))
+    session.run("pytest", "--numprocesses=0", "tests/chaos.py", *session.posargs)
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Feed random bytes to every reader of what others wrote, for FUZZ_SECONDS (60) each; what failed is kept."""
+    install(session, *RUNNER, *group("tests"))
+    session.run("pytest", "--numprocesses=0", "tests/fuzz.py", *session.posargs)
+
+
+@nox.session(default=False)
 def tests_oracle(session: nox.Session) -> None:
     """Compare the trace analysis with HolisticTraceAnalysis."""
     install(session, *RUNNER, *group("tests"))

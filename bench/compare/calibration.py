@@ -27,6 +27,12 @@ def _file(record: Mapping[str, Any]) -> Path:
     return paths.cache() / "noise" / f"{comparable.cell(record)}.json"
 
 
+def _file_of_days(record: Mapping[str, Any]) -> Path:
+    """Return where the spread between days and hosts is kept: no machine has it alone."""
+    family, version = _across_days(record)
+    return paths.cache() / "noise" / "days" / f"{family}-{version}.json"
+
+
 def store(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> Path:
     """Keep the spread between a record's launches for its cell and metric and return where.
 
@@ -37,7 +43,7 @@ def store(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> Path:
     if spread.sd_percent is None:
         raise UsageError("one launch has no spread between launches", todo="--launches 4 at least")
     return _keep(
-        record,
+        _file(record),
         metric,
         {
             "sd_percent": spread.sd_percent,
@@ -62,7 +68,7 @@ def store_days(paths_of_records: Sequence[Path], metric: str = metrics.DEFAULT) 
         [float(np.median(launch)) for launch in by_launch(document, metrics.named(metric))] for document in documents
     ]
     sd = launch_spread(values).sd_percent
-    return _keep(documents[0], metric, {"days": {"sd_percent": sd, "records": len(documents)}})
+    return _keep(_file_of_days(documents[0]), metric, {"sd_percent": sd, "records": len(documents)})
 
 
 def _across_days(record: Mapping[str, Any]) -> tuple[str, str]:
@@ -85,15 +91,14 @@ def by_launch(record: Mapping[str, Any], metric: metrics.Metric) -> list[list[fl
     return [[metric.of_launch(launches[index], [request]) for request in group] for index, group in groups.items()]
 
 
-def _kept(record: Mapping[str, Any], metric: str) -> dict[str, Any]:
+def _kept(path: Path, metric: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(_file(record).read_text(encoding="utf-8"))["metrics"][metric])
+        return dict(json.loads(path.read_text(encoding="utf-8"))["metrics"][metric])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _keep(record: Mapping[str, Any], metric: str, values: Mapping[str, Any]) -> Path:
-    path = _file(record)
+def _keep(path: Path, metric: str, values: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         kept = dict(json.loads(path.read_text(encoding="utf-8"))["metrics"])
@@ -106,7 +111,7 @@ def _keep(record: Mapping[str, Any], metric: str, values: Mapping[str, Any]) -> 
 
 def noise(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> LaunchNoise | None:
     """Return the kept spread between launches of a record's cell, None if it was never calibrated."""
-    kept = _kept(record, metric)
+    kept = _kept(_file(record), metric)
     if "sd_percent" not in kept:
         return None
     return LaunchNoise(
@@ -119,8 +124,8 @@ def noise(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> LaunchNoi
 
 def days(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> DayNoise | None:
     """Return the kept spread between days and hosts of a record's cell, None if it was never calibrated."""
-    kept = _kept(record, metric).get("days")
-    return None if kept is None else DayNoise(**kept)
+    kept = _kept(_file_of_days(record), metric)
+    return DayNoise(**kept) if kept else None
 
 
 def pairs_for(noise: LaunchNoise, requests: int = 1) -> comparison.Planning | None:

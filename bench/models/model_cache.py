@@ -7,7 +7,6 @@ root's ledger (JSON lines) has an entry before and after each change.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -18,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import paths
+from bench import files, paths
 from bench.errors import UsageError
 from bench.models import hub as models
 
@@ -154,10 +153,7 @@ def stats(folder: Path) -> dict[str, int]:
 def _note(cache: Cache, event: str) -> None:
     line: dict[str, Any] = {"at": datetime.now(UTC).isoformat(), "event": event, "cache": cache.folder.name}
     line |= {"exists": cache.folder.exists()} | stats(cache.folder)
-    with (cache.root / LEDGER).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    files.append_line(cache.root / LEDGER, json.dumps(line))
 
 
 def _hub(seed: Path) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import paths
+from bench import paths, redact
 from bench.catalog import qualities
 from bench.engine import command as commands
 from bench.errors import UsageError
@@ -50,7 +50,11 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "started": run.launches[0]["started"],
         "finished": run.launches[-1]["finished"],
         "asked": options.document(),
-        "preset": {"key": planned.preset.key, "sha256": planned.preset.sha256, "document": planned.preset.document},
+        "preset": {
+            "key": planned.preset.key,
+            "sha256": planned.preset.sha256,
+            "document": redact.document(planned.preset.document),
+        },
         "workload": _workload(planned),
         "weights": dict(planned.resolved.weights),
         "engine": planned.engine.for_record(),
@@ -84,7 +88,7 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
         "exit_code": None if ended is None else ended.exit_code,
         "stopped": _stopped(ended),
         "command": {
-            "argv": list(launched.command.argv),
+            "argv": redact.arguments(launched.command.argv),
             "environment": commands.recorded_environment(launched.command),
         },
         "resolved": {name: (facts.server_args or {})[name] for name in RESOLVED if name in (facts.server_args or {})},

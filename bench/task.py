@@ -23,13 +23,9 @@ from invoke.parser.parser import ParseMachine
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
-from bench import mistakes
+from bench import mistakes, orphans
 from bench import options as declarations
-<<<<<<< HEAD
 from bench.catalog import presets
-=======
-from bench import orphans
->>>>>>> main
 from bench.errors import BenchError, Interrupted, UsageError
 from bench.options import Verb
 
@@ -101,16 +97,12 @@ class GuardedTask(Task[Any]):
         except BenchError as error:
             raise Exit(self._text(error), code=error.exit_code) from error
         except KeyboardInterrupt as error:
-<<<<<<< HEAD
-            raise Exit("interrupted: the engine and all its processes were stopped", Interrupted.exit_code) from error
-        except BrokenPipeError as error:
-            _discard_output()
-            raise Exit(code=1) from error  # as rich ends; whoever closed the pipe wants no message
-=======
             left = orphans.left_running()
             end = f"still running: {', '.join(left)}" if left else "the engine and all its processes were stopped"
             raise Exit(f"interrupted: {end}", Interrupted.exit_code) from error
->>>>>>> main
+        except BrokenPipeError as error:
+            _discard_output()
+            raise Exit(code=1) from error  # as rich ends; whoever closed the pipe wants no message
         except OSError as error:
             place = f"\n  where: {error.filename}" if error.filename else ""
             raise Exit(f"error: the system refused: {error.strerror or error}{place}", code=1) from error

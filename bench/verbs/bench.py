@@ -114,13 +114,14 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
     """
     from bench.compare.records import scored
-    from bench.record import store
+    from bench.record import names, store
     from bench.report import run, text
     from bench.run import benchmark, plan
     from bench.run.private_cache import model_cache_of
 
     messages = text.stderr()
     if resume is not None:
+        resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
         options = _resumed(options, Options.from_document(store.read(resume)["asked"]))
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:

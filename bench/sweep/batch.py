@@ -44,7 +44,7 @@ class Row:
 def run(
     options: Options, keys: Sequence[str], name: str, display: Callable[[str], AbstractContextManager[Observer]]
 ) -> tuple[dict[str, Any], Path]:
-    """Run each preset and return the summary and where it was written; Ctrl-C writes it too, then goes on up.
+    """Run each preset and return the summary and where it was written; Ctrl-C writes it too and re-raises.
 
     Raises:
         UsageError: the summary's folder cannot be made.
@@ -98,7 +98,7 @@ def error_of(summary: dict[str, Any], where: Path) -> BenchError | None:
     """Return the error that a batch ends with: None if all were native and met what was required of them.
 
     Else it has the code of the gravest row: a fallback (4) is graver than any other end; among the others the first
-    row decides. A degraded run counts: it is no failure, here as elsewhere.
+    row decides. A degraded run counts: it is not a failure, here as elsewhere.
     """
     bad = [row for row in summary["rows"] if row["outcome"] not in COUNTS]
     missed = [row for row in summary["rows"] if row["outcome"] in COUNTS and row["exit_code"]]

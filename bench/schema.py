@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SHOWN_VIOLATIONS = 5
 LARGEST_NUMBER = 1e100
-"""No quantity of ours is larger, and sums and squares of what is smaller are numbers still."""
+"""Every quantity is smaller, and so the sums and squares of quantities are finite."""
 
 
 @functools.cache
@@ -44,7 +44,7 @@ def _registry() -> Any:
 
 
 def violations(document: Any, kind: str) -> list[str]:
-    """Return one line for each place where ``document`` breaks ``schemas/<kind>.json``: value, then rule."""
+    """Return one line for each place where ``document`` violates ``schemas/<kind>.json``: value, then rule."""
     found = sorted(_validator(kind).iter_errors(document), key=lambda error: error.json_path)
     return [
         f"{error.json_path}: {error.message[:200]} (rule: {'/'.join(map(str, error.absolute_schema_path))})"
@@ -53,7 +53,7 @@ def violations(document: Any, kind: str) -> list[str]:
 
 
 def check(document: Any, kind: str, source: str | Path, error: type[BenchError] = InvalidDocument) -> None:
-    """Raise ``error`` unless ``document`` keeps ``schemas/<kind>.json``; ``source`` is named in the message."""
+    """Raise ``error`` unless ``document`` conforms to ``schemas/<kind>.json``; ``source`` is named in the message."""
     if found := violations(document, kind):
         shown = "\n         ".join(found[:SHOWN_VIOLATIONS])
         more = f"\n         and {len(found) - SHOWN_VIOLATIONS} more" if len(found) > SHOWN_VIOLATIONS else ""
@@ -65,10 +65,10 @@ def _no_constant(name: str) -> float:
 
 
 def bounded(text: str) -> float:
-    """Return a number, unless it is none or so large that sums and squares of it would not be.
+    """Return a number.
 
     Raises:
-        ValueError: it is.
+        ValueError: it is not one, or so large that sums and squares of it would overflow.
     """
     value = float(text)
     if not abs(value) < LARGEST_NUMBER:
@@ -106,7 +106,7 @@ def write(document: object, kind: str, path: Path, *, replace: bool = False) -> 
     """Check ``document`` and write it to ``path``, whole or not at all; a file that exists is only replaced if asked.
 
     Raises:
-        InvalidDocument: it breaks its schema.
+        InvalidDocument: it violates its schema.
         UsageError: the file is there already, or cannot be written.
     """
     check(document, kind, path)

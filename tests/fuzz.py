@@ -1,4 +1,4 @@
-"""Random bytes for every reader of what others wrote: an error of ours or a value, never a traceback.
+"""Random bytes for every reader of what others wrote: a BenchError or a value, never a traceback.
 
 `nox -s fuzz` gives each reader FUZZ_SECONDS (60). Hypothesis keeps what failed in .hypothesis/ and tries it first.
 """

@@ -193,7 +193,7 @@ def test_arguments_that_were_cut_are_not_read(invoke, home):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ('"timestamp": "2026-13-45T99:99:99Z"', "is no time"),
+        ('"timestamp": "2026-13-45T99:99:99Z"', "is not a timestamp"),
         ('"total_duration_ms": 1e999', "too large a number"),
     ],
 )

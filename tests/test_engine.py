@@ -15,7 +15,7 @@ from PIL import Image
 
 from bench import schema
 from bench.engine import find
-from bench.run.selftest import LOSSES
+from bench.run.selftest import FAULTS
 from bench.tour import steps
 
 pytestmark = pytest.mark.engine
@@ -145,8 +145,8 @@ def test_each_signal_has_its_emitter_in_the_installed_engine(engine, runs):
 def test_the_judge_catches_every_known_loss(engine, self_test, runs):
     ended, records = self_test
     assert ended.code == 0, ended.out + ended.err
-    assert f"{len(LOSSES)} of {len(LOSSES)} as expected" in ended.out
-    assert set(records) == {loss.name for loss in LOSSES}
+    assert f"{len(FAULTS)} of {len(FAULTS)} as expected" in ended.out
+    assert set(records) == {fault.name for fault in FAULTS}
     assert engine_processes(runs / f"self-test-{engine}") == []
 
 

@@ -7,7 +7,7 @@ from bench import files, schema
 from bench.catalog import presets
 from bench.errors import InvalidPerfDump, UsageError
 from bench.fallback import dump
-from bench.models import checkpoint, model_cache
+from bench.models import checkpoint, private_cache
 from bench.profiling import reader
 
 
@@ -136,11 +136,11 @@ def test_a_presets_number_is_a_number(tmp_path, guidance):
 def test_the_ledger_of_model_caches_is_not_written_through_a_link(tmp_path):
     root, other = tmp_path / "caches", tmp_path / "of_another"
     root.mkdir()
-    (root / model_cache.MARKER).write_text("root\n")
+    (root / private_cache.MARKER).write_text("root\n")
     other.write_text("precious\n")
-    (root / model_cache.LEDGER).symlink_to(other)
+    (root / private_cache.LEDGER).symlink_to(other)
     with pytest.raises(UsageError, match="symbolic link"):
-        model_cache.prepare(root, "x")
+        private_cache.prepare(root, "x")
     assert other.read_text() == "precious\n"
 
 

@@ -10,9 +10,9 @@ import pytest
 from helpers import ROOT, invoke_command, wait_for_task
 
 from bench.errors import UsageError
-from bench.models import model_cache
+from bench.models import private_cache
 
-MARKER = model_cache.MARKER
+MARKER = private_cache.MARKER
 UNFINISHED = "*/huggingface/hub/*/blobs/*.incomplete"
 
 
@@ -25,11 +25,11 @@ def bench(bench, tmp_path):
 
 
 def ledger(root):
-    return [json.loads(line) for line in (root / model_cache.LEDGER).read_text().splitlines()]
+    return [json.loads(line) for line in (root / private_cache.LEDGER).read_text().splitlines()]
 
 
 def left_over(root):
-    return sorted(path.name for path in root.iterdir() if path.name not in (MARKER, model_cache.LEDGER))
+    return sorted(path.name for path in root.iterdir() if path.name not in (MARKER, private_cache.LEDGER))
 
 
 def test_a_runs_downloads_are_removed_and_said(bench):
@@ -105,7 +105,7 @@ def test_a_broad_folder_is_refused(place):
     from pathlib import Path
 
     with pytest.raises(UsageError, match="such a general folder"):
-        model_cache.prepare(Path(place), "x")
+        private_cache.prepare(Path(place), "x")
 
 
 def swapped(cache):
@@ -128,11 +128,11 @@ def no_root(cache):
 
 @pytest.mark.parametrize("change", [swapped, unmarked, linked, no_root])
 def test_a_cleanup_pointed_at_what_it_did_not_make_refuses(tmp_path, change):
-    cache = model_cache.prepare(tmp_path / "caches", "x")
+    cache = private_cache.prepare(tmp_path / "caches", "x")
     (cache.folder / "precious").write_text("x")
     change(cache)
     with pytest.raises(UsageError, match="nothing was removed"):
-        model_cache.remove(cache)
+        private_cache.remove(cache)
     assert list(tmp_path.rglob("precious"))
     assert ledger(cache.root)[-1]["event"] == "refused"
 
@@ -155,12 +155,12 @@ def contents(folder):
 def test_a_seed_is_read_and_never_changed(bench, tmp_path):
     source = seed(tmp_path)
     before = contents(source)
-    cache = model_cache.prepare(bench.root, "x", [source])
+    cache = private_cache.prepare(bench.root, "x", [source])
     shown = cache.folder / "huggingface" / "hub" / "models--owner--model"
     assert (shown / "snapshots" / "rev" / "model.safetensors").read_bytes() == b"weights"
     (shown / "refs" / "main").write_text("newer")
-    assert model_cache.stats(cache.folder)["weight_files"] == 0, "a seed's weights are not the run's download"
-    model_cache.remove(cache)
+    assert private_cache.stats(cache.folder)["weight_files"] == 0, "a seed's weights are not the run's download"
+    private_cache.remove(cache)
     assert contents(source) == before
 
 

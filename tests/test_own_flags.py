@@ -84,7 +84,9 @@ def test_the_probed_table_is_what_the_installed_parser_has(version, tmp_path, mo
     from bench.engine import own_flags
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    own = {flag for flag in own_flags.of(find.find(f"sglang-{version}")) if flag.startswith("--")} - {"--help"}
+    own = {flag for flag in own_flags.parser_flags(find.find(f"sglang-{version}")) if flag.startswith("--")} - {
+        "--help"
+    }
     probed = {flag for flag in flags.table().by_flag if flags.knows(version, flag)} - {"--help"}
     assert {flag for flag in probed if "_" not in flag} <= own
     assert own <= probed

@@ -276,7 +276,7 @@ def test_members_after_the_events_are_read(tmp_path):
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
     program = (
-        "import sys, bench.profiling.analysis, bench.profiling.diff, bench.report.profile_terminal\n"
+        "import sys, bench.profiling.analysis, bench.profiling.diff, bench.report.profile_forms\n"
         "print([name for name in ('orjson', 'ijson', 'jinja2', 'matplotlib', 'jsonschema') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -17,12 +17,12 @@ from bench import schema
 from bench.errors import InvalidDocument, UsageError
 from bench.profiling import export
 from bench.profiling.analysis import Context, analyse
+from bench.profiling.bottleneck import actions, verdict, without_profiler
 from bench.profiling.diff import diff
 from bench.profiling.summary import MedianStep
-from bench.profiling.verdict import actions, verdict, without_profiler
-from bench.report import profile, profile_diff, profile_html, profile_markdown, profile_terminal
+from bench.report import profile, profile_diff, profile_forms
 from bench.report.figures import figure
-from bench.report.profile_names import short_kernel
+from bench.report.profile_cells import short_kernel
 from bench.report.profile_view import view
 from tests.trace_writer import CPU, DATA, FLUX, HEAD, NCCL, Script, loaded
 
@@ -92,16 +92,16 @@ def test_every_report_keeps_its_schema(name, request):
 
 
 def test_the_markdown_of_a_gpu_trace(flux):
-    check_golden("profile/flux-h200.md", profile_markdown.render(view(flux)))
+    check_golden("profile/flux-h200.md", profile_forms.markdown(view(flux)))
 
 
 def test_the_markdown_of_a_cpu_trace(cpu):
-    check_golden("profile/cpu.md", profile_markdown.render(view(cpu)))
+    check_golden("profile/cpu.md", profile_forms.markdown(view(cpu)))
 
 
 @pytest.mark.parametrize(("width", "full"), [(80, False), (200, True)])
 def test_the_terminal_report(flux, width, full):
-    text = printed(profile_terminal.render, view(flux), width, full=full)
+    text = printed(profile_forms.show, view(flux), width, full=full)
     assert max(map(len, text.splitlines())) <= width
     check_golden(f"profile/flux-h200.{width}.txt", text)
 
@@ -116,14 +116,14 @@ def test_the_diff_in_the_terminal_and_as_markdown(flux):
 
 
 def test_a_trace_without_gpu_events_shows_operators_instead(cpu):
-    text = profile_markdown.render(view(cpu))
+    text = profile_forms.markdown(view(cpu))
     assert "no GPU events" in text
     assert "| aten::addmm | 256, 32x64, 64x256 |" in text
     assert "## Fast paths" not in text
 
 
 def test_the_html_is_one_file_that_needs_nothing_else(flux):
-    html = profile_html.render(view(flux))
+    html = profile_forms.html(view(flux))
     assert re.findall(r'<figure id="plot-(\w+)">', html) == PLOTS
     assert html.count("<svg") == len(PLOTS)
     addresses = set(re.findall(r'(?:href|src|url)\s*[=(]\s*["\']?([^"\')\s>]+)', html))
@@ -133,13 +133,13 @@ def test_the_html_is_one_file_that_needs_nothing_else(flux):
 
 
 def test_the_html_of_a_cpu_trace_has_tables_and_no_plots(cpu):
-    html = profile_html.render(view(cpu))
+    html = profile_forms.html(view(cpu))
     assert "<svg" not in html
     assert "aten::native_layer_norm" in html
 
 
 def test_equal_reports_are_equal_files(flux):
-    assert profile_html.render(view(flux)) == profile_html.render(view(flux))
+    assert profile_forms.html(view(flux)) == profile_forms.html(view(flux))
 
 
 def test_names_in_a_trace_are_text_in_every_report(tmp_path):
@@ -148,12 +148,12 @@ def test_names_in_a_trace_are_text_in_every_report(tmp_path):
     for number in (1, 2, 3):
         script.step(number, lambda each: each.call(evil, 500, evil, [[4, 4]], modules=[evil]))
     document = analyse([script.write(tmp_path / "x.json")])
-    html = profile_html.render(view(document))
+    html = profile_forms.html(view(document))
     assert "<script" not in html
     assert "&lt;script&gt;" in html
-    assert "<script" not in profile_markdown.render(view(document))
+    assert "<script" not in profile_forms.markdown(view(document))
     marked_up = json.loads(json.dumps(document).replace("<script>", "[bold]"))
-    assert "[bold]" in printed(profile_terminal.render, view(marked_up), 200, full=True)
+    assert "[bold]" in printed(profile_forms.show, view(marked_up), 200, full=True)
 
 
 def test_a_report_is_written_whole_and_never_over_another(flux, tmp_path):
@@ -187,7 +187,7 @@ def test_ranks_are_shown_side_by_side_and_the_slowest_in_detail(tmp_path):
     assert schema.violations(document, "profile-report") == []
     assert document["ranks"]["slowest"] == 1
     assert view(document).title == "Profile of rank1.trace.json.gz"
-    assert "slowest" in profile_markdown.render(view(document))
+    assert "slowest" in profile_forms.markdown(view(document))
     assert {path.name for path in tmp_path.glob("rank2-*")} == {"rank2-events.csv.gz", "rank2-step.trace.json.gz"}
 
 
@@ -202,7 +202,7 @@ def test_an_all_stages_trace_has_steps_and_shows_what_is_outside_of_them(tmp_pat
     assert (trace["steps_found_by"], len(trace["gpu"]["steps"])) == ("module forwards", 4)
     assert trace["gpu"]["median_step"]["busy_ms"] == pytest.approx(0.120)
     assert trace["excluded"]["outside_steps"]["ms"] == pytest.approx(0.380)
-    assert "Outside of the steps" in profile_markdown.render(view(document))
+    assert "Outside of the steps" in profile_forms.markdown(view(document))
     states = {finding["id"]: finding["state"] for finding in trace["gpu"]["fast_paths"]}
     assert states["kl-vae-cl"] == "not-seen"
 
@@ -215,7 +215,7 @@ def test_a_trace_without_steps_is_one_window(tmp_path):
     assert gpu["median_step"]["busy_ms"] == pytest.approx(0.150)
     assert sum(bar["ms"] for bar in gpu["waterfall"]) == pytest.approx(0.155)
     assert "no denoise steps" in document["traces"][0]["warnings"][0]
-    assert 'id="plot-waterfall"' in profile_html.render(view(document))
+    assert 'id="plot-waterfall"' in profile_forms.html(view(document))
 
 
 def test_a_wait_that_the_profiler_made_is_no_verdict():
@@ -336,7 +336,7 @@ browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get inst
 @pytest.mark.parametrize("name", ["flux", "cpu"])
 def test_a_browser_shows_every_plot_and_fetches_nothing(name, request, tmp_path):
     page = tmp_path / "report.html"
-    page.write_text(profile_html.render(view(request.getfixturevalue(name))), encoding="utf-8")
+    page.write_text(profile_forms.html(view(request.getfixturevalue(name))), encoding="utf-8")
     done, asked = opened(page, tmp_path, "--dump-dom")
     plots = PLOTS if name == "flux" else []
     assert re.findall(r'<figure id="plot-(\w+)">', done.stdout) == plots

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bench.profiling.trace import Signature
-from bench.profiling.work import Work, of
+from bench.profiling.work import Work, estimate
 
 BF16, FLOAT = "c10::BFloat16", "float"
 
@@ -48,7 +48,7 @@ def signature(operator, dims, types=None, concrete=()):
     ],
 )
 def test_flops_follow_from_the_shapes_and_are_none_where_they_do_not(call, flops):
-    assert of(call, "kernel").flops == flops
+    assert estimate(call, "kernel").flops == flops
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_flops_follow_from_the_shapes_and_are_none_where_they_do_not(call, flops
     ],
 )
 def test_bytes_are_the_inputs_once_and_the_outputs_once(call, kernel, moved):
-    assert of(call, kernel).moved_bytes == moved
+    assert estimate(call, kernel).moved_bytes == moved
 
 
 def test_the_data_type_is_that_of_the_first_tensor():
-    assert of(signature("aten::mm", [[2, 2], [2, 2]]), "k").data_type == "bf16"
-    assert of(signature("aten::mm", [[2, 2], [2, 2]], ["c10::Float8_e4m3fn"] * 2), "k").data_type == "fp8"
-    assert of(None, "k") == Work()
+    assert estimate(signature("aten::mm", [[2, 2], [2, 2]]), "k").data_type == "bf16"
+    assert estimate(signature("aten::mm", [[2, 2], [2, 2]], ["c10::Float8_e4m3fn"] * 2), "k").data_type == "fp8"
+    assert estimate(None, "k") == Work()

@@ -45,7 +45,7 @@ def test_captured_runs_are_explained(name):
 
 
 def test_foreign_traffic_is_not_explained():
-    """Somebody else's request before each of ours doubles the wait that our own rows can account for."""
+    """A foreign request before each measured one doubles the wait that the measured rows can account for."""
     trace = arrivals.poisson(8, 60, 3)
     own = rows_of(trace, 0.1)
     assert queueing.predict(own).explained

@@ -29,7 +29,7 @@ def noisy(n, sd=0.01, seed=0, middle=230.0):
 
 
 BAD = [
-    ([], "there is no sample"),
+    ([], "no samples"),
     ([230.0, math.nan], "sample 2 of 2 is missing or not a number"),
     ([230.0, None], "sample 2 of 2 is missing or not a number"),
     ([230.0, math.inf], "sample 2 of 2 is inf"),
@@ -246,7 +246,7 @@ def test_a_spread_that_is_not_seen_is_not_zero():
 
 
 def test_a_launch_without_samples_is_named():
-    with pytest.raises(UsageError, match="launch 2: there is no sample"):
+    with pytest.raises(UsageError, match="launch 2: no samples"):
         launch_spread([[230.0], []])
     with pytest.raises(UsageError, match="no launch"):
         launch_spread([])

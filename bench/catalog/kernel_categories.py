@@ -34,6 +34,6 @@ def kernel_categories() -> tuple[KernelCategory, ...]:
     return tuple(found)
 
 
-def of_kernel(name: str) -> str:
+def kernel_category(name: str) -> str:
     """Return the category id of a kernel name; ``other`` when no pattern knows it."""
     return next((category.id for category in kernel_categories() if category.pattern.search(name)), "other")

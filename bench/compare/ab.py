@@ -199,7 +199,7 @@ class _Turns:
         self._changed = threading.Condition()
 
     def enough(self, name: str) -> str | None:
-        """Take what this arm has finished, wait for its next turn, and return None; or why there is none.
+        """Take what this arm has finished, wait for its next turn, and return None; or why it has no further turn.
 
         No engine leaves before the last turn: its end would disturb the other.
         """
@@ -262,7 +262,7 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
     """Write both records and the comparison of the pairs that are whole.
 
     Raises:
-        BenchError: there is none, or an arm turned out not to count when it ended: its times are no result.
+        BenchError: no pair is whole, or an arm turned out not to count when it ended, and so do its times.
     """
     records = {}
     for name, run in session.runs.items():

@@ -35,7 +35,7 @@ def options_of(spec: str, common: Options) -> Options:
     capitals for a variable, and ``--flag`` or ``--flag=value`` for the engine. An empty SPEC changes nothing.
 
     Raises:
-        UsageError: a word is none of these.
+        UsageError: a word is not one of these.
     """
     changes: dict[str, Any] = {"extra": common.extra, "environment": common.environment}
     try:

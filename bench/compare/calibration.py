@@ -69,7 +69,7 @@ def store_days(paths_of_records: Sequence[Path], metric: str = metrics.DEFAULT) 
         raise UsageError(f"the spread between days and hosts takes at least {FEWEST_DAYS} records of one workload")
     for path, document in zip(paths_of_records, documents, strict=True):
         if document["timings"] is None or not document["complete"]:
-            raise UsageError("this run does not count, or was cut off: its times are no measure of a day", where=path)
+            raise UsageError("this run does not count, or was cut off: its times cannot stand for a day", where=path)
     if len({_file_of_days(document) for document in documents}) > 1:
         raise UsageError("the records are of different workloads, devices or versions of the engine")
     values = [

@@ -81,7 +81,7 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
 
 
 def _is_plain(document: Mapping[str, Any]) -> bool:
-    """Tell a benchmark from a profile, an arm of a comparison or a cell of a matrix, which are no part of a trend."""
+    """Tell a benchmark from a profile, an arm of a comparison or a cell of a matrix, which a trend leaves out."""
     return document["kind"] == "bench" and store.RUN.match(document["id"]) is not None
 
 

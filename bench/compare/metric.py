@@ -16,7 +16,7 @@ DEFAULT = "total"
 LOAD = "load"
 KEYS = {"total": "total_ms", "denoise": "denoise_ms", "peak-memory": "peak_allocated_mib"}
 OF_TIMINGS = {"wall": ("wall_s", 1000), LOAD: ("load_s", 1)}
-"""Where a record has a median that is no metric of the dump, and what makes the unit of it."""
+"""Where a record has a median that the dump lacks, and the factor to the unit here."""
 TITLES = {
     "total": "total time",
     "denoise": "denoise time",

@@ -68,7 +68,7 @@ def _options(verb: Verb, given: Sequence[str]) -> dict[str, str]:
 
 
 def _values(option: Option, current: str, prefix: str) -> tuple[Mapping[str, str], str, str]:
-    known = values.of(option)
+    known = values.offered(option)
     if option.kind is Kind.NAMES and "," in current:
         done, _, current = current.rpartition(",")
         known = {value: text for value, text in known.items() if value not in done.split(",")}

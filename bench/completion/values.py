@@ -103,7 +103,7 @@ LISTS: Mapping[str, Values] = {
 """By the name that an option's ``completes`` gives."""
 
 
-def of(option: Option) -> Mapping[str, str]:
+def offered(option: Option) -> Mapping[str, str]:
     """Return the values that an option may have with a word about each; none where only the user can know them."""
     if option.completes:
         return LISTS[option.completes]()

@@ -139,12 +139,12 @@ def arguments(engine: Engine, workload: Workload) -> list[str]:
     """
     spelling.refuse_pinned(workload.extra)
     spelling.refuse_pinned_variables(workload.environment)
-    own = None if flags.is_probed(engine.version) else own_flags.of(engine)
+    own = None if flags.is_probed(engine.version) else own_flags.parser_flags(engine)
     try:
         return _spelled(workload, engine.version, own)
     except UsageError:
         # a checkout may have a flag that its release has not; asking it takes half a minute, so only a refusal asks
-        if own is not None or not own_flags.may_differ(engine) or (asked := own_flags.of(engine)) is None:
+        if own is not None or not own_flags.may_differ(engine) or (asked := own_flags.parser_flags(engine)) is None:
             raise
         return _spelled(workload, engine.version, asked)
 

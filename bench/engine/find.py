@@ -66,7 +66,7 @@ def built() -> dict[str, Path]:
         try:
             found[str(json.loads(marker.read_text(encoding="utf-8"))["name"])] = marker.parent
         except (OSError, ValueError, KeyError):
-            continue  # an environment that is being built, or none of ours
+            continue  # an environment that is being built, or somebody else's
     return found
 
 
@@ -120,7 +120,7 @@ def _on_path() -> tuple[str, Path]:
     environments = built()
     known = "".join(f"; or name {name}, which is built" for name in environments)
     raise UsageError(
-        "no engine was named and there is no `sglang` on PATH",
+        "no engine was named, and `sglang` is not on PATH",
         todo=f"`{build_command(DEFAULT_CONFIGURATION)}` builds one (about 10 GB){known}",
         field="engine",
     )
@@ -133,7 +133,7 @@ def find(spec: str | None) -> Engine:
     a configuration's dependencies), ``path``, or None for the engine on PATH.
 
     Raises:
-        UsageError: there is no such engine; the message names the command that builds one.
+        UsageError: the engine does not exist; the message names the command that builds one.
         EngineFailed: its interpreter does not work or has no sglang.
     """
     if spec is not None and spec.startswith(SOURCE_PREFIX):

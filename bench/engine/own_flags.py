@@ -27,7 +27,7 @@ def may_differ(engine: Engine) -> bool:
     return engine.source is not None or not flags.is_probed(engine.version)
 
 
-def of(engine: Engine) -> frozenset[str] | None:
+def parser_flags(engine: Engine) -> frozenset[str] | None:
     """Return the flags of the engine's own parser; None if it cannot be asked (its launch will say why)."""
     file = _file(engine)
     try:

@@ -32,7 +32,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _changes(folder: Path) -> str | None:
-    """Return the sha256 over the tracked changes and the untracked Python files, None where there are none."""
+    """Return the sha256 over the tracked changes and the untracked Python files, None without any."""
     changed = _git(folder, "diff", "HEAD", "--binary", "--", ".") or ""
     untracked = (_git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", ".") or "").split("\0")
     if not changed and not any(untracked):
@@ -50,7 +50,7 @@ def read(folder: Path) -> Source:
     """Return what ``folder`` is: an SGLang checkout, or its ``python/`` folder.
 
     Raises:
-        UsageError: there is no sglang package in it, or it is no git checkout (then nothing could say what was run).
+        UsageError: it lacks an sglang package, or is not a git checkout, so the record could not identify the code.
     """
     for candidate in (folder, folder / "python"):
         if (candidate / "sglang" / "__init__.py").is_file():

@@ -1,4 +1,4 @@
-"""What is asked of a launch: a preset, with what the user changed, and how the engine shall be run."""
+"""What is asked of a launch: a preset, with what the user changed, and how the engine is run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Workload:
     torch_compile: bool = False
     warmup: bool = True
     warmup_at_start: bool = False
-    """Warm up once while loading, with a synthetic prompt at this size, in place of the first request's repetition."""
+    """Warm up once while loading, with a synthetic prompt at this size, instead of repeating the first request."""
     quality: str | None = None
     """The engine's tier of approximations for this request."""
     cuda_graph: bool = False

@@ -35,10 +35,10 @@ GAP_FACTOR, GAP_SLACK_MS = 3, 10_000
 
 
 def load(path: Path) -> dict[str, Any]:
-    """Return a perf dump that keeps its schema.
+    """Return a perf dump that conforms to its schema.
 
     Raises:
-        InvalidPerfDump: it is absent, no JSON, or breaks ``schemas/perf-dump.json``.
+        InvalidPerfDump: it is absent, not JSON, or violates ``schemas/perf-dump.json``.
     """
     if not path.exists():
         raise InvalidPerfDump(
@@ -49,7 +49,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         datetime.fromisoformat(dump["timestamp"])
     except ValueError as error:
-        raise InvalidPerfDump(f"$.timestamp: {dump['timestamp']!r} is no time: {error}", where=path) from error
+        raise InvalidPerfDump(f"$.timestamp: {dump['timestamp']!r} is not a timestamp: {error}", where=path) from error
     return dict(dump)
 
 
@@ -58,7 +58,7 @@ def unreadable(error: InvalidPerfDump) -> Finding:
     return _finding(
         "unreadable",
         error.what,
-        "there is no perf dump that a number could come from",
+        "no number can be taken from this perf dump",
         error.todo or "read the log's last lines",
     )
 
@@ -152,7 +152,7 @@ def _backend(dump: Mapping[str, Any], expectation: Expectation) -> Iterator[Find
         yield _finding(
             "no_denoising",
             f"stages: {', '.join(names)}",
-            "no stage of the dump is known to denoise, so there is no denoise time",
+            "no stage of the dump is known to denoise, so the denoise time is unknown",
             "if this family is new, add its stage to bench/catalog/stages.toml",
             f.EVIDENCE_MISSING,
         )

@@ -118,7 +118,7 @@ class Facts:
         name, whose = groups["component"], groups["whose"]
         if UNPROVEN.search(name):
             return  # the label is printed for a tokenizer or scheduler too, where it proves nothing
-        # "native version" is the engine's own word for the class of transformers or diffusers: the opposite of ours
+        # "native version" is the engine's word for the class of transformers or diffusers, the opposite of native here
         library = "diffusers" if CORE_COMPONENT.search(name) else "transformers"
         implementation = NATIVE_IMPLEMENTATION if whose in NATIVE_LABELS else library
         self.components[name] = Component(name=name, cls=groups["cls"], implementation=implementation, line=number)

@@ -34,7 +34,7 @@ class Matcher:
     """A compiled set of patterns.
 
     Raises:
-        re2.error: a pattern is no RE2.
+        re2.error: a pattern is not RE2.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:

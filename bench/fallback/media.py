@@ -53,7 +53,7 @@ def look(path: Path) -> Seen:
     """Return what is in an image or a video; every frame of it is decoded.
 
     Raises:
-        Undecodable: it cannot be read, or there is no frame in it.
+        Undecodable: it cannot be read, or has no frame.
     """
     return _seen(_decoded(path))
 
@@ -102,7 +102,7 @@ def frames(path: Path) -> Iterator[NDArray[np.uint8]]:
 def _decoded(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
     """Yield format and pixels of each frame."""
     if not has_pixels(path):
-        raise Undecodable(f"there are no pixels to compare in a {path.suffix or 'file without suffix'}")
+        raise Undecodable(f"no pixels to compare in a {path.suffix or 'file without suffix'}")
     yield from (_video if is_video(path) else _image)(path)
 
 
@@ -124,7 +124,7 @@ def _video(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise Undecodable("there is no video in it")
+                raise Undecodable("it has no video stream")
             stream: Any = container.streams.video[0]
             stream.thread_type = "AUTO"
             for frame in container.decode(stream):
@@ -133,4 +133,4 @@ def _video(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
     except (av.FFmpegError, OSError, ValueError) as error:
         raise Undecodable(str(error)) from error
     if not found:
-        raise Undecodable("there is no frame in it")
+        raise Undecodable("it has no frame")

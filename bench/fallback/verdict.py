@@ -136,7 +136,7 @@ def conclude(guard: Guard, ended: Ended | None, findings: Sequence[Finding] = ()
         if expectation.component_loader:
             against += delivered.components(guard.facts, expectation, tuple(against))
     if stopped_by is None or stopped_by.exit_code == f.ENGINE_FAILED:
-        # requests that a session finished before it failed were of the workload that was asked for, or they are none
+        # requests that a session finished before it failed count only if they were of the workload that was asked for
         against += delivered.check(guard.facts, expectation)
     against.sort(key=lambda finding: _rank(finding, stopped_by))
     outcome = _outcome(against, expectation.backend)

@@ -11,11 +11,11 @@ from bench.catalog.fast_paths import family_for
 from bench.errors import InvalidDocument
 from bench.profiling import cpu, fast_paths, roofline, summary, table, timeline
 from bench.profiling.attribution import Attribution, attribute
+from bench.profiling.bottleneck import actions, verdict, without_profiler
 from bench.profiling.categories import titles
 from bench.profiling.document import device, listed, row_document, source
 from bench.profiling.reader import read
 from bench.profiling.steps import class_of
-from bench.profiling.verdict import actions, verdict, without_profiler
 from bench.profiling.warnings import warnings
 
 if TYPE_CHECKING:

@@ -98,7 +98,7 @@ def attribute(trace: Trace) -> Attribution:
         steps=steps,
         call=call,
         operator=operator,
-        step=steps.of(launch_us),
+        step=steps.step_at(launch_us),
         path=path,
         category=category,
         paths=paths,
@@ -112,7 +112,7 @@ def _whole(steps: Steps, launch_us: NDArray[np.float64]) -> Steps:
 
     Kineto writes launches and GPU events in the order of time, side by side: the last step that has any may lack some.
     """
-    present = steps.of(launch_us)
+    present = steps.step_at(launch_us)
     return steps.first(int(present.max()) if len(present) and present.max() > 0 else 0)
 
 

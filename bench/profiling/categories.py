@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from bench.catalog.kernel_categories import kernel_categories, of_kernel
+from bench.catalog.kernel_categories import kernel_categories, kernel_category
 from bench.profiling.trace import KERNEL, MEMCPY
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def categorise(name: str, kind: int, signature: Signature | None) -> str:
         if kind == MEMCPY and "PtoP" in name:
             return "communication"
         return "memory"
-    category = of_kernel(name)
+    category = kernel_category(name)
     if signature is None:
         return category
     if category == "gemm":

@@ -100,7 +100,7 @@ def modules(trace: Trace, steps: Steps) -> tuple[ModuleTime, ...]:
 
 
 def _step(steps: Steps, start_us: NDArray[np.float64]) -> NDArray[np.int32]:
-    return steps.of(start_us) if len(steps) else np.zeros(len(start_us), np.int32)
+    return steps.step_at(start_us) if len(steps) else np.zeros(len(start_us), np.int32)
 
 
 def _median(

@@ -202,7 +202,9 @@ def _signature(key: tuple[str, bytes, bytes, bytes]) -> Signature:
 def _check_times(source: Source, rows: Rows) -> None:
     for name, column in rows.columns.items():
         if name.endswith("_us") and column and not max(map(abs, (min(column), max(column)))) < LONGEST_US:
-            raise InvalidDocument(f"a time of more than {LONGEST_US:g} us is none", where=source.path, todo=NOT_A_TRACE)
+            raise InvalidDocument(
+                f"a time in the trace is beyond {LONGEST_US:g} us", where=source.path, todo=NOT_A_TRACE
+            )
 
 
 def _finished(source: Source, progress: Progress, columns: Columns, damage: str | None) -> Trace:

@@ -45,7 +45,7 @@ class Steps:
             end_us=self.end_us[:count],
         )
 
-    def of(self, time_us: NDArray[np.float64]) -> NDArray[np.int32]:
+    def step_at(self, time_us: NDArray[np.float64]) -> NDArray[np.int32]:
         """Return the step of each time on the CPU; -1 where no step was running, and for NaN."""
         if not len(self):
             return np.full(len(time_us), -1, np.int32)

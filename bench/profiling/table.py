@@ -107,7 +107,7 @@ def rows(attribution: Attribution, *, inside: bool = True) -> tuple[Row, ...]:
                 ms=float(np.median(time_ms[index, usual])),
                 median_us=float(np.median(mine)) if len(mine) else 0.0,
                 p95_us=float(np.percentile(mine, 95)) if len(mine) else 0.0,
-                work=work.of(called, kernel) if is_main[index] else work.Work(),
+                work=work.estimate(called, kernel) if is_main[index] else work.Work(),
             )
         )
     return tuple(sorted(found, key=lambda row: (-row.ms, row.kernel, row.module, row.shape)))

@@ -162,4 +162,4 @@ def steps(attribution: Attribution, idle: Gaps) -> tuple[Step, ...]:
 def _synchronisations(attribution: Attribution, index: int) -> int:
     calls, names = attribution.trace.calls, attribution.trace.names
     waiting = np.isin(calls.name, [number for number, name in enumerate(names) if name in SYNCHRONISATIONS])
-    return int((attribution.steps.of(calls.start_us[waiting]) == index).sum())
+    return int((attribution.steps.step_at(calls.start_us[waiting]) == index).sum())

@@ -82,5 +82,5 @@ def _backlog(attribution: Attribution) -> str | None:
 def _without_event(attribution: Attribution) -> int:
     trace = attribution.trace
     named = [index for index, name in enumerate(trace.names) if any(part in name for part in LAUNCHES)]
-    launching = np.isin(trace.calls.name, named) & (attribution.steps.of(trace.calls.start_us) >= 0)
+    launching = np.isin(trace.calls.name, named) & (attribution.steps.step_at(trace.calls.start_us) >= 0)
     return int((launching & ~np.isin(trace.calls.correlation, trace.gpu.correlation)).sum())

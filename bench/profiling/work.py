@@ -79,7 +79,7 @@ class Work:
     data_type: str | None = None
 
 
-def of(signature: Signature | None, kernel: str) -> Work:
+def estimate(signature: Signature | None, kernel: str) -> Work:
     """Return the work of one call of an operator that launched this kernel; what is not known is None."""
     if signature is None:
         return Work()

@@ -89,7 +89,7 @@ def _files(root: Path, name: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """Return the index, made or made anew if it is none; one in memory where the folder cannot hold it."""
+    """Return the index, created or replaced if it is unusable; one in memory where the folder cannot hold it."""
     for place in (path, path, None):
         with contextlib.suppress(sqlite3.Error, OSError):
             if place is not None and (place.is_symlink() or (place.exists() and not place.is_file())):

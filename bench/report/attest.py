@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.run.selftest import Caught
+    from bench.run.selftest import FaultResult
 
 
-def self_test_line(caught: Caught) -> str:
+def self_test_line(result: FaultResult) -> str:
     """Return one fault's end as console markup."""
-    mark = "[green]caught[/]" if caught.right else "[bold red]WRONG[/]"
-    mark = "[green]passed[/]" if caught.right and caught.loss.exit_code == 0 else mark
-    why = f" ({caught.finding})" if caught.finding else ""
-    expected = "" if caught.right else f", expected {caught.loss.exit_code}"
-    ended = f"{caught.outcome}{why}, exit {caught.exit_code}{expected}"
-    return f"{mark}  {caught.loss.name}: {caught.loss.done} -> {ended}"
+    mark = "[green]caught[/]" if result.right else "[bold red]WRONG[/]"
+    mark = "[green]passed[/]" if result.right and result.fault.exit_code == 0 else mark
+    why = f" ({result.finding})" if result.finding else ""
+    expected = "" if result.right else f", expected {result.fault.exit_code}"
+    ended = f"{result.outcome}{why}, exit {result.exit_code}{expected}"
+    return f"{mark}  {result.fault.name}: {result.fault.done} -> {ended}"

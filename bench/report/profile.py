@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.errors import UsageError
-from bench.report import profile_diff, profile_html, profile_markdown
+from bench.report import profile_diff, profile_forms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,11 +19,11 @@ def write(document: Mapping[str, Any], view: View, directory: Path) -> tuple[Pat
     """Write ``report.json``, ``report.md`` and ``report.html``; return their paths. The folder must be there.
 
     Raises:
-        InvalidDocument: the document breaks ``schemas/profile-report.json``.
+        InvalidDocument: the document violates ``schemas/profile-report.json``.
         UsageError: a file is there already, or cannot be written.
     """
     schema.write(document, "profile-report", directory / "report.json")
-    forms = {"report.md": profile_markdown.render(view), "report.html": profile_html.render(view)}
+    forms = {"report.md": profile_forms.markdown(view), "report.html": profile_forms.html(view)}
     return (directory / "report.json", *_write(forms, directory))
 
 
@@ -31,7 +31,7 @@ def write_diff(document: Mapping[str, Any], directory: Path) -> tuple[Path, ...]
     """Write ``diff.json`` and ``diff.md``; return their paths. The folder must be there.
 
     Raises:
-        InvalidDocument: the document breaks ``schemas/profile-diff.json``.
+        InvalidDocument: the document violates ``schemas/profile-diff.json``.
         UsageError: a file is there already, or cannot be written.
     """
     schema.write(document, "profile-diff", directory / "diff.json")

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from dataclasses import dataclass
+
+NAMESPACES = re.compile(r"\(anonymous namespace\)::|\b[a-z_][\w]*::")
+FUNCTOR = re.compile(r"\b(\w*(?:Functor\w*|KernelImpl|FlashAttnFwd\w+|_kernel(?:_cuda)?|cuda_out))\b")
+NOT_TELLING = frozenset({"gpu_kernel_impl", "elementwise_kernel", "device_kernel"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,3 +38,17 @@ def columns(text: str) -> tuple[Column, ...]:
         marks = bare[: len(bare) - len(bare.lstrip(">?"))]
         found.append(Column(name=bare.lstrip(">?"), right=">" in marks, wide="?" in marks))
     return tuple(found)
+
+
+@functools.cache
+def short_kernel(name: str) -> str:
+    """Return a kernel's function and, in angle brackets, the functor that says what it does."""
+    plain = NAMESPACES.sub("", name.removeprefix("void "))
+    function, found, arguments = plain.partition("<")
+    if not found:
+        return plain.split("(")[0].strip()
+    function = function.split("(")[0].strip()
+    for functor in FUNCTOR.findall(arguments):
+        if functor not in NOT_TELLING and functor != function:
+            return f"{function}<{functor}>"
+    return function

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from bench.report.figures import figure
-from bench.report.profile_cells import Table, columns
-from bench.report.profile_markdown import escaped, table_lines
-from bench.report.profile_names import short_kernel
-from bench.report.profile_terminal import WIDE_COLUMNS, grid
+from bench.report.profile_cells import Table, columns, short_kernel
+from bench.report.profile_forms import WIDE_COLUMNS, escaped, grid, table_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

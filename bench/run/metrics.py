@@ -24,7 +24,6 @@ class Metric:
     key: str
     title: str
     unit: str
-    better: str
     value: Callable[[Dump], float | None]
 
 
@@ -72,30 +71,26 @@ METRICS = (
         key="total_ms",
         title="end to end",
         unit="ms",
-        better="lower",
         value=lambda dump: float(dump["total_duration_ms"]),
     ),
-    Metric(key="denoise_ms", title="denoise", unit="ms", better="lower", value=denoise_ms),
-    Metric(key="step_median_ms", title="denoise step, median", unit="ms", better="lower", value=_median_step),
+    Metric(key="denoise_ms", title="denoise", unit="ms", value=denoise_ms),
+    Metric(key="step_median_ms", title="denoise step, median", unit="ms", value=_median_step),
     Metric(
         key="step_p95_ms",
         title="denoise step, p95",
         unit="ms",
-        better="lower",
         value=lambda dump: percentile_95(steps_ms(dump)),
     ),
     Metric(
         key="peak_allocated_mib",
         title="peak memory, allocated",
         unit="MiB",
-        better="lower",
         value=_peak("peak_allocated_mb"),
     ),
     Metric(
         key="peak_reserved_mib",
         title="peak memory, reserved",
         unit="MiB",
-        better="lower",
         value=_peak("peak_reserved_mb"),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,10 @@ from bench.engine.workload import Workload
 from bench.errors import PreflightFailed, UsageError
 from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
 from bench.machine import gpus
-from bench.models import checkpoint
+from bench.models import checkpoint, private_cache
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from bench.catalog.presets import Preset
     from bench.engine.command import Command
@@ -223,3 +224,26 @@ def dry_run(options: Options, engine: Engine) -> Command:
         what `plan` and `commands.build` raise.
     """
     return commands.build(engine, workload(options), Path("RUN_DIRECTORY").absolute())
+
+
+@contextmanager
+def private_model_cache(planned: Plan) -> Iterator[Plan]:
+    """Yield the plan, with downloads in a fresh cache if one was asked for; a failure or SIGTERM removes it too.
+
+    Raises:
+        UsageError: the cache cannot be created there, or the folder at the end is not the one that was created.
+    """
+    options = planned.options
+    if options.model_cache_root is None:
+        yield planned
+        return
+    seeds = [options.seed_model_cache_root] if options.seed_model_cache_root else []
+    cache = private_cache.prepare(options.model_cache_root, planned.preset.key, seeds)
+    try:
+        variables = private_cache.environment(cache, os.environ)
+        yield planned.changed(replace(planned.workload, environment=variables))
+    finally:
+        if options.cleanup_model_cache:
+            private_cache.remove(cache)
+        else:
+            private_cache.keep(cache)

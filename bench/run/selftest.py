@@ -1,4 +1,4 @@
-"""The guard's negative control: known losses on the real engine, each of which has to be caught, and a clean run."""
+"""The guard's negative control: known faults on the real engine, each of which must be caught, and a clean run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loss:
-    """A way to lose the native backend or the workload: what is done, and the exit code that it has to end with."""
+class Fault:
+    """A way to lose the native backend or the workload: what is done, and the expected exit code."""
 
     name: str
     done: str
@@ -31,34 +31,34 @@ class Loss:
     only_on: str | None = None
 
 
-LOSSES = (
-    Loss(name="clean", done="nothing", exit_code=0),
-    Loss(
+FAULTS = (
+    Fault(name="clean", done="nothing", exit_code=0),
+    Fault(
         name="quantised-name",
         done="a model path that ends in -awq",
         exit_code=FallbackDetected.exit_code,
         suffix="-awq",
     ),
-    Loss(
+    Fault(
         name="diffusers",
         done="--backend=diffusers",
         exit_code=FallbackDetected.exit_code,
         arguments=("--backend=diffusers",),
     ),
-    Loss(
+    Fault(
         name="attention",
         done="an attention backend that this device lacks (fa on a CPU)",
         exit_code=FallbackDetected.exit_code,
         attention_backend="fa",
         only_on="cpu",
     ),
-    Loss(
+    Fault(
         name="silent-log",
         done="--log-level=warning",
         exit_code=EvidenceMissing.exit_code,
         arguments=("--log-level=warning",),
     ),
-    Loss(
+    Fault(
         name="failed-save",
         done="an output folder that cannot be written",
         exit_code=EngineFailed.exit_code,
@@ -68,10 +68,10 @@ LOSSES = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caught:
-    """How one loss ended: the exit code, the finding that decided, and whether that is what had to happen."""
+class FaultResult:
+    """How one fault ended: the exit code and the finding that decided."""
 
-    loss: Loss
+    fault: Fault
     exit_code: int
     outcome: str
     finding: str | None
@@ -79,12 +79,12 @@ class Caught:
 
     @property
     def right(self) -> bool:
-        """Whether the loss was caught, or the clean run was let through."""
-        return self.exit_code == self.loss.exit_code
+        """Whether the fault was caught, or the clean run was let through."""
+        return self.exit_code == self.fault.exit_code
 
 
-def run(options: Options, tell: Callable[[Caught], None]) -> list[Caught]:
-    """Run every loss that this device can have, telling each result as it comes; return them all.
+def run(options: Options, tell: Callable[[FaultResult], None]) -> list[FaultResult]:
+    """Run every fault that this device can have, telling each result as it comes; return them all.
 
     Raises:
         BenchError: the plan cannot be made at all.
@@ -92,31 +92,31 @@ def run(options: Options, tell: Callable[[Caught], None]) -> list[Caught]:
     planned = plan.plan(options)
     results = []
     with tempfile.TemporaryDirectory(prefix="bench-self-test-") as scratch:
-        for loss in LOSSES:
-            if loss.only_on not in (None, planned.machine.kind):
+        for fault in FAULTS:
+            if fault.only_on not in (None, planned.machine.kind):
                 continue
-            result = benchmark.run(_lose(planned, loss, Path(scratch)))
+            result = benchmark.run(_with_fault(planned, fault, Path(scratch)))
             verdict = result.record["verdict"]
-            caught = Caught(
-                loss=loss,
+            outcome = FaultResult(
+                fault=fault,
                 exit_code=0 if result.error is None else result.error.exit_code,
                 outcome=verdict["outcome"],
                 finding=verdict["findings"][0]["id"] if result.error is not None else None,
                 record=result.path,
             )
-            tell(caught)
-            results.append(caught)
+            tell(outcome)
+            results.append(outcome)
     return results
 
 
-def _lose(planned: Plan, loss: Loss, scratch: Path) -> Plan:
-    """Return the plan with the loss in it. The expectation stays: that is the point."""
-    workload = replace(planned.workload, sabotage=loss.arguments, attention_backend=loss.attention_backend)
-    if loss.suffix:
+def _with_fault(planned: Plan, fault: Fault, scratch: Path) -> Plan:
+    """Return the plan with the fault in it. The expectation stays that of a clean run."""
+    workload = replace(planned.workload, sabotage=fault.arguments, attention_backend=fault.attention_backend)
+    if fault.suffix:
         model = Path(planned.workload.model_path)
-        lost = scratch / (model.name + loss.suffix)
-        shutil.copytree(model, lost)
-        workload = replace(workload, model_path=str(lost))
+        renamed = scratch / (model.name + fault.suffix)
+        shutil.copytree(model, renamed)
+        workload = replace(workload, model_path=str(renamed))
     expectation = plan.expect(workload, planned.engine, planned.machine)
-    options = replace(planned.options, precheck=False, label=f"self-test-{loss.name}")
+    options = replace(planned.options, precheck=False, label=f"self-test-{fault.name}")
     return replace(planned.changed(workload, expectation), options=options)

@@ -146,7 +146,7 @@ def _native(facts: Facts) -> Outcome:
 def _workload(facts: Facts) -> Outcome:
     join = facts.join
     if join is None:
-        return Outcome(held=None, says="there is no request log to join", exit_code=f.EVIDENCE_MISSING)
+        return Outcome(held=None, says="no request log to join", exit_code=f.EVIDENCE_MISSING)
     if join.changed:
         index, difference = next(iter(join.changed.items()))
         return Outcome(
@@ -170,7 +170,7 @@ def _outputs(facts: Facts) -> Outcome:
     if wrong:
         return Outcome(held=False, says=f"{len(wrong)} wrong pictures, first: {wrong[0]}", exit_code=f.FALLBACK)
     if not any(answer.fault is None for _, answer in facts.answered):
-        return Outcome(held=None, says="there is no picture", exit_code=f.ENGINE_FAILED)
+        return Outcome(held=None, says="no picture was delivered", exit_code=f.ENGINE_FAILED)
     differing = [item for item in facts.differences if facts.batching == 1 or not item.within_batching]
     if differing:
         first = differing[0]

@@ -144,7 +144,7 @@ def write(record: dict[str, Any], campaign: Campaign, facts: Facts) -> Path:
     """Write rows and record into the run's directory and return the record's path; ``record`` gets the rows' hash.
 
     Raises:
-        InvalidDocument: it violates its schema, which is a fault of ours.
+        InvalidDocument: it violates its schema, which is an internal error.
         UsageError: it cannot be written, or is there already.
     """
     path = campaign.directory / ROWS

@@ -59,7 +59,7 @@ class Planning:
     """How many units show an effect as small as the margin with a power of 80 %, for a question that is open.
 
     ``likely`` is for the noise that was seen, ``low`` and ``high`` for the ends of its 80 % interval: few samples know
-    their own noise badly. ``for_same`` is how many show "same" where there is no effect. None: more than 2,000.
+    their own noise badly. ``for_same`` is how many show "same" where nothing differs. None: more than 2,000.
     """
 
     low: int | None
@@ -234,7 +234,7 @@ def _planned(planning: Planning, basis: Basis) -> str:
     return (
         f"about {number(planning.likely)} {unit} ({number(planning.low)} to {number(planning.high)}: so few samples"
         f" know the noise badly) show an effect of {basis.margin_percent:g} % in 8 of 10 sessions,"
-        f" and {number(planning.for_same)} show that there is none"
+        f" and {number(planning.for_same)} show that nothing differs"
     )
 
 

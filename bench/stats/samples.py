@@ -28,7 +28,7 @@ def checked(samples: Samples, what: str) -> FloatArray:
     ``what`` names them in the message: "baseline", "denoise time".
 
     Raises:
-        UsageError: there is none, or one is missing, not a number, infinite, zero or negative.
+        UsageError: the list is empty, or a sample is missing, not a number, infinite, zero or negative.
     """
     values = [math.nan if sample is None else sample for sample in samples]
     try:
@@ -38,7 +38,7 @@ def checked(samples: Samples, what: str) -> FloatArray:
     if array.ndim != 1:
         raise UsageError(f"{what}: a flat list of samples is needed, not one of shape {array.shape}")
     if array.size == 0:
-        raise UsageError(f"{what}: there is no sample", todo="measure it first; what is missing is not zero")
+        raise UsageError(f"{what}: no samples", todo="measure it first; what is missing is not zero")
     bad = np.flatnonzero(~(np.isfinite(array) & (array > 0)))
     if bad.size:
         first = int(bad[0])

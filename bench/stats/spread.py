@@ -65,7 +65,7 @@ def launch_spread(launches: Sequence[Samples]) -> LaunchSpread:
     """
     groups = [checked(samples, f"launch {number}") for number, samples in enumerate(launches, 1)]
     if not groups:
-        raise UsageError("there is no launch to summarise")
+        raise UsageError("no launch to summarise")
     sizes = np.array([group.size for group in groups])
     total, count = int(sizes.sum()), len(groups)
     within = between = None
@@ -114,7 +114,7 @@ def step_summaries(requests: Sequence[Samples]) -> tuple[StepSummary, ...]:
     """
     rows = [checked(steps, f"steps of request {number}") for number, steps in enumerate(requests, 1)]
     if not rows:
-        raise UsageError("there is no request whose steps could be summarised")
+        raise UsageError("no request with steps to summarise")
     for number, row in enumerate(rows, 1):
         if row.size != rows[0].size:
             raise UsageError(

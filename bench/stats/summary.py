@@ -68,7 +68,7 @@ class Summary:
     """Samples of one duration in the order they were taken.
 
     ``sd`` is the standard deviation with n - 1, ``mad`` the median absolute deviation (not scaled), ``iqr`` the
-    distance of the quartiles. ``interval_note`` says why there is no interval.
+    distance of the quartiles. ``interval_note`` says why the interval is missing.
     """
 
     n: int
@@ -91,7 +91,7 @@ class Summary:
 class Precision:
     """Whether the median is known well enough, and why. ``half_width`` and ``wanted`` are shares of the median.
 
-    ``needed`` estimates how many samples it takes in all, by the square law; None where there is no interval yet.
+    ``needed`` estimates how many samples it takes in all, by the square law; None without an interval.
     """
 
     reached: bool
@@ -118,7 +118,7 @@ def rank_interval(samples: FloatArray, confidence: float = CONFIDENCE) -> tuple[
 
 
 def median_interval(samples: Samples, confidence: float = CONFIDENCE) -> tuple[Interval | None, str | None]:
-    """Return the interval of the median and None, or None and the reason why there is none.
+    """Return the interval of the median and None, or None and the reason why it is missing.
 
     The bias-corrected and accelerated bootstrap (B. Efron, "Better bootstrap confidence intervals", JASA 82, 1987),
     with a fixed seed so that a record gives the same interval whenever it is read; by ranks, with a note, where the
@@ -218,7 +218,7 @@ def summarise(samples: Samples, confidence: float = CONFIDENCE) -> Summary:
 
 
 def launch_interval(medians: Sequence[float]) -> tuple[Interval | None, str | None]:
-    """Return the t interval over the logs of launch medians and None, or None and why there is none."""
+    """Return the t interval over the logs of launch medians and None, or None and why it is missing."""
     from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
 
     if len(medians) < FEWEST_LAUNCHES:
@@ -235,7 +235,7 @@ def launch_interval(medians: Sequence[float]) -> tuple[Interval | None, str | No
 def summarise_launches(launches: Sequence[Samples]) -> Summary:
     """Return the summary of the requests of several launches, each in the order they were taken.
 
-    The interval is that of the launches: t over the logs of their medians, since requests of one launch are no
+    The interval is that of the launches: t over the logs of their medians, since requests of one launch are not
     independent samples of the configuration. Drift and warm-up are looked for within launches.
 
     Raises:
@@ -243,7 +243,7 @@ def summarise_launches(launches: Sequence[Samples]) -> Summary:
     """
     groups = [checked(samples, f"launch {number}") for number, samples in enumerate(launches, 1)]
     if not groups:
-        raise UsageError("there is no launch to summarise")
+        raise UsageError("no launch to summarise")
     if len(groups) == 1:
         return summarise(groups[0])
     interval, note = launch_interval([float(np.median(group)) for group in groups])

@@ -11,7 +11,6 @@ from bench.errors import BenchError, FallbackDetected, worst
 from bench.fallback.verdict import DEGRADED, NATIVE_VERDICT
 from bench.record import store
 from bench.run import benchmark, plan
-from bench.run.private_cache import model_cache_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +44,7 @@ class Row:
 def run(
     options: Options, keys: Sequence[str], name: str, display: Callable[[str], AbstractContextManager[Observer]]
 ) -> tuple[dict[str, Any], Path]:
-    """Run each preset and return the summary and where it was written; Ctrl-C writes it too, then goes on up.
+    """Run each preset and return the summary and where it was written; Ctrl-C writes it too and re-raises.
 
     Raises:
         UsageError: the summary's folder cannot be made.
@@ -72,7 +71,7 @@ def run(
 
 def _row(options: Options, observer: Observer) -> Row:
     try:
-        with model_cache_of(plan.plan(options)) as planned:
+        with plan.private_model_cache(plan.plan(options)) as planned:
             result = benchmark.run(planned, observer, score=scored if planned.options.scored else None)
     except BenchError as error:
         reason = error.what if error.where is None else f"{error.what} ({error.where})"
@@ -99,7 +98,7 @@ def error_of(summary: dict[str, Any], where: Path) -> BenchError | None:
     """Return the error that a batch ends with: None if all were native and met what was required of them.
 
     Else it has the code of the gravest row: a fallback (4) is graver than any other end; among the others the first
-    row decides. A degraded run counts: it is no failure, here as elsewhere.
+    row decides. A degraded run counts: it is not a failure, here as elsewhere.
     """
     bad = [row for row in summary["rows"] if row["outcome"] not in COUNTS]
     missed = [row for row in summary["rows"] if row["outcome"] in COUNTS and row["exit_code"]]

@@ -75,7 +75,7 @@ class Cell:
 
 
 def cells(options: Options, along: Sequence[str]) -> list[Cell]:
-    """Return the cells of a matrix in order; what is no axis stays as the options say."""
+    """Return the cells of a matrix in order; everything else stays as the options say."""
     qualities = QUALITIES if "quality" in along else (options.quality,)
     graphs = (False, True) if "cuda-graph" in along else (options.cuda_graph,)
     common = replace(options, warmup_at_start=True)
@@ -92,7 +92,7 @@ def measure(
 ) -> tuple[dict[str, Any], Path, BenchError | None]:
     """Measure every cell and return the matrix, where it was written, and the error to end with (None: none).
 
-    A cell that does not count is not launched again and stops no other. Ctrl-C writes what there is, then goes on up.
+    A cell that does not count is not launched again and stops no other. Ctrl-C writes what there is and re-raises.
 
     Raises:
         UsageError: the folder cannot be made.

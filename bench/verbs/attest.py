@@ -94,7 +94,7 @@ def _self_test(options: AttestOptions) -> None:
     wrong = [caught for caught in results if not caught.right]
     if wrong:
         raise FallbackDetected(
-            f"the guard is blind to: {', '.join(caught.loss.name for caught in wrong)}",
+            f"the guard did not catch: {', '.join(result.fault.name for result in wrong)}",
             where=", ".join(str(caught.record) for caught in wrong),
             todo="read the log there, and mend bench/catalog/signals or evidence.toml",
         )

@@ -117,7 +117,6 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     from bench.record import names, store
     from bench.report import run, text
     from bench.run import benchmark, plan
-    from bench.run.private_cache import model_cache_of
 
     messages = text.stderr()
     if resume is not None:
@@ -126,7 +125,7 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
-    with model_cache_of(planned) as isolated, _live(messages, planned.options) as display:
+    with plan.private_model_cache(planned) as isolated, _live(messages, planned.options) as display:
         result = benchmark.run(isolated, display, resume, score=scored if isolated.options.scored else None)
     for warning in run.warnings(result.record):
         text.line(messages, warning)
@@ -286,7 +285,7 @@ def _engine_to_spell_for(spec: str | None) -> Engine:
     """Return the engine that is named or on PATH; on a machine without one the default configuration's, unasked.
 
     Raises:
-        BenchError: there is no engine of the name that was given.
+        BenchError: the named engine does not exist.
     """
     from bench.engine import find
     from bench.report import text

@@ -108,14 +108,14 @@ def _made_elsewhere(options: ProfileOptions) -> None:
 def _analyse(traces: Sequence[Path], context: AnalysisContext, directory: Path, *, full: bool) -> None:
     from bench.profiling import analysis, export
     from bench.report import profile as report
-    from bench.report import profile_terminal, text
+    from bench.report import profile_forms, text
     from bench.report.profile_view import view
 
     directory.mkdir()
     document = analysis.analyse(list(traces), context, each=export.into(directory))
     shown = view(document)
     report.write(document, shown, directory)
-    profile_terminal.render(shown, text.stdout(), full=full)
+    profile_forms.show(shown, text.stdout(), full=full)
     text.line(text.stdout(), f"report: {directory / 'report.html'}")
 
 

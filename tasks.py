@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
+if os.path.basename(sys.argv[0]) in {"invoke", "inv", "__main__.py"}:  # noqa: PTH119 - pathlib takes its time
+    # Ctrl-C while modules are imported: nothing was started yet that must be stopped; a task takes the signal over
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 from bench.task import namespace
-from bench.verbs import accuracy, attest, bench, compare, doctor, models, profile, tour
+from bench.verbs import accuracy, attest, bench, compare, doctor, loadtest, models, profile, tour
 
 ns = namespace(
     accuracy.accuracy,
@@ -16,6 +24,7 @@ ns = namespace(
     compare.compare,
     compare.history,
     doctor.doctor,
+    loadtest.loadtest,
     models.assets,
     models.checkpoint,
     models.models,

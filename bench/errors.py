@@ -1,9 +1,9 @@
 """Every failure that a person may see, and its exit code.
 
-    BenchError                  1   a fault of ours, or usage
+    BenchError                  1   an internal error, or usage
     ├── UsageError              1   an unknown name, a wrong value, a file that is not there
     │   ├── UnknownName         1   a model, engine or flag that does not exist, with those that do
-    │   └── InvalidDocument     1   a document of ours breaks its schema
+    │   └── InvalidDocument     1   a document violates its schema
     ├── EngineFailed            3   the engine could not be started, crashed, or made no output
     ├── FallbackDetected        4   the verdict is invalid: not the native backend, or not the workload
     ├── EvidenceMissing         5   nothing bad was said, but the proof is not there
@@ -54,7 +54,7 @@ class BenchError(Exception):
 
 
 class UsageError(BenchError):
-    """The request cannot be understood or fulfilled as it was made."""
+    """The request cannot be understood or fulfilled."""
 
 
 class UnknownName(UsageError):
@@ -69,7 +69,7 @@ class UnknownName(UsageError):
 
 
 class InvalidDocument(UsageError):
-    """A document breaks its schema: which value, which rule, which file."""
+    """A document violates its schema: which value, which rule, which file."""
 
 
 class EngineFailed(BenchError):

@@ -22,6 +22,7 @@ from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
 from bench import options as declarations
+from bench import orphans
 from bench.errors import BenchError, Interrupted, UsageError
 from bench.options import Verb
 
@@ -83,6 +84,7 @@ class GuardedTask(Task[Any]):
         """
         # a batch system ends a job with SIGTERM: the engine is stopped and what was begun is closed as after Ctrl-C
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             if self.options is None:
                 return super().__call__(*args)
@@ -90,7 +92,9 @@ class GuardedTask(Task[Any]):
         except BenchError as error:
             raise Exit(self._text(error), code=error.exit_code) from error
         except KeyboardInterrupt as error:
-            raise Exit("interrupted: the engine and all its processes were stopped", Interrupted.exit_code) from error
+            left = orphans.left_running()
+            end = f"still running: {', '.join(left)}" if left else "the engine and all its processes were stopped"
+            raise Exit(f"interrupted: {end}", Interrupted.exit_code) from error
         except OSError as error:
             place = f"\n  where: {error.filename}" if error.filename else ""
             raise Exit(f"error: the system refused: {error.strerror or error}{place}", code=1) from error

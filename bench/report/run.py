@@ -108,7 +108,7 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
 
 
 def _interval(summary: Mapping[str, Any], unit: str) -> str:
-    """Return a median's interval in words, or why there is none."""
+    """Return a median's interval in words, or why it is missing."""
     interval = summary["interval"]
     if interval is None:
         return f"no interval: {summary['interval_note']}"
@@ -168,5 +168,10 @@ def _table(timed: Mapping[str, Any]) -> RenderableType:
 def _costs(cost: Mapping[str, Any] | None) -> list[str]:
     """Return what synchronised stages add, in one line; none where it is unknown."""
     titles = {"total_ms": "end to end", "denoise_ms": "to denoising"}
-    known = [f"{cost[key]:+.2f} % {title}" for key, title in titles.items() if cost and cost[key] is not None]
-    return [f"synchronised stages add {', '.join(known)}"] if known else []
+    known = {title: cost[key] for key, title in titles.items() if cost and cost[key] is not None}
+    if not known:
+        return []
+    told = ", ".join(f"{cost_percent:+.2f} % {title}" for title, cost_percent in known.items())
+    if min(known.values()) < 0:
+        return [f"synchronised stages: {told}: the launches differ by more than the instrument can cost"]
+    return [f"synchronised stages add {told}; it holds what two launches differ by"]

@@ -12,6 +12,7 @@ from bench.report import quality, text, verdict
 from bench.report.figures import number, percent
 from bench.run import metrics
 from bench.run.timings import PRIMARY
+from bench.stats import levels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,7 +114,8 @@ def _interval(summary: Mapping[str, Any], unit: str) -> str:
     if interval is None:
         return f"no interval: {summary['interval_note']}"
     low, high = number(interval["low"], unit), number(interval["high"], unit)
-    return f"{100 * interval['confidence']:.0f} %: {low} to {high}"
+    scope = interval.get("scope")  # records of version 1 do not say
+    return f"{100 * interval['confidence']:.0f} %{f' {scope}' if scope else ''}: {low} to {high}"
 
 
 def _session(record: Mapping[str, Any]) -> list[str]:
@@ -128,6 +130,9 @@ def _session(record: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"spread of the end-to-end time: within launches {percent(within)}, between {percent(between)}{note}"
         )
+        if (jumping := levels.two_levels(spread["medians"])) is not None:
+            low, high = number(jumping.low, "ms"), number(jumping.high, "ms")
+            lines.append(f"two levels: {jumping.low_count} launches at {low}, {jumping.high_count} at {high}")
     if primary is not None:
         if primary["outliers"]:
             places = ", ".join(f"#{outlier['index'] + 1}" for outlier in primary["outliers"])

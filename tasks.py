@@ -14,6 +14,7 @@ from bench.task import namespace
 from bench.verbs import accuracy, attest, bench, compare, doctor, loadtest, models, profile, tour
 
 ns = namespace(
+    tour.start,
     accuracy.accuracy,
     attest.attest,
     attest.signals,

@@ -57,14 +57,35 @@ class UsageError(BenchError):
     """The request cannot be understood or fulfilled."""
 
 
-class UnknownName(UsageError):
-    """A name that is not in the list it should be in."""
+NAMED_AT_MOST = 20
+"""More names than these are not listed in a message."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, todo: str | None = None) -> None:
+
+class UnknownName(UsageError):
+    """A name that is not in the list it should be in.
+
+    ``aliases`` are other words for the known names (word -> name); ``lister`` is the command that lists them all.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+        *,
+        todo: str | None = None,
+        aliases: Iterable[tuple[str, str]] = (),
+        lister: str | None = None,
+    ) -> None:
         known = sorted(known)
-        close = difflib.get_close_matches(name, known, n=3)
+        words = [*((key.lower(), key) for key in known), *((alias.lower(), key) for alias, key in aliases)]
+        exact = [key for word, key in words if word == name.lower()]
+        like = difflib.get_close_matches(name.lower(), dict(words), n=3)
+        close = list(dict.fromkeys(exact or (key for match in like for word, key in words if word == match)))[:3]
         if todo is None:
-            todo = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known) or 'none'}"
+            listed = f"`{lister}` lists the {len(known)}" if lister and len(known) > NAMED_AT_MOST else None
+            todo = listed or f"known: {', '.join(known) or 'none'}"
+            todo = f"did you mean {' or '.join(close)}?" if close else todo
         super().__init__(f"no {kind} is called {name!r}", todo=todo)
 
 

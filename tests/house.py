@@ -16,7 +16,7 @@ FLOORS = {
     "errors": 0, "paths": 0, "supervisor": 0, "orphans": 0, "redact": 0, "conversation": 0, "safe_text": 0,
     "options": 1, "process": 1, "stats": 1, "files": 1,
     "schema": 2,
-    "catalog": 3, "machine": 3,
+    "catalog": 3, "machine": 3, "mistakes": 3,
     "record": 4, "fallback": 4,
     "engine": 5,
     "models": 6,

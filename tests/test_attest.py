@@ -124,6 +124,19 @@ def test_a_dump_left_over_from_another_run_is_refused(invoke, home, change):
     assert "left over from another run" in ended.out
 
 
+@pytest.mark.parametrize("stamp", ["2026-11-22T09:04:08.9+00:00", "2025-11-22T10:04:08.9+00:00"])
+def test_a_dump_of_an_hourly_job_is_refused_by_its_times(invoke, home, stamp):
+    """A whole number of hours apart may be another time zone; what the stages took tells the two apart."""
+    dump = json.loads((LOGS / "cpu/warmup_request.json").read_text()) | {"timestamp": stamp}
+    for step in (*dump["steps"], *dump["denoise_steps_ms"]):
+        step["duration_ms"] /= 10
+    dump["total_duration_ms"] /= 10
+    (home / "perf.json").write_text(json.dumps(dump))
+    ended = invoke("attest", "--log", LOGS / "cpu/warmup_request.log", "--dump", home / "perf.json")
+    assert ended.code == 6
+    assert "dump.log" in ended.out
+
+
 def test_a_log_in_another_time_zone_keeps_its_dump(invoke, home):
     dump = json.loads((LOGS / "cpu/warmup_request.json").read_text()) | {"timestamp": "2026-11-22T02:34:08.9+00:00"}
     (home / "perf.json").write_text(json.dumps(dump))

@@ -1,5 +1,6 @@
 """Captured logs and dumps of real runs get the verdict that each run deserves."""
 
+import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +28,7 @@ def judge(name, *, dump=None, exit_code=0, **expectation):
     guard.observe((LOGS / f"{name}.log").read_bytes(), 1)
     found = []
     if dump is not None:
-        found = dumps.check(dumps.load(LOGS / f"{dump}.json"), guard.expectation, None, None)
+        found = dumps.check(dumps.load(LOGS / f"{dump}.json"), guard.expectation, None, None, guard.facts.requests)
     return conclude(guard, Ended(exit_code=exit_code, wall_s=1.0), found)
 
 
@@ -120,6 +121,52 @@ def test_what_was_asked_for_has_to_be_delivered(asked, decisive):
     assert verdict.reasons()[0].id == decisive
 
 
+VAE = "Loaded vae: AutoencoderKL (sgl-diffusion version)"
+
+
+@pytest.mark.parametrize(
+    ("said", "decisive", "code"),
+    [
+        ("Loaded vae: AutoencoderKL (diffusers version)", "component.implementation", 4),
+        ("Loaded vae: AutoencoderKL (remote code version)", "component.implementation", 4),
+        ("The vae is there", "component.unproven", 5),
+        (f"{VAE}\nLoaded transformer_2: WanModel (diffusers version)", "component.implementation", 4),
+    ],
+)
+def test_every_component_has_to_be_shown_to_be_the_engines_own(said, decisive, code):
+    log = (LOGS / "cpu/warmup_request.log").read_text(errors="replace")
+    assert VAE in log
+    guard = Guard(Expectation(**CPU, version="0.5.23", warmup=True), stop=False)
+    guard.observe(log.replace(VAE, said).encode(), 1)
+    verdict = conclude(guard, ENDED)
+    assert (verdict.outcome, verdict.reasons()[0].id, verdict.exit_code) == ("invalid", decisive, code)
+
+
+def test_a_text_encoder_in_new_words_is_degraded():
+    log = (LOGS / "cpu/warmup_request.log").read_text(errors="replace")
+    said = log.replace("CLIPTextModel (sgl-diffusion", "CLIPTextModel (transformers")
+    guard = Guard(Expectation(**CPU, version="0.5.23", warmup=True), stop=False)
+    guard.observe(said.encode(), 1)
+    verdict = conclude(guard, ENDED)
+    assert (verdict.outcome, verdict.reasons()[0].component) == ("degraded", "text_encoder")
+
+
+@pytest.mark.parametrize(("component", "outcome"), [("vae", "invalid"), ("text_encoder", "degraded")])
+def test_a_checkpoint_with_code_of_its_own_is_seen_before_the_start(tmp_path, component, outcome):
+    folder = tmp_path / "model" / component
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"auto_map": {"AutoModel": "modeling_vae.AutoencoderKLFromDiffusers"}}')
+    for argv in ([f"--model-path={tmp_path / 'model'}"], [f"--{component}-path", str(folder)]):
+        guard = Guard(Expectation(), stop=False)
+        guard.precheck(argv, {})
+        (seen,) = guard.findings.values()
+        assert (seen.id, seen.severity, seen.component) == ("component.own_code", outcome, component)
+    with contextlib.nullcontext() if outcome == "degraded" else pytest.raises(FallbackDetected):
+        Guard(Expectation()).precheck([f"--model-path={tmp_path / 'model'}"], {})
+    with contextlib.nullcontext() if outcome == "degraded" else pytest.raises(FallbackDetected):
+        Guard(Expectation()).observe(f"[11-22] Loading {component} from {folder}. avail mem: 19 GB\n".encode(), 1)
+
+
 def test_an_attention_backend_that_nobody_named_is_said_beside_the_number():
     """SD3 brings its own attention, and the engine names none: no proof, and no fault of the run either."""
     log = (LOGS / "cpu/warmup_request.log").read_text(errors="replace")
@@ -202,8 +249,14 @@ def test_a_warm_up_that_was_begun_is_not_one_that_finished(name, version):
         ({"meta": {"prompt": ["A dog"], "model": TINY}}, "dump.prompt", 4),
         ({"denoise_steps_ms": []}, "dump.steps", 4),
         ({"steps": [{"name": "DiffusersExecutionStage", "duration_ms": 5}]}, "dump.diffusers_stage", 4),
-        ({"steps": [{"name": "DecodingStage", "duration_ms": 5}]}, "dump.no_denoising", 5),
+        ({"steps": [{"name": "DecodingStage", "duration_ms": 75.02}]}, "dump.no_denoising", 5),
         ({"total_duration_ms": 3.0}, "dump.sum", 6),
+        ({"total_duration_ms": 1e308}, "dump.total", 6),
+        ({"total_duration_ms": 23_000.0}, "dump.total", 6),
+        ({"steps": [{"name": "DenoisingStage", "duration_ms": 0}]}, "dump.zero", 6),
+        ({"steps": [{"name": "DenoisingStage", "duration_ms": 12.8}]}, "dump.steps_sum", 6),
+        ({"steps": [{"name": "DenoisingStage", "duration_ms": 130.0}]}, "dump.log", 6),
+        ({"steps": [{"name": "DenoisingStage", "duration_ms": 128.2}] * 2, "total_duration_ms": 300}, "dump.log", 6),
     ],
 )
 def test_a_dump_that_is_not_of_this_run_is_refused(change, finding, code):
@@ -212,8 +265,23 @@ def test_a_dump_that_is_not_of_this_run_is_refused(change, finding, code):
     guard = Guard(Expectation(**CPU, version="0.5.17", model=TINY, warmup=True), stop=False)
     guard.observe((LOGS / "cpu/native_0.5.17.log").read_bytes(), 1)
     window = (written - timedelta(minutes=1), written + timedelta(minutes=1))
-    verdict = conclude(guard, ENDED, dumps.check(dump, guard.expectation, *window))
+    verdict = conclude(guard, ENDED, dumps.check(dump, guard.expectation, *window, guard.facts.requests))
     assert (verdict.reasons()[0].id, verdict.exit_code) == (finding, code)
+
+
+def test_a_slowed_clock_is_seen_by_the_guards_own(monkeypatch):
+    """LD_PRELOAD can slow the engine's clock, dump and log alike, but not when lines arrive."""
+    now = 0.0
+    monkeypatch.setattr("bench.fallback.guard.time.monotonic", lambda: now)
+    log = (LOGS / "cpu/native_0.5.17.log").read_bytes()
+    dump = dumps.load(LOGS / "cpu/native_0.5.17.json")
+    for waited_s, seen in ((0.1, []), (4.0, []), (10.6, ["dump.clock"])):
+        guard = Guard(Expectation(**CPU, version="0.5.17", model=TINY, warmup=True))
+        for number, line in enumerate(log.splitlines(keepends=True), 1):
+            now += waited_s if b"[DenoisingStage] finished" in line else 0
+            guard.observe(line, number)
+        against = dumps.check(dump, guard.expectation, None, None, guard.facts.requests)
+        assert [finding.id for finding in against] == seen
 
 
 def test_the_live_watch_stops_at_the_line_and_names_it():
@@ -246,6 +314,36 @@ def test_the_verdict_does_not_depend_on_how_output_arrives(chunk):
     if (block := lines.finish()) is not None:
         guard.observe(*block)
     assert conclude(guard, ENDED) == whole
+
+
+@pytest.mark.parametrize("before", [1, 10, 20])
+def test_a_signal_across_the_readers_blocks_is_heard_live(before):
+    """A line without an end is handed over in pieces of 64 KiB."""
+    from bench.process import LONGEST_LINE_BYTES, _Lines
+
+    words = b"Falling back to diffusers backend"
+    data = b"x" * (LONGEST_LINE_BYTES - before) + words + b"\n"
+    reader, guard = _Lines(), Guard(Expectation(version="0.5.23"))
+    with pytest.raises(FallbackDetected, match="log line 1"):
+        for start in range(0, len(data), LONGEST_LINE_BYTES):
+            if (block := reader.feed(data[start : start + LONGEST_LINE_BYTES])) is not None:
+                guard.observe(*block)
+
+
+def test_a_line_in_pieces_is_not_counted_twice():
+    guard = Guard(Expectation(version="0.5.23"), stop=False)
+    for piece in (b"[11-22] Metrics dumped to: perf.json", b" and more", b" and the end\n"):
+        guard.observe(piece, 1)
+    assert next(proof for proof in guard.proofs() if proof.id == "dumped").seen == 1
+
+
+def test_many_findings_do_not_crowd_out_the_one_that_decides():
+    said = [f"Loaded text_encoder_{number}: X (native version)" for number in range(250)]
+    guard = Guard(Expectation(version="0.5.23"), stop=False)
+    guard.observe("\n".join([*said, "Falling back to diffusers backend\n"]).encode(), 1)
+    verdict = conclude(guard, ENDED)
+    assert verdict.exit_code == 4
+    assert verdict.reasons()[0].line == 251
 
 
 @settings(max_examples=200, deadline=None)

@@ -99,7 +99,7 @@ def test_ids_are_unique():
     assert len(ids) == len(set(ids))
 
 
-@by_id
+@pytest.mark.parametrize("signal", [s for s in SIGNALS if s.on == "log"], ids=lambda s: s.id)
 def test_the_pattern_is_re2_and_matches_its_example(signal):
     assert Matcher([signal.pattern]).find(signal.example) == [0]
 
@@ -348,6 +348,53 @@ def test_profiling_and_caches_are_refused_unless_asked_for():
     environment = {"SGLANG_CACHE_DIT_ENABLED": "True", "SGLANG_DIFFUSION_CFG_GATE_STEP": "0.5"}
     assert set(prechecked(*argv, environment=environment).values()) == {f.INVALID}
     assert prechecked(*argv, environment=environment, cache=True, profile=True) == {}
+
+
+GATES = ("0.4", ".4", "1e-1", "+0.5", " 0.5 ", "5E-1", "00.50", "nan", "-0.0", "0_0.5")
+
+
+@pytest.mark.parametrize("value", GATES)
+def test_skipped_guidance_is_refused_however_it_is_written(value):
+    refused = {"argument.cfg_gate": f.INVALID}
+    assert prechecked(f"--cfg-gate-step={value}") == refused
+    assert prechecked("--cfg-gate-step", value) == refused
+    assert prechecked("--cfg_gate_step", value) == refused
+    variables = {"SGLANG_DIFFUSION_CFG_GATE_STEP": value}
+    assert prechecked(environment=variables) == {"environment.cfg_gate": f.INVALID}
+
+
+@pytest.mark.parametrize("value", ["1", "1.0", "1.", "10e-1", " 1.00 "])
+def test_guidance_that_is_never_skipped_passes(value):
+    assert prechecked("--cfg-gate-step", value, environment={"SGLANG_DIFFUSION_CFG_GATE_STEP": value}) == {}
+
+
+@pytest.mark.parametrize(
+    ("argv", "refused"),
+    [
+        (["--cache-dit-config", "f.yaml"], "argument.cache_config"),
+        (["--enable_cache_dit", "TRUE"], "argument.cache"),
+        (["--enable-cache-dit", "--fps=8"], "argument.cache"),
+        (["--progressive-mode", "dct_rewind"], "argument.progressive"),
+        (["--log-level", "Warning"], "argument.log_level"),
+        (["--profile", "yes"], "argument.profile"),
+        (["--model-path", "models/x-awq"], "argument.quant_name"),
+        (["--backend", "diffusers"], "argument.diffusers"),
+    ],
+)
+def test_a_flag_and_its_value_in_two_words_are_one_argument(argv, refused):
+    assert prechecked(*argv) == {refused: f.INVALID}
+
+
+def test_a_flag_that_is_switched_off_passes():
+    argv = ["--enable-cache-dit", "false", "--profile=False", "--progressive-mode", "fullres"]
+    assert prechecked(*argv, environment={"SGLANG_CACHE_DIT_ENABLED": ""}) == {}
+
+
+def test_the_engines_own_word_on_skipped_guidance_is_heard():
+    enabled = "CFG gating enabled: reuse unconditioned residual after step 2/20 (fraction=0.100)."
+    summary = "CFG gating summary: fraction=0.100, gate_step=2/20, fresh_uncond=2, reused={}, invalidations=0"
+    assert judged(enabled) == judged(summary.format(18)) == {"cache.cfg_gate": f.INVALID}
+    assert judged(summary.format(0)) == {}
 
 
 def test_a_variable_that_changes_the_steps_unseen_is_refused():

@@ -163,11 +163,13 @@ def get(key: str, preset_file: Path | None = None) -> Preset:
     """Return one preset.
 
     Raises:
-        UnknownName: with the names that are closest, or all.
+        UnknownName: with the names that are closest, by key or by the model's name on the hub.
     """
     known = listed(preset_file)
     if key not in known:
-        raise UnknownName("model", key, known)
+        names = [(preset.model, name) for name, preset in known.items()]
+        short = [(model.rpartition("/")[2], name) for model, name in names]
+        raise UnknownName("model", key, known, aliases=(*names, *short), lister="invoke models")
     return known[key]
 
 

@@ -19,12 +19,14 @@ class Signal:
     id: str
     category: str
     severity: str
-    pattern: str
     means: str
     todo: str
     example: str
     example_is: str
+    pattern: str = ""
     on: str = "log"
+    names: tuple[str, ...] = ()
+    when: str | None = None
     by_component: bool = False
     only: tuple[str, ...] = ()
     versions: str | None = None
@@ -67,7 +69,7 @@ def signals() -> tuple[Signal, ...]:
     for path in sorted((paths.CATALOG / "signals").glob("*.toml")):
         for entry in tomllib.loads(path.read_text(encoding="utf-8"))["signal"]:
             schema.check(entry, "signal", f"{path} [{entry.get('id')}]")
-            values = entry | {"only": tuple(entry.get("only", ()))}
+            values = entry | {name: tuple(entry.get(name, ())) for name in ("only", "names")}
             found.append(Signal(category=path.stem, **values))
     return tuple(found)
 

@@ -157,7 +157,7 @@ def _pairs(session: Session) -> BenchError | None:
     orders = plan_orders(session.design.pairs, seed=session.design.seed)
     for number, order in enumerate(orders, 1):
         first, second = (ARM[letter] for letter in order)
-        session.tell(f"pair {number}: {first}, then {second}")
+        session.tell(f"pair {number}/{session.design.pairs}: {first}, then {second}")
         error = _in_turn(session, order) if session.design.alternate else _together(session, order)
         if error is not None:
             return error

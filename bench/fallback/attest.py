@@ -103,7 +103,8 @@ def attest(
         return conclude(guard, None)
     if isinstance(loaded, InvalidPerfDump):
         return conclude(guard, None, [dumps.unreadable(loaded)])
-    return conclude(guard, None, [*_left_over(guard, loaded), *dumps.check(loaded, guard.expectation, None, None)])
+    against = dumps.check(loaded, guard.expectation, None, None, guard.facts.requests)
+    return conclude(guard, None, [*_left_over(guard, loaded), *against])
 
 
 def _load(dump: Path | None) -> dict[str, Any] | InvalidPerfDump | None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from bench.catalog import signals
 from bench.fallback import finding as f
 from bench.fallback.expectation import DIFFUSERS
+from bench.fallback.facts import CORE_COMPONENT, NATIVE_IMPLEMENTATION
 from bench.fallback.finding import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from bench.fallback.expectation import Expectation
     from bench.fallback.facts import Facts
@@ -31,6 +32,51 @@ def check(facts: Facts, expectation: Expectation) -> list[Finding]:
         *_attention(facts, expectation),
         *_device(facts, expectation),
     ]
+
+
+def components(facts: Facts, expectation: Expectation, known: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield a finding for each component that is not shown to be the engine's own class.
+
+    ``known`` are the findings so far: a component that one of them names is not told twice.
+    """
+    if expectation.backend == DIFFUSERS:
+        return
+    told = {finding.component for finding in known if finding.category == "component"}
+    for component in facts.components.values():
+        if component.implementation != NATIVE_IMPLEMENTATION and component.name not in told:
+            yield _of_component(
+                "implementation",
+                component.name,
+                f"{component.name}: {component.cls}, {component.implementation}",
+                "the component runs in transformers' or diffusers' own class",
+                line=component.line,
+            )
+    for name in facts.unproven():
+        if name not in told:
+            yield _of_component(
+                "unproven",
+                name,
+                f"{name} was announced, and no line says which class was loaded",
+                "it is not shown that the component is the engine's own class",
+                exit_code=f.EVIDENCE_MISSING,
+            )
+
+
+def _of_component(
+    identity: str, name: str, text: str, means: str, *, line: int | None = None, exit_code: int = f.FALLBACK
+) -> Finding:
+    return Finding(
+        id=f"component.{identity}",
+        category="component",
+        severity=f.INVALID if CORE_COMPONENT.search(name) else f.DEGRADED,
+        source="log",
+        text=text,
+        means=means,
+        todo="read the loader's lines about it in the log; the checkpoint's key names are a common cause",
+        line=line,
+        component=name,
+        exit_code=exit_code,
+    )
 
 
 def _arguments(expectation: Expectation) -> dict[str, object]:

@@ -13,14 +13,25 @@ from bench.fallback.expectation import DIFFUSERS, DUMP_TAGS
 from bench.fallback.finding import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bench.fallback.expectation import Expectation
+    from bench.fallback.facts import StageTime
 
 CLOCK_TOLERANCE = timedelta(seconds=2)
+REPORT_IT = "report it: no version of the engine that we know does this"
 SUM_TOLERANCE = 1.05
 """Stage times may exceed the total by rounding and overlap; more than 5 % means that they are not of one request."""
+
+
+LOG_TOLERANCE = 0.01
+LOG_RESOLUTION_MS = 0.1
+"""The log rounds a stage to 0.1 ms and is written from the same clock as the dump."""
+CLOCK_FACTOR, CLOCK_SLACK_S = 2, 5
+"""A stage's two lines may arrive late on a busy machine, but not by more than this."""
+GAP_FACTOR, GAP_SLACK_MS = 3, 10_000
+"""What a total may hold beside its stages; in every captured dump they make up 97 % of it."""
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -53,10 +64,23 @@ def unreadable(error: InvalidPerfDump) -> Finding:
 
 
 def check(
-    dump: Mapping[str, Any], expectation: Expectation, started: datetime | None, ended: datetime | None
+    dump: Mapping[str, Any],
+    expectation: Expectation,
+    started: datetime | None,
+    ended: datetime | None,
+    requests: Sequence[Sequence[StageTime]] = (),
 ) -> list[Finding]:
-    """Return what the dump says against the run; ``started`` and ``ended`` (with zone) are the launch's, if known."""
-    return [*_origin(dump, expectation, started, ended), *_backend(dump, expectation), *_workload(dump, expectation)]
+    """Return what the dump says against the run; ``started`` and ``ended`` (with zone) are the launch's, if known.
+
+    ``requests`` are those of the log that the dump may be of, with their stages.
+    """
+    return [
+        *_origin(dump, expectation, started, ended),
+        *_backend(dump, expectation),
+        *_workload(dump, expectation),
+        *_times(dump),
+        *_held_against_log(dump, requests),
+    ]
 
 
 def _finding(identity: str, text: str, means: str, todo: str, exit_code: int = f.INVALID_DUMP) -> Finding:
@@ -138,8 +162,83 @@ def _backend(dump: Mapping[str, Any], expectation: Expectation) -> Iterator[Find
             "sum",
             f"stages sum to {total:.1f} ms, the total is {dump['total_duration_ms']:.1f} ms",
             "the dump mixes the times of more than one request",
-            "report it: no version of the engine that we know does this",
+            REPORT_IT,
         )
+
+
+def _times(dump: Mapping[str, Any]) -> Iterator[Finding]:
+    """Look for times that no request can have."""
+    table = stages()
+    of_stages = [step for step in dump["steps"] if not table.is_transport(step["name"])]
+    recorded = sum(step["duration_ms"] for step in of_stages if step["name"] in table.records)
+    steps = sum(step["duration_ms"] for step in dump["denoise_steps_ms"])
+    for step in of_stages:
+        if table.denoises(step["name"]) and step["duration_ms"] <= 0:
+            yield _finding("zero", f"{step['name']}: 0 ms", "a stage that denoised took no time at all", REPORT_IT)
+    if recorded > 0 and steps > SUM_TOLERANCE * recorded:
+        yield _finding(
+            "steps_sum",
+            f"denoise steps sum to {steps:.1f} ms, their stages to {recorded:.1f} ms",
+            "a stage took less time than its own steps: the dump mixes the times of more than one request",
+            REPORT_IT,
+        )
+    total, known = dump["total_duration_ms"], sum(step["duration_ms"] for step in of_stages)
+    if total > GAP_FACTOR * known + GAP_SLACK_MS:
+        yield _finding(
+            "total",
+            f"the total is {total:.4g} ms, its stages sum to {known:.4g} ms",
+            "most of the total is in no stage: it is not the time of this request",
+            REPORT_IT,
+        )
+
+
+def _held_against_log(dump: Mapping[str, Any], requests: Sequence[Sequence[StageTime]]) -> Iterator[Finding]:
+    """Hold the dump against the requests of the log: it has to agree with one of them in every stage."""
+    told = [request for request in requests if request]
+    differences = [_differences(dump, request) for request in told]
+    if differences and all(differences):
+        least = min(differences, key=len)
+        yield _finding(
+            "log",
+            "; ".join(least)[:300],
+            "dump and log disagree about what the stages took: they are not of one request, or one was changed",
+            "make sure that nothing else writes to that path; run again",
+        )
+    for stage, watched_s in (
+        (stage, stage.watched_s)
+        for request, differing in zip(told, differences, strict=True)
+        if not differing
+        for stage in request
+    ):
+        if watched_s is not None and watched_s > CLOCK_FACTOR * stage.seconds + CLOCK_SLACK_S:
+            yield _finding(
+                "clock",
+                f"{stage.name}: {stage.seconds:.4f} s by the engine's clock, {watched_s:.1f} s between its two lines",
+                "the engine's clock is not this machine's: something stands between the engine and the time",
+                "look for LD_PRELOAD, a time namespace, or a virtual machine that was suspended; run again",
+            )
+
+
+def _differences(dump: Mapping[str, Any], request: Sequence[StageTime]) -> list[str]:
+    """Return in words what the dump's stages have otherwise than the request's; a line speaks for one entry."""
+    unused = list(request)
+    names = {stage.name for stage in request}
+    differing = []
+    for step in dump["steps"]:
+        name, said_ms = step["name"], step["duration_ms"]
+        if name not in names:
+            continue
+        fitting = (stage for stage in unused if stage.name == name and _agree(said_ms, 1000 * stage.seconds))
+        if (stage := next(fitting, None)) is not None:
+            unused.remove(stage)
+        else:
+            others = ", ".join(f"{1000 * stage.seconds:.1f}" for stage in unused if stage.name == name)
+            differing.append(f"{name}: {said_ms:.4g} ms, the log says {others or 'no more of it'}")
+    return differing
+
+
+def _agree(dump_ms: float, log_ms: float) -> bool:
+    return abs(dump_ms - log_ms) <= max(LOG_TOLERANCE * log_ms, LOG_RESOLUTION_MS)
 
 
 def _workload(dump: Mapping[str, Any], expectation: Expectation) -> Iterator[Finding]:

@@ -7,23 +7,28 @@ import re
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.catalog import signals as catalog
 from bench.fallback import finding as f
+from bench.fallback import own_code, settings
 from bench.fallback.expectation import DIFFUSERS, NATIVE
 from bench.fallback.facts import CORE_COMPONENT, PATTERNS, Facts
 from bench.fallback.finding import Finding, Proof
 from bench.fallback.matcher import Matcher, clean, lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from bench.catalog.signals import Evidence, Signal
     from bench.fallback.expectation import Expectation
 
 SHOWN_CHARACTERS = 300
 KEPT_FINDINGS = 200
+"""Of those that are invalid, and of the others: lines of no weight cannot crowd out the one that decides."""
+OVERLAP_CHARACTERS = 1024
+"""Of a line that came in pieces: longer than anything that a signal listens for."""
 KEPT_LINES = 1000
 """Of a piece of evidence: more than a session has requests, and bounded however long a log is."""
 KEPT_TAIL = 16_384
@@ -37,7 +42,8 @@ class _Rules:
     log_signals: tuple[Signal, ...]
     evidence: tuple[Evidence, ...]
     matcher: Matcher
-    on_arguments: Mapping[str, tuple[tuple[Signal, ...], Matcher]]
+    on_settings: Mapping[str, tuple[Signal, ...]]
+    """Signals on arguments and variables, by where they look."""
 
 
 @functools.cache
@@ -51,7 +57,7 @@ def _rules(version: str | None) -> _Rules:
         log_signals=logged,
         evidence=evidence,
         matcher=Matcher([*(s.pattern for s in logged), *(e.pattern for e in evidence), *PATTERNS.values()]),
-        on_arguments={on: (found, Matcher([s.pattern for s in found])) for on, found in by_source.items()},
+        on_settings=by_source,
     )
 
 
@@ -70,12 +76,13 @@ class Guard:
         self._stop = stop
         self._start = time.monotonic()
         self._tail = ""
+        self._unfinished = ""
         self._conditions = expectation.conditions()
         rules = _rules(expectation.version)
         self._evidence = rules.evidence
         self._log_signals = rules.log_signals
         self._matcher = rules.matcher
-        self._argument_matchers = rules.on_arguments
+        self._on_settings = rules.on_settings
         self._lines: dict[str, deque[str]] = {}
         self._seen: dict[str, tuple[int, int, str]] = {}  # evidence id -> (count, first line, its text)
 
@@ -85,17 +92,20 @@ class Guard:
 
     # --- before anything starts -------------------------------------------------------------------------------------
 
-    def precheck(self, argv: Iterable[str], environment: Mapping[str, str]) -> None:
-        """Look at arguments and the variables that were set for the engine.
+    def precheck(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Look at arguments, the checkpoint that they name, and the variables that were set for the engine.
 
         Raises:
             FallbackDetected: one of them will make the run invalid; nothing needs to be started to know it.
         """
-        for on, texts in (("argument", argv), ("environment", [f"{k}={v}" for k, v in environment.items()])):
-            signals, matcher = self._argument_matchers[on]
-            for text in texts:
-                for index in matcher.find(text):
-                    self._signal(signals[index], text, None, matcher.groups(index, text))
+        for on, said in (("argument", settings.of_arguments(argv)), ("environment", environment.items())):
+            for name, value in said:
+                for signal in self._on_settings[on]:
+                    if name in signal.names and settings.holds(signal, value):
+                        self._signal(signal, f"{name}={value}" if value else name, None, {})
+        if self.expectation.backend == NATIVE:
+            for found in own_code.findings(argv):
+                self._add(found)
 
     # --- while it runs ----------------------------------------------------------------------------------------------
 
@@ -109,13 +119,20 @@ class Guard:
         self.lines = first_line + block.count(b"\n") - 1
         text = clean(block.decode("utf-8", "replace"))
         self._tail = (self._tail + text)[-KEPT_TAIL:]
+        carried, self._unfinished = self._unfinished, ""
+        if text and text[-1] not in "\r\n":
+            self._unfinished = (carried + text)[-OVERLAP_CHARACTERS:]
+        text = carried + text
         # `(?m)` patterns meet "\n" as a line end; a carriage return must be one too
         if not self._matcher.find(text.replace("\r", "\n") if "\r" in text else text):
             return
+        known = frozenset(self._matcher.find(carried)) if carried else frozenset()
         for number, line in lines(text, first_line):
-            self._line(number, line)
+            self._line(number, line, known)
+            known = frozenset()
 
-    def _line(self, number: int, line: str) -> None:
+    def _line(self, number: int, line: str, known: frozenset[int]) -> None:
+        """Take a line; what is ``known`` was heard in its beginning, which came with the block before."""
         if "server_args: {" in line:
             # set aside: it repeats every argument, and what it says of the backend stays true after a fallback
             self.facts.learn("server_args", {}, line, number)
@@ -124,13 +141,20 @@ class Guard:
             return
         signals, evidence = len(self._log_signals), len(self._evidence)
         for index in self._matcher.find(line):
+            if index in known:
+                continue
             groups = self._matcher.groups(index, line)
             if index < signals:
                 self._signal(self._log_signals[index], line, number, groups)
             elif index < signals + evidence:
                 self._proof(self._evidence[index - signals], number, line, groups)
             else:
-                self.facts.learn(list(PATTERNS)[index - signals - evidence], groups, line, number)
+                kind = list(PATTERNS)[index - signals - evidence]
+                self.facts.learn(kind, groups, line, number, at_s=self._elapsed())
+                if kind == "loading" and self._stop and self.expectation.backend == NATIVE:
+                    # a model of the hub is on this machine only now
+                    for found in own_code.of_component(groups["component"], Path(groups["folder"]) / "config.json"):
+                        self._add(replace(found, source="log", line=number, at_s=self._elapsed()))
 
     def _proof(self, entry: Evidence, number: int, line: str, groups: Mapping[str, str]) -> None:
         if entry.shows == NATIVE and any(groups.get(name, "").startswith("Diffusers") for name in ("cls", "stage")):
@@ -182,11 +206,15 @@ class Guard:
         if key in self.findings:
             first = self.findings[key]
             self.findings[key] = replace(first, count=first.count + 1)
-        elif len(self.findings) < KEPT_FINDINGS:
+        elif self._has_room(found.severity == f.INVALID):
             self.findings[key] = found
         if found.severity == f.INVALID and self._stop:
             self.stopped_by = found
             raise found.error()
+
+    def _has_room(self, is_invalid: bool) -> bool:
+        kept = sum((finding.severity == f.INVALID) is is_invalid for finding in self.findings.values())
+        return kept < KEPT_FINDINGS
 
     def seen_lines(self, evidence: str) -> list[str]:
         """Return the last lines that a piece of evidence was found in, in order."""

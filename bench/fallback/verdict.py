@@ -133,6 +133,8 @@ def conclude(guard: Guard, ended: Ended | None, findings: Sequence[Finding] = ()
     if stopped_by is None:
         against += _process(ended, guard.last_words())
         against += [_missing(proof) for proof in proofs if not proof.holds]
+        if expectation.component_loader:
+            against += delivered.components(guard.facts, expectation, tuple(against))
     if stopped_by is None or stopped_by.exit_code == f.ENGINE_FAILED:
         # requests that a session finished before it failed were of the workload that was asked for, or they are none
         against += delivered.check(guard.facts, expectation)

@@ -41,6 +41,8 @@ def validate(path: Path) -> str:
         # a directory has one of these, by what made it
         other = next((path / name for name in IN_DIRECTORIES if (path / name).is_file()), None)
         if other is None:
+            if not any((path / name).is_file() for name in (store.RECORD, store.PARTIAL)):
+                raise UsageError("this folder has no record", where=path, todo="name a run's own folder, or last")
             store.read(path)
             return "run-record"
         path = other

@@ -44,6 +44,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def safe(name: str) -> str:
+    """Return a name as a run directory's name has it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "run"
+
+
 def new_run(kind: str, name: str, root: Path | None) -> Path:
     """Make and return a fresh run directory: ``<root>/<UTC time>-<kind>-<name>-<random>``.
 
@@ -51,8 +56,7 @@ def new_run(kind: str, name: str, root: Path | None) -> Path:
         UsageError: it cannot be made.
     """
     root = (root or paths.runs()).absolute()
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "run"
-    folder = root / f"{now():%Y%m%dT%H%M%SZ}-{kind}-{safe}-{secrets.token_hex(3)}"
+    folder = root / f"{now():%Y%m%dT%H%M%SZ}-{kind}-{safe(name)}-{secrets.token_hex(3)}"
     try:
         folder.mkdir(parents=True, exist_ok=False)
     except OSError as error:

@@ -39,13 +39,18 @@ def show_arms(
     records: tuple[Mapping[str, Any], Mapping[str, Any]],
     path: Path,
     console: Console,
+    *,
+    as_source: bool = False,
 ) -> None:
-    """Print the comparison of two arms; the last line is its path."""
+    """Print the comparison of two arms; the last line is its path, unless it is Markdown for a pull request."""
     notes = [document["why"], f"pairs: {len(document['pairs'])}, {_how(document)}"]
     notes += [f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all"]
     notes += [f"differs: {line}" for line in document["differences"]]
-    show_markdown(of_records(*records, document["comparison"], document["quality"], notes), console)
-    text.line(console, f"record: {path}")
+    show_markdown(
+        of_records(*records, document["comparison"], document["quality"], notes), console, as_source=as_source
+    )
+    if not as_source:
+        text.line(console, f"record: {path}")
 
 
 def _wall_minutes(records: Sequence[Mapping[str, Any]]) -> float:

@@ -186,7 +186,7 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
             timeout_s=planned.options.timeout_s,
             display=display,
         )
-    done = requests.read(directory, outputs, planned.expectation, (attempt.started, attempt.finished))
+    done = requests.read(directory, outputs, attempt.guard, (attempt.started, attempt.finished))
     verdict = attempt.conclude([*done.findings, *watch.findings()])
     if verdict.counts:
         running.requests.append(requests.document(done, directory))
@@ -227,7 +227,7 @@ def _session(
         launch=index,
         first_request=len(running.kept()) + 1,
         suffix=commands.SUFFIXES[planned.workload.preset.modality],
-        expectation=serving.guard.expectation,
+        guard=serving.guard,
         enough=enough,
         tell=serving.tell,
         sampling=sampling,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from bench.fallback.expectation import Expectation
     from bench.fallback.finding import Finding
+    from bench.fallback.guard import Guard
     from bench.fallback.outputs import Output
 
 
@@ -44,19 +44,22 @@ class Request:
 def read(
     folder: Path,
     outputs: Path,
-    expectation: Expectation,
+    guard: Guard,
     window: tuple[datetime, datetime],
     *,
     index: int = 1,
     launch: int = 1,
     wall_s: float | None = None,
 ) -> Request:
-    """Return the request whose dump lies in ``folder`` and whose files lie in ``outputs``, checked."""
+    """Return the request whose dump lies in ``folder`` and whose files lie in ``outputs``, checked.
+
+    It is the last one that ``guard`` saw in the log.
+    """
     path = folder / commands.PERF_DUMP
     dump: Mapping[str, Any] | InvalidPerfDump
     try:
         dump = dumps.load(path)
-        against = dumps.check(dump, expectation, *window)
+        against = dumps.check(dump, guard.expectation, *window, list(guard.facts.requests)[-1:])
     except InvalidPerfDump as error:
         dump, against = error, [dumps.unreadable(error)]
     made = tuple(files.read(outputs))
@@ -67,7 +70,7 @@ def read(
         dump_file=path,
         dump=dump,
         outputs=made,
-        findings=(*against, *files.check(made, expectation)),
+        findings=(*against, *files.check(made, guard.expectation)),
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from bench.fallback.expectation import Expectation
+    from bench.fallback.guard import Guard
     from bench.run.request import Request
 
 
@@ -34,7 +34,7 @@ class Session:
         launch: int,
         first_request: int,
         suffix: str,
-        expectation: Expectation,
+        guard: Guard,
         enough: Callable[[], str | None],
         tell: Callable[[Request], None],
         sampling: Callable[[int], Mapping[str, Any]] = lambda _: {},
@@ -43,7 +43,7 @@ class Session:
         self._launch = launch
         self._next_request = first_request
         self._suffix = suffix
-        self._expectation = expectation
+        self._guard = guard
         self._enough = enough
         self._tell = tell
         self._sampling = sampling
@@ -105,7 +105,7 @@ class Session:
         done = requests.read(
             folder,
             folder / commands.OUTPUTS,
-            self._expectation,
+            self._guard,
             (self._asked_at, store.now()),
             index=number,
             launch=self._launch,

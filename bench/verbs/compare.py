@@ -98,7 +98,8 @@ class CompareOptions:
         many=True,
         kind=Kind.PATH,
         completes="finished",
-        help="run records, run directories or perf dumps; the first is the baseline (one alone: the named one)",
+        help="runs (place, label, last, last~1, six digits) or perf dumps; the first is the baseline (one alone: the"
+        " named one); or one ab's folder",
     )
     metric: str = option("total", help=METRIC)
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help="print Markdown source, for a pull request")
@@ -112,11 +113,15 @@ def compare(c: Context, options: CompareOptions) -> None:
     from bench import paths
     from bench.compare import history, records
     from bench.fidelity import score
+    from bench.record import names
     from bench.report import comparison as report
     from bench.report import text
     from bench.stats import comparison as statistics
 
-    files: Sequence[Path] = options.files
+    if len(options.files) == 1 and _is_of_arms(place := names.resolve(options.files[0], (*names.RECORDS, ARMS))):
+        _show_arms(place, options)
+        return
+    files: Sequence[Path] = [names.resolve(file) for file in options.files]
     if len(files) == 1:
         files = [history.baseline_of(paths.runs(), files[0]), files[0]]
     baseline, *candidates = [records.read(path, options.metric) for path in files]
@@ -124,14 +129,45 @@ def compare(c: Context, options: CompareOptions) -> None:
     for candidate in candidates:
         compared = statistics.to_document(records.compare(baseline, candidate))
         outputs = score.compared(records.outputs(baseline, candidate), compared["verdict"], options.require)
-        names = {"baseline": baseline.name, "candidate": candidate.name}
-        documents.append({**names, "comparison": compared, "quality": outputs})
+        sides = {"baseline": baseline.name, "candidate": candidate.name}
+        documents.append({**sides, "comparison": compared, "quality": outputs})
         if not options.as_json:
             shown = _markdown(baseline, candidate, documents[-1])
             report.show_markdown(shown, text.stdout(), as_source=options.as_markdown)
     if options.as_json:
         text.write_json(documents)
     _raise(documents)
+
+
+ARMS = "comparison.json"
+"""What `invoke ab` leaves in its folder."""
+
+
+def _is_of_arms(place: Path) -> bool:
+    return (place / ARMS).is_file()
+
+
+def _show_arms(place: Path, options: CompareOptions) -> None:
+    """Show the comparison that `invoke ab` left in its folder, and end as it did.
+
+    Raises:
+        InvalidDocument: the folder's documents do not conform to their schemas.
+        ThresholdMissed: the candidate is slower.
+        Inconclusive: the comparison did not decide.
+    """
+    from bench import schema
+    from bench.record import documents, store
+    from bench.report import comparison as report
+    from bench.report import text
+
+    documents.validate(place)
+    document = schema.read(place / ARMS)
+    sides = (store.read(place / "baseline"), store.read(place / "candidate"))
+    if options.as_json:
+        text.write_json([document])
+    else:
+        report.show_arms(document, sides, place / ARMS, text.stdout(), as_source=options.as_markdown)
+    _raise([{**document, "candidate": str(place / ARMS)}])
 
 
 def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> str:
@@ -221,7 +257,7 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
 class BaselineOptions:
     """What `invoke baseline.set` takes."""
 
-    record: Path = option(kind=Kind.PATH, completes="finished", help="run record or run directory")
+    record: Path = option(kind=Kind.PATH, completes="finished", help="a run: place, label, last, last~1 or six digits")
 
 
 @task(BaselineOptions, example="baseline.set runs/RUN")
@@ -229,9 +265,10 @@ def baseline_set(c: Context, options: BaselineOptions) -> None:
     """Make a record the baseline of its workload on its devices."""
     from bench import paths
     from bench.compare import history
+    from bench.record import names
     from bench.report import text
 
-    text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), options.record)}")
+    text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), names.resolve(options.record))}")
 
 
 @task(example="baseline.show")

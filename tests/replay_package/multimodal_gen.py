@@ -24,6 +24,14 @@ def say(lines):
     sys.stdout.flush()
 
 
+def told(line, stages):
+    """Return a stage's last line with the time that the dump will hold."""
+    for stage in stages:
+        if b"[%s] finished in" % stage["name"].encode() in line:
+            return line.partition(b" finished in")[0] + b" finished in %.4f seconds\n" % (stage["duration_ms"] / 1000)
+    return line
+
+
 def started_so_far():
     """Count this engine's launches: each has its own noise, and a test's noise is the same each time it runs."""
     with (Path(__file__).resolve().parents[1] / "launches").open("a+") as file:
@@ -77,9 +85,7 @@ class DiffGenerator:
         frames = b"num_frames: %d" % (asked["num_frames"] or 1)
         seed = b" seed: %d" % asked["seed"]
         lines = [line.replace(b"num_frames: 1", frames).replace(b" seed: 42", seed) for line in self.request_lines]
-        say(line.replace(b"infer_steps: 4", b"infer_steps: %d" % steps) for line in lines)
-        if self.graphs and self.quality != "lossless":
-            print(f"[11-22 08:53:49] quality={self.quality} has no captured breakable CUDA graphs", flush=True)
+        lines = [line.replace(b"infer_steps: 4", b"infer_steps: %d" % steps) for line in lines]
         factor = SCENARIO.get("factor", 1) * (SCENARIO.get("graphs_factor", 1) if self.graphs else 1)
         factor *= 1 + self.launch + self.random.gauss(0, SCENARIO.get("within", 0))
         dump = json.loads(Path(SCENARIO["dump"]).read_text())
@@ -88,6 +94,9 @@ class DiffGenerator:
         for stage in dump["steps"]:
             if stage["name"] == "DenoisingStage":
                 stage["duration_ms"] = each * steps
+        say(told(line, dump["steps"]) for line in lines)
+        if self.graphs and self.quality != "lossless":
+            print(f"[11-22 08:53:49] quality={self.quality} has no captured breakable CUDA graphs", flush=True)
         dump["total_duration_ms"] = sum(stage["duration_ms"] for stage in dump["steps"])
         dump |= {"tag": "server_perf_dump", "timestamp": datetime.now(UTC).isoformat()}
         dump["meta"] = {"model": self.args.model_path}

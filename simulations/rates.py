@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.stats import comparison, levels, pairs, sequential, summary, trend, unpaired
+from bench.stats import comparison, levels, pairs, planning, sequential, summary, trend, unpaired
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,15 +196,17 @@ def of_launches(share: float, draw: np.random.Generator) -> list[Rate]:
     """Return coverage of the intervals of a benchmark, and its flags, over launches and within one."""
     rates = []
     sessions = max(40, int(600 * share))
-    for launches, requests in ((3, 5), (4, 5), (10, 2)):
+    for launches, requests in ((3, 10), (4, 5), (10, 2)):
         for between in (0.003, 0.01):
-            covers = drifting = 0
+            covers = drifting = warm = 0
             for _ in range(sessions):
                 shape = (launches, requests)
                 values = np.exp(0.002 * draw.standard_normal(shape) + between * draw.standard_normal((launches, 1)))
                 medians = [float(np.median(launch)) for launch in values]
                 known = trend.drift_of_launches(list(values))
                 drifting += known is not None and known.drifting
+                warming = trend.warm_up_of_launches(list(values))
+                warm += warming is not None and warming.still_falling
                 ends = summary.launch_interval(medians)[0]
                 covers += ends is not None and ends.low <= 1 <= ends.high
             case = f"{launches} launches of {requests}, starts differ by {100 * between:g} %"
@@ -213,7 +215,63 @@ def of_launches(share: float, draw: np.random.Generator) -> list[Rate]:
                      sessions=sessions),
                 Rate(group="over launches", case=case, what="drift said of steady launches", high=6.0, hits=drifting,
                      sessions=sessions),
+                Rate(group="over launches", case=case, what="warm-up said of steady launches", high=6.0, hits=warm,
+                     sessions=sessions),
             ]  # fmt: skip
+    return rates
+
+
+def of_claims(share: float, draw: np.random.Generator) -> list[Rate]:
+    """Return how often a smaller effect is claimed to reach the margin, and what the planned number of pairs finds."""
+    rates = []
+    sessions = max(60, int(2_000 * share))
+    for noise in (0.01, 0.02):
+        claimed = 0
+        for _ in range(sessions):
+            ratios = list(math.log(1.01) + noise * draw.standard_normal(PAIRS))
+            claimed += sequential.decide(ratios, sequential.Plan()).comparison.shows_margin
+        rates.append(
+            Rate(group="claims", case=f"+1 %, noise of a pair {100 * noise:g} %", what="claims 1.5 % or more", high=5.0,
+                 hits=claimed, sessions=sessions)
+        )  # fmt: skip
+    for noise in (0.01, 0.014, 0.02):
+        # as if the noise were known exactly: the range beside the figure is for what a session does not know of it
+        known = planning.plan(1.5, noise, 10_000, groups=1)
+        assert known is not None
+        assert known.likely is not None
+        assert known.for_same is not None
+        found = same = 0
+        for _ in range(sessions):
+            ratios = list(EFFECT + noise * draw.standard_normal(known.likely))
+            found += sequential.decide(ratios, sequential.Plan(max_pairs=known.likely)).comparison.verdict in WINNERS
+            ratios = list(noise * draw.standard_normal(known.for_same))
+            told = sequential.decide(ratios, sequential.Plan(max_pairs=known.for_same)).comparison
+            same += told.verdict == comparison.SAME
+        case = f"the planned number of pairs, noise of a pair {100 * noise:g} %"
+        rates += [
+            Rate(group="planning", case=f"+1.5 %, {case}", what="found", low=74.0, hits=found, sessions=sessions),
+            Rate(group="planning", case=f"A/A, {case}", what="same", low=74.0, hits=same, sessions=sessions),
+        ]  # fmt: skip
+    return rates
+
+
+def of_precision(share: float, draw: np.random.Generator) -> list[Rate]:
+    """Return how often the interval at which --precision stops misses the true median: requests of 1 % noise."""
+    rates = []
+    sessions = max(20, int(400 * share))
+    for precision in (0.01, 0.005):
+        missed = 0
+        for _ in range(sessions):
+            values = np.exp(0.01 * draw.standard_normal(100))
+            count = 10
+            while count < 100 and not summary.known_well_enough(values[:count], precision).reached:
+                count += 1
+            ends = summary.median_interval(values[:count])[0]
+            missed += ends is None or not ends.low <= 1 <= ends.high
+        rates.append(
+            Rate(group="--precision", case=f"{100 * precision:g} %, noise 1 %", what="interval misses the median",
+                 high=13.0, hits=missed, sessions=sessions)
+        )  # fmt: skip
     return rates
 
 
@@ -278,7 +336,7 @@ def of_series(share: float, draw: np.random.Generator) -> list[Rate]:
     return rates
 
 
-PARTS = (of_pairs, of_one_pair, of_launches, of_unpaired, of_series)
+PARTS = (of_pairs, of_one_pair, of_launches, of_unpaired, of_series, of_claims, of_precision)
 
 
 def run(share: float = 1.0) -> list[Rate]:

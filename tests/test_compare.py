@@ -1,15 +1,19 @@
 """What `compare`, `calibrate` and `history` tell of records, and `ab` of two versions."""
 
 import copy
+import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import NATIVE, record_of, record_path
+from rich.console import Console
 
 from bench.record import store
+from bench.report import run as report
 
 
 @pytest.fixture
@@ -185,3 +189,22 @@ def test_a_word_of_before_names_the_present_one(invoke, word, told):
     ended = invoke("ab", "--model", "flux-tiny", *word)
     assert ended.code == 1
     assert told in ended.err
+
+
+# --- launches ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_interval_says_what_it_holds_of(bench):
+    one = bench("--repeats", "8", within=0.01, engine="one")
+    assert "95 % of this launch alone: " in " ".join(one.out.split())
+    three = bench("--launches", "3", "--repeats", "2", within=0.01, between=0.01, engine="three")
+    assert "95 % over 3 launches: " in " ".join(three.out.split())
+
+
+def test_launches_that_jump_between_two_levels_are_named(bench):
+    record = record_of(bench("--launches", "4", "--repeats", "2"))
+    medians = [5780.0, 9150.0, 5800.0, 9200.0]
+    record["timings"]["spread"] |= {"medians": medians}
+    console = Console(file=io.StringIO(), width=200)
+    report.show(record, Path("run.json"), console)
+    assert "two levels: 2 launches at 5,790.0 ms, 2 at 9,175.0 ms" in console.file.getvalue()

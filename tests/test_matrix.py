@@ -118,7 +118,8 @@ def test_other_pixels_under_graphs_are_a_fault_and_exit_7(matrix):
 
 
 def test_every_cell_is_warmed_alike_and_its_first_request_is_not_counted(matrix):
-    ended, _, folder = matrix("--matrix", "cuda-graph", "--quality", "lossless", "--repeats", "2", graphs_factor=0.8)
+    asked = ("--matrix", "cuda-graph", "--quality", "lossless", "--repeats", "2")
+    ended, cells, folder = matrix(*asked, graphs_factor=0.8)
     assert ended.code == 0, ended.err
     for name, graphs in (("lossless-eager", "false"), ("lossless-graphs", "true")):
         record = json.loads((folder / name / "run.json").read_text())
@@ -132,6 +133,7 @@ def test_every_cell_is_warmed_alike_and_its_first_request_is_not_counted(matrix)
             counted = {request["index"] for request in record["requests"] if request["launch"] == launch["index"]}
             assert len(list(asked.glob("request-*"))) == len(counted) + 1
         assert record["workload"]["warmup"] == "start"
+    assert cells["lossless-graphs"]["against_eager"] is None, "two launches of a cell never decide"
 
 
 def test_pictures_are_compared_across_qualities(matrix):

@@ -33,7 +33,7 @@ def _file(record: Mapping[str, Any]) -> Path:
 
 def _file_of_days(record: Mapping[str, Any]) -> Path:
     """Return where the spread between days and hosts is kept: for one version of the engine, whatever the host."""
-    return paths.cache() / "noise" / f"{comparable.family(record)}-{record['engine']['version']}.json"
+    return paths.cache() / "noise" / "days" / f"{comparable.family(record)}-{record['engine']['version']}.json"
 
 
 def store(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> Path:
@@ -78,7 +78,7 @@ def store_days(paths_of_records: Sequence[Path], metric: str = metrics.DEFAULT) 
     sd = launch_spread(values).sd_percent
     assert sd is not None
     known = DayNoise(sd_percent=sd, records=len(documents))
-    return _keep(_file_of_days(documents[0]), metric, {"days": asdict(known)}), known
+    return _keep(_file_of_days(documents[0]), metric, asdict(known)), known
 
 
 def by_launch(record: Mapping[str, Any], metric: metrics.Metric) -> list[list[float]]:
@@ -146,8 +146,8 @@ def noise(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> LaunchNoi
 
 def days(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> DayNoise | None:
     """Return the kept spread between days and hosts of a record's workload, None if it was never calibrated."""
-    kept = _kept(_file_of_days(record), metric).get("days")
-    return None if kept is None else DayNoise(**kept)
+    kept = _kept(_file_of_days(record), metric)
+    return DayNoise(**kept) if kept else None
 
 
 def pairs_for(noise: LaunchNoise, requests: int = 1) -> comparison.Planning | None:

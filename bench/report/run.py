@@ -12,6 +12,7 @@ from bench.report import quality, text, verdict
 from bench.report.figures import number, percent
 from bench.run import metrics
 from bench.run.timings import PRIMARY
+from bench.stats import levels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -113,7 +114,8 @@ def _interval(summary: Mapping[str, Any], unit: str) -> str:
     if interval is None:
         return f"no interval: {summary['interval_note']}"
     low, high = number(interval["low"], unit), number(interval["high"], unit)
-    return f"{100 * interval['confidence']:.0f} %: {low} to {high}"
+    scope = interval.get("scope")  # records of version 1 do not say
+    return f"{100 * interval['confidence']:.0f} %{f' {scope}' if scope else ''}: {low} to {high}"
 
 
 def _session(record: Mapping[str, Any]) -> list[str]:
@@ -128,6 +130,9 @@ def _session(record: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"spread of the end-to-end time: within launches {percent(within)}, between {percent(between)}{note}"
         )
+        if (jumping := levels.two_levels(spread["medians"])) is not None:
+            low, high = number(jumping.low, "ms"), number(jumping.high, "ms")
+            lines.append(f"two levels: {jumping.low_count} launches at {low}, {jumping.high_count} at {high}")
     if primary is not None:
         if primary["outliers"]:
             places = ", ".join(f"#{outlier['index'] + 1}" for outlier in primary["outliers"])
@@ -168,5 +173,10 @@ def _table(timed: Mapping[str, Any]) -> RenderableType:
 def _costs(cost: Mapping[str, Any] | None) -> list[str]:
     """Return what synchronised stages add, in one line; none where it is unknown."""
     titles = {"total_ms": "end to end", "denoise_ms": "to denoising"}
-    known = [f"{cost[key]:+.2f} % {title}" for key, title in titles.items() if cost and cost[key] is not None]
-    return [f"synchronised stages add {', '.join(known)}"] if known else []
+    known = {title: cost[key] for key, title in titles.items() if cost and cost[key] is not None}
+    if not known:
+        return []
+    told = ", ".join(f"{cost_percent:+.2f} % {title}" for title, cost_percent in known.items())
+    if min(known.values()) < 0:
+        return [f"synchronised stages: {told}: the launches differ by more than the instrument can cost"]
+    return [f"synchronised stages add {told}; it holds what two launches differ by"]

@@ -65,7 +65,7 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
         BenchError: the run does not count, or the trace cannot be read.
     """
     from bench.profiling import analysis, capture
-    from bench.report import live, text
+    from bench.report import live, run, text
 
     messages = text.stderr()
     with live.Live(messages) as display:
@@ -81,7 +81,11 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
         engine_version=record["engine"]["version"],
         quality=record["workload"]["quality"],
         unprofiled_step_ms=captured.unprofiled_step_ms,
-        about={"run": record["id"], "command": shlex.join(record["launches"][0]["command"]["argv"])},
+        about={
+            "run": record["id"],
+            "instrument": run.instrument(record),
+            "command": shlex.join(record["launches"][0]["command"]["argv"]),
+        },
     )
     _analyse(captured.traces, context, captured.path.parent / REPORT, full=options.full)
     text.line(messages, f"record: {captured.path}")

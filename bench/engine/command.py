@@ -29,7 +29,8 @@ SUFFIXES = {"image": ".png", "edit": ".png", "video": ".mp4", "audio-video": ".m
 
 RECORDED_PREFIXES = (
     "SGLANG_", "SGL_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH", "PYTORCH_", "TRITON_", "FLASHINFER_", "HF_", "OMP_",
-    "MKL_", "KMP_", "HIP_", "ROCR_", "ASCEND_", "XLA_", "CUBLAS_", "CUDNN_", "TOKENIZERS_",
+    "MKL_", "KMP_", "HIP_", "ROCR_", "ASCEND_", "XLA_", "CUBLAS_", "CUDNN_", "TOKENIZERS_", "LD_", "ONEDNN_", "DNNL_",
+    "ATEN_", "GOMP_", "MALLOC_", "OPENBLAS_", "BLIS_", "TCMALLOC_", "PYTHON",
 )  # fmt: skip
 """Variables that can change what a launch does or how fast: they go into the record."""
 
@@ -140,8 +141,7 @@ def arguments(engine: Engine, workload: Workload) -> list[str]:
     Raises:
         UsageError: the engine's version does not know a flag, or the user's arguments touch what is pinned.
     """
-    spelling.refuse_pinned(workload.extra)
-    spelling.refuse_pinned_variables(workload.environment)
+    spelling.refuse_pinned(workload)
     own = None if flags.is_probed(engine.version) else own_flags.of(engine)
     try:
         return _spelled(workload, engine.version, own)

@@ -55,7 +55,8 @@ class Emitters:
     """What an engine's source says about the signals.
 
     ``gone``: signals that claim this version, but whose message is nowhere in it. ``unheard``: messages about a
-    degradation that no signal listens for and nobody triaged. ``unparsed``: files in a newer syntax than this Python's, searched as bare text.
+    degradation that no signal listens for and nobody triaged. ``unparsed``: files in a newer syntax than this Python's,
+    searched as bare text.
     """
 
     version: str | None

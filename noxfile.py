@@ -152,6 +152,12 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def loadtest(session: nox.Session) -> None:
+    """Load a server of an engine environment: nox -s loadtest -- --model flux-tiny."""
+    invoke(session, "loadtest")
+
+
+@nox.session(default=False)
 def profile(session: nox.Session) -> None:
     """Profile on an engine environment: nox -s profile -- --model flux-tiny."""
     invoke(session, "profile")
@@ -199,6 +205,20 @@ def tests_engine(session: nox.Session) -> None:
         ensure_engine(session, name)
     # two workers, because most of a start is imports on one core; by file, because a file's tests share starts
     run(session, "pytest", "-m", "engine", "--numprocesses=2", "--dist=loadfile", "--timeout=1800", *session.posargs)
+
+
+@nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """Kill any process of a launch at random moments, 200 times, on the replay engine (minutes)."""
+    install(session, *RUNNER, *group("tests"))
+    session.run("pytest", "--numprocesses=0", "tests/chaos.py", *session.posargs)
+
+
+@nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Feed random bytes to every reader of what others wrote, for FUZZ_SECONDS (60) each; what failed is kept."""
+    install(session, *RUNNER, *group("tests"))
+    session.run("pytest", "--numprocesses=0", "tests/fuzz.py", *session.posargs)
 
 
 @nox.session(default=False)

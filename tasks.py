@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
+if os.path.basename(sys.argv[0]) in {"invoke", "inv", "__main__.py"}:  # noqa: PTH119 - pathlib takes its time
+    # Ctrl-C while modules are imported: nothing was started yet that must be stopped; a task takes the signal over
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 from bench.task import namespace
-from bench.verbs import accuracy, attest, bench, compare, doctor, models, profile, tour
+from bench.verbs import accuracy, attest, bench, compare, doctor, loadtest, models, profile, tour
 
 ns = namespace(
+    tour.start,
     accuracy.accuracy,
     attest.attest,
     attest.signals,
@@ -16,6 +25,7 @@ ns = namespace(
     compare.compare,
     compare.history,
     doctor.doctor,
+    loadtest.loadtest,
     models.assets,
     models.checkpoint,
     models.models,

@@ -1,9 +1,9 @@
 """Every failure that a person may see, and its exit code.
 
-    BenchError                  1   a fault of ours, or usage
+    BenchError                  1   an internal error, or usage
     ├── UsageError              1   an unknown name, a wrong value, a file that is not there
     │   ├── UnknownName         1   a model, engine or flag that does not exist, with those that do
-    │   └── InvalidDocument     1   a document of ours breaks its schema
+    │   └── InvalidDocument     1   a document violates its schema
     ├── EngineFailed            3   the engine could not be started, crashed, or made no output
     ├── FallbackDetected        4   the verdict is invalid: not the native backend, or not the workload
     ├── EvidenceMissing         5   nothing bad was said, but the proof is not there
@@ -54,22 +54,43 @@ class BenchError(Exception):
 
 
 class UsageError(BenchError):
-    """The request cannot be understood or fulfilled as it was made."""
+    """The request cannot be understood or fulfilled."""
+
+
+NAMED_AT_MOST = 20
+"""More names than these are not listed in a message."""
 
 
 class UnknownName(UsageError):
-    """A name that is not in the list it should be in."""
+    """A name that is not in the list it should be in.
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, todo: str | None = None) -> None:
+    ``aliases`` are other words for the known names (word -> name); ``lister`` is the command that lists them all.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        known: Iterable[str],
+        *,
+        todo: str | None = None,
+        aliases: Iterable[tuple[str, str]] = (),
+        lister: str | None = None,
+    ) -> None:
         known = sorted(known)
-        close = difflib.get_close_matches(name, known, n=3)
+        words = [*((key.lower(), key) for key in known), *((alias.lower(), key) for alias, key in aliases)]
+        exact = [key for word, key in words if word == name.lower()]
+        like = difflib.get_close_matches(name.lower(), dict(words), n=3)
+        close = list(dict.fromkeys(exact or (key for match in like for word, key in words if word == match)))[:3]
         if todo is None:
-            todo = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known) or 'none'}"
+            listed = f"`{lister}` lists the {len(known)}" if lister and len(known) > NAMED_AT_MOST else None
+            todo = listed or f"known: {', '.join(known) or 'none'}"
+            todo = f"did you mean {' or '.join(close)}?" if close else todo
         super().__init__(f"no {kind} is called {name!r}", todo=todo)
 
 
 class InvalidDocument(UsageError):
-    """A document breaks its schema: which value, which rule, which file."""
+    """A document violates its schema: which value, which rule, which file."""
 
 
 class EngineFailed(BenchError):

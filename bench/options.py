@@ -39,6 +39,10 @@ class Kind(Enum):
     FLAG = ""
 
 
+LARGEST = 1e15
+"""No number that is typed is larger: inf and 1e300 are slips."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
     """One option as it is typed, and the place of its value in the options object.
@@ -241,9 +245,9 @@ def _value(known: Option, text: str) -> Any:
 def _number(known: Option, text: str, kind: type[int | float], what: str) -> int | float:
     try:
         value = kind(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         value = None
-    if value is None or not value >= known.least:  # a NaN is not either
+    if value is None or not known.least <= value < LARGEST:  # a NaN is not either
         raise UsageError(f"{_shown(known)} takes {what} of at least {known.least:g}, not {text!r}")
     return value
 

@@ -2,21 +2,26 @@
 
 `stream` runs a long program under ``supervisor.py``: merged output goes to a log file and, in whole lines, to an
 observer; nothing that the program started outlives the call, whatever ends it (its own end, an exception of the
-observer, the time limit, Ctrl-C, or ``kill -9`` of this process). `capture` is for short helper commands.
+observer, the time limit, Ctrl-C, or ``kill -9`` of this process, of the supervisor, or of both; ``supervisor.py`` says
+what holds where). `capture` is for helper commands, under the same roof.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
+import shutil
+import signal
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
-from bench import paths
+from bench import orphans, paths
+from bench.conversation import Partner, Pipes
 from bench.errors import BenchError, TimedOut
 
 if TYPE_CHECKING:
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 18
 LONGEST_LINE_BYTES = 1 << 16
 """A line longer than this is handed on in pieces, so that output without line ends takes flat memory."""
+LONGEST_WAIT_S = 3600.0  # the kernel takes milliseconds as an int
+STOP_SECONDS = 60.0
+"""A process that the kernel cannot end by then (a driver hangs) is given up; `orphans.left_running` names it."""
 
 
 class Observer(Protocol):
@@ -33,13 +41,6 @@ class Observer(Protocol):
 
     def observe(self, block: bytes, first_line: int) -> None:
         """Take a block of whole lines; ``first_line`` is the 1-based number, counting line feeds, of its first."""
-
-
-class Partner(Protocol):
-    """Whom a program talks to on pipes of its own, beside its output. What it raises stops the program."""
-
-    def hear(self, message: bytes) -> bytes | None:
-        """Take one line of the program (without its end) and return the line to answer with, or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,55 +112,22 @@ def stream(
     start, exit_code = time.monotonic(), None
     stopped_by: BenchError | None = None
     stopped_at = start
-    pipes = None if partner is None else _Pipes(partner)
-    variables = {} if pipes is None else pipes.variables()
+    pipes = None if partner is None else Pipes(partner)
     with log.open("xb") as file:
-        output = _Output(file, observer)
-        child = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(paths.PACKAGE / "supervisor.py"), "--", *argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env={**env, **variables},
-            cwd=cwd,
-            pass_fds=[int(descriptor) for descriptor in variables.values()],
-            start_new_session=True,  # Ctrl-C reaches this process only, which then ends the child in order
-        )
-        assert child.stdin is not None
-        assert child.stdout is not None
+        child = _start(argv, env, cwd, pipes)
         try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(child.stdout, selectors.EVENT_READ)
-                if pipes is not None:
-                    pipes.close_childs()
-                    selector.register(pipes.events, selectors.EVENT_READ)
-                running = True
-                while running:
-                    left = None if timeout_s is None else start + timeout_s - time.monotonic()
-                    if left is not None and left <= 0:
-                        raise TimedOut(
-                            f"the launch was stopped at its limit of {timeout_s:g} s",
-                            where=log,
-                            todo="give it a longer time limit, or read the log's last lines",
-                        )
-                    ready = {key.fileobj for key, _ in selector.select(left)}
-                    if child.stdout in ready:
-                        running = output.take(os.read(child.stdout.fileno(), CHUNK_BYTES))
-                    elif pipes is not None and pipes.events in ready:  # only once no output is waiting
-                        pipes.talk()
-            output.finish()
-            _hear_out(pipes)
-            exit_code = child.wait()
+            _hear(child, _Output(file, observer), pipes, deadline=None if timeout_s is None else start + timeout_s)
+            exit_code = _exit_code(child.wait(None if timeout_s is None else start + timeout_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            stopped_by, stopped_at = _limit_reached(timeout_s, log), time.monotonic()
         except BenchError as error:
             stopped_by, stopped_at = error, time.monotonic()
         finally:
+            assert child.stdin is not None
             child.stdin.close()  # the supervisor's lifeline: now it kills whatever is left
             if pipes is not None:
                 pipes.close()
-            while chunk := os.read(child.stdout.fileno(), CHUNK_BYTES):
-                file.write(chunk)
-            child.stdout.close()
-            child.wait()
+            _await_end(child, file)
     end = time.monotonic()
     return Ended(
         exit_code=exit_code,
@@ -168,6 +136,85 @@ def stream(
         stopped_after_s=None if stopped_by is None else stopped_at - start,
         gone_within_s=None if stopped_by is None else end - stopped_at,
     )
+
+
+def _start(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, pipes: Pipes | None
+) -> subprocess.Popen[bytes]:
+    variables = {} if pipes is None else pipes.variables()
+    child = subprocess.Popen(
+        _supervised(argv),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**env, **variables},
+        cwd=cwd,
+        pass_fds=[int(descriptor) for descriptor in variables.values()],
+        start_new_session=True,  # Ctrl-C reaches this process only, which then ends the child in order
+    )
+    if pipes is not None:
+        pipes.close_childs()
+    return child
+
+
+def _hear(child: subprocess.Popen[bytes], output: _Output, pipes: Pipes | None, *, deadline: float | None) -> None:
+    """Hand on the program's output and messages until its output ends; ``deadline`` is a monotonic time.
+
+    Raises:
+        subprocess.TimeoutExpired: the deadline has passed.
+    """
+    assert child.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        if pipes is not None:
+            selector.register(pipes.events, selectors.EVENT_READ)
+        running = True
+        while running:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise subprocess.TimeoutExpired(child.args, timeout=0)
+            events = selector.select(None if left is None else min(left, LONGEST_WAIT_S))
+            ready = {key.fileobj for key, _ in events}
+            if child.stdout in ready:
+                running = output.take(os.read(child.stdout.fileno(), CHUNK_BYTES))
+            elif pipes is not None and pipes.events in ready:  # only once no output is waiting
+                pipes.talk()
+    output.finish()
+    while pipes is not None and pipes.waiting() and pipes.talk():
+        pass  # its last messages, written while its output ended
+
+
+def _limit_reached(timeout_s: float | None, log: Path) -> TimedOut:
+    return TimedOut(
+        f"the launch was stopped at its limit of {timeout_s:g} s",
+        where=log,
+        todo="give it a longer time limit, or read the log's last lines",
+    )
+
+
+def _supervised(argv: Sequence[str], *options: str) -> list[str]:
+    """Return the command that runs ``argv`` under the supervisor."""
+    orphans.adopt()
+    return [sys.executable, "-I", "-S", str(paths.PACKAGE / "supervisor.py"), *options, "--", *argv]
+
+
+def _exit_code(returned: int) -> int:
+    return returned if returned >= 0 else 128 - returned
+
+
+def _await_end(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+    """Write the rest of the output to the log until nothing of the program is left, `STOP_SECONDS` at most."""
+    assert child.stdout is not None
+    deadline = time.monotonic() + STOP_SECONDS
+    child.send_signal(signal.SIGCONT)  # whoever stopped the keeper
+    with selectors.DefaultSelector() as selector, child.stdout:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            if not (chunk := os.read(child.stdout.fileno(), CHUNK_BYTES)):
+                break
+            log.write(chunk)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(max(0.0, deadline - time.monotonic()))
 
 
 class _Output:
@@ -192,53 +239,6 @@ class _Output:
             self._observer.observe(*block)
 
 
-class _Pipes:
-    """The two pipes between a program and its partner."""
-
-    def __init__(self, partner: Partner) -> None:
-        self._partner = partner
-        self.events, self._childs_events = os.pipe()
-        self._childs_commands, self._commands = os.pipe()
-        self._rest = b""
-        self._open = {self.events, self._childs_events, self._childs_commands, self._commands}
-
-    def variables(self) -> dict[str, str]:
-        """Return the program's variables that name its ends."""
-        return {"BENCH_COMMANDS_FD": str(self._childs_commands), "BENCH_EVENTS_FD": str(self._childs_events)}
-
-    def talk(self) -> bool:
-        """Read what the program said and answer each whole line; return False at the end of its messages."""
-        chunk = os.read(self.events, CHUNK_BYTES)
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            if (answer := self._partner.hear(line)) is not None:
-                with contextlib.suppress(BrokenPipeError):  # it ended: its output and exit code tell why
-                    os.write(self._commands, answer + b"\n")
-        return bool(chunk)
-
-    def close_childs(self) -> None:
-        """Close the program's ends in this process."""
-        self._close(self._childs_events, self._childs_commands)
-
-    def close(self) -> None:
-        """Close whatever is open."""
-        self._close(*self._open)
-
-    def _close(self, *descriptors: int) -> None:
-        for descriptor in set(descriptors) & self._open:
-            os.close(descriptor)
-            self._open.discard(descriptor)
-
-
-def _hear_out(pipes: _Pipes | None) -> None:
-    """Hear the messages that still wait after the output has ended; nothing is waited for."""
-    if pipes is not None:
-        os.set_blocking(pipes.events, False)  # a process that escaped may hold the other end open
-        with contextlib.suppress(BlockingIOError):
-            while pipes.talk():
-                pass
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
     """What a short command printed, and its exit code (127 if it could not be started, 124 if it took too long)."""
@@ -249,25 +249,44 @@ class Captured:
 
 
 def capture(
-    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout_s: float = 60
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_s: float = 60,
+    work: Path | None = None,
 ) -> Captured:
-    """Run a short helper command without standard input and return what it printed; it never raises for a failure."""
+    """Run a helper command without standard input and return what it printed; it never raises for a failure.
+
+    Nothing of it outlives the call, as with `stream`. ``work`` is a folder of half-made things that is removed if this
+    process ends before the command does.
+    """
+    if shutil.which(argv[0], path=None if env is None else env.get("PATH")) is None:
+        return Captured(exit_code=127, stdout="", stderr=f"cannot start {argv[0]}: {os.strerror(errno.ENOENT)}")
+    lifeline, held = os.pipe()
     try:
-        ended = subprocess.run(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
+        child = subprocess.Popen(
+            _supervised(argv, *([] if work is None else ["--remove", str(work)])),
+            stdin=lifeline,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=None if env is None else dict(env),
             cwd=cwd,
-            timeout=timeout_s,
-            check=False,
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return Captured(exit_code=124, stdout="", stderr=f"no answer in {timeout_s:g} s")
     except OSError as error:
+        os.close(held)
         return Captured(exit_code=127, stdout="", stderr=str(error))
-    return Captured(
-        exit_code=ended.returncode,
-        stdout=ended.stdout.decode(errors="replace"),
-        stderr=ended.stderr.decode(errors="replace"),
-    )
+    finally:
+        os.close(lifeline)
+    try:
+        stdout, stderr = child.communicate(timeout=timeout_s)
+        exit_code = _exit_code(child.returncode)
+    except subprocess.TimeoutExpired:
+        stdout, stderr, exit_code = b"", f"no answer in {timeout_s:g} s".encode(), 124
+    finally:
+        os.close(held)
+        child.send_signal(signal.SIGCONT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.communicate(timeout=STOP_SECONDS)
+    return Captured(exit_code=exit_code, stdout=stdout.decode(errors="replace"), stderr=stderr.decode(errors="replace"))

@@ -5,22 +5,21 @@ A violation says which value, which rule and which file, for each place at once.
 
 from __future__ import annotations
 
-import errno
 import functools
 import json
-import math
-import os
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import paths
-from bench.errors import BenchError, InvalidDocument, UsageError
+from bench import files, paths
+from bench.errors import BenchError, InvalidDocument
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jsonschema.protocols import Validator
 
 SHOWN_VIOLATIONS = 5
+LARGEST_NUMBER = 1e100
+"""No quantity of ours is larger, and sums and squares of what is smaller are numbers still."""
 
 
 @functools.cache
@@ -65,21 +64,31 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-def _finite(text: str) -> float:
+def bounded(text: str) -> float:
+    """Return a number, unless it is none or so large that sums and squares of it would not be.
+
+    Raises:
+        ValueError: it is.
+    """
     value = float(text)
-    if math.isinf(value):
-        raise ValueError(f"{text} is too large a number")
+    if not abs(value) < LARGEST_NUMBER:
+        raise ValueError(f"{text[:20]} is too large a number")
     return value
 
 
+def _bounded_integer(text: str) -> int:
+    bounded(text)
+    return int(text)
+
+
 def parse(text: str | bytes, source: str | Path, error: type[BenchError] = InvalidDocument) -> Any:
-    """Return the JSON value in ``text``; NaN and Infinity, which Python would read or make, are refused.
+    """Return the JSON value in ``text``; NaN, Infinity and what is nearly infinite are refused.
 
     Raises:
         InvalidDocument: or the ``error`` asked for, with line and column.
     """
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        return json.loads(text, parse_constant=_no_constant, parse_float=bounded, parse_int=_bounded_integer)
     except json.JSONDecodeError as failure:
         raise error(
             f"not JSON: {failure.msg} at line {failure.lineno}, column {failure.colno}", where=source
@@ -90,10 +99,7 @@ def parse(text: str | bytes, source: str | Path, error: type[BenchError] = Inval
 
 def read(path: Path, error: type[BenchError] = InvalidDocument) -> Any:
     """Return the JSON document in a file, not yet checked against a schema."""
-    try:
-        return parse(path.read_bytes(), path, error)
-    except OSError as failure:
-        raise error(f"cannot be read: {failure.strerror}", where=path) from failure
+    return parse(files.read_bytes(path, error=error), path, error)
 
 
 def write(document: object, kind: str, path: Path, *, replace: bool = False) -> None:
@@ -104,24 +110,4 @@ def write(document: object, kind: str, path: Path, *, replace: bool = False) -> 
         UsageError: the file is there already, or cannot be written.
     """
     check(document, kind, path)
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        if path.exists() and not replace:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        temporary.replace(path)
-    except OSError as failure:
-        raise UsageError(
-            f"cannot be written: {failure.strerror}", where=path, todo="free space or choose --output-dir"
-        ) from failure
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    files.write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", replace=replace)

@@ -1,14 +1,29 @@
-"""Run one command and outlive nothing of it: a small program between the workbench and an engine.
+"""Run one command and outlive nothing of it: two small programs between the workbench and an engine.
 
-    python -I -S supervisor.py -- PROGRAM [ARGUMENT ...]
+    python -I -S supervisor.py [--remove FOLDER] -- PROGRAM [ARGUMENT ...]
 
-Standard input is the lifeline: nobody writes to it, and its end means that whoever started this program is gone
-(finished with it, interrupted, or killed with ``kill -9``: the kernel closes the pipe in each case). Then every process
-below this one is killed. On Linux this process is a "child subreaper" (prctl(2)), so that a worker whose parent died
-still comes here and cannot hide; elsewhere the process group is what is killed.
+The task starts the *keeper*, the keeper forks the *supervisor*, the supervisor starts the command. Standard input of
+both is the lifeline: nobody writes to it, and its end means that the task is gone (finished with it, interrupted, or
+killed with ``kill -9``: the kernel closes the pipe in each case). Then every process below is killed, and FOLDER, a
+place for half-made things, is removed.
 
-Exit code: the command's own; 128 + signal if it was ended by one; 127 if it could not be started.
-It runs as a file of its own, with nothing imported but a few modules of the standard library, to start in ~20 ms.
+Which guarantee holds where, on Linux:
+
+- Keeper and supervisor are both "child subreapers" (prctl(2)): a worker whose parent died comes to the nearest of the
+  two that lives and cannot hide. Whichever dies, the other sees it and kills everything below itself, so nothing is
+  left as long as one of them lives. Both being stopped (SIGSTOP) changes nothing: PR_SET_PDEATHSIG continues the keeper
+  when the task dies, and the supervisor when the keeper does; a supervisor that does not answer is killed.
+- A pattern that matches the workbench or the engine (``pkill -9 -f bench``) misses the keeper, whose command line says
+  only its name, and a signal to the supervisor's process group or session misses it too.
+- Only if both are killed at once is the kernel alone left: PR_SET_PDEATHSIG kills the command itself, and those of its
+  workers that armed it. Cgroups are not used: somebody has to live to write to cgroup.kill, and in most containers,
+  where engines run, nobody may.
+
+Elsewhere the command's process group is what is killed.
+
+Exit code: the command's own; 128 + signal if it was ended by one, or 137 if the supervisor was killed; 127 if it could
+not be started. It runs as a file of its own, with nothing imported but a few modules of the standard library, to start
+in ~20 ms.
 """
 
 import ctypes
@@ -19,8 +34,12 @@ import sys
 import time
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 GRACE_SECONDS = 1.0  # a resource tracker or a pool of helpers ends by itself right after the main process
+ANSWER_SECONDS = 0.5  # a supervisor that has not stopped everything by then may be stopped itself
+LONGEST_PAUSE_SECONDS = 0.1
+KEEPER = b"launch-keeper"
 
 
 def prctl(option: int, value: int) -> None:
@@ -54,21 +73,24 @@ def descendants() -> list[int]:
     return found
 
 
-def kill_all(group: int) -> None:
-    """Kill everything below this process, again and again until nothing is left to kill."""
+def kill_all(group: int | None = None) -> None:
+    """Kill everything below this process, and a process group, again and again until nothing is left to kill."""
+    pause = 0.005
     while True:
-        try:
-            os.killpg(group, signal.SIGKILL)
-        except OSError:
-            pass
+        if group is not None:
+            try:
+                os.killpg(group, signal.SIGKILL)
+            except OSError:
+                pass
+        if reap({}):
+            return
         for process in descendants():
             try:
                 os.kill(process, signal.SIGKILL)
             except OSError:
                 pass
-        if reap({}):
-            return
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def reap(ended: dict[int, int]) -> bool:
@@ -105,21 +127,29 @@ def start(argv: list[str]) -> int:
     os._exit(127)
 
 
-def main() -> int:
-    """Supervise; return the exit code."""
-    argv = sys.argv[2:]
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the lifeline alone decides: it also ends when a signal ends the task
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+def waker() -> int:
+    """Return a descriptor that becomes readable when a child ends, or when a parent's end continues this process."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    for number in (signal.SIGCHLD, signal.SIGCONT):
+        signal.signal(number, lambda *_: None)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    return read
 
+
+def exit_code(status: int) -> int:
+    """Return the exit code for a wait status."""
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+
+
+def supervise(argv: list[str], keeper: int) -> int:
+    """Run the command until it ends, or the lifeline or the keeper does; return the exit code."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
+    wake = waker()
     command = start(argv)
     status = None
     deadline = None
-    while True:
+    while os.getppid() == keeper:
         ended: dict[int, int] = {}
         none_left = reap(ended)
         status = ended.get(command, status)
@@ -127,15 +157,80 @@ def main() -> int:
             deadline = deadline or time.monotonic() + GRACE_SECONDS
             if none_left or time.monotonic() > deadline:
                 break
-        readable, _, _ = select.select([0, wake_read], [], [], None if status is None else 0.02)
-        if wake_read in readable:
-            os.read(wake_read, 4096)
+        readable, _, _ = select.select([0, wake], [], [], None if status is None else 0.02)
+        if wake in readable:
+            os.read(wake, 4096)
         if 0 in readable and not os.read(0, 4096):
             break
     kill_all(command)
-    if status is None:
-        return 128 + signal.SIGKILL
-    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
+    return 128 + signal.SIGKILL if status is None else exit_code(status)
+
+
+def keep(supervisor: int, remove: str | None) -> int:
+    """Wait for the supervisor and leave nothing below this process; return the exit code."""
+    wake = waker()
+    status = None
+    deadline = None
+    while deadline is None or time.monotonic() < deadline:
+        ended: dict[int, int] = {}
+        reap(ended)
+        status = ended.get(supervisor)
+        if status is not None:
+            break
+        # the end of the lifeline stays readable: it is looked at once
+        readable, _, _ = select.select([wake] if deadline else [0, wake], [], [], 0.02 if deadline else None)
+        if wake in readable:
+            os.read(wake, 4096)
+        if 0 in readable and not os.read(0, 4096):
+            deadline = time.monotonic() + ANSWER_SECONDS
+    kill_all()
+    if remove is not None and (deadline is not None or lifeline_ended()):
+        import shutil  # noqa: PLC0415 - start-up time
+
+        shutil.rmtree(remove, ignore_errors=True)
+    return 128 + signal.SIGKILL if status is None else exit_code(status)
+
+
+def lifeline_ended() -> bool:
+    """Tell whether the task is gone."""
+    return bool(select.select([0], [], [], 0)[0]) and not os.read(0, 4096)
+
+
+def rename() -> None:
+    """Show nothing but the keeper's name as this process's command line, as setproctitle does (Linux)."""
+    if sys.platform != "linux":
+        return
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        begin, end = int(fields[45]), int(fields[46])  # arg_start and arg_end, see proc_pid_stat(5)
+        if end - begin > len(KEEPER):
+            ctypes.memmove(begin, KEEPER.ljust(end - begin, b"\0"), end - begin)
+        ctypes.CDLL(None).prctl(PR_SET_NAME, KEEPER, 0, 0, 0)
+    except (OSError, IndexError, ValueError):
+        pass  # then it has the name that it was started with
+
+
+def main() -> int:
+    """Keep and supervise; return the exit code."""
+    words = sys.argv[1:]
+    options, argv = words[: words.index("--")], words[words.index("--") + 1 :]
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the lifeline alone decides: it also ends when a signal ends the task
+    keeper = os.getpid()
+    supervisor = os.fork()
+    if supervisor == 0:
+        os.setsid()
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        return supervise(argv, keeper)
+    rename()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 1)  # the end of the output is the command's
+    os.dup2(nothing, 2)
+    os.closerange(3, 256)
+    return keep(supervisor, options[1] if options else None)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ class; a bug keeps its traceback.
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -15,13 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
 from invoke.context import Context
-from invoke.exceptions import Exit
+from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
 from invoke.parser.context import ParserContext
+from invoke.parser.parser import ParseMachine
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
+from bench import mistakes, orphans
 from bench import options as declarations
+from bench.catalog import presets
 from bench.errors import BenchError, Interrupted, UsageError
 from bench.options import Verb
 
@@ -79,18 +83,26 @@ class GuardedTask(Task[Any]):
         """Convert what was typed and run the task's body.
 
         Raises:
-            Exit: with the message and code of a `BenchError`, of Ctrl-C (130), or of a refusal by the system (1).
+            Exit: with the message and code of a `BenchError`, of Ctrl-C (130), or of a refusal by the system (1);
+                without a message if the reader of the output has gone (1).
         """
         # a batch system ends a job with SIGTERM: the engine is stopped and what was begun is closed as after Ctrl-C
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            if self.options is None:
-                return super().__call__(*args)
-            return super().__call__(*args, declarations.build(self.options, self._texts(kwargs)))
+            given = () if self.options is None else (declarations.build(self.options, self._texts(kwargs)),)
+            result = super().__call__(*args, *given)
+            sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter has ended
+            return result  # noqa: TRY300 - flushing belongs to the guarded part
         except BenchError as error:
             raise Exit(self._text(error), code=error.exit_code) from error
         except KeyboardInterrupt as error:
-            raise Exit("interrupted: the engine and all its processes were stopped", Interrupted.exit_code) from error
+            left = orphans.left_running()
+            end = f"still running: {', '.join(left)}" if left else "the engine and all its processes were stopped"
+            raise Exit(f"interrupted: {end}", Interrupted.exit_code) from error
+        except BrokenPipeError as error:
+            _discard_output()
+            raise Exit(code=1) from error  # as rich ends; whoever closed the pipe wants no message
         except OSError as error:
             place = f"\n  where: {error.filename}" if error.filename else ""
             raise Exit(f"error: the system refused: {error.strerror or error}{place}", code=1) from error
@@ -134,9 +146,10 @@ def task(options: type | None = None, *, example: str = "") -> Callable[[Callabl
     return decorate
 
 
-def namespace(*tasks: GuardedTask, **collections: Mapping[str, GuardedTask]) -> Collection:
-    """Return the root collection of these tasks and of named collections of tasks."""
+def namespace(start: GuardedTask, *tasks: GuardedTask, **collections: Mapping[str, GuardedTask]) -> Collection:
+    """Return the root collection of these tasks and of named collections; `invoke` alone runs ``start``."""
     root = Collection(*tasks)
+    root.add_task(start, default=True)
     for name, members in collections.items():
         root.add_collection(Collection(name, **members))
     VERBS.update(
@@ -164,6 +177,88 @@ def _help_by_group(self: ParserContext) -> list[tuple[str, str | None]]:
 # Invoke sorts options by name and makes its parser contexts itself, so its method is the only place to group them.
 invoke_help: Callable[[ParserContext], list[tuple[str, str | None]]] = ParserContext.help_tuples
 setattr(ParserContext, "help_tuples", _help_by_group)  # noqa: B010 - mypy takes no assignment to a method
+
+
+def _read_word(self: ParseMachine, word: str) -> None:
+    """Take one word of the command line as Invoke does, except where a task's positional words would swallow it.
+
+    `compare --help` and `compare --modle x` are never files, and a word that cannot be read is answered with what was
+    probably meant.
+
+    Raises:
+        ParseError: the word is not a task, nor an option of this one.
+    """
+    verb = _verb(self)
+    if self.waiting_for_flag_value or self.ignore_unknown:
+        pass
+    elif verb is None:
+        if self.context is self.initial and not (word.startswith("-") or word in self.contexts):
+            raise _unread(mistakes.unknown_task(word, self.contexts))
+    elif word in ("--help", "-h"):
+        self.initial.flags["--help"].value = verb.name
+        for argument in self.context.missing_positional_args:
+            argument.value = ""
+        return
+    elif word.startswith("--") and word not in self.context.flags and word not in self.initial.flags:
+        raise _unread(mistakes.unknown_option(verb, word))
+    elif not (word.startswith("-") or word in self.contexts or self.context.missing_positional_args):
+        offered = {
+            known.name: presets.built_in() if known.completes == "presets" else known.choices for known in verb.options
+        }
+        raise _unread(mistakes.stray_word(verb, word, offered))
+    invoke_read_word(self, word)
+
+
+def _complete_context(self: ParseMachine) -> None:
+    """End a task's words as Invoke does.
+
+    Raises:
+        ParseError: a word that the task needs is missing.
+    """
+    verb = _verb(self)
+    if verb is not None and self.context.missing_positional_args:
+        raise _unread(mistakes.missing_words(verb))
+    invoke_complete_context(self)
+
+
+def _complete_flag(self: ParseMachine) -> None:
+    """End an option as Invoke does.
+
+    Raises:
+        ParseError: it takes a value and none was given.
+    """
+    flag: Any = self.flag  # declared without a type
+    if isinstance(flag, Declared) and flag.option.takes_value and flag.raw_value is None:
+        raise _unread(mistakes.missing_value(flag.option))
+    invoke_complete_flag(self)
+
+
+def _verb(machine: ParseMachine) -> Verb | None:
+    """Return the task whose words the machine reads, None before the first."""
+    return VERBS.get(str(machine.context.name))
+
+
+def _unread(error: UsageError) -> ParseError:
+    return ParseError(f"error: {error}")
+
+
+def _discard_output() -> None:
+    """Send what is still buffered for a closed pipe nowhere, so that the interpreter ends in silence."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+# Invoke makes its parse machines itself too.
+invoke_read_word: Callable[[ParseMachine, str], None] = ParseMachine.handle
+invoke_complete_context: Callable[[ParseMachine], None] = ParseMachine.complete_context
+invoke_complete_flag: Callable[[ParseMachine], None] = ParseMachine.complete_flag
+for name, method in (
+    ("handle", _read_word),
+    ("complete_context", _complete_context),
+    ("complete_flag", _complete_flag),
+):
+    setattr(ParseMachine, name, method)
 
 
 def extra_arguments(context: Context) -> tuple[str, ...]:

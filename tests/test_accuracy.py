@@ -56,15 +56,15 @@ def accuracy(invoke, replay, model, home, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--check", "colour"], "no check is called 'colour'"),
-        (["--check", ","], "--check names no check"),
-        (["--model", ","], "--model names no preset"),
+        (["--check", "colour"], "--check takes component, trajectory or golden, not 'colour'"),
+        (["--check", ","], "--check takes one or more names"),
+        (["--model", ","], "--model takes one or more names"),
         (["--model", "flx-tiny"], "no model is called 'flx-tiny'"),
-        (["--dtype", "fp8"], "no value of --dtype is called 'fp8'"),
-        (["--suite", "other"], "no value of --suite is called 'other'"),
-        (["--update-golden", " "], "--update-golden needs a reason"),
-        (["--check", "component", "--update-golden", "new kernel"], "--update-golden without the check golden"),
-        (["--model", "flux"], "needs 2 GPUs, but accuracy runs on one"),
+        (["--dtype", "fp8"], "--dtype takes fp32 or bf16"),
+        (["--suite", "other"], "--suite takes"),
+        (["--update-golden", " "], "updating a golden needs a reason"),
+        (["--check", "component", "--update-golden", "new kernel"], "add golden to the checks (--check)"),
+        (["--model", "flux"], "runs on 2 GPUs; accuracy is checked on one"),
     ],
 )
 def test_a_wrong_request_is_refused_before_anything_runs(invoke, home, arguments, says):
@@ -88,7 +88,7 @@ def test_the_tiny_preset_of_a_family_is_there(family):
     preset = presets.get(family.tiny)
     assert preset.checkpoint is not None
     assert preset.text_encoders == len(family.text_encoders)
-    assert families.of_pipeline(family.pipelines[0]) == family
+    assert families.for_pipeline(family.pipelines[0]) == family
 
 
 # --- agreeing ---------------------------------------------------------------------------------------------------------
@@ -400,7 +400,7 @@ def test_a_golden_that_was_touched_is_refused(tmp_path, monkeypatch):
     goldens.keep("m", KEY, "a" * 64, PICTURE, "first", "run")
     path = next(tmp_path.rglob("picture.npz"))
     np.savez(path, picture=PICTURE + np.uint8(1))
-    with pytest.raises(InvalidDocument, match="not the one that its document names"):
+    with pytest.raises(InvalidDocument, match="does not match its document"):
         goldens.compare("m", KEY, "a" * 64, PICTURE)
     Path(path).write_bytes(b"PK")
     with pytest.raises(InvalidDocument, match="cannot be read"):

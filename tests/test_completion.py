@@ -211,7 +211,7 @@ def test_tab_in_an_interactive_shell(home, shell, typed, wanted):
 
 @pytest.mark.parametrize("shell", shells("bash", "zsh"))
 def test_another_project_keeps_its_own_completion(home, shell, tmp_path):
-    """What is sourced once is used everywhere: elsewhere Invoke's own answer is given, and no task of ours is run."""
+    """What is sourced once is used everywhere: elsewhere Invoke's own answer is given, and no task runs."""
     other = tmp_path / "other"
     (other / "bin").mkdir(parents=True)
     program = other / "bin" / "invoke"

@@ -20,8 +20,10 @@ BAD = sorted((DATA / "dumps" / "bad").glob("*.json"))
 def test_a_schema_is_valid_and_has_its_name(path):
     content = json.loads(path.read_text())
     jsonschema.Draft202012Validator.check_schema(content)
-    assert content["title"] == path.stem
-    assert content["$id"] == f"urn:sglang-diffusion-workbench:{path.stem}:{2 if path.stem == 'run-record' else 1}"
+    name = path.stem.removesuffix("-1")
+    earlier = path.with_name(f"{path.stem}-1.json").exists()
+    assert content["title"] == name
+    assert content["$id"] == f"urn:sglang-diffusion-workbench:{name}:{2 if earlier else 1}"
 
 
 @pytest.mark.parametrize("path", GOOD, ids=lambda path: path.stem)

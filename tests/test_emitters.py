@@ -113,7 +113,7 @@ def test_only_what_is_printed_at_level_info_is_listened_for(engine, source, hear
 
 
 def test_a_file_in_a_newer_syntax_is_searched_as_text(engine):
-    package = engine('logger.info("kernel %s lost", x)\nthis is no python\n')
+    package = engine('logger.info("kernel %s lost", x)\nthis cannot be parsed\n')
     report = emitters.check(package, [signal("a.b", r"kernel \w+ lost")], version="0.5.23")
     assert report.gone == ()
     assert report.unparsed == ("multimodal_gen/runtime/loader.py",)

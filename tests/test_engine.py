@@ -175,7 +175,7 @@ def test_a_profile_goes_from_capture_to_html(profile):
     record = json.loads((folder / "run.json").read_text())
     assert schema.violations(record, "run-record") == []
     assert record["kind"] == "profile"
-    assert len(record["requests"]) == 3, "the traced request is no timing"
+    assert len(record["requests"]) == 3, "the traced request is not a timing"
     assert record["profiled"]["perf_dump"]["file"].endswith("perf.profiled.json")
     report = json.loads((folder / "report" / "report.json").read_text())
     assert schema.violations(report, "profile-report") == []
@@ -186,8 +186,8 @@ def test_the_tour_comes_to_its_end(tour):
     """Every verb once, as a newcomer meets them, each with the exit code that it has to have."""
     ended, own = tour
     assert ended.code == 0, ended.out[-4000:] + ended.err
-    assert f"all {len(steps.STEPS)} steps as they had to be" in ended.out
-    assert ended.out.count(", as it had to be, after") == len(steps.STEPS)
+    assert f"all {len(steps.STEPS)} steps as expected" in ended.out
+    assert ended.out.count(", as expected, after") == len(steps.STEPS)
     for _, command in steps.ON_A_GPU:
         assert command in " ".join(ended.out.split())
     (folder,) = own.glob("*-tour-flux-tiny-*")

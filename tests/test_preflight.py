@@ -57,11 +57,11 @@ TROUBLES = [
     ({"processes": [4242]}, "gpu.idle", "fail", "in use by process 4242"),
     ({"load": [0, 0, 63, 0]}, "gpu.idle", "fail", "up to 63 % busy"),
     ({"used": 40_000_000_000}, "gpu.idle", "warn", "37.3 GiB in use by no visible process"),
-    ({"load": None, "processes": None}, "gpu.idle", "unknown", "the driver tells no load"),
+    ({"load": None, "processes": None}, "gpu.idle", "unknown", "the driver does not report utilisation"),
     ({"reasons": 0x40, "temperature": 91}, "gpu.clocks", "fail", "hardware thermal slowdown (91 degrees)"),
     ({"reasons": 0x80}, "gpu.clocks", "fail", "throttled: power brake"),
     ({"reasons": 0x02, "sm": 1200}, "gpu.clocks", "warn", "application clocks are set (1200 of 1980 MHz)"),
-    ({"reasons": None}, "gpu.clocks", "unknown", "the driver tells no reasons"),
+    ({"reasons": None}, "gpu.clocks", "unknown", "the driver does not report clock-throttle reasons"),
     ({"ecc_errors": 3}, "gpu.ecc", "fail", "3 uncorrected memory errors"),
     ({"ecc": 0}, "gpu.ecc", "warn", "ECC is off"),
     ({"mig": 1}, "gpu.mig", "fail", "partitioned into MIG slices"),
@@ -226,7 +226,7 @@ def test_weights_that_do_not_fit_are_named(doctor, machine, tmp_path):
 def test_an_image_that_is_not_there_names_the_command_that_fetches_it(doctor, machine):
     ended, lines = doctor("--model", "wan-ti2v", env=machine({}))
     assert ended.code == 10
-    assert lines["image"][0]["todo"] == "invoke assets --only cat.png, or bench --image YOUR_FILE"
+    assert lines["image"][0]["todo"] == "`invoke assets` fetches it; or name a file of your own"
 
 
 def test_a_users_own_image_is_accepted_and_one_that_is_none_refused(doctor, invoke, replay, machine, tmp_path):

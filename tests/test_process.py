@@ -1,3 +1,5 @@
+import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -9,7 +11,7 @@ from helpers import ROOT, processes_like, wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import process
+from bench import orphans, process
 from bench.errors import TimedOut
 
 
@@ -28,6 +30,14 @@ def stream(tmp_path, script, observer=None, **settings):
     observer = observer or Collector()
     ended = process.stream(["bash", "-c", script], env=os.environ, log=tmp_path / "log", observer=observer, **settings)
     return ended, observer
+
+
+NUMBERS = itertools.count(1000)
+"""What makes the sleeps of one test differ from those of another."""
+
+
+def wait_until_gone(marker):
+    wait_until(lambda: not processes_like(marker), f"{marker!r} is still running")
 
 
 @pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -9 $$", 137), ("true", 0)])
@@ -77,20 +87,131 @@ def test_what_a_program_leaves_behind_is_stopped_when_it_ends(tmp_path):
     assert not processes_like("sleep 300.75")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_runner_leaves_no_process_behind(tmp_path, number):
-    program = (
-        "import os, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from bench import process\n"
-        "class O:\n  def observe(self, block, first_line): pass\n"
-        "process.stream(['bash', '-c', 'sleep 301.5 & setsid sleep 301.5 & echo up; sleep 301.5'],"
-        " env=os.environ, log=Path(sys.argv[2]), observer=O())\n"
-    )
-    runner = subprocess.Popen([sys.executable, "-c", program, str(ROOT), str(tmp_path / "log")], stderr=subprocess.PIPE)
+RUNNER = """
+import os, sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from bench import process
+class Nobody:
+    def observe(self, block, first_line): pass
+script = "sleep {0} & setsid sleep {0} & (setsid sleep {0} &) ; echo up; sleep {0}".format(sys.argv[3])
+ended = process.stream(["bash", "-c", script], env=os.environ, log=Path(sys.argv[2]), observer=Nobody())
+print(ended.exit_code)
+"""
+"""A task with a program whose workers live on when their parent dies, and do not ask the kernel to be killed."""
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Start a task; return it, its keeper, its supervisor, and what tells its workers from other processes."""
+    marker = f"{os.getpid()}{next(NUMBERS)}.5"
+    argv = [sys.executable, "-c", RUNNER, str(ROOT), str(tmp_path / "log"), marker]
+    task = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     log = tmp_path / "log"
     wait_until(lambda: log.exists() and b"up" in log.read_bytes(), "the program has not started")
-    runner.send_signal(number)
-    runner.communicate()
-    wait_until(lambda: not processes_like("sleep 301.5"), "a killed runner's processes are still there")
+    (keeper,) = psutil.Process(task.pid).children()
+    (supervisor,) = keeper.children()
+    yield {"task": task, "keeper": keeper, "supervisor": supervisor}, f"sleep {marker}"
+    task.kill()
+    task.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_task_leaves_no_process_behind(tree, number):
+    processes, workers = tree
+    processes["task"].send_signal(number)
+    wait_until_gone(workers)
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "keeper"])
+def test_a_killed_guardian_ends_the_program_and_the_task_says_how(tree, victim):
+    processes, workers = tree
+    processes[victim].kill()
+    assert processes["task"].communicate(timeout=20)[0] == b"137\n"
+    assert not processes_like(workers)
+
+
+@pytest.mark.parametrize("stopped", [[], ["supervisor"], ["keeper"], ["keeper", "supervisor"]])
+@pytest.mark.parametrize("killed", [["task"], ["task", "supervisor"], ["supervisor", "task"], ["task", "keeper"]])
+def test_the_task_killed_and_a_guardian_killed_or_stopped_leave_no_process_behind(tree, killed, stopped):
+    processes, workers = tree
+    for name in stopped:
+        processes[name].suspend()
+    for name in killed:
+        processes[name].kill()
+    wait_until_gone(workers)
+    for name in ("keeper", "supervisor"):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes[name].wait(3)
+
+
+def test_a_pattern_of_our_own_name_misses_the_keeper(tree):
+    processes, workers = tree
+    for victim in processes.values():
+        if any(word in " ".join(psutil.Process(victim.pid).cmdline()) for word in ("bench", "python", "sleep")):
+            victim.kill()
+    wait_until_gone(workers)
+
+
+@pytest.mark.parametrize("stopped", ["supervisor", "keeper"])
+def test_a_time_limit_holds_though_a_guardian_is_stopped(tmp_path, stopped):
+    class Stops:
+        def observe(self, block, first_line):
+            children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+            (keeper,) = (child for child in children if child.cmdline()[0] == "launch-keeper")
+            (keeper if stopped == "keeper" else keeper.children()[0]).suspend()
+
+    ended, _ = stream(tmp_path, "setsid sleep 302.5 & echo up; exec sleep 302.5 >/dev/null 2>&1", Stops(), timeout_s=1)
+    assert isinstance(ended.stopped_by, TimedOut)
+    assert not processes_like("sleep 302.5")
+
+
+def test_a_time_limit_holds_for_a_program_that_closed_its_output(tmp_path):
+    ended, _ = stream(tmp_path, "exec sleep 302.75 >/dev/null 2>&1", timeout_s=0.5)
+    assert isinstance(ended.stopped_by, TimedOut)
+    assert not processes_like("sleep 302.75")
+
+
+@pytest.mark.parametrize("limit_s", [1e7, 1e300, float("inf")])
+def test_a_time_limit_of_ages_is_no_fault(tmp_path, limit_s):
+    assert stream(tmp_path, "true", timeout_s=limit_s)[0].exit_code == 0
+
+
+def test_whether_all_was_stopped_is_looked_at():
+    assert orphans.left_running() == []
+    child = subprocess.Popen(["sleep", "303.5"])
+    assert orphans.left_running(within_s=0.05) == [f"{child.pid} sleep"]
+    child.kill()
+    child.wait()
+
+
+HELPER = """
+import sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from bench import process
+work = Path(sys.argv[2])
+process.capture(["bash", "-c", f"touch {work}/half; setsid sleep {sys.argv[3]} & sleep {sys.argv[3]}"], work=work)
+"""
+
+
+@pytest.mark.parametrize("with_supervisor", [False, True])
+def test_a_helper_command_of_a_killed_task_ends_and_its_half_made_things_go(tmp_path, with_supervisor):
+    work = tmp_path / "work"
+    work.mkdir()
+    marker = f"{os.getpid()}{next(NUMBERS)}.75"
+    task = subprocess.Popen([sys.executable, "-c", HELPER, str(ROOT), str(work), marker])
+    wait_until((work / "half").exists, "the helper command has not started")
+    if with_supervisor:
+        psutil.Process(task.pid).children()[0].children()[0].kill()
+    task.kill()
+    task.wait()
+    wait_until_gone(f"sleep {marker}")
+    wait_until(lambda: not work.exists(), "the half-made folder is still there")
+
+
+def test_a_helper_command_that_ends_keeps_what_it_made(tmp_path):
+    assert process.capture(["sh", "-c", "echo hi; setsid sleep 304.5 &"], work=tmp_path).stdout == "hi\n"
+    assert tmp_path.exists()
+    assert not processes_like("sleep 304.5")
 
 
 @given(st.binary(max_size=400).map(lambda raw: raw.replace(b"\x00", b"\n")), st.lists(st.integers(1, 40), max_size=30))
@@ -178,8 +299,8 @@ def test_the_last_message_is_heard_although_the_program_has_ended(tmp_path):
     class Slow(Collector):
         def observe(self, block, first_line):
             super().observe(block, first_line)
-            ended = [psutil.Process(int(number)) for number in block.split()]
-            wait_until(lambda: all(p.status() == psutil.STATUS_ZOMBIE for p in ended), "the supervisor has not ended")
+            supervisor = int(block)
+            wait_until(lambda: not psutil.pid_exists(supervisor), "the supervisor has not ended")
 
     teacher = Teacher([])
     ended = process.stream(
@@ -207,3 +328,21 @@ def test_a_program_that_dies_in_a_conversation_ends_it(tmp_path):
         observer=Collector(), partner=Teacher([b"an answer that nobody reads"] * 5),
     )  # fmt: skip
     assert ended.exit_code == 137
+
+
+EARLY = """
+import os, signal, sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "bench.task":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+sys.argv = ["invoke"]
+sys.path.insert(0, sys.path.pop(0) or os.getcwd())
+import tasks
+"""
+
+
+def test_an_interrupt_while_modules_are_imported_is_an_interrupt():
+    ended = subprocess.run([sys.executable, "-c", EARLY], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, "")

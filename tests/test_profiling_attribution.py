@@ -65,7 +65,7 @@ def test_the_module_path_is_that_of_the_frames_open_at_the_launch(tmp_path):
         (root,),
         (root, block),
         (root, block, "Linear_7"),
-        (root, block),  # the end of a frame is no longer inside it
+        (root, block),  # a frame does not contain its own end
         (root,),
         (),
         (),

@@ -127,7 +127,7 @@ def test_one_level_everywhere_is_48_decibels():
 def test_pictures_of_other_sizes_or_kinds_are_faults():
     picture = np.zeros((1, 16, 16, 3), np.uint8)
     assert "sizes differ" in similarity.compare(picture[:, :8], picture).fault
-    assert "eight bits" in similarity.compare(picture.astype(float), picture.astype(float)).fault
+    assert "not 8-bit pictures" in similarity.compare(picture.astype(float), picture.astype(float)).fault
     assert similarity.compare(picture[:, :4], picture[:, :4]).ssim is None
 
 

@@ -48,7 +48,7 @@ def parts(line):
 
 
 def commands():
-    """Yield (page, words) for each command in a block for a shell, and each of ours in running text."""
+    """Yield (page, words) for each command in a block for a shell, and each Invoke or Nox command in running text."""
     for page in PAGES:
         text = page.read_text()
         for block in SHELL_BLOCK.findall(text):

@@ -2,13 +2,15 @@
 
 import json
 import typing
+from pathlib import Path
 
 import pytest
 from helpers import ROOT
 
 from bench import schema
 from bench.catalog import qualities
-from bench.record import comparable, store, types
+from bench.errors import UsageError
+from bench.record import comparable, names, store, types
 
 SCHEMA = json.loads((ROOT / "schemas" / "run-record.json").read_text())
 OLD = sorted((ROOT / "docs" / "evidence").rglob("run.json"))
@@ -91,8 +93,52 @@ def test_a_cell_is_of_one_version_and_machine_and_a_family_of_neither(record):
         ("0.5.23", "extra-high", "rounding"),
         ("0.5.23", "high", "approximate"),
         ("0.5.17", "exact", None),
-        ("0.5.10", None, None),
+        ("0.5.10.post1", None, "exact"),
+        ("0.5.19", None, "exact"),
+        ("0.5.21", None, "exact"),
+        ("0.5.21", "extra-high", "rounding"),
+        ("0.5.15", "lossless", None),
+        ("0.5.24", None, None),
     ],
 )
 def test_a_quality_means_what_its_version_says(version, quality, meaning):
     assert qualities.meaning(version, quality) == meaning
+
+
+# --- what a run is called ---------------------------------------------------------------------------------------------
+
+
+def _named_runs(root):
+    """Make three finished runs and one that is going on."""
+    made = []
+    for place, (label, file) in enumerate([("before", "run.json"), (None, "run.json"), ("my run!", "run.json")]):
+        name = "-".join(filter(None, ("flux-tiny", label and store.safe(label))))
+        folder = root / f"2026112{place}T100000Z-bench-{name}-00000{place}"
+        folder.mkdir(parents=True)
+        (folder / file).write_text(json.dumps({"label": label}))
+        made.append(folder)
+    going = root / "20261129T100000Z-bench-flux-tiny-0000ff"
+    going.mkdir()
+    (root / "last-notes.txt").touch()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("word", "place"),
+    [("last", 2), ("last~1", 1), ("last~2", 0), ("before", 0), ("my run!", 2), ("000001", 1)],
+)
+def test_a_run_is_known_by_its_names(tmp_path, word, place):
+    made = _named_runs(tmp_path)
+    assert names.resolve(Path(word), root=tmp_path) == made[place]
+
+
+@pytest.mark.parametrize("word", ["last~3", "tiny", "flux-tiny", "0000ff", "000009", "nothing", "last~", "~1"])
+def test_a_name_of_no_run_is_refused_with_the_ways_to_name_one(tmp_path, word):
+    _named_runs(tmp_path)
+    with pytest.raises(UsageError, match=r"too far back|no run is called"):
+        names.resolve(Path(word), root=tmp_path)
+
+
+def test_a_place_stays_what_it_is(tmp_path):
+    assert names.resolve(tmp_path, root=tmp_path / "none") == tmp_path
+    assert names.resolve(Path("no/such"), root=tmp_path) == Path("no/such")

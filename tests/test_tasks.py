@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 from helpers import (
@@ -17,6 +19,9 @@ from helpers import (
     wait_for_task,
     wait_until,
 )
+
+sys.path.insert(0, str(ROOT))
+import tasks
 
 MARKER = "sleep 300.125"
 
@@ -36,7 +41,15 @@ MARKER = "sleep 300.125"
         (("--torch-compile", "--no-torch-compile"), ["exclude each other"]),
         (("--model-path", "/no/such/folder"), ["no such model folder", "/no/such/folder"]),
         (("--preset-file", "/no/such/file.toml"), ["cannot be read", "/no/such/file.toml"]),
-        (("--no-such-option",), ["No idea what '--no-such-option' is!"]),
+        (("--zzzz",), ["bench has no option --zzzz", "`invoke bench --help` lists its options"]),
+        (("--modle", "x"), ["bench has no option --modle", "did you mean --model?"]),
+        (("--repeat", "3"), ["bench has no option --repeat", "did you mean --repeats?"]),
+        (("flux-tiny",), ["bench does not take the word 'flux-tiny'", "did you mean --model flux-tiny?"]),
+        (("nonsense",), ["bench does not take the word 'nonsense'", "`invoke bench --help` lists its options"]),
+        (("--steps",), ["--steps takes a whole number, and none was given"]),
+        (("--model", "FLUX-TINY"), ["no model is called 'FLUX-TINY'", "did you mean flux-tiny?"]),
+        (("--model", "black-forest-labs/FLUX.1-dev"), ["did you mean flux?"]),
+        (("--model", "qqqq"), ["`invoke models` lists the 84"]),
         (("--", "--backend=diffusers"), ["--backend may not be handed to the engine: the workbench pins it"]),
         (("--", "--log-level=warning"), ["--log-level may not be handed to the engine"]),
         (("--", "--not-a-flag=1"), ["sglang 0.5.23 does not know --not-a-flag"]),
@@ -86,8 +99,46 @@ def test_a_broken_checkpoint_is_named_before_anything_starts(invoke, replay, mod
 def test_an_output_folder_that_cannot_be_made_is_named(bench):
     ended = bench("--output-dir", "/proc/nope")
     assert ended.code == 10
-    assert "write.runs: /proc/nope cannot be written" in ended.err
-    assert "--output-dir" in ended.err
+    assert "write.runs: /proc/nope is not writable" in ended.err
+    assert "BENCH_RUNS" in ended.err
+
+
+@pytest.mark.parametrize("name", sorted(tasks.ns.task_names))
+def test_every_verb_explains_itself_where_words_are_expected_too(invoke, name):
+    ended = invoke(name, "--help")
+    assert ended.code == 0, ended.err
+    assert f"invoke {tasks.ns[name].example}" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("banch",), ["no task is called 'banch'", "did you mean bench?"]),
+        (("compare",), ["compare needs FILES ...", "`invoke compare --help`"]),
+        (("compare", "--metrik", "x"), ["compare has no option --metrik", "did you mean --metric?"]),
+        (("completion", "--lin", "x"), ["completion has no option --lin", "did you mean --line?"]),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_answered_with_what_was_meant(invoke, words, says):
+    ended = invoke(*words)
+    assert (ended.code, ended.out) == (1, "")
+    for text in says:
+        assert text in ended.err
+
+
+def test_invoke_alone_shows_where_to_begin(invoke):
+    ended = invoke()
+    commands = re.findall(r"invoke (\w+)", ended.out)
+    assert ended.code == 0
+    assert {"doctor", "bench", "ab", "profile", "accuracy", "attest"} <= set(commands)
+    assert "sudo" not in ended.out
+
+
+@pytest.mark.parametrize("task", ["models", "models --json", "signals --json"])
+def test_a_reader_that_stops_early_hears_nothing(invoke_program, task):
+    ended = invoke_program(*task.split(), shell_before="exec > >(exec true); sleep 0.3")
+    assert ended.err == ""
+    assert ended.code == 1
 
 
 def test_no_engine_at_all_names_the_command_that_builds_one(invoke, tmp_path):

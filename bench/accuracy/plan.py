@@ -52,7 +52,7 @@ def plan(options: Options) -> Plan:
     preset = presets.get(options.model, options.preset_file)
     if options.update_golden is not None and not options.update_golden.strip():
         raise UsageError(
-            "a golden is updated for a reason", todo='e.g. "new kernel, checked by eye"', field="update_golden"
+            "updating a golden needs a reason", todo='e.g. "new kernel, checked by eye"', field="update_golden"
         )
     if options.update_golden is not None and GOLDEN not in options.checks:
         raise UsageError(
@@ -132,7 +132,8 @@ def _sampling(options: Options, preset: Preset, family: Family) -> dict[str, Any
         if sampling[name] is None:
             raise UsageError(
                 f"preset {preset.key} leaves {name} to the engine, but both sides need one value",
-                todo=f"give --{name}",
+                todo="name it",
+                field=name,
             )
     return sampling
 

@@ -136,7 +136,7 @@ def _read(folder: Path, name: str, log: Path) -> tuple[dict[str, Any], Arrays]:
     error = manifest["error"]
     if error is not None and error["kind"] == "refused":
         raise PreflightFailed(
-            error["text"], where=folder / MANIFEST, todo="choose another --dtype, --engine or --model-path"
+            error["text"], where=folder / MANIFEST, todo="choose another dtype, engine or model folder"
         )
     if error is not None:
         raise EngineFailed(

@@ -83,7 +83,7 @@ def parse(content: Mapping[str, Any], source: str) -> tuple[FastPath, ...]:
     """Return the fast paths of a TOML document.
 
     Raises:
-        InvalidDocument: an entry breaks ``schemas/fast-path.json``, or a pattern is no regular expression.
+        InvalidDocument: an entry violates ``schemas/fast-path.json``, or a pattern is not a regular expression.
     """
     found = []
     for entry in content["fast_path"]:

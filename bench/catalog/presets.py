@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench import paths, schema
-from bench.errors import InvalidDocument, UnknownName, UsageError
+from bench import files, paths, schema
+from bench.errors import InvalidDocument, UnknownName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 UPSTREAM_TAGS = frozenset({"nightly", "current-source", "skill-only"})
 """Where upstream's helper has a preset from: its nightly comparison, the registry of models, or only its own text."""
+
+FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""A name that cannot lead out of the folder that it is in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,11 @@ def _preset(key: str, document: Mapping[str, Any], source: str) -> Preset:
     schema.check(document, "preset", source)
     values: dict[str, Any] = dict(document)
     if "checkpoint" in values:
+        if not FOLDER.fullmatch(values["model"]):
+            raise InvalidDocument(
+                f"$.model: {values['model']!r} is not the name of a folder, which a synthetic checkpoint needs",
+                where=source,
+            )
         values["checkpoint"] = Checkpoint(**values["checkpoint"])
     for name in ("tags", "arguments", "nightly_ignores", "graph_warmup_sizes"):
         if name in values:
@@ -113,14 +122,15 @@ def read_file(path: Path) -> dict[str, Preset]:
 
     Raises:
         UsageError: the file cannot be read.
-        InvalidDocument: it is no TOML, or a preset in it breaks ``schemas/preset.json``.
+        InvalidDocument: it is not TOML, or a preset in it violates ``schemas/preset.json``.
     """
+    text = files.read_bytes(path, files.SETTINGS_BYTES)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        content = tomllib.loads(text.decode(), parse_float=schema.bounded)
+    except ValueError as error:
         raise InvalidDocument(f"not TOML: {error}", where=path) from error
+    except RecursionError as error:
+        raise InvalidDocument("not TOML that can be read: nested too deep", where=path) from error
     for key, document in content.items():
         if not isinstance(document, dict):
             raise InvalidDocument(f"{key}: a preset is a table: [{key}]", where=path)
@@ -144,7 +154,7 @@ def listed(preset_file: Path | None = None) -> Mapping[str, Preset]:
 
     Raises:
         UsageError: the file cannot be read.
-        InvalidDocument: a preset breaks its schema.
+        InvalidDocument: a preset violates its schema.
     """
     return built_in() if preset_file is None else {**built_in(), **read_file(preset_file)}
 
@@ -153,11 +163,13 @@ def get(key: str, preset_file: Path | None = None) -> Preset:
     """Return one preset.
 
     Raises:
-        UnknownName: with the names that are closest, or all.
+        UnknownName: with the names that are closest, by key or by the model's name on the hub.
     """
     known = listed(preset_file)
     if key not in known:
-        raise UnknownName("model", key, known)
+        names = [(preset.model, name) for name, preset in known.items()]
+        short = [(model.rpartition("/")[2], name) for model, name in names]
+        raise UnknownName("model", key, known, aliases=(*names, *short), lister="invoke models")
     return known[key]
 
 
@@ -165,7 +177,7 @@ def chosen(names: Sequence[str], tag: str | None, *, everything: bool, preset_fi
     """Return the keys of the presets with these names, with a tag, or all; the last two in the catalogue's order.
 
     Raises:
-        UnknownName: there is no such preset, or no preset with this tag.
+        UnknownName: no preset has this name, or this tag.
     """
     known = listed(preset_file)
     if everything:

@@ -25,7 +25,7 @@ class Stages:
         return name in self.records or name in self.silent
 
     def is_transport(self, name: str) -> bool:
-        """Tell whether an entry is the time of moving results between processes, which is no stage."""
+        """Tell whether an entry is the time of moving results between processes, not a stage."""
         return name.startswith(self.transport)
 
 

@@ -10,7 +10,7 @@ on both arms alike if they wait alike.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench import schema
@@ -18,6 +18,7 @@ from bench.compare import arms, calibration
 from bench.compare import metric as metrics
 from bench.compare.records import between
 from bench.errors import BenchError, EngineFailed
+from bench.fallback.verdict import INVALID
 from bench.fidelity import score
 from bench.record import comparable, store
 from bench.run import benchmark, document
@@ -139,6 +140,7 @@ def measure(
     """
     metric = metrics.named(design.metric)
     sequential.check(sequential.Plan(max_pairs=design.pairs, margin_percent=design.margin_percent))
+    common = replace(common, stage_sync=metric.is_stage)
     planned = {name: plans.plan(arms.options_of(spec, common), in_session=True) for name, spec in specs.items()}
     directory = store.new_run("ab", "-".join(filter(None, (common.model, common.label))), common.output_dir)
     session = Session(
@@ -155,7 +157,7 @@ def _pairs(session: Session) -> BenchError | None:
     orders = plan_orders(session.design.pairs, seed=session.design.seed)
     for number, order in enumerate(orders, 1):
         first, second = (ARM[letter] for letter in order)
-        session.tell(f"pair {number}: {first}, then {second}")
+        session.tell(f"pair {number}/{session.design.pairs}: {first}, then {second}")
         error = _in_turn(session, order) if session.design.alternate else _together(session, order)
         if error is not None:
             return error
@@ -264,7 +266,8 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
     """
     records = {}
     for name, run in session.runs.items():
-        if run.launches:
+        # an arm whose request waited for its turn when the other one failed is valid and has no numbers: no record
+        if run.requests or any(launch["verdict"]["outcome"] == INVALID for launch in run.launches):
             records[name], _ = document.write(run, complete=error is None, failure=error)
     if not session.pairs or any(known["timings"] is None for known in records.values()):
         raise error or EngineFailed("no pair was finished", where=session.directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +23,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+FEWEST_DAYS = 3
+"""Two records know the spread between days too badly to be worth keeping: t at one degree of freedom is 12.7."""
+
 
 def _file(record: Mapping[str, Any]) -> Path:
     return paths.cache() / "noise" / f"{comparable.cell(record)}.json"
+
+
+def _file_of_days(record: Mapping[str, Any]) -> Path:
+    """Return where the spread between days and hosts is kept: for one version of the engine, whatever the host."""
+    return paths.cache() / "noise" / f"{comparable.family(record)}-{record['engine']['version']}.json"
 
 
 def store(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> Path:
@@ -37,7 +46,7 @@ def store(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> Path:
     if spread.sd_percent is None:
         raise UsageError("one launch has no spread between launches", todo="--launches 4 at least")
     return _keep(
-        record,
+        _file(record),
         metric,
         {
             "sd_percent": spread.sd_percent,
@@ -49,33 +58,40 @@ def store(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> Path:
     )
 
 
-def store_days(paths_of_records: Sequence[Path], metric: str = metrics.DEFAULT) -> Path:
-    """Keep the spread between records of one cell from several days or hosts, and return where.
+def store_days(paths_of_records: Sequence[Path], metric: str = metrics.DEFAULT) -> tuple[Path, DayNoise]:
+    """Keep the spread between records of one workload from several days or hosts; return where, and the spread.
 
     Raises:
-        UsageError: fewer than two records, or records of different cells.
+        UsageError: fewer than three records, one that does not count, or records of different cells.
     """
     documents = [records.read(path) for path in paths_of_records]
-    if len(documents) < 2 or len({_across_days(document) for document in documents}) > 1:  # noqa: PLR2004
-        raise UsageError("the spread between days and hosts takes at least two records of one cell")
+    if len({document["id"] for document in documents}) < FEWEST_DAYS:
+        raise UsageError(f"the spread between days and hosts takes at least {FEWEST_DAYS} records of one workload")
+    for path, document in zip(paths_of_records, documents, strict=True):
+        if document["timings"] is None or not document["complete"]:
+            raise UsageError("this run does not count, or was cut off: its times are no measure of a day", where=path)
+    if len({_file_of_days(document) for document in documents}) > 1:
+        raise UsageError("the records are of different workloads, devices or versions of the engine")
     values = [
         [float(np.median(launch)) for launch in by_launch(document, metrics.named(metric))] for document in documents
     ]
     sd = launch_spread(values).sd_percent
-    return _keep(documents[0], metric, {"days": {"sd_percent": sd, "records": len(documents)}})
-
-
-def _across_days(record: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what records of several days or hosts share: their family and the engine's version."""
-    return comparable.family(record), str(record["engine"]["version"])
+    assert sd is not None
+    known = DayNoise(sd_percent=sd, records=len(documents))
+    return _keep(_file_of_days(documents[0]), metric, {"days": asdict(known)}), known
 
 
 def by_launch(record: Mapping[str, Any], metric: metrics.Metric) -> list[list[float]]:
     """Return the values of each launch's requests (for the time to load: of the launch).
 
+    The time of a stage comes from requests whose stages are synchronised: where the others' are not, it is the median
+    of the launch that `--stages` adds.
+
     Raises:
         UsageError: a request has none.
     """
+    if metric.is_stage and not record["instrument"]["stage_sync"]:
+        return [[_of_stage_table(record, metric)]]
     groups: dict[int, list[Mapping[str, Any]]] = {}
     for request in record["requests"]:
         groups.setdefault(request["launch"], []).append(request)
@@ -85,15 +101,26 @@ def by_launch(record: Mapping[str, Any], metric: metrics.Metric) -> list[list[fl
     return [[metric.of_launch(launches[index], [request]) for request in group] for index, group in groups.items()]
 
 
-def _kept(record: Mapping[str, Any], metric: str) -> dict[str, Any]:
+def _of_stage_table(record: Mapping[str, Any], metric: metrics.Metric) -> float:
+    value = metric.of_record(record)
+    if value is None:
+        stages = [] if record["stages"] is None else [stage["name"] for stage in record["stages"]["stages_ms"]]
+        raise UsageError(
+            f"record {record['id']} has no {metric.title} to compare",
+            todo=f"a --metric is {', '.join(metrics.TITLES)}, or a stage of a run with --stages"
+            + (f": {', '.join(stages)}" if stages else ""),
+        )
+    return value
+
+
+def _kept(path: Path, metric: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(_file(record).read_text(encoding="utf-8"))["metrics"][metric])
+        return dict(json.loads(path.read_text(encoding="utf-8"))["metrics"][metric])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _keep(record: Mapping[str, Any], metric: str, values: Mapping[str, Any]) -> Path:
-    path = _file(record)
+def _keep(path: Path, metric: str, values: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         kept = dict(json.loads(path.read_text(encoding="utf-8"))["metrics"])
@@ -106,7 +133,7 @@ def _keep(record: Mapping[str, Any], metric: str, values: Mapping[str, Any]) -> 
 
 def noise(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> LaunchNoise | None:
     """Return the kept spread between launches of a record's cell, None if it was never calibrated."""
-    kept = _kept(record, metric)
+    kept = _kept(_file(record), metric)
     if "sd_percent" not in kept:
         return None
     return LaunchNoise(
@@ -118,8 +145,8 @@ def noise(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> LaunchNoi
 
 
 def days(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> DayNoise | None:
-    """Return the kept spread between days and hosts of a record's cell, None if it was never calibrated."""
-    kept = _kept(record, metric).get("days")
+    """Return the kept spread between days and hosts of a record's workload, None if it was never calibrated."""
+    kept = _kept(_file_of_days(record), metric).get("days")
     return None if kept is None else DayNoise(**kept)
 
 

@@ -11,40 +11,39 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError
 from bench.record import comparable, store
 from bench.record.baselines import baseline_of, baselines, name_baseline
-from bench.run import timings
 from bench.stats import levels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Point", "baseline_of", "baselines", "jumps", "name_baseline", "read"]
-
-if TYPE_CHECKING:
+    from bench.compare import metric as metrics
     from bench.stats.levels import TwoLevels
+
+__all__ = ["Point", "baseline_of", "baselines", "jumps", "name_baseline", "read"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One record of the past; ``denoise_ms`` is its median. ``changed`` marks the first record of another level."""
+    """One record of the past; ``value`` is its median. ``changed`` marks the first record of another level."""
 
     id: str
     path: Path
     started: str
-    cell: str
     family: str
     engine: str
     outcome: str
     requests: int
-    denoise_ms: float
+    value: float
     is_baseline: bool
     changed: bool = False
 
 
-def read(root: Path, model: str) -> tuple[list[Point], list[str]]:
+def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], list[str]]:
     """Return the points of a preset in order of time, and one line for each record that could not be read.
 
-    Records that do not count, or are not complete, have no number and are left out; so are profiles, arms and cells.
+    Records that do not count, are not complete or lack the metric have no number and are left out; so are profiles,
+    arms and cells.
     """
     named = baselines(root)
     points, faults = [], []
@@ -61,21 +60,19 @@ def read(root: Path, model: str) -> tuple[list[Point], list[str]]:
             or not document["complete"]
         ):
             continue
-        denoise = document["timings"]["metrics"][timings.PRIMARY]
-        if denoise is None:
+        value = metric.of_record(document)
+        if value is None:
             continue
-        cell = comparable.cell(document)
         points.append(
             Point(
                 id=document["id"],
                 path=path,
                 started=document["started"],
-                cell=cell,
                 family=comparable.family(document),
                 engine=_engine(document),
                 outcome=document["verdict"]["outcome"],
                 requests=document["timings"]["requests"],
-                denoise_ms=denoise,
+                value=value,
                 is_baseline=named.get(comparable.family(document)) == str(path.parent.relative_to(root)),
             )
         )
@@ -98,7 +95,7 @@ def _marked(points: list[Point]) -> list[Point]:
     marked = list(points)
     for family in {point.family for point in points}:
         places = [place for place, point in enumerate(points) if point.family == family]
-        values = [points[place].denoise_ms for place in places]
+        values = [points[place].value for place in places]
         if levels.two_levels(values) is not None and len(levels.change_points(values)) > 1:
             continue  # it jumps between two levels: none of them is new
         for change in levels.change_points(values):
@@ -107,10 +104,10 @@ def _marked(points: list[Point]) -> list[Point]:
 
 
 def jumps(points: Sequence[Point]) -> dict[str, TwoLevels]:
-    """Return the families whose records jump between two levels, by family, with the levels in ms."""
+    """Return the families whose records jump between two levels, by family, with the levels."""
     result = {}
     for family in {point.family for point in points}:
-        values = [point.denoise_ms for point in points if point.family == family]
+        values = [point.value for point in points if point.family == family]
         known = levels.two_levels(values)
         if known is not None and len(levels.change_points(values)) != 1:
             result[family] = known

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 DEFAULT = "total"
 LOAD = "load"
 KEYS = {"total": "total_ms", "denoise": "denoise_ms", "peak-memory": "peak_allocated_mib"}
+OF_TIMINGS = {"wall": ("wall_s", 1000), LOAD: ("load_s", 1)}
+"""Where a record has a median that is no metric of the dump, and what makes the unit of it."""
 TITLES = {
     "total": "total time",
     "denoise": "denoise time",
@@ -31,6 +33,23 @@ class Metric:
     name: str
     title: str
     unit: str
+
+    @property
+    def is_stage(self) -> bool:
+        """Whether it is the time of a stage, which is right only where stages are synchronised."""
+        return self.name not in TITLES
+
+    def of_record(self, record: Mapping[str, Any]) -> float | None:
+        """Return the median of a record that counts, None where it has none."""
+        timings = record["timings"]
+        if self.name in KEYS:
+            value = timings["metrics"][KEYS[self.name]]
+        elif self.name in OF_TIMINGS:
+            key, factor = OF_TIMINGS[self.name]
+            value = None if timings[key] is None else factor * timings[key]
+        else:
+            value = next((stage["ms"] for stage in _synchronised(record) if stage["name"] == self.name), None)
+        return value or None
 
     def of_request(self, request: Mapping[str, Any]) -> float | None:
         """Return a request's value, None where it has none."""
@@ -72,6 +91,13 @@ class Metric:
         if value is None or self.name == LOAD:
             raise UsageError(f"the dump has no {self.title} to compare")
         return value
+
+
+def _synchronised(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the stage times of a record that were taken from synchronised stages."""
+    if record["stages"] is not None:
+        return list(record["stages"]["stages_ms"])
+    return list(record["timings"]["stages_ms"]) if record["instrument"]["stage_sync"] else []
 
 
 def named(name: str) -> Metric:

@@ -143,17 +143,12 @@ def compare(
 
 def _apart(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str | None:
     """Return why two records may differ beside the arm, None for one machine within the hour."""
-    if _machine(baseline) != _machine(candidate):
-        return "other hosts"
+    same = comparable.same_machine(baseline, candidate)
+    if not same:
+        return "a record does not name its host" if same is None else "other hosts"
     one, other = sorted((baseline, candidate), key=lambda record: datetime.fromisoformat(record["started"]))
     between = datetime.fromisoformat(other["started"]) - datetime.fromisoformat(one["finished"])
     return f"{between.total_seconds() / 3600:.1f} hours" if between > WITHIN else None
-
-
-def _machine(record: Mapping[str, Any]) -> Any:
-    """Return what tells a record's machine from others: its host, and the GPUs that were used."""
-    used = record["devices"]["items"][: record["workload"]["gpus"]]
-    return record["host"], [device.get("uuid") for device in used]
 
 
 def outputs(baseline: Side, candidate: Side) -> Between:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import paths
+from bench import paths, redact
 from bench.catalog import flags
 from bench.engine import find, interpreter, own_flags, spelling
 from bench.errors import UsageError
@@ -33,9 +33,6 @@ RECORDED_PREFIXES = (
     "ATEN_", "GOMP_", "MALLOC_", "OPENBLAS_", "BLIS_", "TCMALLOC_", "PYTHON",
 )  # fmt: skip
 """Variables that can change what a launch does or how fast: they go into the record."""
-
-SECRET_WORDS = ("TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "API_KEY")
-HIDDEN = "<set, not shown>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,22 +209,19 @@ def build_program(
 def recorded_environment(command: Command) -> dict[str, str]:
     """Return the variables for a record: those set here and those of the user that matter; secrets only as such."""
     names = sorted(name for name in command.environment if name in command.added or name.startswith(RECORDED_PREFIXES))
-    return {name: _without_secret(name, command.environment[name]) for name in names}
+    return {name: redact.value(name, command.environment[name]) for name in names}
 
 
 def shown_variables(variables: Mapping[str, str]) -> list[str]:
     """Return variables as NAME=VALUE; secrets only as such."""
-    return [f"{name}={_without_secret(name, value)}" for name, value in variables.items()]
-
-
-def _without_secret(name: str, value: str) -> str:
-    return HIDDEN if any(word in name.upper() for word in SECRET_WORDS) else value
+    return [f"{name}={redact.value(name, value)}" for name, value in variables.items()]
 
 
 def shown(command: Command) -> str:
     """Return the command as a person would type it in a POSIX shell."""
-    variables = [f"{name}={shlex.quote(value)}" for name, value in command.added.items()]
-    words = " \\\n  ".join([*variables, shlex.join(command.argv[:2]), *map(shlex.quote, command.argv[2:])])
+    argv = redact.arguments(command.argv)
+    variables = [f"{name}={shlex.quote(value)}" for name, value in redact.variables(command.added).items()]
+    words = " \\\n  ".join([*variables, shlex.join(argv[:2]), *map(shlex.quote, argv[2:])])
     # a file that the command reads comes first, so that the whole can be pasted as it is
     files = [f"cat > {shlex.quote(str(command.directory / n))} <<'END'\n{t}END\n" for n, t in command.files.items()]
     return "".join([*files, words])

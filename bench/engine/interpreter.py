@@ -35,14 +35,16 @@ def engine_environment(engine: Engine) -> dict[str, str]:
     return find.interpreter_environment() | engine_variables(engine)
 
 
-def run_program(engine: Engine, name: str, arguments: Sequence[str]) -> str:
+def run_program(engine: Engine, name: str, arguments: Sequence[str], *, work: Path | None = None) -> str:
     """Run one of the programs in ``bench/inside/`` with the engine's interpreter; return what it printed.
+
+    ``work`` is a folder of half-made things, which goes even if this process is killed.
 
     Raises:
         EngineFailed: it failed; the message has its last line.
     """
     program = paths.INSIDE / name
-    ended = _run(engine, [str(program), *arguments], PROGRAM_SECONDS)
+    ended = _run(engine, [str(program), *arguments], PROGRAM_SECONDS, work)
     if ended.exit_code != 0:
         lines = ended.stderr.strip().splitlines()
         last = lines[-1] if lines else f"exit code {ended.exit_code}"
@@ -83,5 +85,6 @@ def package(engine: Engine) -> Path:
     return Path(ended.stdout.strip())
 
 
-def _run(engine: Engine, arguments: Sequence[str], timeout_s: float) -> Captured:
-    return process.capture([str(engine.python), *arguments], env=engine_environment(engine), timeout_s=timeout_s)
+def _run(engine: Engine, arguments: Sequence[str], timeout_s: float, work: Path | None = None) -> Captured:
+    argv = [str(engine.python), *arguments]
+    return process.capture(argv, env=engine_environment(engine), timeout_s=timeout_s, work=work)

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from bench.conversation import Partner
     from bench.engine.command import Command
     from bench.errors import BenchError
     from bench.fallback.finding import Finding
     from bench.fallback.guard import Guard
     from bench.fallback.verdict import Verdict
-    from bench.process import Ended, Observer, Partner
+    from bench.process import Ended, Observer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

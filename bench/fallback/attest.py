@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from bench.errors import InvalidPerfDump, UsageError
 from bench.fallback import dump as dumps
 from bench.fallback import finding as f
-from bench.fallback.expectation import COMMAND_LINE, DUMP_TAGS, NATIVE, SESSION, Expectation
+from bench.fallback.expectation import COMMAND_LINE, DUMP_TAGS, NATIVE, SERVER, SESSION, Expectation
 from bench.fallback.finding import Finding
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import Verdict, conclude
@@ -127,11 +127,12 @@ def _asked(
         number += block.count(b"\n")
     facts = scout.facts
     said = facts.server_args or {}
+    serves = bool(scout.seen_lines("listening"))
     tagged = isinstance(dump, dict) and dump["tag"] == DUMP_TAGS[SESSION]
     steps = facts.sampling.get("infer_steps")
     return Expectation(
         backend=expect,
-        launch=SESSION if tagged else COMMAND_LINE,
+        launch=SERVER if serves else SESSION if tagged else COMMAND_LINE,
         version=version,
         device=facts.device,
         model=said.get("model_path"),

@@ -8,10 +8,11 @@ NATIVE = "native"
 DIFFUSERS = "diffusers"
 COMMAND_LINE = "command-line"
 SESSION = "session"
+SERVER = "server"
 PROGRAM = "program"
 """One of ``bench/inside/`` with the engine in it, which writes no perf dump."""
 
-DUMP_TAGS = {COMMAND_LINE: "cli_generate", SESSION: "server_perf_dump"}
+DUMP_TAGS = {COMMAND_LINE: "cli_generate", SESSION: "server_perf_dump", SERVER: "server_perf_dump"}
 """The dump's tag by kind of launch; source: perf logger of 0.5.10 to 0.5.23."""
 
 
@@ -46,6 +47,7 @@ class Expectation:
         named = {
             self.backend: True,
             self.launch: True,
+            "files": self.launch != SERVER,  # a server's outputs are in its answers; it may be told to save none
             "cuda": self.device == "cuda",
             "warmup": self.warmup,
             "compile": self.compile,

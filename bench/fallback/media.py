@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +55,30 @@ def look(path: Path) -> Seen:
     Raises:
         Undecodable: it cannot be read, or there is no frame in it.
     """
+    return _seen(_decoded(path))
+
+
+def look_at_image(data: bytes) -> Seen:
+    """Return what is in an image that never was a file.
+
+    Raises:
+        Undecodable: as `look`.
+    """
+    return _seen(_image(io.BytesIO(data)))
+
+
+def image(data: bytes) -> NDArray[np.uint8]:
+    """Return the pixels of an image that never was a file, uint8 [height, width, 3] as RGB.
+
+    Raises:
+        Undecodable: as `look`.
+    """
+    return next(_image(io.BytesIO(data)))[1]
+
+
+def _seen(decoded: Iterator[tuple[str | None, NDArray[np.uint8]]]) -> Seen:
     digest, frames, size, one_colour, kind = hashlib.sha256(), 0, (0, 0), True, None
-    for kind, frame in _decoded(path):  # noqa: B007 - the last one is used below
+    for kind, frame in decoded:  # noqa: B007 - the last one is used below
         digest.update(frame.tobytes())
         size = (frame.shape[1], frame.shape[0])
         one_colour = one_colour and bool((frame == frame[0, 0]).all())
@@ -83,7 +106,7 @@ def _decoded(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
     yield from (_video if is_video(path) else _image)(path)
 
 
-def _image(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
+def _image(path: Path | IO[bytes]) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
     import numpy as np  # noqa: PLC0415 - only a finished run needs them
     from PIL import Image  # noqa: PLC0415
 

@@ -36,7 +36,7 @@ NO_GOLDEN = "none for this configuration"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """The baseline of a workload: its record's id, and the comparison with it or why there is none."""
+    """The baseline of a workload: its record's id, and the comparison with it or why it is missing."""
 
     record: str | None = None
     between: Between | None = None
@@ -114,7 +114,7 @@ def gate(quality: Document, where: str | Path) -> BenchError | None:
 def _golden(
     run: Run, record: Document, outputs: Sequence[Document]
 ) -> tuple[Golden | None, str | None, BenchError | None]:
-    """Return the comparison with the golden, why there is none, and why a golden was not stored or not read."""
+    """Return the comparison with the golden, why it is missing, and why a golden was not stored or not read."""
     wanted = run.planned.options.update_golden
     key = _golden_key(run.planned, record)
     if key is None or not outputs or any(output["pixels_sha256"] is None for output in outputs):

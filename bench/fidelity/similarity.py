@@ -34,7 +34,7 @@ SIDES = ("native", "reference")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distance:
-    """How far a subject is from a reference. With a ``fault`` there are no numbers.
+    """How far a subject is from a reference. With a ``fault`` every number is None.
 
     ``worst_at`` is the index of the largest error in the reference's shape; ``equal`` is equality of every bit's value.
     """
@@ -52,7 +52,7 @@ class Similarity:
     """The similarity of two stacks of frames (an image is a stack of one): over all frames, and in the worst one.
 
     PSNR in dB (None: identical) and SSIM (None: smaller than its window); mean and largest error in levels of 255;
-    ``worst_frame`` counts from 1. With a ``fault`` there are no numbers.
+    ``worst_frame`` counts from 1. With a ``fault`` every number is None.
     """
 
     psnr_db: float | None = None

@@ -121,73 +121,11 @@ def restore_hub_key_names(file: Path) -> None:
 
 def save_models(out: Path, shapes: Shapes) -> None:
     """Write transformer, both text encoders, VAE and scheduler."""
-    save(
-        FluxTransformer2DModel(
-            patch_size=1,
-            in_channels=4 * shapes.latent_channels,
-            num_layers=shapes.double_blocks,
-            num_single_layers=shapes.single_blocks,
-            attention_head_dim=shapes.head_dim,
-            num_attention_heads=shapes.heads,
-            joint_attention_dim=shapes.t5_dim,
-            pooled_projection_dim=shapes.clip_dim,
-            guidance_embeds=True,
-            axes_dims_rope=shapes.rope_axes,
-        ),
-        out / "transformer",
-    )
-    save(
-        T5EncoderModel(
-            T5Config(
-                vocab_size=shapes.t5_vocab,
-                d_model=shapes.t5_dim,
-                d_kv=shapes.t5_head_dim,
-                d_ff=shapes.t5_inner,
-                num_layers=shapes.t5_layers,
-                num_heads=shapes.t5_heads,
-                feed_forward_proj="gated-gelu",
-                tie_word_embeddings=False,
-            )
-        ),
-        out / "text_encoder_2",
-    )
-    _, vocabulary = clip_tokenizer()
-    save(
-        CLIPTextModel(
-            CLIPTextConfig(
-                vocab_size=shapes.clip_vocab,
-                hidden_size=shapes.clip_dim,
-                intermediate_size=shapes.clip_inner,
-                num_hidden_layers=shapes.clip_layers,
-                num_attention_heads=shapes.clip_heads,
-                max_position_embeddings=CLIP_CONTEXT,
-                projection_dim=shapes.clip_dim,
-                bos_token_id=vocabulary["<|startoftext|>"],
-                eos_token_id=vocabulary["<|endoftext|>"],
-                pad_token_id=vocabulary["<|endoftext|>"],
-            )
-        ),
-        out / "text_encoder",
-    )
+    save(transformer(shapes), out / "transformer")
+    save(t5_encoder(shapes), out / "text_encoder_2")
+    save(clip_encoder(shapes), out / "text_encoder")
     restore_hub_key_names(out / "text_encoder" / "model.safetensors")
-    save(
-        AutoencoderKL(
-            in_channels=3,
-            out_channels=3,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            block_out_channels=shapes.vae_channels,
-            layers_per_block=shapes.vae_layers,
-            latent_channels=shapes.latent_channels,
-            norm_num_groups=shapes.vae_groups,
-            sample_size=shapes.image_side,
-            use_quant_conv=False,
-            use_post_quant_conv=False,
-            shift_factor=0.1159,
-            scaling_factor=0.3611,
-        ),
-        out / "vae",
-    )
+    save(autoencoder(shapes), out / "vae")
     FlowMatchEulerDiscreteScheduler(
         use_dynamic_shifting=True,
         base_shift=0.5,
@@ -196,6 +134,76 @@ def save_models(out: Path, shapes: Shapes) -> None:
         max_image_seq_len=4096,
         shift=3.0,
     ).save_pretrained(out / "scheduler")
+
+
+def transformer(shapes: Shapes) -> torch.nn.Module:
+    """Return FLUX.1's transformer."""
+    return FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=4 * shapes.latent_channels,
+        num_layers=shapes.double_blocks,
+        num_single_layers=shapes.single_blocks,
+        attention_head_dim=shapes.head_dim,
+        num_attention_heads=shapes.heads,
+        joint_attention_dim=shapes.t5_dim,
+        pooled_projection_dim=shapes.clip_dim,
+        guidance_embeds=True,
+        axes_dims_rope=shapes.rope_axes,
+    )
+
+
+def t5_encoder(shapes: Shapes) -> torch.nn.Module:
+    """Return the second text encoder."""
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=shapes.t5_vocab,
+            d_model=shapes.t5_dim,
+            d_kv=shapes.t5_head_dim,
+            d_ff=shapes.t5_inner,
+            num_layers=shapes.t5_layers,
+            num_heads=shapes.t5_heads,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
+        )
+    )
+
+
+def clip_encoder(shapes: Shapes) -> torch.nn.Module:
+    """Return the first text encoder."""
+    _, vocabulary = clip_tokenizer()
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=shapes.clip_vocab,
+            hidden_size=shapes.clip_dim,
+            intermediate_size=shapes.clip_inner,
+            num_hidden_layers=shapes.clip_layers,
+            num_attention_heads=shapes.clip_heads,
+            max_position_embeddings=CLIP_CONTEXT,
+            projection_dim=shapes.clip_dim,
+            bos_token_id=vocabulary["<|startoftext|>"],
+            eos_token_id=vocabulary["<|endoftext|>"],
+            pad_token_id=vocabulary["<|endoftext|>"],
+        )
+    )
+
+
+def autoencoder(shapes: Shapes) -> torch.nn.Module:
+    """Return the VAE."""
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=shapes.vae_channels,
+        layers_per_block=shapes.vae_layers,
+        latent_channels=shapes.latent_channels,
+        norm_num_groups=shapes.vae_groups,
+        sample_size=shapes.image_side,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        shift_factor=0.1159,
+        scaling_factor=0.3611,
+    )
 
 
 def model_index() -> dict[str, object]:

@@ -28,7 +28,7 @@ class VendorDevices:
 
 
 def devices() -> tuple[VendorDevices, ...]:
-    """Return what each tool on PATH lists; empty if there are none."""
+    """Return what each tool on PATH lists; empty if none is installed."""
     readers = (("AMD", "amd-smi", _amd), ("Ascend", "npu-smi", _ascend))
     return tuple(reader(maker, tool) for maker, tool, reader in readers if shutil.which(tool) is not None)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import paths
+from bench import files, paths
 from bench.engine import interpreter
 from bench.errors import PreflightFailed, UnknownName, UsageError
 
@@ -71,7 +71,9 @@ def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Pa
         raise UnknownName("checkpoint size", size, sizes)
     out = out.absolute()
     if out.exists():
-        raise UsageError("this folder exists already; nothing is overwritten", where=out, todo="choose another --out")
+        raise UsageError(
+            "this folder exists already; nothing is overwritten", where=out, todo="choose another folder", field="out"
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(out.parent).free
@@ -81,10 +83,12 @@ def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Pa
             )
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror}", where=out, todo="choose another --out") from error
+        raise UsageError(
+            f"cannot be written: {error.strerror}", where=out, todo="choose another folder", field="out"
+        ) from error
     try:
         arguments = ["--out", str(work / out.name), "--size", size, "--seed", str(seed)]
-        interpreter.run_program(engine, RECIPES[recipe].program, arguments)
+        interpreter.run_program(engine, RECIPES[recipe].program, arguments, work=work)
         manifest = {
             "recipe": recipe,
             "size": size,
@@ -108,9 +112,13 @@ def recipe_sha256(recipe: str) -> str:
 
 
 def cached_path(wanted: Checkpoint, name: str) -> Path:
-    """Return the path of the user's cached checkpoint, which may not exist yet."""
+    """Return the path of the user's cached checkpoint, which may not exist yet.
+
+    Raises:
+        UsageError: ``name`` leads out of the cache.
+    """
     key = f"{wanted.recipe}-{wanted.size}-{wanted.seed}-{recipe_sha256(wanted.recipe)[:12]}"
-    return paths.cache() / "checkpoints" / key / name
+    return files.below(paths.cache() / "checkpoints" / key, [name])
 
 
 def cached(engine: Engine, wanted: Checkpoint, name: str) -> tuple[Path, bool]:
@@ -131,6 +139,8 @@ def cached(engine: Engine, wanted: Checkpoint, name: str) -> tuple[Path, bool]:
     from filelock import FileLock  # noqa: PLC0415 - only a run that makes something needs it
 
     with FileLock(folder.parent / ".lock"):
+        for left in folder.parent.glob(f".{name}.*"):  # nobody makes it now: half-made by one that was killed
+            shutil.rmtree(left, ignore_errors=True)
         if (folder / MANIFEST).is_file():
             return folder, False
         return make(engine, wanted.recipe, wanted.size, folder, wanted.seed), True

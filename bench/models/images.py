@@ -47,20 +47,21 @@ def check(path: Path) -> str:
     """
     if not path.is_file():
         known = path.parent == paths.assets() and path.name in assets.listed()
-        todo = f"invoke assets --only {path.name}, or bench --image YOUR_FILE" if known else "name another file"
-        raise UsageError("the input image is missing", where=path, todo=todo)
+        todo = "`invoke assets` fetches it; or name a file of your own" if known else "name another file"
+        raise UsageError("the input image is missing", where=path, todo=todo, field="image")
     try:
         with Image.open(path) as opened:
             size = f"{opened.width}x{opened.height} {opened.format}"
             opened.verify()
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise UsageError(f"not an image: {error}", where=path, todo="fetch it again: invoke assets --again") from error
+        raise UsageError(f"not an image: {error}", where=path, todo="fetch it again", field="again") from error
     digest, expected = paths.sha256(path), expected_sha256(path)
     if expected not in (None, digest):
         raise UsageError(
             f"image hash mismatch: sha256 {digest[:12]}, expected {str(expected)[:12]}",
             where=path,
-            todo="invoke assets --again, or bench --image to use this file on purpose",
+            todo="fetch it again with `invoke assets`, or name this file yourself to use it on purpose",
+            field="image",
         )
     return f"{path.name}: {size}, sha256 {digest[:12]}"
 
@@ -121,7 +122,7 @@ def _accepted(asset: Asset, *, again: bool) -> Iterator[Path]:
                 raise UsageError(
                     f"image hash mismatch: sha256 {digest[:12]}, expected {str(expected)[:12]}",
                     where=asset.url,
-                    todo="if it is right, update bench/catalog/assets.toml; `bench --image` accepts any file",
+                    todo="if it is right, update bench/catalog/assets.toml; a run accepts any image file",
                 )
             part.replace(target)
             if asset.sha256 is None:

@@ -7,7 +7,6 @@ root's ledger (JSON lines) has an entry before and after each change.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -18,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import paths
+from bench import files, paths
 from bench.errors import UsageError
 from bench.models import hub as models
 
@@ -47,7 +46,12 @@ def prepare(root: Path, name: str, seeds: Sequence[Path] = ()) -> Cache:
     """
     root = root.expanduser().resolve()
     if root in {Path("/"), Path.home().resolve(), paths.ROOT.resolve(), Path.cwd().resolve()}:
-        raise UsageError("refusing to manage caches in such a general folder", where=root, todo="name a new folder")
+        raise UsageError(
+            "refusing to manage caches in such a general folder",
+            where=root,
+            todo="name a new folder",
+            field="model_cache_root",
+        )
     sources = [_hub(seed) for seed in seeds]
     try:
         if not (root / MARKER).is_file():
@@ -56,6 +60,7 @@ def prepare(root: Path, name: str, seeds: Sequence[Path] = ()) -> Cache:
                     "this folder is not empty and was not created by the workbench",
                     where=root,
                     todo="name a new or empty folder",
+                    field="model_cache_root",
                 )
             root.mkdir(parents=True, exist_ok=True)
             (root / MARKER).write_text("root\n", encoding="utf-8")
@@ -154,10 +159,7 @@ def stats(folder: Path) -> dict[str, int]:
 def _note(cache: Cache, event: str) -> None:
     line: dict[str, Any] = {"at": datetime.now(UTC).isoformat(), "event": event, "cache": cache.folder.name}
     line |= {"exists": cache.folder.exists()} | stats(cache.folder)
-    with (cache.root / LEDGER).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    files.append_line(cache.root / LEDGER, json.dumps(line))
 
 
 def _hub(seed: Path) -> Path:

@@ -89,7 +89,7 @@ def enough(state: MachineState) -> Iterator[CheckResult]:
             state=WARN,
             saw="no GPU",
             means="only tiny models run on this machine, on the CPU",
-            todo="`invoke doctor --model KEY` checks a single preset",
+            todo="`invoke doctor` can check a single preset",
         )
     elif (
         available == 0

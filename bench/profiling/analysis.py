@@ -89,7 +89,7 @@ def analyse(
 
 def _ranks(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Return the ranks side by side; None for one trace. The slowest rank is the one whose steps take longest."""
-    if len(found) < 2:  # noqa: PLR2004 - one rank is no comparison
+    if len(found) < 2:  # noqa: PLR2004 - one rank cannot be compared
         return None
     lines = [
         {

@@ -2,7 +2,7 @@
 
 The step is that of the LAUNCH: the GPU lags tens of milliseconds behind the CPU, so that the time at which a kernel
 runs says nothing. A GPU event whose launch is not in the trace was queued before the profiler started (the backlog):
-it is no work of the recorded steps, and is left out and reported.
+it belongs to none of the recorded steps, and is left out and reported.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_MODULE = 0
 class Attribution:
     """One value for each GPU event of the trace; indices point to the tables here, or to the trace's.
 
-    ``call`` and ``operator`` are rows of the trace's calls and operators, -1 where there is none. ``step`` is -1 for
+    ``call`` and ``operator`` are rows of the trace's calls and operators, -1 if unknown. ``step`` is -1 for
     what no step launched. ``path`` 0 is outside of every module. ``cut_steps`` are the labels of the steps that were
     left out because the file was cut before all of their events.
     """

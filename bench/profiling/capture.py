@@ -43,7 +43,9 @@ def nsys_wrapper(directory: Path) -> tuple[str, ...]:
     """
     program = shutil.which("nsys")
     if program is None:
-        raise PreflightFailed("Nsight Systems is not installed: there is no nsys on PATH", todo="leave --nsys out")
+        raise PreflightFailed(
+            "Nsight Systems is not installed: no nsys on PATH", todo="profile without it", field="nsys"
+        )
     return (program, "profile", "--trace=cuda,nvtx,osrt", "--sample=none", f"--output={directory / 'nsys'}")
 
 

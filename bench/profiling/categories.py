@@ -79,7 +79,7 @@ def categorise(name: str, kind: int, signature: Signature | None) -> str:
 
 
 def _rows(signature: Signature) -> int:
-    """Return M of a matrix product, 0 when the operator is none that is known."""
+    """Return M of a matrix product, 0 when the operator is unknown."""
     at = {"aten::addmm": 1, "aten::_addmm_activation": 1, "aten::mm": 0, "aten::linear": 0, "aten::_scaled_mm": 0}
     index = at.get(signature.operator)
     if index is None or len(signature.dims) <= index:

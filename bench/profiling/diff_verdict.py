@@ -18,7 +18,7 @@ TAKES_PART = 0.25
 """A row takes part in a slowdown if it is slower by at least this share of the whole slowdown."""
 
 NOTABLE = 0.02
-"""A change of less than this share is none: steps of one run differ by as much (reference trace: 2 %)."""
+"""A smaller change is noise: the steps of one run differ by this share (reference trace: 2 %)."""
 
 
 def step_changes(a: Side, b: Side, *, same: bool) -> tuple[StepChange, ...]:

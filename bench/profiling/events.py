@@ -30,8 +30,11 @@ PYTHON_FRAME = b'\n    "ph": "X", "cat": "python_function", "name": "'
 MODULE_FRAME = PYTHON_FRAME + b"nn.Module: "
 ARROWS = (b'\n    "ph": "s"', b'\n    "ph": "f"')
 
+DEEPEST = 500
+"""Kineto's values are nested six deep."""
+
 UNREADABLE_SHARE = 0.001
-"""More events than this share that are no JSON, and the file is broken; fewer are left out and reported."""
+"""A file with a larger share of events that are not JSON is broken; fewer are left out and reported."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,8 +55,8 @@ class OtherLayout(Exception):
 def batches(source: Source, progress: Progress) -> Iterator[list[dict[str, Any]]]:
     """Yield the events of a trace, some thousands at a time; ``progress`` fills on the way.
 
-    Python frames that are no modules and the arrows between launches and kernels are counted, not yielded, where the
-    layout lets them be told without parsing.
+    Python frames that are not modules, and the arrows between launches and kernels, are counted instead of yielded
+    where the layout identifies them without parsing.
 
     Raises:
         InvalidDocument: the file is not a trace, or is broken in the middle.
@@ -185,7 +188,7 @@ def _compact(source: Source, progress: Progress) -> Iterator[list[dict[str, Any]
     progress.head |= _compact_head(source)
     pending = 0
     seen = False
-    for chunk in source.chunks():
+    for chunk in _shallow(source):
         try:
             items.send(chunk)
         except ijson.JSONError as error:
@@ -195,7 +198,7 @@ def _compact(source: Source, progress: Progress) -> Iterator[list[dict[str, Any]
         if pending > PENDING_BYTES and not seen:
             raise _no_trace(source, "no event in its first 8 MiB")
         if pending > PENDING_BYTES:
-            return  # so much without an event is no event, and what follows the events is not needed
+            return  # nothing this long is an event, and what follows the events is not needed
         if events:
             yield list(events)
             del events[:]
@@ -204,6 +207,50 @@ def _compact(source: Source, progress: Progress) -> Iterator[list[dict[str, Any]
         progress.complete = source.damage is None
     except ijson.IncompleteJSONError:
         progress.complete = False
+
+
+def _shallow(source: Source) -> Iterator[bytes]:
+    """Yield the chunks of a source as long as no value is nested deeper than `DEEPEST`.
+
+    ijson takes memory that grows with the square of the depth.
+
+    Raises:
+        InvalidDocument: a value is.
+    """
+    nesting = Nesting()
+    for chunk in source.chunks():
+        if nesting.deepest_of(chunk) > DEEPEST:
+            raise _no_trace(source, f"values nested more than {DEEPEST} deep")
+        yield chunk
+
+
+class Nesting:
+    """Follows how deep the values of a JSON text are nested, a chunk at a time."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = 0
+        self._rest = b""
+
+    def deepest_of(self, chunk: bytes) -> int:
+        """Return how deep the deepest value in the next chunk is nested."""
+        import numpy as np  # noqa: PLC0415 - see _head
+
+        data = self._rest + chunk
+        slashes = len(data) - len(data.rstrip(b"\\"))
+        cut = len(data) - slashes % 2  # what the last one escapes is in the next chunk
+        data, self._rest = data[:cut], data[cut:]
+        if b"\\" in data:  # escapes are taken out from the left, as a parser reads them
+            data = data.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")
+        if not data:
+            return self._depth
+        characters = np.frombuffer(data, np.uint8)
+        quotes = np.cumsum(characters == ord('"'), dtype=np.int64) + self._in_string
+        brackets = characters | 0x20  # [ and {, ] and } differ in this bit
+        steps = (brackets == ord("{")).astype(np.int8) - (brackets == ord("}"))
+        levels = np.cumsum(np.where(quotes % 2 == 0, steps, 0), dtype=np.int64) + self._depth
+        self._depth, self._in_string = int(levels[-1]), int(quotes[-1] % 2)
+        return int(levels.max())
 
 
 def _damaged(source: Source, why: str) -> InvalidDocument:
@@ -222,7 +269,7 @@ def _compact_head(source: Source) -> dict[str, Any]:
     parser = ijson.parse_coro(found, use_float=True)
     builder = ijson.ObjectBuilder()
     read = 0
-    for chunk in source.chunks():
+    for chunk in _shallow(source):
         _refuse_other_json(source, chunk if read == 0 else b"{")
         broken = None
         try:
@@ -236,7 +283,7 @@ def _compact_head(source: Source) -> dict[str, Any]:
                 return dict(builder.value)
             builder.event(event, value)
         if broken is not None:
-            what = f"no traceEvents and is no JSON: {str(broken).splitlines()[0]}"
+            what = f"no traceEvents, and not JSON: {str(broken).splitlines()[0]}"
             raise _no_trace(source, what) from broken
         del found[:]
         if read > PENDING_BYTES:

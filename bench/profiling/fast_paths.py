@@ -1,7 +1,7 @@
 """Which fused kernel families are on, and what those that are off would save.
 
-``off`` needs the engine's version to mean something: a path that this version does not have is no miss, and to look
-for the guard that failed would be a day lost.
+``off`` depends on the engine's version: a path that this version lacks is not a miss, and looking for the guard that
+failed would waste a day.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LAUNCH_BOUND_PERCENT = 10.0
 """Host wait above this share of a step's time makes it launch-bound (a rule of thumb)."""
 
 LEAST_SPLIT_PROJECTIONS = 3
-"""Query, key and value: fewer equal square projections in a step are no split QKV."""
+"""Query, key and value: fewer equal square projections in a step are not a split QKV."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

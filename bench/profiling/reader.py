@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 GPU_CATEGORIES = {"kernel": KERNEL, "gpu_memcpy": MEMCPY, "gpu_memset": MEMSET}
 CALL_CATEGORIES = ("cuda_runtime", "cuda_driver", "hip_runtime", "xpu_runtime", "xpu_driver", "privateuse1_runtime")
 MODULE = "nn.Module: "
+LONGEST_US = 1e18
+"""A thousand times the microseconds from 1970 until now."""
 
 
 class Interned(dict[Any, int]):
@@ -167,7 +169,7 @@ def read(path: Path) -> Trace:
     total = sum(columns.counts.values())
     if progress.unreadable > max(8, UNREADABLE_SHARE * total):
         raise InvalidDocument(
-            f"the trace is damaged: {progress.unreadable:,} of {total:,} events are no JSON",
+            f"the trace is damaged: {progress.unreadable:,} of {total:,} events are not JSON",
             where=path,
             todo="capture it again",
         )
@@ -179,9 +181,9 @@ def read(path: Path) -> Trace:
 
 def _refuse(source: Source, columns: Columns, error: Exception) -> NoReturn:
     number = sum(columns.counts.values())
-    lacks = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+    lacks = f"missing {error}" if isinstance(error, KeyError) else str(error)
     raise InvalidDocument(
-        f"event {number:,} is none that torch.profiler writes: {lacks}", where=source.path, todo=NOT_A_TRACE
+        f"event {number:,} is not a torch.profiler event: {lacks}", where=source.path, todo=NOT_A_TRACE
     ) from error
 
 
@@ -197,6 +199,12 @@ def _signature(key: tuple[str, bytes, bytes, bytes]) -> Signature:
     )
 
 
+def _check_times(source: Source, rows: Rows) -> None:
+    for name, column in rows.columns.items():
+        if name.endswith("_us") and column and not max(map(abs, (min(column), max(column)))) < LONGEST_US:
+            raise InvalidDocument(f"a time of more than {LONGEST_US:g} us is none", where=source.path, todo=NOT_A_TRACE)
+
+
 def _finished(source: Source, progress: Progress, columns: Columns, damage: str | None) -> Trace:
     starts = [
         min(rows.columns["start_us"])
@@ -204,6 +212,8 @@ def _finished(source: Source, progress: Progress, columns: Columns, damage: str 
         if rows.columns["start_us"]
     ]
     origin = min(starts, default=0.0)
+    for rows in (columns.gpu, columns.calls, columns.operators, columns.modules, columns.annotations):
+        _check_times(source, rows)
     return Trace(
         path=source.path,
         origin_us=origin,

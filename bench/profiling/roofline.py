@@ -222,7 +222,7 @@ def waterfall(
 
     Args:
         rows: the rows of a step.
-        limits: the ceilings; without an arithmetic one there is no floor bar.
+        limits: the ceilings; the floor bar needs an arithmetic one.
         titles: what to call the categories.
         idle: the idle time of the step by cause, milliseconds.
         overlap_ms: what ran at the same time as something else, which the categories count twice.

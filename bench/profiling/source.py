@@ -36,10 +36,14 @@ class Source:
         self.raw_bytes = 0
         try:
             self.file_bytes = path.stat().st_size
-            with path.open("rb") as file:
-                start = file.read(16)
+            regular = path.is_file()  # a FIFO would be waited for
+            if regular:
+                with path.open("rb") as file:
+                    start = file.read(16)
         except OSError as error:
             raise UsageError(f"the trace cannot be read: {error.strerror}", where=path, todo=NOT_A_TRACE) from error
+        if not regular:
+            raise UsageError("the trace cannot be read: not a regular file", where=path, todo=NOT_A_TRACE)
         if not start:
             raise UsageError("the trace is empty (0 bytes): was its export interrupted?", where=path, todo=NOT_A_TRACE)
         for magic, what in OTHER_FORMATS.items():

@@ -100,7 +100,7 @@ def coverage(attribution: Attribution) -> dict[str, float]:
 
 
 def excluded(attribution: Attribution) -> dict[str, Any]:
-    """Return the GPU events that are no work of a step: the backlog, and what was launched outside of the steps."""
+    """Return the GPU events that belong to no step: the backlog, and what was launched outside the steps."""
     gpu = attribution.trace.gpu
     counted_ms = float(gpu.duration_us[attribution.counted].sum()) / 1e3
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bench.profiling.attribution import Attribution
 
 FEW_STEPS = 3
-"""With fewer steps there is no median of steps 2..n-1."""
+"""With fewer steps, steps 2..n-1 have no median."""
 
 LAUNCHES = ("Launch", "Memset", "Memcpy")
 """Parts of the names of the calls that queue a GPU event each."""
@@ -25,7 +25,7 @@ def warnings(attribution: Attribution, gpu: Mapping[str, Any] | None) -> Iterato
         cut = f"; steps {', '.join(attribution.cut_steps)} are left out" if attribution.cut_steps else ""
         yield f"truncated: {trace.damage}{cut}"
     if trace.unreadable:
-        yield f"{trace.unreadable} events are no JSON and are left out"
+        yield f"{trace.unreadable} events are not JSON and are left out"
     if not len(attribution.steps):
         yield "no denoise steps (no ProfilerStep annotation, no denoiser among the modules): all events are one window"
     if gpu is None:
@@ -68,7 +68,7 @@ def _of_steps(attribution: Attribution, gpu: Mapping[str, Any]) -> Iterator[str]
 
 
 def _backlog(attribution: Attribution) -> str | None:
-    """Return a sentence on the events that were queued before the window, None when there are none."""
+    """Return a sentence on the events that were queued before the window, None without any."""
     gpu = attribution.trace.gpu
     backlog = ~attribution.launched
     if not backlog.any():

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     Record = Mapping[str, Any]
 
+MEANING = "workload.quality_meaning"
+
 FIELDS = (
     ("methodology", "methodology"),
     ("instrument: synchronised stages", "instrument.stage_sync"),
@@ -31,7 +33,7 @@ FIELDS = (
     ("number of GPUs", "workload.gpus"),
     ("warm-up", "workload.warmup"),
     ("quality", "workload.quality"),
-    ("meaning of the quality", "workload.quality_meaning"),
+    ("meaning of the quality", MEANING),
 )
 """What must agree between two records, by name and place. Engine, flags and compile are the question."""
 
@@ -53,7 +55,7 @@ def at(record: Record, place: str) -> Any:
 def differences(baseline: Record, candidate: Record) -> list[str]:
     """Return one line for each field in which two records differ and must not; empty: they are comparable."""
     lines = [
-        f"{name}: {at(baseline, place)!r} against {at(candidate, place)!r}"
+        f"{name}: {at(baseline, place)!r} against {at(candidate, place)!r}{_why(place, baseline, candidate)}"
         for name, place in FIELDS
         if at(baseline, place) != at(candidate, place)
     ]
@@ -61,6 +63,16 @@ def differences(baseline: Record, candidate: Record) -> list[str]:
     if first != second:
         lines.append(f"devices: {', '.join(first)} against {', '.join(second)}")
     return lines
+
+
+def _why(place: str, baseline: Record, candidate: Record) -> str:
+    """Return what explains a difference that nobody asked for, as the rest of its line."""
+    quality = baseline["workload"]["quality"]
+    if place != MEANING or quality != candidate["workload"]["quality"]:
+        return ""
+    name = "the default quality" if quality is None else f"the quality {quality!r}"
+    first, second = baseline["engine"]["version"], candidate["engine"]["version"]
+    return f" ({name} changed its meaning between sglang {first} and {second})"
 
 
 def other_requests(baseline: Record, candidate: Record) -> list[str]:

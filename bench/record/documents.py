@@ -1,4 +1,4 @@
-"""Which document a file holds, and whether it keeps its schema."""
+"""Which document a file holds, and whether it conforms to its schema."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-OTHERS = frozenset({"ab-record", "batch-summary", "accuracy-report", "golden", "matrix", "unguarded-run"})
+OTHERS = frozenset(
+    {"ab-record", "batch-summary", "accuracy-report", "golden", "load-record", "matrix", "unguarded-run"}
+)
 """Documents that name their schema themselves, besides run records."""
 
-IN_DIRECTORIES = ("comparison.json", "summary.json", "matrix.json", "accuracy.json", "golden.json")
+IN_DIRECTORIES = ("comparison.json", "summary.json", "matrix.json", "accuracy.json", "golden.json", "load.json")
 """Where such a document is in the directory of what made it."""
 
 BY_FIELDS = (
@@ -32,13 +34,15 @@ def validate(path: Path) -> str:
 
     Raises:
         UsageError: it cannot be read.
-        InvalidDocument: it breaks its schema, or is none of these.
+        InvalidDocument: it violates its schema, or is not one of these.
         InvalidPerfDump: likewise for a perf dump.
     """
     if path.is_dir():
         # a directory has one of these, by what made it
         other = next((path / name for name in IN_DIRECTORIES if (path / name).is_file()), None)
         if other is None:
+            if not any((path / name).is_file() for name in (store.RECORD, store.PARTIAL)):
+                raise UsageError("this folder has no record", where=path, todo="name a run's own folder, or last")
             store.read(path)
             return "run-record"
         path = other

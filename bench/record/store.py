@@ -26,7 +26,7 @@ SCHEMA_VERSION = READABLE[-1]
 #   1  each stage waited for its device in every timed request
 #   2  timed requests run as a user's do; synchronised stages are a launch of their own
 METHODOLOGY = 2
-"""Raised whenever numbers before and after a change of ours are not comparable."""
+"""Raised by every change of the workbench that makes earlier numbers incomparable with later ones."""
 
 RECORD = "run.json"
 PARTIAL = "run.partial.json"
@@ -44,6 +44,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def safe(name: str) -> str:
+    """Return a name as a run directory's name has it."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "run"
+
+
 def new_run(kind: str, name: str, root: Path | None) -> Path:
     """Make and return a fresh run directory: ``<root>/<UTC time>-<kind>-<name>-<random>``.
 
@@ -51,13 +56,15 @@ def new_run(kind: str, name: str, root: Path | None) -> Path:
         UsageError: it cannot be made.
     """
     root = (root or paths.runs()).absolute()
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "run"
-    folder = root / f"{now():%Y%m%dT%H%M%SZ}-{kind}-{safe}-{secrets.token_hex(3)}"
+    folder = root / f"{now():%Y%m%dT%H%M%SZ}-{kind}-{safe(name)}-{secrets.token_hex(3)}"
     try:
         folder.mkdir(parents=True, exist_ok=False)
     except OSError as error:
         raise UsageError(
-            f"no run directory can be made: {error.strerror}", where=folder, todo="choose another --output-dir"
+            f"no run directory can be made: {error.strerror}",
+            where=folder,
+            todo="choose another folder",
+            field="output_dir",
         ) from error
     return folder
 
@@ -73,7 +80,7 @@ def write(record: dict[str, Any], folder: Path) -> Path:
     """Write a finished record into its run directory, take the partial one away, and return its path.
 
     Raises:
-        InvalidDocument: it breaks its schema, which is a fault of ours.
+        InvalidDocument: it violates its schema, which is an internal error.
         UsageError: it cannot be written.
     """
     path = folder / RECORD
@@ -83,7 +90,7 @@ def write(record: dict[str, Any], folder: Path) -> Path:
 
 
 def write_partial(record: dict[str, Any], folder: Path) -> Path:
-    """Write what is known of a run that is not complete, in place of what was known before, and return its path."""
+    """Write what is known of an unfinished run over what was known before, and return its path."""
     path = folder / PARTIAL
     schema.write(record, "run-record", path, replace=True)
     return path
@@ -93,7 +100,7 @@ def read(path: Path) -> dict[str, Any]:
     """Return a record from its file or run directory, in the present format whatever its own is.
 
     Raises:
-        InvalidDocument: it is no record, or of a version that this code does not know.
+        InvalidDocument: it is not a record, or of an unknown version.
     """
     if path.is_dir():
         path = path / PARTIAL if (path / PARTIAL).exists() else path / RECORD

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.markdown import Markdown
 
 from bench.report import quality, text
 from bench.report.figures import change, number
+from bench.report.run import instrument
 from bench.run import metrics
 from bench.stats.comparison import DEFAULT_MARGIN_PERCENT
 
@@ -21,11 +23,15 @@ if TYPE_CHECKING:
 
     from bench.stats.comparison import Planning
     from bench.stats.sequential import LaunchNoise
+    from bench.stats.unpaired import DayNoise
 
 ONE_SAMPLE = (
     "One sample against one sample shows what two runs took, not that the next two would differ: nothing is known of"
     " the spread between launches. Measure with `invoke ab`, or keep this machine's noise: `invoke calibrate`."
 )
+
+CLOCKS = (("request, client's wall clock", "wall_ms", "ms"), ("time to load", "load_s", "s"))
+"""What a record has and a dump has not: title, key and unit."""
 
 
 def show_arms(
@@ -33,12 +39,25 @@ def show_arms(
     records: tuple[Mapping[str, Any], Mapping[str, Any]],
     path: Path,
     console: Console,
+    *,
+    as_source: bool = False,
 ) -> None:
-    """Print the comparison of two arms; the last line is its path."""
+    """Print the comparison of two arms; the last line is its path, unless it is Markdown for a pull request."""
     notes = [document["why"], f"pairs: {len(document['pairs'])}, {_how(document)}"]
-    notes += [f"differs on purpose: {line}" for line in document["differences"]]
-    show_markdown(of_records(*records, document["comparison"], document["quality"], notes), console)
-    text.line(console, f"record: {path}")
+    notes += [f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all"]
+    notes += [f"differs: {line}" for line in document["differences"]]
+    show_markdown(
+        of_records(*records, document["comparison"], document["quality"], notes), console, as_source=as_source
+    )
+    if not as_source:
+        text.line(console, f"record: {path}")
+
+
+def _wall_minutes(records: Sequence[Mapping[str, Any]]) -> float:
+    """Return the minutes from the first start of either arm to the last end."""
+    began = min(datetime.fromisoformat(record["started"]) for record in records)
+    ended = max(datetime.fromisoformat(record["finished"]) for record in records)
+    return (ended - began).total_seconds() / 60
 
 
 def _how(document: Mapping[str, Any]) -> str:
@@ -74,6 +93,11 @@ def show_noise(noise: LaunchNoise, pairs: Mapping[int, Planning | None], console
         )
 
 
+def show_days(known: DayNoise, console: Console) -> None:
+    """Print the spread between records of several days or hosts."""
+    console.print(f"noise: {known.sd_percent:.2f} % from record to record (over {known.records} records)")
+
+
 def of_dumps(
     baseline: Mapping[str, Any],
     candidate: Mapping[str, Any],
@@ -91,12 +115,21 @@ def _view(dump: Mapping[str, Any]) -> dict[str, Any]:
         {"name": step["name"], "ms": step["duration_ms"], "kind": metrics.stage_kind(step["name"])}
         for step in dump["steps"]
     ]
-    return {"timings": {"metrics": metrics.compute(dump), "stages_ms": stages}, "outcome": "not judged"}
+    return {"timings": metrics.compute(dump), "stages_ms": stages, "outcome": "not judged"}
 
 
 def _of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the table shows of a record."""
-    return {"timings": record["timings"], "outcome": record["verdict"]["outcome"]}
+    """Return what the table shows of a record; its stages only if they were synchronised."""
+    timings, stages = record["timings"], record["stages"]
+    times = stages["stages_ms"] if stages else timings["stages_ms"] if record["instrument"]["stage_sync"] else []
+    wall_ms = None if timings["wall_s"] is None else 1000 * timings["wall_s"]
+    clocks = {"wall_ms": wall_ms, "load_s": timings["load_s"]}
+    return {
+        "timings": timings["metrics"] | clocks,
+        "stages_ms": times,
+        "outcome": record["verdict"]["outcome"],
+        "instrument": instrument(record),
+    }
 
 
 def of_records(
@@ -136,10 +169,13 @@ def _table(
         "|---|---:|---:|---:|",
         f"| verdict | {baseline['outcome']} | {candidate['outcome']} | |",
     ]
-    one, other = baseline["timings"]["metrics"], candidate["timings"]["metrics"]
-    lines += [_row(metric.title, one[metric.key], other[metric.key], metric.unit) for metric in metrics.METRICS]
-    stages = {stage["name"]: stage["ms"] for stage in candidate["timings"]["stages_ms"]}
-    for stage in baseline["timings"]["stages_ms"]:
+    if "instrument" in baseline:
+        lines.append(f"| instrument | {baseline['instrument']} | {candidate['instrument']} | |")
+    one, other = baseline["timings"], candidate["timings"]
+    rows = [*CLOCKS, *((metric.title, metric.key, metric.unit) for metric in metrics.METRICS)]
+    lines += [_row(title, one[key], other[key], unit) for title, key, unit in rows if key in one]
+    stages = {stage["name"]: stage["ms"] for stage in candidate["stages_ms"]}
+    for stage in baseline["stages_ms"]:
         if stage["kind"] != "transport":
             lines.append(_row(stage["name"], stage["ms"], stages.pop(stage["name"], None), "ms"))
     lines += [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.compare.history import jumps
 from bench.report import text
 from bench.report.figures import change, number
 from bench.report.verdict import STYLES
@@ -14,35 +15,39 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.compare.history import Point
+    from bench.compare.metric import Metric
 
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def show(model: str, points: Sequence[Point], console: Console) -> None:
+def show(model: str, points: Sequence[Point], metric: Metric, console: Console) -> None:
     """Print the history of a preset, which has at least one point."""
-    console.print(f"{model}: {trend(points)}", soft_wrap=True)
-    titles = ("started", "engine", "verdict", "n", "denoise", "change", "marks", "run")
-    table = text.table(*titles, right=("n", "denoise", "change"))
+    console.print(f"{model}, {metric.title}: {trend(points, metric.unit)}", soft_wrap=True)
+    for jumping in jumps(points).values():
+        low, high = (number(level, metric.unit) for level in (jumping.low, jumping.high))
+        console.print(f"two levels: {jumping.low_count} records at {low}, {jumping.high_count} at {high}")
+    titles = ("started", "engine", "verdict", "n", metric.name, "change", "marks", "run")
+    table = text.table(*titles, right=("n", metric.name, "change"))
     before: dict[str, float] = {}
     engine = points[0].engine
     for point in points:
-        since = change(before.get(point.cell), point.denoise_ms)
-        before[point.cell] = point.denoise_ms
+        since = change(before.get(point.family), point.value)
+        before[point.family] = point.value
         marks = [text for text, on in (("new level", point.changed), ("engine", point.engine != engine)) if on]
         marks += ["baseline"] if point.is_baseline else []
         engine = point.engine
         outcome = f"[{STYLES[point.outcome]}]{point.outcome}[/]"
         row = (point.started[:16].replace("T", " "), point.engine, outcome, str(point.requests))
-        table.add_row(*row, number(point.denoise_ms, "ms"), since, ", ".join(marks), str(point.path.parent.name))
+        table.add_row(*row, number(point.value, metric.unit), since, ", ".join(marks), str(point.path.parent.name))
     console.print(table)
 
 
-def trend(points: Sequence[Point]) -> str:
+def trend(points: Sequence[Point], unit: str) -> str:
     """Return one bar for each point between the fastest and the slowest, with ``|`` where a new level begins."""
-    values = [point.denoise_ms for point in points]
+    values = [point.value for point in points]
     low, high = min(values), max(values)
     bars = ""
     for point in points:
-        height = 0 if high == low else (point.denoise_ms - low) / (high - low)
+        height = 0 if high == low else (point.value - low) / (high - low)
         bars += ("|" if point.changed else "") + BARS[round(height * (len(BARS) - 1))]
-    return f"{bars}  {number(low, 'ms')} to {number(high, 'ms')}"
+    return f"{bars}  {number(low, unit)} to {number(high, unit)}"

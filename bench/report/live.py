@@ -1,26 +1,32 @@
-"""What a launch is doing while it runs: a progress line on a terminal, plain lines elsewhere. Goes to stderr."""
+"""What a launch is doing while it runs: one moving line on a terminal, a line now and then elsewhere; to stderr."""
 
 from __future__ import annotations
 
 import re
+import statistics
+import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.text import Text
 
 from bench.fallback.matcher import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from rich.console import Console
+    from rich.progress import Task
 
 REQUEST = "request"
-FIRST = "checks, then the engine's imports"
+FIRST = "checking the machine, then starting the engine (about 30 s)"
 """Said at once: a refused run ends here, another spends half a minute."""
 WARMING = "warming up"
+STARTING = "starting workers"
 PHASES = (
-    (re.compile(r"server_args: \{"), "starting workers"),
+    (re.compile(r"server_args: \{"), STARTING),
     (re.compile(r"Loading pipeline modules|Loading diffusers pipeline"), "loading the model"),
     (re.compile(r"Compiling \w+ with mode"), "compiling"),
     (re.compile(r"Processing \d+ grouped request"), WARMING),
@@ -29,23 +35,99 @@ PHASES = (
     (re.compile(r"Output saved to"), "saving"),
 )
 STEP = re.compile(r"(\d+)/(\d+) \[\d+:\d+")
+ENDED = re.compile(r"Pixel data generated successfully in ([\d.]+) seconds")
+"""The engine's own time of one request, which is what the running median is of."""
 CASE = re.compile(r"^accuracy case: (.+)$", re.MULTILINE)
 LOOKED_AT_BYTES = 1 << 14
 
+BEAT_S = 30.0
+"""Elsewhere than on a terminal a line comes this often at first, later each time a third more time has passed."""
+
+
+class Heartbeat:
+    """A context that says from time to time what ``tell`` returns, in ever longer intervals; silent on a terminal."""
+
+    def __init__(self, console: Console, tell: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._tell = tell
+        self._clock = clock
+        self._start = clock()
+        self._next = BEAT_S
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it was made."""
+        return self._clock() - self._start
+
+    def __enter__(self) -> Self:
+        if not self._console.is_terminal:
+            self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(1.0):
+            self.beat()
+
+    def beat(self) -> None:
+        """Say what is going on if it is time to."""
+        if self.elapsed_s >= self._next:
+            self.say(self._tell())
+
+    def say(self, told: str) -> None:
+        """Print a line with the time; the next one of its own comes an interval later."""
+        elapsed = self.elapsed_s
+        self._next = elapsed + max(BEAT_S, elapsed / 3)
+        self._console.print(f"[{elapsed:6.1f} s] {told}", markup=False, highlight=False, soft_wrap=True)
+
+
+class _Clock(ProgressColumn):
+    """The time since the start: that of rich's own column stands still once a bar was full."""
+
+    def render(self, task: Task) -> Text:
+        """Return minutes and seconds."""
+        minutes, seconds = divmod(int(task.elapsed or 0), 60)
+        return Text(f"{minutes}:{seconds:02d}")
+
 
 class Live:
-    """A context that observes the log and shows the phase, the denoise steps and the time."""
+    """A context that observes the log and shows phase, request, running median, and the time to go.
 
-    def __init__(self, console: Console) -> None:
+    ``requests`` is how many each of ``launches`` serves; None if that is decided on the way.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        *,
+        requests: int | None = None,
+        launches: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console = console
-        self._start = time.monotonic()
+        self._of = (requests, launches)
         self._phase = ""
+        self._steps = ""
+        self._launch = 0
         self._requests = 0
+        self._seconds: list[float] = []
+        self._load_s: float | None = None
+        self._clock = clock
+        self._launched = clock()
+        self.heartbeat = Heartbeat(console, self.line, clock)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            _Clock(),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -55,11 +137,13 @@ class Live:
     def __enter__(self) -> Self:
         self._progress.start()
         self._show(FIRST)
+        self.heartbeat.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.heartbeat.__exit__(kind, error, trace)
         self._progress.stop()
 
     def observe(self, block: bytes, first_line: int) -> None:  # noqa: ARG002 - the observer's interface
@@ -68,31 +152,80 @@ class Live:
             for pattern, phase in PHASES:
                 if found := pattern.search(line):
                     self._show(phase or found["stage"])
+            if ended := ENDED.search(line):
+                self._seconds = [*self._seconds, float(ended[1])]
             if self._phase.endswith("Stage") and (step := STEP.search(line)):
-                self._progress.update(self._task, completed=int(step[1]), total=int(step[2]))
+                self._steps = f"{step[1]}/{step[2]}"
+                self._progress.update(self._task, description=self.line(), completed=int(step[1]), total=int(step[2]))
+
+    def line(self) -> str:
+        """Return what is going on, in one line."""
+        parts = [f"launch {self._launch}/{self._of[1]}"] if self._of[1] > 1 and self._launch else []
+        if self._requests:
+            parts.append(self._request())
+        if self._phase not in (REQUEST, "saving"):
+            parts.append(f"{self._phase} {self._steps}".rstrip())
+        if len(self._seconds) > 1:
+            parts.append(f"median {statistics.median(self._seconds):.3g} s")
+        if (left_s := self._left_s()) is not None:
+            parts.append(f"about {_duration(left_s)} to go")
+        return ", ".join(parts)
+
+    def _request(self) -> str:
+        requests, launches = self._of
+        if requests is None or self._requests > requests * launches:
+            return f"request {self._requests}"  # beyond those that count: a launch for the stage table
+        return f"request {self._requests}/{requests * launches}"
+
+    def _left_s(self) -> float | None:
+        """Return about how many seconds are left, None if nothing is known of that."""
+        requests, launches = self._of
+        if requests is None or not self._seconds or self._load_s is None:
+            return None
+        loads = max(0, launches - self._launch) * self._load_s
+        left = max(0, requests * launches - len(self._seconds)) * statistics.median(self._seconds)
+        return loads + left if loads + left >= 1 else None
 
     def _show(self, phase: str) -> None:
         if phase == self._phase or (phase == WARMING and self._requests):
             return  # the engine groups every request; only before the first one it is a warm-up
-        self._phase = phase
-        self._requests += phase == REQUEST
-        name = f"request {self._requests}" if phase == REQUEST else phase
-        self._progress.update(self._task, description=name, completed=0, total=None)
-        # the stages of the first request are told; of later ones a person wants to see no more than that they come
-        if not self._console.is_terminal and (self._requests <= 1 or phase == REQUEST):
-            elapsed = time.monotonic() - self._start
-            self._console.print(f"[{elapsed:6.1f} s] {name}", markup=False, highlight=False)
+        self._phase, self._steps = phase, ""
+        if phase == STARTING:
+            self._launch += 1
+            self._launched = self._clock() if self._launch > 1 else self._launched
+        if phase == REQUEST:
+            self._requests += 1
+            self._load_s = self._load_s or self._clock() - self._launched
+        self._progress.update(self._task, description=self.line(), completed=0, total=None)
+        # a line for every phase until the first request comes; from then on one now and then is enough
+        if not self._console.is_terminal and (not self._requests or (phase == REQUEST and self._requests == 1)):
+            self.heartbeat.say(self.line())
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration as a person says it."""
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"  # noqa: PLR2004
 
 
 class Cases:
-    """Observes the log of an accuracy check and tells each case as it ends."""
+    """A context that observes the log of an accuracy check and says which cases have ended."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self._start = time.monotonic()
+        self._done = 0
+        self._heartbeat = Heartbeat(console, lambda: f"{self._done} cases are done, the next one runs")
+
+    def __enter__(self) -> Self:
+        self._heartbeat.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._heartbeat.__exit__(kind, error, trace)
 
     def observe(self, block: bytes, first_line: int) -> None:  # noqa: ARG002 - the observer's interface
         """Take a block of whole lines."""
         for case in CASE.findall(block.decode("utf-8", "replace")):
-            elapsed = time.monotonic() - self._start
-            self._console.print(f"[{elapsed:6.1f} s] done: {case}", markup=False, highlight=False)
+            self._done += 1
+            self._heartbeat.say(f"case done: {case}")

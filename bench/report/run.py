@@ -11,12 +11,15 @@ from rich.text import Text
 from bench.report import quality, text, verdict
 from bench.report.figures import number, percent
 from bench.run import metrics
+from bench.run.timings import PRIMARY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from rich.console import Console, RenderableType
+
+SYNCHRONISED = "synchronised stages"
 
 
 def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
@@ -44,7 +47,7 @@ def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
         if launch["stopped"] and launch["verdict"]["outcome"] == "invalid"
     ]
     if record["timings"] is not None:
-        parts += [Text(), _metrics(record), Text(), _stages(record)]
+        parts += [Text(), _metrics(record), Text(), *_stages(record)]
         if record["timings"]["summary"] is not None:
             parts += [Text(), *(Text(line) for line in _session(record))]
         if record["fidelity"] is not None:
@@ -68,8 +71,15 @@ def _headline(record: Mapping[str, Any]) -> RenderableType:
         "engine", Text(f"sglang {engine['version']} [{engine['name']}], {mode}, warm-up {workload['warmup']}")
     )
     table.add_row("device", Text(f"{record['devices']['kind']}: {', '.join(devices)}"))
+    table.add_row("instrument", Text(instrument(record)))
     table.add_row("weights", Text(f"{record['weights']['kind']} ({record['weights']['model']})"))
     return table
+
+
+def instrument(record: Mapping[str, Any]) -> str:
+    """Return in words what the timings of a record were taken under that a user's run would not have."""
+    names = {"stage_sync": SYNCHRONISED, "profiler": "a profiler can be attached"}
+    return ", ".join(names[name] for name, on in record["instrument"].items() if on) or "none, as in a user's run"
 
 
 def _flag(record: Mapping[str, Any]) -> str:
@@ -83,17 +93,22 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     for justify in ("left", "right", "left", "left"):
         table.add_column(justify=justify, style="bold" if justify == "right" else "")
+    if timings["wall_s"] is not None:
+        table.add_row("request, client's wall clock", number(1000 * timings["wall_s"], "ms"), "", _flag(record))
     for metric in metrics.METRICS:
         value = timings["metrics"][metric.key]
         summary = (timings["summary"] or {}).get(metric.key)
         interval = _interval(summary, metric.unit) if summary else ""
         table.add_row(metric.title, number(value, metric.unit), interval, _flag(record) if value is not None else "")
+    for title, key in (("time to load", "load_s"), ("time to the first answer", "first_answer_s")):
+        if timings[key] is not None:
+            table.add_row(title, number(timings[key], "s"), "", _flag(record))
     table.add_row("whole launch, wall clock", number(timings["launch_s"], "s"), "", _flag(record))
     return table
 
 
 def _interval(summary: Mapping[str, Any], unit: str) -> str:
-    """Return a median's interval in words, or why there is none."""
+    """Return a median's interval in words, or why it is missing."""
     interval = summary["interval"]
     if interval is None:
         return f"no interval: {summary['interval_note']}"
@@ -103,14 +118,16 @@ def _interval(summary: Mapping[str, Any], unit: str) -> str:
 
 def _session(record: Mapping[str, Any]) -> list[str]:
     """Return what several requests tell beyond their medians, one line each."""
-    timings, primary = record["timings"], record["timings"]["summary"]["denoise_ms"]
+    timings, primary = record["timings"], record["timings"]["summary"][PRIMARY]
     lines = [f"{timings['requests']} requests in {len(record['launches'])} launch(es)"]
     if record["stopped_because"]:
         lines[0] += f"; {record['stopped_because']}"
     if (spread := timings["spread"]) is not None:
         within, between = spread["within_percent"], spread["between_percent"]
         note = f" ({spread['note']})" if spread["note"] else ""
-        lines.append(f"spread of the denoise time: within launches {percent(within)}, between {percent(between)}{note}")
+        lines.append(
+            f"spread of the end-to-end time: within launches {percent(within)}, between {percent(between)}{note}"
+        )
     if primary is not None:
         if primary["outliers"]:
             places = ", ".join(f"#{outlier['index'] + 1}" for outlier in primary["outliers"])
@@ -128,10 +145,28 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _stages(record: Mapping[str, Any]) -> RenderableType:
+def _stages(record: Mapping[str, Any]) -> list[RenderableType]:
+    """Return the stage table of synchronised stages and what they cost; without any, how to get one."""
+    stages = record["stages"]
+    if stages is not None:
+        lines = [Text(f"{SYNCHRONISED}, a launch of its own ({stages['requests']} requests)"), _table(stages)]
+        return [*lines, *(Text(line) for line in _costs(record["instrument_cost_percent"]))]
+    if record["instrument"]["stage_sync"]:
+        return [Text(SYNCHRONISED), _table(record["timings"])]
+    return [Text("stages: not timed; --stages adds a launch whose stages are synchronised", style="dim")]
+
+
+def _table(timed: Mapping[str, Any]) -> RenderableType:
     table = text.table("stage", "time", "of total", right=("time", "of total"))
-    total = record["timings"]["metrics"]["total_ms"]
-    for stage in record["timings"]["stages_ms"]:
+    total = timed["metrics"]["total_ms"]
+    for stage in timed["stages_ms"]:
         if stage["kind"] != "transport":
             table.add_row(stage["name"], number(stage["ms"], "ms"), f"{100 * stage['ms'] / total:.1f} %")
     return table
+
+
+def _costs(cost: Mapping[str, Any] | None) -> list[str]:
+    """Return what synchronised stages add, in one line; none where it is unknown."""
+    titles = {"total_ms": "end to end", "denoise_ms": "to denoising"}
+    known = [f"{cost[key]:+.2f} % {title}" for key, title in titles.items() if cost and cost[key] is not None]
+    return [f"synchronised stages add {', '.join(known)}"] if known else []

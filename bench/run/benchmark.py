@@ -156,7 +156,7 @@ def session(
     """Make one launch that serves requests until ``enough`` gives a reason to stop; return what it failed with.
 
     The requests that count and the launch are added to the run, and its partial record is kept up as it goes.
-    ``sampling`` gives what is different for a request (by number); one that is no timing is not added.
+    ``sampling`` gives what is different for a request (by number); one that is not a timing is not added.
     """
     index = len(running.launches) + 1
     return _add(running, _session(running, index, enough, display, sampling=sampling, is_timing=is_timing))

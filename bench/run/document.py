@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import paths
+from bench import paths, redact
 from bench.catalog import qualities
 from bench.engine import command as commands
 from bench.errors import UsageError
@@ -50,7 +50,11 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "started": run.launches[0]["started"],
         "finished": run.launches[-1]["finished"],
         "asked": options.document(),
-        "preset": {"key": planned.preset.key, "sha256": planned.preset.sha256, "document": planned.preset.document},
+        "preset": {
+            "key": planned.preset.key,
+            "sha256": planned.preset.sha256,
+            "document": redact.document(planned.preset.document),
+        },
         "workload": _workload(planned),
         "weights": dict(planned.resolved.weights),
         "engine": planned.engine.for_record(),
@@ -84,7 +88,7 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
         "exit_code": None if ended is None else ended.exit_code,
         "stopped": _stopped(ended),
         "command": {
-            "argv": list(launched.command.argv),
+            "argv": redact.arguments(launched.command.argv),
             "environment": commands.recorded_environment(launched.command),
         },
         "resolved": {name: (facts.server_args or {})[name] for name in RESOLVED if name in (facts.server_args or {})},
@@ -138,7 +142,7 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
     Raises:
         UsageError: it is complete, a part of something else, of another preset, engine or weights, or a file of it was
             changed.
-        InvalidDocument: it is no record.
+        InvalidDocument: it is not a record.
     """
     if not (directory / store.PARTIAL).is_file():
         raise UsageError("there is nothing to resume: no partial record", where=directory / store.PARTIAL)
@@ -192,5 +196,5 @@ def _workload(planned: Plan) -> dict[str, Any]:
 
 
 def _image(path: Path) -> dict[str, Any]:
-    """Return the input image by name and hash: its place on this machine is nobody's business."""
+    """Return the input image by name and hash; its path on this machine is deliberately left out."""
     return {"name": path.name, "sha256": paths.sha256(path) if path.is_file() else None}

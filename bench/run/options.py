@@ -77,6 +77,8 @@ class Options(RunOptions):
     )
     warmup_at_start: bool = False
     """Warm up while loading at the size of the request, which graphs need; a matrix warms all its cells so."""
+    stage_sync: bool = False
+    """Let each stage of every request wait for its device: for a comparison of a stage's time."""
     image: Path | None = option(None, kind=Kind.PATH, group=WORKLOAD, help="image to use instead of the preset's")
     precheck: bool = option(True, group=MEASURING, help="launch even if the arguments show that the run will fall back")
     preflight: bool = option(True, group=MEASURING, help="launch even if a check of the machine failed")
@@ -105,7 +107,7 @@ class Options(RunOptions):
         None,
         kind=Kind.PERCENTAGE,
         group=MEASURING,
-        help="go on until the median denoise time is known this well: half its interval's width over it",
+        help="go on until the median end-to-end time is known this well: half its interval's width over it",
     )
     max_repeats: int = option(
         DEFAULT_MAX_REPEATS, kind=Kind.WHOLE, group=MEASURING, help="requests at most, with --precision (default 100)"

@@ -70,8 +70,9 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
     preset = presets.get(options.model, options.preset_file)
     if options.model_cache_root is None and (options.cleanup_model_cache or options.seed_model_cache_root):
         raise UsageError(
-            "--cleanup-model-cache and --seed-model-cache-root are for a cache of the run's own",
-            todo="add --model-cache-root FOLDER",
+            "only a model cache of the run's own is seeded or removed",
+            todo="name a folder for it",
+            field="model_cache_root",
         )
     if options.stages and preset.config:
         raise UsageError(
@@ -80,7 +81,7 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
             todo="leave the stage table out",
         )
     if options.update_golden is not None and not options.update_golden.strip():
-        raise UsageError("--update-golden needs a reason", todo='e.g. --update-golden "new kernel, looked at"')
+        raise UsageError("updating a golden needs a reason", todo='e.g. "new kernel, looked at"', field="update_golden")
     engine = find.find(options.engine)
     made = None
     if options.model_path is None and preset.checkpoint is not None:
@@ -91,7 +92,9 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
     visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
     machine = gpus.visible(gpus.machine(), visible)
     if workload.cuda_graph and machine.kind == "cpu":
-        raise PreflightFailed("CUDA graphs need a GPU, and none is visible here", todo="leave --cuda-graph out")
+        raise PreflightFailed(
+            "CUDA graphs need a GPU, and none is visible here", todo="run without them", field="cuda_graph"
+        )
     return Plan(
         options=options,
         preset=preset,
@@ -124,7 +127,7 @@ def _weights(model_path: str) -> dict[str, str | None]:
 
 
 def _model(options: Options, preset: Preset) -> str:
-    """Return what --model-path of the engine gets: a checked folder, or a name on the hub."""
+    """Return the model that the engine is given: a checked folder, or a name on the hub."""
     if options.model_path is not None:
         given = options.model_path
         on_hub = given.count("/") == 1 and not given.startswith((".", "/", "~")) and not Path(given).exists()
@@ -141,19 +144,22 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
         raise UsageError(
             "this preset is never compiled: compiling changes the model's output",
             where=f"preset {preset.key}",
-            todo="leave --torch-compile out, or write a preset without force_eager",
+            todo="run it eagerly, or write a preset without force_eager",
+            field="torch_compile",
         )
     if options.cuda_graph and preset.force_eager:
         raise UsageError(
             "this preset is never run with CUDA graphs: it is run eagerly only",
             where=f"preset {preset.key}",
-            todo="leave --cuda-graph out, or write a preset without force_eager",
+            todo="run without them, or write a preset without force_eager",
+            field="cuda_graph",
         )
     if options.cuda_graph and not (options.warmup and preset.warmup):
         raise UsageError(
-            "CUDA graphs are captured in the warm-up: without one there are none",
+            "CUDA graphs are captured in the warm-up, which this run leaves out",
             where=f"preset {preset.key}",
-            todo="leave --no-warmup out",
+            todo="keep the warm-up",
+            field="warmup",
         )
     image = options.image or (assets.path(preset.image, options.preset_file) if preset.image else None)
     return Workload(
@@ -174,6 +180,7 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
         attention_backend=options.attention_backend or preset.attention_backend,
         extra=options.extra,
         environment=dict(options.environment),
+        stage_sync=options.stage_sync,
     )
 
 

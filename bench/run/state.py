@@ -44,7 +44,7 @@ class Launched:
 
     @property
     def rejected_dump(self) -> Path | None:
-        """Where the dump of the request that does not count is set aside; None if there is no such request."""
+        """Where the dump of the request that does not count is set aside; None if every request counts."""
         return None if self.rejected is None else self.rejected.dump_file.with_name(store.REJECTED_DUMP)
 
     def set_aside(self) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bench.run.timings import PRIMARY
 from bench.stats import summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.run.options import Options
-
-METRIC = "denoise_ms"
-"""The metric that --precision is about: the primary one."""
 
 
 class Enough:
@@ -32,7 +30,7 @@ class Enough:
             return f"{options.repeats} requests a launch were asked for" if here >= options.repeats else None
         if len(requests) >= options.max_repeats:
             return f"stopped at {options.max_repeats} requests, before the precision was reached"
-        samples = [request["metrics"][METRIC] for request in requests]
+        samples = [request["metrics"][PRIMARY] for request in requests]
         if len(samples) < summary.PRECISION_MINIMUM:
             return None
         known = summary.known_well_enough(samples, options.precision)

@@ -229,6 +229,8 @@ def _planned(planning: Planning, basis: Basis) -> str:
     def number(value: int | None) -> str:
         return "over 2000" if value is None else str(value)
 
+    if planning.low is None:
+        return f"with this noise an effect of {basis.margin_percent:g} % takes over 2000 {unit}"
     return (
         f"about {number(planning.likely)} {unit} ({number(planning.low)} to {number(planning.high)}: so few samples"
         f" know the noise badly) show an effect of {basis.margin_percent:g} % in 8 of 10 sessions,"

@@ -1,4 +1,4 @@
-"""Takes a person through the steps: shows, runs, explains, and stops where something is not as it had to be."""
+"""Guides a newcomer through the steps: shows, runs and explains each, and stops at the first unexpected result."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def take(steps: Sequence[Step], settings: Settings) -> None:
     """Run the steps one after another.
 
     Raises:
-        UsageError: there is no such engine, or what a step needs of earlier ones was never made.
-        BenchError: a step ended with another exit code than it has to; the exit code is that step's.
+        UsageError: the engine is unknown, or what a step needs of earlier ones was never made.
+        BenchError: a step ended with an unexpected exit code; the exit code is that step's.
     """
     console = _console()
     engine = find.find(settings.engine)
@@ -78,7 +78,7 @@ def take(steps: Sequence[Step], settings: Settings) -> None:
         for what, command in ON_A_GPU:
             console.print(Text(f"{what}:"), Padding(Text(command, style="bold"), (0, 0, 0, 4)))
     elapsed = time.monotonic() - begun
-    done = f"all {len(steps)} steps as they had to be" if len(steps) > 1 else "the step as it had to be"
+    done = f"all {len(steps)} steps as expected" if len(steps) > 1 else "the step as expected"
     console.print(f"\n{done}, in {elapsed / 60:.1f} minutes")
     console.print(f"what each printed: {shown(folder)}", markup=False, soft_wrap=True)
 
@@ -124,7 +124,7 @@ def _folder(steps: Sequence[Step], settings: Settings) -> Path:
 
 
 def _made(folder: Path, name: str) -> Path | None:
-    """Return the run directory or checkpoint that a step printed the last time, None if there is none."""
+    """Return the run directory or checkpoint that a step printed the last time, None if it printed none."""
     step = next(step for step in STEPS if step.name == name)
     outputs = sorted(folder.glob(f"{_output(folder, step).stem}*.txt"), key=lambda path: path.stat().st_mtime)
     found = MADE.findall(outputs[-1].read_text(encoding="utf-8", errors="replace")) if outputs else []
@@ -165,7 +165,7 @@ def _take_one(step: Step, settings: Settings, folder: Path, console: Console) ->
     ended = shell.run_invoke(words, log=log, out=console.file, columns=console.width)
     if ended.exit_code is not None and ended.exit_code != step.exit_code:
         raise _unexpected(step, ended.exit_code, log, settings)
-    console.print(f"\nexit code {ended.exit_code}, as it had to be, after {ended.wall_s:.0f} s\n")
+    console.print(f"\nexit code {ended.exit_code}, as expected, after {ended.wall_s:.0f} s\n")
     console.print(Text(f"How to read it: {step.read}"))
 
 

@@ -136,7 +136,7 @@ STEPS = (
         ),
         takes_output_dir=True,
         why="Pairs of engine starts whose requests alternate, so that a slower machine slows both; it stops as soon as "
-        "the answer is decided. The candidate does 24 denoise steps in place of 4: the answer is known, so you "
+        "the answer is decided. The candidate does 24 denoise steps instead of 4: the answer is known, so you "
         "see whether the tool finds it, also on a busy laptop. One thread for each engine, because two that wait "
         "beside each other on two cores disturb each other more than any real effect.",
         read="SLOWER, with an interval that leaves out 0. Exit code 7 is a regression, so CI can stop at it. Below "
@@ -162,7 +162,7 @@ STEPS = (
         title="Is it still right?",
         command=("accuracy", "--model", "flux-tiny", "--check", "component,trajectory"),
         takes_output_dir=True,
-        why="A faster engine that draws something else is no gain. Every component and the latents after every step "
+        why="A faster engine that draws something else is not a gain. Every component and the latents after every step "
         "are compared with diffusers, from the same folder and the same noise.",
         read="`rel L2` is the distance, `gate` what is allowed. The last table is wrong on purpose: changed weights, "
         "another seed, prompt and guidance have to be rejected, or the gate proves nothing and the run is void.",
@@ -211,7 +211,7 @@ def chosen(step: str | None, first: str | None) -> tuple[Step, ...]:
     """Return the one step that is named (or numbered from 1), else all from ``first`` on.
 
     Raises:
-        UnknownName: there is no such step.
+        UnknownName: no step has this name.
     """
     if step is not None:
         return (STEPS[_place(step)],)

@@ -70,7 +70,7 @@ def check(package: Path, signals: Sequence[Signal], *, version: str | None) -> E
     """Compare the log signals that apply to ``version`` with the source in ``package`` (``site-packages/sglang``).
 
     Raises:
-        UsageError: there is no diffusion engine in the folder.
+        UsageError: the folder does not hold a diffusion engine.
     """
     root = package / "multimodal_gen"
     if not root.is_dir():
@@ -121,7 +121,7 @@ def messages(source: str, file: str) -> Iterator[Message]:
     """Yield the texts of more than one word in a Python source, holes filled, docstrings left out.
 
     Raises:
-        SyntaxError, ValueError: the source is no Python that this interpreter can parse.
+        SyntaxError, ValueError: the source is not Python that this interpreter can parse.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the engine's odd escapes are not our reader's business
@@ -157,7 +157,7 @@ def _speaks(function: ast.expr) -> bool:
 
 
 def _rendered(node: ast.AST) -> str | None:
-    """Return the text of a string expression with its holes filled; None if it is none."""
+    """Return the text of a string expression with its holes filled; None if it is not a string."""
     if isinstance(node, ast.Constant):
         return PLACEHOLDER.sub(HOLE, node.value).replace("%%", "%") if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):

@@ -21,7 +21,7 @@ OURS_ALONE = frozenset({
     "--backend", "--log-level", "--model-path", "--prompt", "--seed", "--negative-prompt", "--image-path",
     "--enable-breakable-cuda-graph", "--disable-conditioning-cache",
 })  # fmt: skip
-"""Flags that every launch of ours has, and that the helper sets itself or not at all."""
+"""Flags that every launch of the workbench has, and that the helper sets itself or not at all."""
 
 SAME_AS_ABSENT = {"--num-gpus": "1", "--enable-torch-compile": "false", "--warmup-mode": "request"}
 """Values that the helper's launch has without naming them."""
@@ -136,7 +136,7 @@ def check(package: Path, checkout: Path | None = None) -> tuple[dict[str, Path],
     """Return what was read (``helper``, and ``nightly`` where a checkout has it), and all differences to our presets.
 
     Raises:
-        UsageError: there is no helper in the package, or it cannot be read.
+        UsageError: the package has no helper, or it cannot be read.
         InvalidDocument: a file holds what this workbench does not understand.
     """
     ours = {key: preset for key, preset in presets.built_in().items() if preset.is_upstreams}

@@ -60,7 +60,8 @@ def script(package: Path) -> Path:
     raise UsageError(
         "no benchmark helper is shipped with this engine",
         where=package / "multimodal_gen",
-        todo="0.5.17 and 0.5.23 have one; choose another --engine, or give a checkout with --source",
+        todo="0.5.17 and 0.5.23 have one; choose another engine, or name a checkout",
+        field="source",
     )
 
 
@@ -202,7 +203,7 @@ def _case(case: Mapping[str, Any]) -> Entry:
     if case.get("num_gpus", 1) > 1:
         flags["--num-gpus"] = str(case["num_gpus"])
     served = flags_of(shlex.split(ours.get("serve_args", "")))
-    # the driver has its own warm-up switch, which is no flag of `sglang generate`
+    # the driver has its own warm-up switch, which `sglang generate` does not have
     flags |= {flag: value for flag, value in served.items() if flag not in {"--warmup", "--warmup-mode"}}
     config = {name: value for name, value in case.get("sglang_request_extra", {}).items() if value is not None}
     return Entry(

@@ -82,13 +82,13 @@ def _check(options: Options, *, as_json: bool) -> Result:
     from bench.report import accuracy_page, live, text
 
     messages = text.stderr()
-    display = live.Cases(messages)
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
     sides = "diffusers, then the engine" if plan.needs_reference(options) else "the engine"
     text.line(messages, f"{options.model}: running {sides}")
-    result = run.run(planned, display)
+    with live.Cases(messages) as display:
+        result = run.run(planned, display)
     folder = result.path.parent
     arrays = (folder / run.NATIVE / "native.npz", folder / run.REFERENCE / "reference.npz")
     page = accuracy_page.write(result.report, folder, arrays)

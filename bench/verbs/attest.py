@@ -173,7 +173,8 @@ class ValidateOptions:
 @task(ValidateOptions, example="validate runs/RUN/run.json")
 def validate(c: Context, options: ValidateOptions) -> None:
     """Check documents against their schemas: invoke validate FILE [FILE ...]."""
-    from bench.record import documents
+    from bench.record import documents, names
 
-    for path in options.files:
+    for word in options.files:
+        path = names.resolve(word, (*names.RECORDS, *documents.IN_DIRECTORIES))
         print(f"{path}: valid {documents.validate(path)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, UsageError
@@ -113,18 +114,19 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
     """
     from bench.compare.records import scored
-    from bench.record import store
-    from bench.report import live, run, text
+    from bench.record import names, store
+    from bench.report import run, text
     from bench.run import benchmark, plan
     from bench.run.private_cache import model_cache_of
 
     messages = text.stderr()
     if resume is not None:
+        resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
         options = _resumed(options, Options.from_document(store.read(resume)["asked"]))
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
-    with model_cache_of(planned) as isolated, live.Live(messages) as display:
+    with model_cache_of(planned) as isolated, _live(messages, planned.options) as display:
         result = benchmark.run(isolated, display, resume, score=scored if isolated.options.scored else None)
     for warning in run.warnings(result.record):
         text.line(messages, warning)
@@ -174,7 +176,7 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     from bench.report import text
     from bench.sweep import batch
 
-    shown = _titled(text.stderr(), lambda key: f"[{keys.index(key) + 1}/{len(keys)}] {key}")
+    shown = _titled(text.stderr(), len(keys), options)
     summary, path = batch.run(options, keys, name, shown)
     if as_json:
         text.write_json(summary)
@@ -217,7 +219,9 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     if options.dry_run:
         show_commands({cell.name: cell.options for cell in matrix.cells(asked, options.matrix)})
         return
-    document, path, error = matrix.measure(asked, options.matrix, _titled(text.stderr(), str))
+    starts = len(matrix.cells(asked, options.matrix)) * asked.launches
+    one_start = replace(asked, launches=1, repeats=asked.repeats + 1)  # its first request is not counted
+    document, path, error = matrix.measure(asked, options.matrix, _titled(text.stderr(), starts, one_start))
     if options.as_json:
         text.write_json(document)
     else:
@@ -226,17 +230,27 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
         raise error
 
 
-def _titled(messages: Console, title: Callable[[str], str]) -> Callable[[str], AbstractContextManager[Live]]:
-    """Return what shows the progress of a named run, under a title."""
-    from bench.report import live, text
+def _titled(messages: Console, of: int, options: Options) -> Callable[[str], AbstractContextManager[Live]]:
+    """Return what shows the progress of a named run, under its name and its place among ``of`` runs."""
+    from bench.report import text
+
+    places = count(1)
 
     @contextmanager
     def shown(name: str) -> Iterator[Live]:
-        text.line(messages, title(name))
-        with live.Live(messages) as display:
+        text.line(messages, f"[{next(places)}/{of}] {name}")
+        with _live(messages, options) as display:
             yield display
 
     return shown
+
+
+def _live(messages: Console, options: Options) -> Live:
+    """Return the display of a run, which knows how many requests it will take unless a precision decides that."""
+    from bench.report import live
+
+    requests = None if options.precision else options.repeats
+    return live.Live(messages, requests=requests, launches=options.launches)
 
 
 # --- dry run ----------------------------------------------------------------------------------------------------------

@@ -42,6 +42,8 @@ class AbOptions:
         group=MEASURING,
         help="start the engines of a pair one after the other, where memory does not hold both",
     )
+    co_resident: bool = option(False, group=MEASURING, help="gone: the engines of a pair start together by default")
+    blocks: int | None = option(None, kind=Kind.WHOLE, group=MEASURING, help="gone: --pairs")
     run: Options = nested(
         Options,
         *("model", "repeats", "require"),
@@ -61,6 +63,10 @@ def ab(c: Context, options: AbOptions) -> None:
     from bench.report import comparison as report
     from bench.report import text
 
+    if options.co_resident:
+        raise UsageError("--co-resident is gone: the engines of a pair start together by default", todo="leave it out")
+    if options.blocks is not None:
+        raise UsageError("--blocks is gone: arms are measured in pairs of engine starts", todo="--pairs N")
     design = comparing.Design(metric=options.metric, alternate=options.alternate)
     if options.pairs is not None:
         design = replace(design, pairs=options.pairs)
@@ -92,7 +98,8 @@ class CompareOptions:
         many=True,
         kind=Kind.PATH,
         completes="finished",
-        help="run records, run directories or perf dumps; the first is the baseline (one alone: the named one)",
+        help="runs (place, label, last, last~1, six digits) or perf dumps; the first is the baseline (one alone: the"
+        " named one); or one ab's folder",
     )
     metric: str = option("total", help=METRIC)
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help="print Markdown source, for a pull request")
@@ -106,11 +113,15 @@ def compare(c: Context, options: CompareOptions) -> None:
     from bench import paths
     from bench.compare import history, records
     from bench.fidelity import score
+    from bench.record import names
     from bench.report import comparison as report
     from bench.report import text
     from bench.stats import comparison as statistics
 
-    files: Sequence[Path] = options.files
+    if len(options.files) == 1 and _is_of_arms(place := names.resolve(options.files[0], (*names.RECORDS, ARMS))):
+        _show_arms(place, options)
+        return
+    files: Sequence[Path] = [names.resolve(file) for file in options.files]
     if len(files) == 1:
         files = [history.baseline_of(paths.runs(), files[0]), files[0]]
     baseline, *candidates = [records.read(path, options.metric) for path in files]
@@ -118,14 +129,45 @@ def compare(c: Context, options: CompareOptions) -> None:
     for candidate in candidates:
         compared = statistics.to_document(records.compare(baseline, candidate))
         outputs = score.compared(records.outputs(baseline, candidate), compared["verdict"], options.require)
-        names = {"baseline": baseline.name, "candidate": candidate.name}
-        documents.append({**names, "comparison": compared, "quality": outputs})
+        sides = {"baseline": baseline.name, "candidate": candidate.name}
+        documents.append({**sides, "comparison": compared, "quality": outputs})
         if not options.as_json:
             shown = _markdown(baseline, candidate, documents[-1])
             report.show_markdown(shown, text.stdout(), as_source=options.as_markdown)
     if options.as_json:
         text.write_json(documents)
     _raise(documents)
+
+
+ARMS = "comparison.json"
+"""What `invoke ab` leaves in its folder."""
+
+
+def _is_of_arms(place: Path) -> bool:
+    return (place / ARMS).is_file()
+
+
+def _show_arms(place: Path, options: CompareOptions) -> None:
+    """Show the comparison that `invoke ab` left in its folder, and end as it did.
+
+    Raises:
+        InvalidDocument: the folder's documents do not conform to their schemas.
+        ThresholdMissed: the candidate is slower.
+        Inconclusive: the comparison did not decide.
+    """
+    from bench import schema
+    from bench.record import documents, store
+    from bench.report import comparison as report
+    from bench.report import text
+
+    documents.validate(place)
+    document = schema.read(place / ARMS)
+    sides = (store.read(place / "baseline"), store.read(place / "candidate"))
+    if options.as_json:
+        text.write_json([document])
+    else:
+        report.show_arms(document, sides, place / ARMS, text.stdout(), as_source=options.as_markdown)
+    _raise([{**document, "candidate": str(place / ARMS)}])
 
 
 def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> str:
@@ -168,6 +210,13 @@ class CalibrateOptions:
     """What `invoke calibrate` takes."""
 
     metric: str = option("total", help=METRIC)
+    hosts: tuple[Path, ...] = option(
+        (),
+        kind=Kind.PATH,
+        repeated=True,
+        completes="finished",
+        help="measure nothing: keep the spread between these records of several hosts or days; again for each record",
+    )
     run: Options = nested(
         Options,
         *("model", "engine", "preset_file", "output_dir", "launches", "repeats"),
@@ -179,12 +228,20 @@ class CalibrateOptions:
 @task(CalibrateOptions, example="calibrate --model flux")
 def calibrate(c: Context, options: CalibrateOptions) -> None:
     """Measure this machine's own noise, A against A, and say how many pairs a 1.5 % effect needs here."""
+    from dataclasses import replace
+
     from bench.compare import calibration
+    from bench.compare import metric as metrics
     from bench.report import comparison as report
     from bench.report import text
     from bench.verbs.bench import run_one
 
-    record = run_one(options.run, as_json=False)
+    if options.hosts:
+        path, known = calibration.store_days(options.hosts, options.metric)
+        report.show_days(known, text.stdout())
+        text.line(text.stdout(), f"kept: {path}")
+        return
+    record = run_one(replace(options.run, stage_sync=metrics.named(options.metric).is_stage), as_json=False)
     path = calibration.store(record, options.metric)
     noise = calibration.noise(record, options.metric)
     assert noise is not None
@@ -200,7 +257,7 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
 class BaselineOptions:
     """What `invoke baseline.set` takes."""
 
-    record: Path = option(kind=Kind.PATH, completes="finished", help="run record or run directory")
+    record: Path = option(kind=Kind.PATH, completes="finished", help="a run: place, label, last, last~1 or six digits")
 
 
 @task(BaselineOptions, example="baseline.set runs/RUN")
@@ -208,9 +265,10 @@ def baseline_set(c: Context, options: BaselineOptions) -> None:
     """Make a record the baseline of its workload on its devices."""
     from bench import paths
     from bench.compare import history
+    from bench.record import names
     from bench.report import text
 
-    text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), options.record)}")
+    text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), names.resolve(options.record))}")
 
 
 @task(example="baseline.show")
@@ -231,6 +289,7 @@ def baseline_show(c: Context) -> None:
 class HistoryOptions:
     """What `invoke history` takes."""
 
+    metric: str = option("total", help=METRIC)
     run: Options = nested(
         Options,
         *("model", "output_dir"),
@@ -244,15 +303,19 @@ def history(c: Context, options: HistoryOptions) -> None:
     """Show every record of a preset in order of time, with change points and engine versions."""
     from bench import paths
     from bench.compare import history as records
+    from bench.compare import metric as metrics
     from bench.report import history as report
     from bench.report import text
 
     root = options.run.output_dir or paths.runs()
-    points, faults = records.read(root, options.run.model)
+    metric = metrics.named(options.metric)
+    points, faults = records.read(root, options.run.model, metric)
     for fault in faults:
         text.line(text.stderr(), f"left out: {fault}")
     if not points:
         raise UsageError(
-            f"no complete record of {options.run.model} that counts", where=root, todo="`invoke bench` makes one"
+            f"no complete record of {options.run.model} that counts and has a {metric.title}",
+            where=root,
+            todo="`invoke bench` makes one",
         )
-    report.show(options.run.model, points, text.stdout())
+    report.show(options.run.model, points, metric, text.stdout())

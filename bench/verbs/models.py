@@ -59,7 +59,7 @@ def _check_upstream(options: ModelsOptions) -> None:
 
     Raises:
         ThresholdMissed: something differs.
-        UsageError: there is no helper, or both an engine and a checkout were named.
+        UsageError: the helper is missing, or both an engine and a checkout were named.
     """
     from bench.engine import find, interpreter
     from bench.report import models as report
@@ -87,7 +87,7 @@ def _check_upstream(options: ModelsOptions) -> None:
         raise ThresholdMissed(
             f"presets differ from upstream: {told}",
             where=read["helper"],
-            todo="update bench/catalog/presets/ if it is to follow this version",
+            todo="update bench/catalog/presets/ if it should follow this version",
         )
 
 

@@ -154,10 +154,18 @@ def profile_diff(c: Context, options: ProfileDiffOptions) -> None:
     if len(files) > 2:  # noqa: PLR2004 - A and B
         raise UsageError("a diff is of two traces", todo="invoke profile-diff A B")
     context = analysis.Context(engine_version=options.engine_version)
-    a, b = load.pair(load.load(files[0], context), load.load(files[1], context))
+    a, b = load.pair(*(load.load(_report(file), context) for file in files))
     a_steps, b_steps = (None if steps is None else list(steps) for steps in (options.a_steps, options.b_steps))
     document = diff(a, b, a_steps=a_steps, b_steps=b_steps, force=options.force)
     directory = store.new_run("profile-diff", "traces", options.output_dir)
     report.write_diff(document, directory)
     shown.render(document, text.stdout())
     text.line(text.stdout(), f"report: {directory / 'diff.md'}")
+
+
+def _report(word: Path) -> Path:
+    """Return the trace or report folder that a word names; of a run it is the report in it."""
+    from bench.record import names
+
+    place = names.resolve(word, (REPORT,))
+    return place / REPORT if (place / REPORT).is_dir() else place

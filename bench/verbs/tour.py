@@ -10,7 +10,25 @@ from bench.options import nested, option
 from bench.run.options import Options
 from bench.task import VERBS, Context, task
 
+START = (
+    ("what can this machine run?", "doctor"),
+    ("how long does a model take?", "bench --model flux-tiny --repeats 10"),
+    ("is my change faster?", "ab --model flux-tiny --candidate steps=8"),
+    ("where does the time go?", "profile --model flux-tiny"),
+    ("is the output still right?", "accuracy --model flux-tiny"),
+    ("was that run native?", "attest --log engine.log"),
+)
+"""What people do, and what they type for it behind `invoke`."""
+
 SHELLS = {"bash": "", "fish": "", "zsh": ""}
+
+
+@task(example="start")
+def start(c: Context) -> None:
+    """Show where to begin: what people do here, one command each."""
+    width = max(len(question) for question, _ in START)
+    print("\n".join(f"{question:<{width}}  invoke {command}" for question, command in START))
+    print("\n`invoke --list` shows all tasks, `invoke TASK --help` the options of one, `invoke tour` explains them.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

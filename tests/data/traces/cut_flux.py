@@ -3,7 +3,7 @@
     python tests/data/traces/cut_flux.py flux_eager_5_steps.trace.json.gz flux-h200.trace.json.gz 4
 
 What was launched before the first kept step is left out, and what of it still ran after its start is kept: it is the
-backlog, as the profiler itself produces it. Python frames that are no modules, the arrows between launches and
+backlog, as the profiler itself produces it. Python frames that are not modules, the arrows between launches and
 kernels, and the strides of operators are left out, for size.
 """
 

@@ -1,0 +1,65 @@
+"""What a command line that cannot be read was probably meant to be."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from bench.errors import UsageError
+from bench.options import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bench.options import Option, Verb
+
+
+def unknown_task(word: str, tasks: Iterable[str]) -> UsageError:
+    """Return the error for a word that should be a task."""
+    close = closest(word, tasks)
+    return UsageError(
+        f"no task is called {word!r}", todo=f"did you mean {close}?" if close else "`invoke --list` shows the tasks"
+    )
+
+
+def unknown_option(verb: Verb, word: str) -> UsageError:
+    """Return the error for a word that begins like an option."""
+    close = closest(word, (f"--{option.name}" for option in verb.options))
+    todo = f"did you mean {close}?" if close else f"`invoke {verb.name} --help` lists its options"
+    return UsageError(f"{verb.name} has no option {word}", todo=todo)
+
+
+def stray_word(verb: Verb, word: str, values: Mapping[str, Iterable[str]]) -> UsageError:
+    """Return the error for a word that is neither an option nor the value of one.
+
+    ``values`` holds the values that are known, by the name of the option that takes them.
+    """
+    option = next((name for name, known in values.items() if word in known), None)
+    close = closest(word, (f"--{option.name}" for option in verb.options)) if option is None else None
+    if option is not None:
+        todo = f"did you mean --{option} {word}?"
+    elif close is not None:
+        todo = f"did you mean {close}?"
+    else:
+        todo = f"`invoke {verb.name} --help` lists its options; two dashes alone (--) precede the engine's own"
+    return UsageError(f"{verb.name} does not take the word {word!r}", todo=todo)
+
+
+def missing_words(verb: Verb) -> UsageError:
+    """Return the error for a task without the words that it needs."""
+    needed = " ".join(option.typed for option in verb.options if option.positional)
+    return UsageError(f"{verb.name} needs {needed}", todo=f"`invoke {verb.name} --help` explains it")
+
+
+def missing_value(option: Option) -> UsageError:
+    """Return the error for an option at the end of a line, or before another option, that takes a value."""
+    allowed = f": {', '.join(option.choices)}" if option.choices else ""
+    kind = {Kind.WHOLE: "a whole number", Kind.NUMBER: "a number", Kind.PERCENTAGE: "a percentage such as 1%"}
+    return UsageError(f"--{option.name} takes {kind.get(option.kind, 'a value')}{allowed}, and none was given")
+
+
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """Return the known word that is most like this one, whatever its case; None if none is like it."""
+    by_lower = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return by_lower[close[0]] if close else None

@@ -1,0 +1,71 @@
+"""What a person calls a run: `last`, `last~2`, its label, the six digits at the end of its id, or its place."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from bench import paths
+from bench.errors import UsageError
+from bench.record import store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+LAST = re.compile(r"last(?:~(?P<before>\d+))?")
+ENDING = re.compile(r"[0-9a-f]{6}")
+RECORDS = (store.RECORD, store.PARTIAL)
+KNOWN = "a run is called last, last~1 (the one before), by its label, by the last six digits of its id, or by its place"
+
+
+def resolve(word: Path, holding: Sequence[str] = RECORDS, root: Path | None = None) -> Path:
+    """Return the place that a word names: a file or folder as it is, else the newest run that is called so.
+
+    Only runs that have one of the files of ``holding`` are looked at; ``root`` is where run directories are.
+
+    Raises:
+        UsageError: no run is called so.
+    """
+    name = str(word)
+    if word.exists() or "/" in name or word.suffix:
+        return word
+    runs = _runs(root or paths.runs(), holding)
+    if (last := LAST.fullmatch(name)) is not None:
+        return _last(list(runs), int(last["before"] or 0), name)
+    ending = f"-{store.safe(name)}-"
+    for run in runs:
+        if run.name == name or (ENDING.fullmatch(name) and run.name.endswith(f"-{name}")):
+            return run
+        if run.name[: -len("000000")].endswith(ending) and _label(run) == name:
+            return run
+    raise UsageError(f"no run is called {name!r}", where=root or paths.runs(), todo=KNOWN)
+
+
+def _runs(root: Path, holding: Sequence[str]) -> Iterator[Path]:
+    """Yield the run directories that have one of these files, the newest first."""
+    folders = sorted(root.iterdir(), key=lambda folder: folder.name, reverse=True) if root.is_dir() else []
+    return (
+        folder
+        for folder in folders
+        if store.RUN.match(folder.name) and any((folder / name).exists() for name in holding)
+    )
+
+
+def _last(runs: Sequence[Path], before: int, name: str) -> Path:
+    if before >= len(runs):
+        counted = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+        raise UsageError(f"{name} reaches too far back: there are {counted} of this kind", where=paths.runs())
+    return runs[before]
+
+
+def _label(run: Path) -> str | None:
+    """Return the label of a run, None if it has none or its record cannot be read."""
+    for place in (*(run / name for name in RECORDS), run / "baseline" / store.RECORD):
+        try:
+            label = json.loads(place.read_bytes()).get("label")
+        except (OSError, ValueError, AttributeError):
+            continue
+        return None if label is None else str(label)
+    return None

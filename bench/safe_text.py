@@ -1,0 +1,46 @@
+"""Text of others made safe for where it is shown: a terminal, a Markdown page, a cell of a CSV file."""
+
+from __future__ import annotations
+
+import re
+
+SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, the cursor
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|\Z)"  # OSC, DCS, SOS, PM, APC
+    r"|\x1b[ -/]+[0-~]"  # character sets
+    r"|\x1b[0-Z\\^-~]"  # single functions
+)
+"""Whole control sequences of ECMA-48; one that never ends takes the rest of the text with it."""
+
+UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of text
+    "\u2028\u2029\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$@:]|^\s*(?:[-=]|\d+[.)]))", re.MULTILINE)
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""How a cell begins that a spreadsheet computes, full-width signs included (OWASP, CSV injection)."""
+
+
+def terminal(text: str, keep: str = "\n\t") -> str:
+    """Return ``text`` without control sequences, and other controls as hexadecimal escapes; ``keep`` stays.
+
+    Call it with ``keep=""`` for what belongs on one line.
+    """
+    return UNSAFE.sub(lambda match: match[0] if match[0] in keep else _escape(match[0]), SEQUENCE.sub("", text))
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"  # noqa: PLR2004 - what two digits hold
+
+
+def markdown(text: str) -> str:
+    """Return ``text`` on one line so that Markdown shows it as it is: no markup, HTML, link, mention or table cell."""
+    line = re.sub(r"\s+", " ", terminal(text, keep="\n\t")).strip()
+    return re.sub(r"(?i)\b(www)\.", r"\1\\.", MARKDOWN.sub(r"\\\1", line))
+
+
+def csv_cell(text: str) -> str:
+    """Return ``text`` so that no spreadsheet takes it for a formula; the csv module quotes the rest."""
+    return f"'{text}" if text.startswith(FORMULA) else text

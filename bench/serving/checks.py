@@ -1,0 +1,339 @@
+"""The thirteen checks that a load test rests on, each held, not held or unknown, with what was seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from bench.catalog.stages import DIFFUSERS_STAGE
+from bench.errors import EngineFailed, EvidenceMissing, FallbackDetected, Inconclusive
+from bench.fallback import finding as f
+from bench.serving import queueing
+from bench.serving.arrivals import CLOSED
+from bench.serving.client import WARM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bench.errors import BenchError
+    from bench.fallback.verdict import Verdict
+    from bench.serving.client import Exchange, Phase
+    from bench.serving.joins import Counters, Join
+    from bench.serving.outputs import Answer, Difference
+    from bench.serving.queueing import Level
+    from bench.serving.server import Identity
+
+INCONCLUSIVE = 9
+WARM_UPS = 3
+TREND_SHARE = 0.10
+CLOCK_S = 0.05
+"""How much longer the server may say that it had a request than the client: the wall clock may be set meanwhile."""
+
+OTHERS_SHARE = 0.10
+
+ERRORS: dict[int, type[BenchError]] = {
+    f.ENGINE_FAILED: EngineFailed,
+    f.FALLBACK: FallbackDetected,
+    f.EVIDENCE_MISSING: EvidenceMissing,
+    INCONCLUSIVE: Inconclusive,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One phase with what was read of it; counters are the server's growth, None where it has none.
+
+    ``others_share`` is the share of the machine's processors that neither the server nor this process used.
+    """
+
+    phase: Phase
+    answers: tuple[Answer, ...]
+    level: Level
+    grown: Counters | None
+    cpu_s: float | None
+    others_share: float | None
+
+    @property
+    def answered(self) -> list[tuple[Exchange, Answer]]:
+        """Every exchange with what it brought."""
+        return list(zip(self.phase.exchanges, self.answers, strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the checks look at. None: it could not be known, as of somebody else's server.
+
+    ``ours`` tells whether the server was started here: what is unknown of it then is missing evidence.
+    """
+
+    ours: bool
+    identity: Identity | None
+    run_id: str | None
+    version: str | None
+    verdict: Verdict | None
+    join: Join | None
+    measured: Sequence[Measured]
+    differences: Sequence[Difference]
+    has_golden: bool
+    batching: int
+    died: bool
+
+    @property
+    def answered(self) -> list[tuple[Exchange, Answer]]:
+        """Every exchange of every phase with what it brought."""
+        return [pair for measured in self.measured for pair in measured.answered]
+
+    @property
+    def loads(self) -> list[Measured]:
+        """The phases that count."""
+        return [measured for measured in self.measured if measured.phase.name != WARM]
+
+    def sent(self, measured: Measured) -> int:
+        """Return how many requests of a phase left."""
+        return sum(exchange.sent_s is not None for exchange in measured.phase.exchanges)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one check saw; ``held`` None: unknown. ``exit_code`` is what a failure ends the task with, 0: nothing."""
+
+    held: bool | None
+    says: str
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One check as it is printed and recorded."""
+
+    number: int
+    id: str
+    proves: str
+    held: bool | None
+    says: str
+    exit_code: int
+
+
+def _identity(facts: Facts) -> Outcome:
+    identity = facts.identity
+    if identity is None:
+        return Outcome(held=None, says="somebody else's server: unattested", exit_code=f.EVIDENCE_MISSING)
+    held = identity.run_id == facts.run_id and identity.listener_is_ours
+    if held and identity.version not in (None, facts.version):
+        return Outcome(held=False, says=f"version {identity.version}, not {facts.version}", exit_code=f.FALLBACK)
+    says = f"{identity.run_id}, listener below this process: {identity.listener_is_ours}"
+    return Outcome(held=held, says=says, exit_code=f.FALLBACK if held is False else f.EVIDENCE_MISSING)
+
+
+def _native(facts: Facts) -> Outcome:
+    grown = [measured.grown for measured in facts.measured if measured.grown is not None]
+    fallen = sum(counters.stages.get(DIFFUSERS_STAGE, 0) for counters in grown)
+    if fallen:
+        return Outcome(held=False, says=f"{fallen} times {DIFFUSERS_STAGE}", exit_code=f.FALLBACK)
+    if facts.verdict is None:
+        native = sum(counters.stages.get("DenoisingStage", 0) for counters in grown)
+        says = f"no log; counters: {native} native denoising stages" if grown else "neither log nor counters"
+        return Outcome(held=None, says=says, exit_code=f.EVIDENCE_MISSING)
+    verdict = facts.verdict
+    seen = sum(proof.holds for proof in verdict.proofs)
+    says = f"{verdict.outcome}, {seen} of {len(verdict.proofs)} pieces of evidence"
+    if grown:
+        says += f", no {DIFFUSERS_STAGE} in the counters"
+    return Outcome(held=verdict.counts, says=says, exit_code=verdict.exit_code)
+
+
+def _workload(facts: Facts) -> Outcome:
+    join = facts.join
+    if join is None:
+        return Outcome(held=None, says="there is no request log to join", exit_code=f.EVIDENCE_MISSING)
+    if join.changed:
+        index, difference = next(iter(join.changed.items()))
+        return Outcome(
+            held=False, says=f"{len(join.changed)} changed, first {index}: {difference}", exit_code=f.FALLBACK
+        )
+    if join.unlogged or join.repeated:
+        says = f"{len(join.unlogged)} answers without their pair of log lines, {len(join.repeated)} ids repeated"
+        return Outcome(held=False, says=says, exit_code=f.EVIDENCE_MISSING)
+    for measured in facts.measured:
+        finished = [e.request.steps * e.request.outputs for e, a in measured.answered if a.server_id is not None]
+        steps = None if measured.grown is None else measured.grown.stages.get("DenoisingStep")
+        failed = len(finished) < facts.sent(measured)
+        if steps is not None and facts.batching == 1 and not failed and steps != sum(finished):
+            says = f"{measured.phase.name}: {steps} denoise steps counted, {sum(finished)} asked for"
+            return Outcome(held=False, says=says, exit_code=f.FALLBACK)
+    return Outcome(held=True, says=f"{len(join.pairs)} rows joined by id, each with what was asked")
+
+
+def _outputs(facts: Facts) -> Outcome:
+    wrong = [answer.fault for _, answer in facts.answered if answer.fault and answer.server_id is not None]
+    if wrong:
+        return Outcome(held=False, says=f"{len(wrong)} wrong pictures, first: {wrong[0]}", exit_code=f.FALLBACK)
+    if not any(answer.fault is None for _, answer in facts.answered):
+        return Outcome(held=None, says="there is no picture", exit_code=f.ENGINE_FAILED)
+    differing = [item for item in facts.differences if facts.batching == 1 or not item.within_batching]
+    if differing:
+        first = differing[0]
+        says = (
+            f"{len(differing)} pictures differ, first: request {first.index}, seed {first.seed}, from {first.against}"
+        )
+        return Outcome(held=False, says=says, exit_code=f.FALLBACK)
+    batched = f", {len(facts.differences)} within one level (batching)" if facts.differences else ""
+    against = "the offline output" if facts.has_golden else "each other, by request (no offline output was given)"
+    return Outcome(held=True, says=f"every picture decodes, has its size and equals {against}{batched}")
+
+
+def _alone(facts: Facts) -> Outcome:
+    if facts.join is not None and facts.join.foreign:
+        return Outcome(
+            held=False, says=f"{len(facts.join.foreign)} logged requests are not ours", exit_code=INCONCLUSIVE
+        )
+    counted = [measured for measured in facts.measured if measured.grown is not None]
+    for measured in counted:
+        assert measured.grown is not None
+        if measured.grown.posts != facts.sent(measured):
+            says = f"{measured.phase.name}: {measured.grown.posts} requests counted, {facts.sent(measured)} sent"
+            return Outcome(held=False, says=says, exit_code=INCONCLUSIVE)
+    if not counted:
+        logged = facts.join is not None
+        return Outcome(held=True if logged else None, says="by the request log alone" if logged else "no counters")
+    return Outcome(held=True, says="the server counted what was sent, and nothing else")
+
+
+def _open_loop(facts: Facts) -> Outcome:
+    late = [m.phase.name for m in facts.loads if queueing.GENERATOR_LATE in m.level.flags]
+    if late:
+        return Outcome(held=False, says=f"the generator was late: {', '.join(late)}", exit_code=INCONCLUSIVE)
+    opened = [measured.level.lateness_p99_s or 0 for measured in facts.loads if measured.phase.arrivals.kind != CLOSED]
+    if not opened:
+        return Outcome(held=None, says="closed loop only")
+    return Outcome(held=True, says=f"traces drawn and hashed before; lateness p99 at most {max(opened) * 1e3:.1f} ms")
+
+
+def _warm_up(facts: Facts) -> Outcome:
+    warm = [a for m in facts.measured if m.phase.name == WARM for a in m.answers if a.fault is None]
+    if len(warm) < WARM_UPS:
+        return Outcome(held=False, says=f"{len(warm)} warm-up answers, {WARM_UPS} are needed", exit_code=INCONCLUSIVE)
+    services = [answer.service_s for m in facts.loads[:1] for answer in m.answers if answer.service_s is not None]
+    first, rest = services[: len(services) // 5], services[len(services) // 5 :]
+    if first and median(first) > (1 + TREND_SHARE) * median(rest):
+        return Outcome(
+            held=False, says=f"the first fifth took {median(first) / median(rest) - 1:+.0%}: still warming up"
+        )
+    return Outcome(held=True, says=f"{len(warm)} requests before the first that counts, no trend after")
+
+
+def _failures(facts: Facts) -> Outcome:
+    rows = sum(len(measured.phase.exchanges) for measured in facts.measured)
+    due = sum(len(measured.phase.arrivals.times_s) or len(measured.phase.exchanges) for measured in facts.measured)
+    failed = sum(answer.fault is not None for _, answer in facts.answered)
+    if facts.died:
+        return Outcome(held=False, says=f"the server ended; {failed} of {rows} failed", exit_code=f.ENGINE_FAILED)
+    if failed == rows:
+        return Outcome(held=False, says=f"all of {rows} requests failed", exit_code=f.ENGINE_FAILED)
+    return Outcome(held=rows == due, says=f"{failed} of {rows} failed and count as misses")
+
+
+def _earned(facts: Facts) -> Outcome:
+    most = max((measured.level.answered for measured in facts.loads), default=0)
+    earned = [f"p{rank}" for rank, needed in queueing.EARNED.items() if most >= needed]
+    held = None if not earned else True
+    return Outcome(held=held, says=f"{', '.join(earned) or 'none'} from {most} answers at most")
+
+
+def _saturation(facts: Facts) -> Outcome:
+    opened = [measured for measured in facts.loads if measured.phase.arrivals.kind != CLOSED]
+    saturated = [measured.phase.name for measured in opened if queueing.SATURATED in measured.level.flags]
+    if saturated:
+        says = f"percentiles grow with the run's length: {', '.join(saturated)}"
+        # a campaign over several rates is meant to find where it saturates
+        return Outcome(held=False, says=says, exit_code=INCONCLUSIVE if len(saturated) == len(opened) else 0)
+    return Outcome(held=True if opened else None, says="none saturated" if opened else "closed loop only")
+
+
+def _consistency(facts: Facts) -> Outcome:
+    if facts.batching > 1:
+        return Outcome(held=None, says="merged requests have no service time of their own")
+    told = {m.phase.name: m.level.prediction.explained for m in facts.loads if m.level.prediction is not None}
+    unexplained = [name for name, explained in told.items() if explained is False]
+    if unexplained:
+        return Outcome(
+            held=False, says=f"waiting that nobody explains: {', '.join(unexplained)}", exit_code=INCONCLUSIVE
+        )
+    known = any(explained is not None for explained in told.values())
+    return Outcome(
+        held=True if known else None, says="Lindley's recursion explains p50 and p95" if known else "too few"
+    )
+
+
+def _clocks(facts: Facts) -> Outcome:
+    for exchange, _ in facts.answered:
+        times = [exchange.intended_s, exchange.sent_s, exchange.headers_s, exchange.done_s]
+        known = [time for time in times if time is not None]
+        if known != sorted(known):
+            return Outcome(held=False, says=f"request {exchange.index}: times go back", exit_code=INCONCLUSIVE)
+    if facts.join is None:
+        return Outcome(held=True, says="the client's alone: one monotonic clock")
+    by_id = {a.server_id: e for e, a in facts.answered if a.server_id is not None}
+    for served in facts.join.pairs.values():
+        own = by_id.get(served.server_id)
+        if own is None or own.done_s is None or own.sent_s is None or served.elapsed_s is None:
+            continue
+        if served.elapsed_s > own.done_s - own.sent_s + CLOCK_S:
+            says = f"request {own.index}: the server had it longer than the client waited"
+            return Outcome(held=False, says=says, exit_code=INCONCLUSIVE)
+    return Outcome(held=True, says="the server's spans lie inside the client's")
+
+
+def _machine(facts: Facts) -> Outcome:
+    shares = [m.others_share for m in facts.loads if m.others_share is not None]
+    if not shares:
+        return Outcome(held=None, says="others' share of the processors is unknown")
+    return Outcome(held=max(shares) <= OTHERS_SHARE, says=f"others used up to {max(shares):.0%} of the processors")
+
+
+CHECKS: tuple[tuple[str, str, Callable[[Facts], Outcome]], ...] = (
+    ("identity", "our own server answered", _identity),
+    ("native", "the native backend served", _native),
+    ("workload", "each row is one logged request, as it was asked", _workload),
+    ("outputs", "every picture is the one that was asked for", _outputs),
+    ("alone", "nobody else sent anything", _alone),
+    ("open-loop", "requests left when they were due", _open_loop),
+    ("warm-up", "the server was warm", _warm_up),
+    ("failures", "nothing left the denominator", _failures),
+    ("percentiles", "percentiles were earned", _earned),
+    ("saturation", "the server kept up", _saturation),
+    ("consistency", "arrivals and service times explain the latencies", _consistency),
+    ("clocks", "the clocks agree", _clocks),
+    ("machine", "the machine was ours", _machine),
+)
+
+
+def judge(facts: Facts) -> list[Row]:
+    """Return the thirteen checks in their order."""
+    rows = []
+    for number, (identity, proves, look) in enumerate(CHECKS, 1):
+        outcome = look(facts)
+        rows.append(
+            Row(
+                number=number,
+                id=identity,
+                proves=proves,
+                held=None if outcome.held is None else bool(outcome.held),
+                says=outcome.says,
+                exit_code=outcome.exit_code if outcome.held is False or (outcome.held is None and facts.ours) else 0,
+            )
+        )
+    return rows
+
+
+def error(rows: Sequence[Row], where: str) -> BenchError | None:
+    """Return the error that the first check with a consequence ends the task with, None if the run counts."""
+    order = (f.FALLBACK, f.ENGINE_FAILED, f.EVIDENCE_MISSING, INCONCLUSIVE)
+    failed = [row for row in rows if row.exit_code]
+    if not failed:
+        return None
+    first = min(failed, key=lambda row: order.index(row.exit_code) if row.exit_code in order else len(order))
+    return ERRORS.get(first.exit_code, EvidenceMissing)(
+        f"it is not shown that {first.proves}: {first.says}", where=where
+    )

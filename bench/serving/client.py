@@ -1,0 +1,203 @@
+"""The load generator: sends at absolute times and keeps every answer as it came.
+
+Nothing is held back by a semaphore or a pool of connections, no request has a timeout of its own (the server would
+still do its work), and nothing is decoded while the load runs: it would steal time from the sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from bench.serving.arrivals import CLOSED
+from bench.serving.request import PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bench.serving.arrivals import Arrivals
+    from bench.serving.request import ImageRequest
+
+UNANSWERED = "unanswered: the phase had reached its limit"
+UNSENT = "unsent: the server had ended"
+UNFINISHED_SEND = "unsent: the phase had reached its limit"
+LOAD, WARM = "load", "warm"
+HEADERS = {"content-type": "application/json"}
+RETRY_S = 0.2
+"""How long a client of a closed loop waits after a request without an answer, which a dead server gives at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One request and what came of it; times in seconds from the start of its phase, on one monotonic clock.
+
+    ``intended_s`` is when it was due: latency counts from there. ``sent_s`` None: it never left. ``status`` None: no
+    answer, and ``error`` says why.
+    """
+
+    index: int
+    request: ImageRequest
+    intended_s: float
+    sent_s: float | None = None
+    headers_s: float | None = None
+    done_s: float | None = None
+    status: int | None = None
+    error: str | None = None
+    body: bytes | None = None
+
+    @property
+    def latency_s(self) -> float | None:
+        """Seconds from the intended time to the last byte, whatever was answered; None without an answer."""
+        return None if self.done_s is None or self.status is None else self.done_s - self.intended_s
+
+    @property
+    def lateness_s(self) -> float | None:
+        """Seconds from the intended time to the sending: the generator's own fault."""
+        return None if self.sent_s is None else self.sent_s - self.intended_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """A stretch of load; ``started_unix_s`` is the wall clock at its zero, for joins on the same host only.
+
+    ``interrupted``: Ctrl-C ended it, and what had not been sent or answered by then is kept as such.
+    """
+
+    name: str
+    arrivals: Arrivals
+    started_unix_s: float
+    ended_s: float
+    exchanges: tuple[Exchange, ...]
+    interrupted: bool = False
+
+
+class _Generator:
+    """Sends the requests of one phase."""
+
+    def __init__(self, url: str, session: aiohttp.ClientSession, limit_s: float, alive: Callable[[], bool]) -> None:
+        self._url = url + PATH
+        self._session = session
+        self._limit_s = limit_s
+        self._alive = alive
+        self.exchanges: dict[int, Exchange] = {}
+        self.started_unix_s = time.time()
+        self._zero = time.monotonic()
+
+    def now(self) -> float:
+        """Return the seconds since the phase began."""
+        return time.monotonic() - self._zero
+
+    async def send(self, exchange: Exchange, body: bytes) -> None:
+        """Send one request and keep what comes of it, also if this is cancelled."""
+        exchange = replace(exchange, sent_s=self.now())
+        self.exchanges[exchange.index] = replace(exchange, error=UNANSWERED)
+        try:
+            async with self._session.post(self._url, data=body, headers=HEADERS) as response:
+                exchange = replace(exchange, headers_s=self.now(), status=response.status)
+                exchange = replace(exchange, body=await response.read())
+                exchange = replace(exchange, done_s=self.now())
+        except (aiohttp.ClientError, OSError) as error:
+            exchange = replace(exchange, done_s=self.now(), status=None, error=f"{type(error).__name__}: {error}")
+        self.exchanges[exchange.index] = exchange
+
+    async def open_loop(self, due: list[tuple[Exchange, bytes]]) -> None:
+        """Send each request at its own time, whatever became of those before."""
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            for exchange, body in due:
+                if (wait_s := exchange.intended_s - self.now()) > 0:
+                    await asyncio.sleep(wait_s)
+                if self._alive():
+                    tasks.add(asyncio.create_task(self.send(exchange, body)))
+                else:
+                    self.exchanges[exchange.index] = replace(exchange, error=UNSENT)
+            await self._finish(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def closed_loop(
+        self, clients: int, duration_s: float, requests: Iterator[ImageRequest], first_index: int
+    ) -> None:
+        """Let each client send its next request when it has the answer to its last."""
+        numbers = itertools.count(first_index)
+
+        async def client() -> None:
+            while (due := self.now()) < duration_s and self._alive():
+                request = next(requests)
+                number = next(numbers)
+                await self.send(Exchange(index=number, request=request, intended_s=due), request.body())
+                if self.exchanges[number].status is None:
+                    await asyncio.sleep(RETRY_S)
+
+        tasks = {asyncio.create_task(client()) for _ in range(clients)}
+        try:
+            await self._finish(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _finish(self, tasks: set[asyncio.Task[None]]) -> None:
+        if tasks:
+            await asyncio.wait(tasks, timeout=max(self._limit_s - self.now(), 0))
+
+
+def run(
+    url: str,
+    name: str,
+    arrivals: Arrivals,
+    requests: Iterator[ImageRequest],
+    *,
+    limit_s: float,
+    alive: Callable[[], bool] = lambda: True,
+    first_index: int = 0,
+) -> Phase:
+    """Put one phase of load on the server at ``url`` and return every exchange, in the order of their indices.
+
+    ``limit_s`` is the phase's, from its start: what is unanswered then is kept as such. ``alive`` tells whether the
+    server still runs; requests that come due after its end are kept as unsent. Indices count from ``first_index``.
+    """
+    return asyncio.run(_run(url, name, arrivals, requests, limit_s=limit_s, alive=alive, first_index=first_index))
+
+
+async def _run(
+    url: str,
+    name: str,
+    arrivals: Arrivals,
+    requests: Iterator[ImageRequest],
+    *,
+    limit_s: float,
+    alive: Callable[[], bool],
+    first_index: int,
+) -> Phase:
+    due = []
+    for index, (intended_s, request) in enumerate(zip(arrivals.times_s, requests, strict=False), first_index):
+        due.append((Exchange(index=index, request=request, intended_s=intended_s), request.body()))
+    # a connection that is kept can be closed by the server just as the next request leaves: a failure of our own making
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=None)) as session:
+        generator = _Generator(url, session, limit_s, alive)
+        interrupted = False
+        try:
+            if arrivals.kind == CLOSED:
+                await generator.closed_loop(arrivals.concurrency or 1, arrivals.duration_s, requests, first_index)
+            else:
+                await generator.open_loop(due)
+        except asyncio.CancelledError:  # how asyncio hands on a Ctrl-C
+            interrupted = True
+        kept = {exchange.index: replace(exchange, error=UNFINISHED_SEND) for exchange, _ in due} | generator.exchanges
+        return Phase(
+            name=name,
+            arrivals=arrivals,
+            started_unix_s=generator.started_unix_s,
+            ended_s=generator.now(),
+            exchanges=tuple(kept[index] for index in sorted(kept)),
+            interrupted=interrupted,
+        )

@@ -1,0 +1,58 @@
+"""What a user may ask of a load test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - a field's type, also at run time
+
+from bench.options import MEASURING, WORKLOAD, Kind, nested, option
+from bench.run.options import RUN, Options
+
+DEFAULT_DURATION_S = 60.0
+SHARES = (0.3, 0.6, 0.9)
+"""Of the capacity that the run itself measures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """What the user asked of a load test; None is left to the run."""
+
+    run: Options = nested(Options, "model", *RUN)
+    rate_hz: float | None = option(
+        None,
+        name="rate",
+        kind=Kind.NUMBER,
+        least=1e-6,
+        group=WORKLOAD,
+        help="requests a second instead of 30, 60 and 90 % of the measured capacity",
+    )
+    concurrency: int | None = option(
+        None, kind=Kind.WHOLE, least=1, group=WORKLOAD, help="a closed loop of this many clients instead of rates"
+    )
+    trace: Path | None = option(
+        None, kind=Kind.PATH, group=WORKLOAD, help="replay the send times of a JSON-lines file instead of rates"
+    )
+    find_max: bool = option(False, group=MEASURING, help="search for the highest rate that holds the SLO")
+    duration_s: float = option(
+        DEFAULT_DURATION_S,
+        name="duration",
+        kind=Kind.NUMBER,
+        least=0.1,
+        group=MEASURING,
+        help="seconds that each phase sends for (default 60)",
+    )
+    slo_s: float | None = option(
+        None,
+        name="slo",
+        kind=Kind.NUMBER,
+        least=1e-3,
+        group=MEASURING,
+        help="seconds within which an answer is good (default 3 times the unloaded median)",
+    )
+    batching: int = option(
+        1, kind=Kind.WHOLE, least=1, group=WORKLOAD, help="requests that the server may merge (default 1: none)"
+    )
+    arrival_seed: int = option(
+        1, kind=Kind.WHOLE, least=0, group=MEASURING, help="seed that the arrivals are drawn from (default 1)"
+    )
+    url: str | None = option(None, group=WORKLOAD, help="a server that somebody else started: unattested")

@@ -1,0 +1,149 @@
+"""What a server answered, read after the load: identity, service time, and the pictures as pixels."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+
+from bench.fallback import media
+from bench.fidelity import similarity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bench.fidelity.similarity import Similarity
+    from bench.serving.client import Exchange
+
+SHOWN_CHARACTERS = 200
+BATCHED_LEVELS = 1
+"""Of 255: merged requests differed from lone ones by at most this on a CPU (0.5.23, batches of four)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What one exchange brought. ``fault`` says why it is a miss; it is None only for pictures as they were asked for.
+
+    ``service_s`` is the server's own execution time, without queueing. ``pixels_sha256`` has one hash for each output.
+    """
+
+    server_id: str | None = None
+    service_s: float | None = None
+    pixels_sha256: tuple[str, ...] = ()
+    fault: str | None = None
+
+
+def read(exchange: Exchange) -> Answer:
+    """Return what an exchange brought; every picture is decoded and its size compared with what was asked."""
+    if exchange.status is None:
+        return Answer(fault=exchange.error or "no answer")
+    if exchange.status != HTTPStatus.OK:
+        said = (exchange.body or b"")[:SHOWN_CHARACTERS].decode(errors="replace")
+        return Answer(fault=f"HTTP {exchange.status}: {said}")
+    try:
+        content = orjson.loads(exchange.body or b"")
+    except orjson.JSONDecodeError as error:
+        return Answer(fault=f"the answer is not JSON: {error}")
+    if not isinstance(content, dict):
+        return Answer(fault="the answer is not a JSON object")
+    server_id, service_s = content.get("id"), content.get("inference_time_s")
+    known = Answer(
+        server_id=server_id if isinstance(server_id, str) else None,
+        service_s=float(service_s) if isinstance(service_s, int | float) and service_s > 0 else None,
+    )
+    hashes, fault = _pictures(content.get("data"), exchange)
+    return Answer(server_id=known.server_id, service_s=known.service_s, pixels_sha256=hashes, fault=fault)
+
+
+def _pictures(data: Any, exchange: Exchange) -> tuple[tuple[str, ...], str | None]:
+    """Return the hash of each picture, and what is wrong with one of them or with their number."""
+    asked = exchange.request
+    if not isinstance(data, list) or len(data) != asked.outputs:
+        count = len(data) if isinstance(data, list) else "no"
+        return (), f"{count} pictures, asked for {asked.outputs}"
+    hashes: list[str] = []
+    for entry in data:
+        try:
+            seen = media.look_at_image(base64.b64decode(entry["b64_json"], validate=True))
+        except (KeyError, TypeError, binascii.Error) as error:
+            return tuple(hashes), f"no picture in the answer: {type(error).__name__} {error}"
+        except media.Undecodable as error:
+            return tuple(hashes), f"a picture does not decode: {error}"
+        hashes.append(seen.pixels_sha256)
+        if (seen.width, seen.height) != (asked.width, asked.height):
+            return tuple(hashes), f"a picture of {seen.width}x{seen.height}, asked for {asked.width}x{asked.height}"
+        if seen.one_colour:
+            return tuple(hashes), "every pixel has the same colour: the model computed NaN, or nothing"
+    return tuple(hashes), None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A picture that is another than the one its request must give; ``similarity`` None: one of them is not kept."""
+
+    index: int
+    seed: int
+    against: str
+    similarity: Similarity | None
+
+    @property
+    def within_batching(self) -> bool:
+        """Whether it is as near as merged requests are."""
+        levels = None if self.similarity is None else self.similarity.max_levels
+        return levels is not None and levels <= BATCHED_LEVELS
+
+
+def differences(
+    answered: Iterable[tuple[Exchange, Answer]], golden: Mapping[tuple[str, ...], str] | None = None
+) -> list[Difference]:
+    """Return the pictures that are not the golden's, or not those that most answers to the same request have.
+
+    ``golden`` has the pixels' hash of an offline run of the same engine by `asked` of a request; one output each.
+    """
+    by_request: dict[tuple[str, ...], list[tuple[Exchange, Answer]]] = defaultdict(list)
+    for exchange, answer in answered:
+        if answer.fault is None:
+            by_request[asked(exchange)].append((exchange, answer))
+    differing = []
+    for key, answers in by_request.items():
+        offline = (golden or {}).get(key)
+        usual = Counter(answer.pixels_sha256 for _, answer in answers).most_common(1)[0][0]
+        wanted = usual if offline is None else (offline,)
+        against = "the other answers to this request" if offline is None else "the offline output"
+        reference = next((exchange for exchange, answer in answers if answer.pixels_sha256 == wanted), None)
+        differing += [
+            Difference(
+                index=exchange.index,
+                seed=exchange.request.seed,
+                against=against,
+                similarity=None if reference is None else similarity_of(exchange, reference),
+            )
+            for exchange, answer in answers
+            if answer.pixels_sha256 != wanted
+        ]
+    return differing
+
+
+def asked(exchange: Exchange) -> tuple[str, ...]:
+    """Return what decides a request's pixels, as a key."""
+    request = exchange.request
+    return (
+        request.prompt, str(request.negative_prompt), str(request.seed), str(request.steps),
+        f"{request.width}x{request.height}", str(request.outputs), str(request.guidance),
+    )  # fmt: skip
+
+
+def similarity_of(one: Exchange, other: Exchange) -> Similarity:
+    """Return how alike the first pictures of two answers are that both decode."""
+    return similarity.compare(_frames(one), _frames(other))
+
+
+def _frames(exchange: Exchange) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    data = orjson.loads(exchange.body or b"")["data"][0]["b64_json"]
+    return np.stack([media.image(base64.b64decode(data))])

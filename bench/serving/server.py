@@ -1,0 +1,224 @@
+"""A server of our own: started under a guard, proven to be ours and ready, and stopped with nothing left."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import aiohttp
+import orjson
+import psutil
+
+from bench.engine import launch
+from bench.errors import EngineFailed, EvidenceMissing, FallbackDetected, TimedOut
+from bench.record import store
+from bench.serving import joins
+from bench.serving.command import REQUEST_LOG
+
+if TYPE_CHECKING:
+    from bench.errors import BenchError
+    from bench.fallback.guard import Guard
+    from bench.process import Observer
+    from bench.serving.command import ServerCommand
+    from bench.serving.joins import Counters, Served
+
+POLL_S = 0.25
+ANSWER_S = 10.0
+STOP_S = 10.0
+"""How long a server may finish what it has taken before it is killed: it answers its whole queue first."""
+
+OK = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who answers on the port: the id and version that it names, and whether its listener is below this process."""
+
+    run_id: str | None
+    version: str | None
+    listener_is_ours: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What a GET brought; ``status`` None: nobody answered."""
+
+    status: int | None
+    text: str
+
+
+def get(url: str, timeout_s: float = ANSWER_S) -> Page:
+    """Return what is at ``url``; a connection that fails is a page without status."""
+    return asyncio.run(_get(url, timeout_s))
+
+
+async def _get(url: str, timeout_s: float) -> Page:
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s)) as session,
+            session.get(url) as response,
+        ):
+            return Page(status=response.status, text=await response.text())
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        return Page(status=None, text=f"{type(error).__name__}: {error}")
+
+
+def counters(url: str) -> Counters | None:
+    """Return the server's counters, None where it has none."""
+    page = get(f"{url}/metrics")
+    return joins.read_counters(page.text) if page.status == OK else None
+
+
+class Server:
+    """One `sglang serve` under a guard, as a context manager: entered when it is ready, left when nothing of it is."""
+
+    def __init__(
+        self, command: ServerCommand, guard: Guard, *, ready_s: float, display: Observer | None = None
+    ) -> None:
+        self.command = command
+        self.guard = guard
+        self.log = command.command.directory / store.LOG
+        self.error: BenchError | None = None
+        self.ready_after_s: float | None = None
+        self.stopped_by_us = False
+        self._ready_s = ready_s
+        self._display = display
+        self._thread = threading.Thread(target=self._run, name="server", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return self.command.url
+
+    def __enter__(self) -> Self:
+        start = time.monotonic()
+        self._thread.start()
+        try:
+            self._wait(start + self._ready_s)
+        except BaseException:
+            self.stop()
+            raise
+        self.ready_after_s = time.monotonic() - start
+        return self
+
+    def _wait(self, deadline: float) -> None:
+        """Return when it is ready; raise what ended it, or that it took too long."""
+        while not self._is_ready():
+            if not self.alive():
+                raise self.error or EngineFailed(
+                    "the server ended before it was ready", where=self.log, todo="read the log's last lines"
+                )
+            if time.monotonic() > deadline:
+                raise TimedOut(
+                    f"the server was not ready in {self._ready_s:g} s",
+                    where=self.log,
+                    todo="give it more with --timeout SECONDS, or read the log's last lines",
+                )
+            time.sleep(POLL_S)
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def alive(self) -> bool:
+        """Tell whether it still runs; what ended it is then in ``error``, None if it ended by itself."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        attempt = launch.guarded(self.command.command, guard=self.guard, log=self.log, display=self._display)
+        self.error = attempt.ended.stopped_by
+
+    def _is_ready(self) -> bool:
+        # 0.5.17 answers /health with 200 while it warms up, so the log's line must be there as well
+        said = all(self.guard.seen_lines(evidence) for evidence in ("listening", "server-ready"))
+        return said and get(f"{self.url}/health").status == OK
+
+    def identity(self) -> Identity:
+        """Return who answers on the port."""
+        page = get(f"{self.url}/server_info")
+        info: dict[str, Any] = orjson.loads(page.text) if page.status == OK else {}
+        named = str(info.get("served_model_name" if self.command.names_itself else "model_path", ""))
+        return Identity(
+            run_id=self.command.run_id if self.command.run_id in named.split("/") else named or None,
+            version=info.get("version"),
+            listener_is_ours=_listener_is_ours(self.command.port),
+        )
+
+    def prove_identity(self) -> Identity:
+        """Return who answers.
+
+        Raises:
+            FallbackDetected: somebody else does.
+            EvidenceMissing: it cannot be told.
+        """
+        found = self.identity()
+        if found.listener_is_ours is False or (found.run_id is not None and found.run_id != self.command.run_id):
+            raise FallbackDetected(
+                f"another server answers on port {self.command.port}: {found.run_id}", where=self.url, todo="end it"
+            )
+        if found.run_id is None or found.listener_is_ours is None:
+            raise EvidenceMissing(f"it is not shown who answers on port {self.command.port}", where=self.url)
+        return found
+
+    def counters(self) -> Counters | None:
+        """Return its counters, None for a version that has none."""
+        return counters(self.url) if self.command.has_metrics else None
+
+    def requests(self) -> dict[str, Served]:
+        """Return the requests that it logged, by its ids."""
+        return joins.read_request_log(self.command.command.directory / REQUEST_LOG)
+
+    def cpu_s(self) -> float | None:
+        """Return the processor time of its processes so far, None where it cannot be read."""
+        try:
+            processes = [top for root in self._roots() for top in (root, *root.children(recursive=True))]
+            times = [process.cpu_times() for process in processes]
+        except psutil.Error:
+            return None
+        return sum(time.user + time.system for time in times) if times else None
+
+    def _roots(self) -> list[psutil.Process]:
+        """Return the server's own first process: below the supervisor, which has its arguments too."""
+        port = f"--port={self.command.port}"
+        roots = []
+        for supervisor in psutil.Process().children():
+            try:
+                if port in supervisor.cmdline():
+                    roots += supervisor.children()
+            except psutil.Error:
+                continue  # it ended just now
+        return roots
+
+    def stop(self) -> None:
+        """End it; nothing of it is left when this returns. What it had taken it may finish first, for ten seconds."""
+        self.stopped_by_us = self.stopped_by_us or self.alive()
+        for end, wait_s in ((psutil.Process.terminate, STOP_S), (psutil.Process.kill, None)):
+            if not self.alive():
+                return
+            deadline = time.monotonic() + 1
+            while self.alive() and not (roots := self._roots()) and time.monotonic() < deadline:
+                time.sleep(0.01)  # the supervisor has not started it yet
+            for root in roots:
+                try:
+                    end(root)
+                except psutil.Error:
+                    continue
+            self._thread.join(wait_s)
+
+
+def _listener_is_ours(port: int) -> bool | None:
+    """Tell whether the process that listens on a port was started below this one; None if it cannot be seen."""
+    try:
+        owners = {
+            connection.pid
+            for connection in psutil.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
+        }
+        if not owners or None in owners:
+            return None
+        return all(os.getpid() in {parent.pid for parent in psutil.Process(owner).parents()} for owner in owners)
+    except psutil.Error:
+        return None

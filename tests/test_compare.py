@@ -1,0 +1,187 @@
+"""What `compare`, `calibrate` and `history` tell of records, and `ab` of two versions."""
+
+import copy
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from helpers import NATIVE, record_of, record_path
+
+from bench.record import store
+
+
+@pytest.fixture
+def recorded(bench, home):
+    """Return a function that adds records like a measured one, each with its own version, start and times."""
+    path = record_path(bench("--repeats", "2"))
+    original = json.loads(path.read_text())
+    shutil.rmtree(path.parent)
+
+    def add(number, *, factor=1.0, **changes):
+        record = copy.deepcopy(original)
+        record["id"] = f"20260101T{number:06d}Z-bench-flux-tiny-{number:06x}"
+        record["started"] = record["finished"] = f"2026-01-{1 + number // 24:02d}T{number % 24:02d}:00:00+00:00"
+        for values in (record["timings"]["metrics"], *(request["metrics"] for request in record["requests"])):
+            values["total_ms"] *= factor
+        for place, value in changes.items():
+            *above, last = place.split("__")
+            inner = record
+            for name in above:
+                inner = inner[name]
+            inner[last] = value
+        folder = home / "runs" / record["id"]
+        folder.mkdir(parents=True)
+        return store.write(record, folder)
+
+    return add
+
+
+# --- instruments ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"instrument__stage_sync": True}, "instrument: synchronised stages: False against True"),
+        ({"instrument__profiler": True, "kind": "profile"}, "instrument: profiler: False against True"),
+    ],
+)
+def test_times_taken_under_different_instruments_are_not_compared(invoke, recorded, change, named):
+    ended = invoke("compare", recorded(1), recorded(2, **change))
+    assert ended.code == 1
+    assert named in ended.err
+
+
+def test_stages_come_from_a_launch_of_their_own_and_what_they_cost_is_told(bench, invoke):
+    ended = bench("--repeats", "3", "--stages")
+    assert ended.code == 0, ended.err
+    shown = " ".join(ended.out.split())
+    assert "instrument none, as in a user's run" in shown
+    assert "synchronised stages, a launch of its own (3 requests)" in shown
+    assert "synchronised stages add +0.00 % end to end, +0.00 % to denoising" in shown
+    assert shown.index("request, client's wall clock") < shown.index("end to end") < shown.index("denoise ")
+    record = record_of(ended)
+    assert [launch["instrument"]["stage_sync"] for launch in record["launches"]] == [False, True]
+    told = invoke("compare", record_path(ended), record_path(ended), "--metric", "DecodingStage")
+    assert "time of DecodingStage" in told.out
+
+
+def test_without_synchronised_stages_there_is_no_stage_to_show_or_compare(bench, invoke):
+    ended = bench("--repeats", "2")
+    assert "DecodingStage" not in ended.out
+    told = invoke("compare", record_path(ended), record_path(ended), "--metric", "DecodingStage")
+    assert told.code == 1
+    assert "or a stage of a run with --stages" in told.err
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+MEANING = "the default quality changed its meaning between sglang 0.5.17 and 0.5.23"
+
+
+@pytest.fixture
+def presets(home, model):
+    """A preset of the replay engines' own, so that ab needs no checkpoint."""
+    path = home / "mine.toml"
+    path.write_text(
+        f'[flux-tiny]\ndescription = "replayed"\nmodel = "{model()}"\nmodality = "image"\nprompt = "p"\nseed = 1\n'
+        "width = 256\nheight = 256\nsteps = 4\n"
+    )
+    return path
+
+
+def test_ab_of_two_versions_says_that_the_default_quality_changed_its_meaning(invoke, replay, presets):
+    for name, version in (("old", "0.5.17"), ("new", "0.5.23")):
+        replay(name=name, version=version, **NATIVE, within=0.002)
+    arms = ("--baseline", "old", "--candidate", "new", "--pairs", "1", "--repeats", "1")
+    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", presets, *arms)
+    assert ended.code == 9, ended.err
+    shown = " ".join(ended.out.split())
+    assert f"meaning of the quality: 'exact' against 'rounding' ({MEANING})" in shown
+    assert "minutes of wall time" in shown
+
+
+def test_a_stage_is_compared_with_both_arms_synchronised(invoke, replay, presets, home):
+    for name in ("old", "new"):
+        replay(name=name, **NATIVE, within=0.002)
+    arms = ("--baseline", "old", "--candidate", "new", "--pairs", "1", "--repeats", "1")
+    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", presets, *arms, "--metric", "DenoisingStage")
+    assert ended.code == 9, ended.err
+    records = [store.read(path) for path in home.glob("runs/*/*/run.json")]
+    assert [record["instrument"]["stage_sync"] for record in records] == [True, True]
+
+
+def test_records_of_two_meanings_are_not_compared(invoke, recorded):
+    old = recorded(1, engine__version="0.5.17", workload__quality_meaning="exact")
+    ended = invoke("compare", old, recorded(2, engine__version="0.5.23", workload__quality_meaning="rounding"))
+    assert ended.code == 1
+    assert MEANING in ended.err
+
+
+def test_a_slower_version_is_a_new_level_in_the_history(invoke, recorded):
+    noise = np.random.default_rng(1).normal(0, 0.005, 16)
+    for number in range(16):
+        version = "0.5.19" if number < 8 else "0.5.21"
+        recorded(number, factor=(1.0 if number < 8 else 1.2) * (1 + noise[number]), engine__version=version)
+    ended = invoke("history", "--model", "flux-tiny")
+    marked = [line for line in ended.out.splitlines() if "new level" in line]
+    assert len(marked) == 1, ended.out
+    assert "0.5.21" in marked[0]
+    assert "engine" in marked[0]
+    assert float(re.search(r"\+([\d.]+) %", marked[0])[1]) == pytest.approx(20, abs=2)
+
+
+def test_profiles_are_no_part_of_the_history(invoke, recorded):
+    recorded(1)
+    recorded(2, factor=9.0, kind="profile", instrument__profiler=True)
+    shown = invoke("history", "--model", "flux-tiny", "--metric", "total").out
+    assert shown.count("bench-flux-tiny") == 1
+
+
+def test_history_shows_the_metric_that_is_asked_for(invoke, recorded):
+    recorded(1, timings__load_s=12.5)
+    shown = invoke("history", "--model", "flux-tiny", "--metric", "load").out
+    assert "time to load" in shown
+    assert "12.50 s" in shown
+    ended = invoke("history", "--model", "flux-tiny", "--metric", "NoStage")
+    assert (ended.code, "NoStage" in ended.err) == (1, True)
+
+
+# --- hosts and days ---------------------------------------------------------------------------------------------------
+
+
+def test_records_of_other_days_decide_only_if_the_spread_between_days_is_known(invoke, recorded):
+    days = [recorded(24 * day, factor=factor) for day, factor in enumerate((1.0, 1.003, 0.998, 1.001))]
+    slower = recorded(24 * 9, factor=1.5)
+    unknown = invoke("compare", days[0], slower)
+    assert unknown.code == 9
+    assert "measured apart" in unknown.out
+    ended = invoke("calibrate", *(word for path in days for word in ("--hosts", path)))
+    assert ended.code == 0, ended.err
+    assert "from record to record (over 4 records)" in ended.out
+    assert "measured apart" not in invoke("compare", days[0], slower).out
+
+
+def test_two_records_do_not_know_the_spread_between_days(invoke, recorded):
+    ended = invoke("calibrate", "--hosts", recorded(1), "--hosts", recorded(30))
+    assert ended.code == 1
+    assert "at least 3 records" in ended.err
+
+
+def test_records_of_two_versions_are_no_measure_of_a_day(invoke, recorded):
+    paths = [recorded(24 * day, engine__version=f"0.5.{19 + 2 * (day > 1)}") for day in range(3)]
+    ended = invoke("calibrate", *(word for path in paths for word in ("--hosts", path)))
+    assert ended.code == 1
+    assert "different workloads, devices or versions" in ended.err
+
+
+# --- words of before --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("word", "told"), [(("--co-resident",), "leave it out"), (("--blocks", "6"), "--pairs N")])
+def test_a_word_of_before_names_the_present_one(invoke, word, told):
+    ended = invoke("ab", "--model", "flux-tiny", *word)
+    assert ended.code == 1
+    assert told in ended.err

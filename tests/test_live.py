@@ -1,0 +1,72 @@
+"""What is shown while an engine runs, from its log and a clock."""
+
+import io
+
+import pytest
+from helpers import LOGS
+from rich.console import Console
+
+from bench.report.live import Live
+
+LOG = (LOGS / "cpu" / "warmup_request.log").read_bytes()
+SERVED = LOG[LOG.index(b"Running pipeline stages") - 40 :]
+"""What the engine says while it serves a request."""
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def watched(requests, *, seconds_each, launches=1, terminal=False):
+    """Show launches of many requests, with a look at the clock each second; return what was printed and the display."""
+    clock = Clock()
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+    display = Live(console, requests=requests, launches=launches, clock=clock)
+    display._show("first")
+    for _ in range(launches):
+        display.observe(LOG[: LOG.index(SERVED)], 1)
+        clock.now_s += 40
+        for _ in range(requests or 50):
+            display.observe(SERVED, 1)
+            for _ in range(seconds_each):
+                clock.now_s += 1
+                display.heartbeat.beat()
+    return console.file.getvalue().splitlines(), display
+
+
+@pytest.mark.parametrize("seconds_each", [0, 1, 5, 60])
+def test_a_hundred_requests_in_a_pipe_take_few_lines(seconds_each):
+    lines, _ = watched(100, seconds_each=seconds_each)
+    assert 3 <= len(lines) <= 25
+
+
+def test_the_line_names_request_median_and_time_to_go():
+    lines, display = watched(10, seconds_each=6)
+    assert any("request 5/10, median 4.9 s, about 24 s to go" in line for line in lines), lines
+    assert "request 10/10" in display.line()
+    assert "to go" not in display.line()
+
+
+def test_launches_are_counted_and_their_loading_is_part_of_what_is_left():
+    lines, display = watched(3, seconds_each=20, launches=2)
+    assert any("launch 1/2, request 3/6" in line and "about 55 s to go" in line for line in lines), lines
+    assert display.line().startswith("launch 2/2, request 6/6")
+
+
+def test_nothing_is_foretold_where_a_precision_decides():
+    _, display = watched(None, seconds_each=1)
+    assert display.line() == "request 50, median 4.9 s"
+
+
+def test_the_clock_goes_on_after_a_full_bar():
+    _, display = watched(2, seconds_each=1, terminal=True)
+    task = display._progress.tasks[0]
+    display._progress.update(task.id, completed=4, total=4)
+    display._show("DecodingStage")
+    task.start_time -= 600
+    assert str(display._progress.columns[-1].render(task)) >= "10:00"

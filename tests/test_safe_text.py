@@ -1,0 +1,71 @@
+import csv
+import io
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bench import safe_text
+
+EVIL = {
+    "a title": "\x1b]0;owned\x07after",
+    "the clipboard (OSC 52)": "\x1b]52;c;ZXZpbA==\x1b\\after",
+    "colours": "\x1b[31mafter\x1b[0m",
+    "C1 controls": "\x9b31mafter",
+    "an OSC of C1": "\x9d52;c;ZXZpbA==\x9cafter",
+    "a character set": "\x1b(Bafter",
+    "a reset": "\x1bcafter",
+}
+
+
+@pytest.mark.parametrize("text", EVIL.values(), ids=EVIL)
+def test_no_control_sequence_reaches_a_terminal(text):
+    assert safe_text.terminal(text) == "after"
+
+
+def test_other_controls_are_shown_and_not_obeyed():
+    assert safe_text.terminal("a\x07b\rc\u202ed\x7f") == "a\\x07b\\x0dc\\u202ed\\x7f"
+    assert safe_text.terminal("two\nlines\tof it") == "two\nlines\tof it"
+    assert safe_text.terminal("two\nlines", keep="") == "two\\x0alines"
+
+
+@given(st.text())
+@example("\x1b\x1b[0m[0m")
+@example("\x1b]52;c;no end")
+@example("\ud800")
+def test_whatever_the_text_nothing_in_it_controls_a_terminal(text):
+    safe = safe_text.terminal(text)
+    assert not {unicodedata.category(c) for c in safe if c not in "\n\t"} & {"Cc", "Cs"}
+    assert not {unicodedata.bidirectional(c) for c in safe} & {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI"}
+    assert safe_text.terminal(safe) == safe
+    safe.encode()
+
+
+@given(st.text(st.characters(categories=("L", "N", "P", "S", "Zs"))))
+def test_plain_text_stays_as_it_is(text):
+    assert safe_text.terminal(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>x</script>", "![i](https://x)", "[l](javascript:1)", "a | b", "**b**", "@everyone", "`c`", "# h"]
+)
+def test_markdown_shows_markup_as_text(text):
+    shown = safe_text.markdown(text)
+    for place, character in enumerate(shown):
+        if character in "<>[]()|*@`#!":
+            assert shown[place - 1] == "\\", shown
+
+
+def test_markdown_of_others_stays_on_its_line():
+    assert safe_text.markdown("one\n\n- two\r\n") == "one \\- two" or "\n" not in safe_text.markdown("one\n\n- two\r\n")
+    assert safe_text.markdown("sglang 0.5.23") == "sglang 0.5.23"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1"])
+def test_no_cell_is_a_formula(text):
+    file = io.StringIO()
+    csv.writer(file).writerow([safe_text.csv_cell(text)])
+    (row,) = csv.reader(io.StringIO(file.getvalue(), newline=""))
+    assert row == ["'" + text]
+    assert safe_text.csv_cell("void f<int>(x = 1)") == "void f<int>(x = 1)"

@@ -1,0 +1,150 @@
+"""Whole load tests against a server that stands in: what is judged, what is recorded, what ends them."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from stand_in_server import StandIn
+
+from bench import schema
+from bench.errors import EngineFailed, FallbackDetected, Inconclusive, UsageError
+from bench.record import store
+from bench.serving import run as campaigns
+from bench.serving.campaign import Campaign
+from bench.serving.options import LoadOptions
+from bench.serving.request import ImageRequest
+from bench.serving.run import Remote
+
+WORKLOAD = ImageRequest(prompt="a cat", seed=7, steps=2, width=32, height=32)
+
+
+@pytest.fixture(name="loadtest")
+def _loadtest(tmp_path):
+    """Run a short campaign against a stand-in and return record, rows and error."""
+
+    def go(workload=WORKLOAD, options=None, **behaviour):
+        log, directory = tmp_path / "log", tmp_path / "run"
+        log.mkdir()
+        directory.mkdir()
+        given = LoadOptions(**{"duration_s": 1.0, "rate_hz": 40.0} | (options or {}))
+        campaign = Campaign(options=given, workload=workload, started=store.now(), directory=directory)
+        with StandIn(log=log, **{"service_s": 0.005} | behaviour) as server:
+            target = Remote(url=server.url, request_log=log)
+            campaigns.run(campaign, target)
+            record, path, error = campaigns.finish(campaign, target, None)
+        assert json.loads(path.read_text()) == record
+        assert schema.violations(record, "load-record") == []
+        rows = [json.loads(line) for line in (directory / "rows.jsonl").read_text().splitlines()]
+        return record, rows, error
+
+    return go
+
+
+def held(record):
+    return {check["id"]: check["held"] for check in record["checks"]}
+
+
+def test_a_sound_server_passes_every_check_that_can_be_known_of_it(loadtest):
+    record, rows, _ = loadtest()
+    checks = held(record)
+    assert [check["number"] for check in record["checks"]] == list(range(1, 14))
+    assert {name for name, outcome in checks.items() if outcome is None} <= {
+        "identity",
+        "native",
+        "machine",
+        "consistency",
+    }
+    for name in ("workload", "outputs", "alone", "failures", "clocks", "percentiles"):
+        assert checks[name] is True, record["checks"]
+    assert [phase["name"] for phase in record["phases"]] == ["warm", "closed-1", "load"]
+    assert sorted(row["index"] for row in rows) == list(range(len(rows)))
+    assert record["slo_s"] > 0
+    assert record["capacity_hz"]["value"] > 0
+    assert record["attested"] is False
+    assert all(row["received_unix_s"] <= row["finished_unix_s"] for row in rows)
+
+
+def test_rates_follow_the_capacity_of_this_very_run(loadtest):
+    record, _, _ = loadtest(options={"rate_hz": None, "duration_s": 0.5})
+    capacity = record["capacity_hz"]["value"]
+    rates = {phase["name"]: phase["rate_hz"] for phase in record["phases"] if phase["kind"] == "poisson"}
+    assert rates == pytest.approx({"30%": 0.3 * capacity, "60%": 0.6 * capacity, "90%": 0.9 * capacity})
+
+
+def test_the_same_seed_sends_the_same_trace(loadtest, tmp_path):
+    record, _, _ = loadtest()
+    load = record["phases"][-1]
+    from bench.serving import arrivals
+
+    assert load["trace_sha256"] == arrivals.poisson(40.0, 1.0, 1).sha256
+    assert load["figures"]["offered"] == len(arrivals.poisson(40.0, 1.0, 1).times_s)
+
+
+def test_failures_stay_in_the_rows_and_in_the_denominator(loadtest):
+    record, rows, _ = loadtest(fault=lambda number, _: {"status": 500} if number % 3 == 0 else None)
+    failed = [row for row in rows if row["fault"]]
+    assert len(failed) == pytest.approx(len(rows) / 3, abs=1)
+    assert all("HTTP 500" in row["fault"] for row in failed)
+    figures = record["phases"][-1]["figures"]
+    assert figures["answered"] < figures["offered"]
+    assert figures["goodput"] <= figures["answered"] / figures["offered"]
+    assert held(record)["failures"] is True
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "kind"),
+    [
+        ({"size": "16x16"}, "outputs", FallbackDetected),
+        ({"seed": 99}, "outputs", FallbackDetected),
+        ({"steps": 50}, "workload", FallbackDetected),
+    ],
+    ids=["size", "picture", "steps"],
+)
+def test_another_workload_than_asked_is_no_number(loadtest, fault, check, kind):
+    record, _, error = loadtest(fault=lambda number, _: fault if number == 20 else None)
+    assert held(record)[check] is False
+    assert isinstance(error, kind)
+
+
+def test_the_fallback_shows_in_the_counters_alone(loadtest):
+    record, rows, error = loadtest(stage="DiffusersExecutionStage")
+    assert not any(row["fault"] for row in rows)
+    assert held(record)["native"] is False
+    assert isinstance(error, FallbackDetected)
+
+
+def test_a_server_that_answers_nothing_right_is_a_failure(loadtest):
+    record, _, error = loadtest(fault=lambda *_: {"status": 500})
+    assert isinstance(error, EngineFailed)
+    assert record["capacity_hz"] is None
+
+
+def test_an_overload_ends_inconclusive_and_keeps_its_rows(loadtest):
+    record, rows, error = loadtest(service_s=0.05, options={"rate_hz": 60.0})
+    assert "saturated" in record["phases"][-1]["figures"]["flags"]
+    assert isinstance(error, Inconclusive)
+    assert len([row for row in rows if row["phase"] == "load"]) == record["phases"][-1]["figures"]["offered"]
+
+
+@pytest.mark.parametrize("fields", [{"width": 100}, {"outputs": 11}])
+def test_nothing_is_sent_for_a_workload_that_a_server_would_change(loadtest, fields):
+    posts = []
+    with pytest.raises(UsageError):
+        loadtest(workload=replace(WORKLOAD, **fields), fault=lambda number, _: posts.append(number))
+    assert posts == []
+
+
+def test_a_trace_may_ask_for_other_work_line_by_line(loadtest, tmp_path):
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"at_s": 0, "seed": 3}\n{"at_s": 0.01, "num_inference_steps": 4, "size": "48x32"}\n')
+    record, rows, _ = loadtest(options={"rate_hz": None, "trace": path})
+    replayed = [row for row in rows if row["phase"] == "replay"]
+    assert [(row["seed"], row["steps"], row["size"]) for row in replayed] == [(3, 2, "32x32"), (8, 4, "48x32")]
+    assert held(record)["workload"] is True
+
+
+def test_a_trace_with_a_size_that_a_server_would_change_is_refused(loadtest, tmp_path):
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"at_s": 0}\n{"at_s": 1, "width": 100}\n')
+    with pytest.raises(UsageError, match="not a multiple of 16"):
+        loadtest(options={"rate_hz": None, "trace": path})

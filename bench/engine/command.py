@@ -212,6 +212,12 @@ def recorded_environment(command: Command) -> dict[str, str]:
     return {name: redact.value(name, command.environment[name]) for name in names}
 
 
+def recorded_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return those of an environment's variables that can change what a launch does or how fast."""
+    names = sorted(name for name in environment if name.startswith(RECORDED_PREFIXES))
+    return {name: redact.value(name, environment[name]) for name in names}
+
+
 def shown_variables(variables: Mapping[str, str]) -> list[str]:
     """Return variables as NAME=VALUE; secrets only as such."""
     return [f"{name}={redact.value(name, value)}" for name, value in variables.items()]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from bench import paths
 from bench.catalog import signals as catalog
 from bench.errors import UsageError
 from bench.upstream import emitters
@@ -119,3 +122,20 @@ def test_a_file_in_a_newer_syntax_is_searched_as_text(engine):
 def test_a_folder_without_an_engine_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no diffusion engine"):
         emitters.check(tmp_path, [], version=None)
+
+
+ENGINES = sorted(paths.ROOT.glob(".nox/engine-*/lib/python*/site-packages/sglang"))
+
+
+@pytest.mark.parametrize("package", ENGINES, ids=lambda path: path.parents[3].name)
+def test_a_planted_message_of_a_built_engine_is_red_and_the_engine_itself_is_green(package, tmp_path):
+    version = re.search(r"(\d+-\d+-\d+)", str(package))[1].replace("-", ".")
+    real = emitters.check(package, catalog.signals(), version=version)
+    assert (real.gone, real.unheard) == ((), ())
+    copy = tmp_path / "sglang"
+    (copy / "multimodal_gen" / "runtime").mkdir(parents=True)
+    (copy / "multimodal_gen" / "runtime" / "new.py").write_text(
+        'logger.info("Turbo attention is off for %s; ignoring the request", name)\n'
+    )
+    (planted,) = emitters.check(copy, catalog.signals(), version=version).unheard
+    assert planted.file.endswith("new.py")

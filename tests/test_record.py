@@ -10,6 +10,7 @@ from helpers import ROOT
 from bench import schema
 from bench.catalog import qualities
 from bench.errors import UsageError
+from bench.models import identity
 from bench.record import comparable, names, store, types
 
 SCHEMA = json.loads((ROOT / "schemas" / "run-record.json").read_text())
@@ -142,3 +143,51 @@ def test_a_name_of_no_run_is_refused_with_the_ways_to_name_one(tmp_path, word):
 def test_a_place_stays_what_it_is(tmp_path):
     assert names.resolve(tmp_path, root=tmp_path / "none") == tmp_path
     assert names.resolve(Path("no/such"), root=tmp_path) == Path("no/such")
+
+
+def test_the_weights_of_a_folder_are_told_apart_by_what_they_hold(tmp_path):
+    def model(name, header=b"{}", config="{}"):
+        folder = tmp_path / name / "vae"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(config)
+        (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\0" * 8)
+        return identity.of_model(str(tmp_path / name), {})
+
+    known = model("a")
+    assert known == model("b"), "the folder's name is not part of it"
+    assert len({known, model("c", header=b'{"w": 1}'), model("d", config='{"auto_map": 1}')}) == 3
+    assert identity.of_model("owner/not-here", {"HF_HUB_CACHE": str(tmp_path)}) is None
+
+
+def _comparable_with(**changes):
+    record = {
+        "weights": {"kind": "real", "sha256": "a", "model": "m"},
+        "launches": [{"delivered": {"infer_steps": 4, "guidance_scale": 3.5}}],
+        "devices": {"kind": "cpu", "items": []},
+        "host": {"cpu": "X", "cores": 2},
+        "workload": dict.fromkeys(
+            ("width", "height", "frames", "steps", "seed", "warmup", "quality", "quality_meaning", "image")
+        )
+        | {"gpus": 1},
+        "methodology": 2,
+        "instrument": {"stage_sync": False, "profiler": False},
+        "preset": {"sha256": "p"},
+    }
+    return record | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"weights": {"kind": "real", "sha256": "b", "model": "m"}}, "weights: m (a) against m (b)"),
+        ({"weights": {"kind": "real", "sha256": None, "model": "n"}}, "weights: m (a) against n (no hash)"),
+        ({"launches": [{"delivered": {"infer_steps": 2}}]}, "steps, as delivered: 4 against 2"),
+        ({"launches": [{"delivered": {"guidance_scale": 5.0}}]}, "guidance, as delivered: 3.5 against 5.0"),
+        ({"host": {"cpu": "X", "cores": 64}}, "CPU cores: 2 against 64"),
+        ({"workload": _comparable_with()["workload"] | {"image": {"name": "x", "sha256": "1"}}}, "input image"),
+    ],
+)
+def test_what_was_delivered_has_to_agree(changes, says):
+    assert comparable.differences(_comparable_with(), _comparable_with()) == []
+    (line,) = comparable.differences(_comparable_with(), _comparable_with(**changes))
+    assert says in line

@@ -160,6 +160,38 @@ def test_a_dump_that_was_changed_is_not_resumed_over(bench, invoke, only_run, ho
     assert "is gone or was changed" in ended.err
 
 
+def _edit(place, change):
+    record = json.loads(place.read_text())
+    change(record)
+    place.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda record: record["requests"][0]["metrics"].update(denoise_ms=1.0), "numbers are not those"),
+        (lambda record: record["workload"].update(steps=1), "the workload has changed"),
+        (lambda record: record["host"].update(cpu="another"), "the host has changed"),
+        (lambda record: record["weights"].update(sha256="0" * 64), "the weights has changed"),
+    ],
+)
+def test_a_partial_record_that_was_changed_is_not_resumed(bench, invoke, only_run, change, says):
+    bench("--repeats", "4", die_at=3)
+    _edit(only_run() / "run.partial.json", change)
+    ended = invoke("bench", "--resume", only_run())
+    assert ended.code == 1
+    assert says in ended.err
+
+
+def test_a_run_is_not_resumed_under_other_variables_or_without_its_log(bench, invoke, only_run):
+    bench("--repeats", "4", die_at=3)
+    ended = invoke("bench", "--resume", only_run(), env={"OMP_NUM_THREADS": "1"})
+    assert (ended.code, "the environment has changed" in ended.err) == (1, True)
+    next(only_run().rglob("engine.log")).unlink()
+    ended = invoke("bench", "--resume", only_run())
+    assert (ended.code, "is gone or was changed" in ended.err) == (1, True)
+
+
 def test_precision_and_repeats_exclude_each_other(bench):
     assert "leave --repeats and --launches out" in bench("--repeats", "3", "--precision", "1%").err
 

@@ -216,7 +216,8 @@ def test_a_native_run_is_recorded_and_shown(bench, only_run):
     assert record["verdict"]["outcome"] == "native"
     assert record["timings"]["metrics"]["denoise_ms"] == pytest.approx(1594.807939999555)
     assert record["timings"]["metrics"]["peak_allocated_mib"] is None
-    assert record["weights"] == {"kind": "real", "sha256": None, "model": "FLUX.1-dev-tiny"}
+    assert record["weights"] == {"kind": "real", "sha256": record["weights"]["sha256"], "model": "FLUX.1-dev-tiny"}
+    assert len(record["weights"]["sha256"]) == 64
     assert record["requests"][0]["outputs"][0]["width"] == 256
     assert ended.out.splitlines()[-1] == f"record: {run / 'run.json'}"
     assert "NATIVE" in ended.out

@@ -48,6 +48,15 @@ class Evidence:
     versions: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Triaged:
+    """A message that reads like a degradation and needs no signal (``schemas/triage.json``): a piece of it, and why."""
+
+    says: str
+    kind: str
+    because: str
+
+
 def applies(versions: str | None, version: str | None) -> bool:
     """Tell whether an entry with this version specifier judges an engine; an unknown version is judged by all."""
     if versions is None or version is None:
@@ -87,3 +96,18 @@ def evidence() -> tuple[Evidence, ...]:
         schema.check(entry, "evidence", f"{path} [{entry.get('id')}]")
         found.append(Evidence(**(entry | {"required": tuple(entry["required"])})))
     return tuple(found)
+
+
+@functools.cache
+def triaged() -> tuple[Triaged, ...]:
+    """Return the messages that were looked at and need no signal.
+
+    Raises:
+        InvalidDocument: an entry violates ``schemas/triage.json``.
+    """
+    path = paths.CATALOG / "triage.toml"
+    messages = []
+    for entry in tomllib.loads(path.read_text(encoding="utf-8"))["message"]:
+        schema.check(entry, "triage", f"{path} [{entry.get('says')}]")
+        messages.append(Triaged(says=entry["says"], kind=entry["is"], because=entry["because"]))
+    return tuple(messages)

@@ -29,7 +29,8 @@ SUFFIXES = {"image": ".png", "edit": ".png", "video": ".mp4", "audio-video": ".m
 
 RECORDED_PREFIXES = (
     "SGLANG_", "SGL_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH", "PYTORCH_", "TRITON_", "FLASHINFER_", "HF_", "OMP_",
-    "MKL_", "KMP_", "HIP_", "ROCR_", "ASCEND_", "XLA_", "CUBLAS_", "CUDNN_", "TOKENIZERS_",
+    "MKL_", "KMP_", "HIP_", "ROCR_", "ASCEND_", "XLA_", "CUBLAS_", "CUDNN_", "TOKENIZERS_", "LD_", "ONEDNN_", "DNNL_",
+    "ATEN_", "GOMP_", "MALLOC_", "OPENBLAS_", "BLIS_", "TCMALLOC_", "PYTHON",
 )  # fmt: skip
 """Variables that can change what a launch does or how fast: they go into the record."""
 
@@ -137,8 +138,7 @@ def arguments(engine: Engine, workload: Workload) -> list[str]:
     Raises:
         UsageError: the engine's version does not know a flag, or the user's arguments touch what is pinned.
     """
-    spelling.refuse_pinned(workload.extra)
-    spelling.refuse_pinned_variables(workload.environment)
+    spelling.refuse_pinned(workload)
     own = None if flags.is_probed(engine.version) else own_flags.parser_flags(engine)
     try:
         return _spelled(workload, engine.version, own)
@@ -210,6 +210,12 @@ def recorded_environment(command: Command) -> dict[str, str]:
     """Return the variables for a record: those set here and those of the user that matter; secrets only as such."""
     names = sorted(name for name in command.environment if name in command.added or name.startswith(RECORDED_PREFIXES))
     return {name: redact.value(name, command.environment[name]) for name in names}
+
+
+def recorded_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return those of an environment's variables that can change what a launch does or how fast."""
+    names = sorted(name for name in environment if name.startswith(RECORDED_PREFIXES))
+    return {name: redact.value(name, environment[name]) for name in names}
 
 
 def shown_variables(variables: Mapping[str, str]) -> list[str]:

@@ -33,6 +33,9 @@ SOURCE_PREFIX = "source:"
 ON_PATH = "path"
 DESCRIBE_SECONDS = 60
 
+RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK")
+"""Variables of torchrun and the like: a process that takes itself for rank 1 keeps its warnings to itself."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
@@ -194,7 +197,8 @@ def describe(name: str, python: Path) -> Engine:
 def interpreter_environment() -> dict[str, str]:
     """Return this process's environment for another interpreter, without what would make it import our packages.
 
-    PYTHONDONTWRITEBYTECODE goes too: without its compiled files an engine spends a minute more on its imports.
+    PYTHONDONTWRITEBYTECODE goes too: without its compiled files an engine spends a minute more on its imports. So do
+    the ranks of a launcher around the workbench.
     """
-    ours = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "__PYVENV_LAUNCHER__"}
+    ours = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "__PYVENV_LAUNCHER__", *RANKS}
     return {name: value for name, value in os.environ.items() if name not in ours}

@@ -70,6 +70,7 @@ def guarded(
     This is the one way of launching an engine: whatever stops it is in the attempt and not raised.
     """
     commands.write_files(command)
+    guard.note(command.argv, command.environment)
     started = store.now()
     ended = launch(command, guard=guard, log=log, timeout_s=timeout_s, display=display, partner=partner)
     return Attempt(command=command, guard=guard, log=log, started=started, finished=store.now(), ended=ended)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from bench.catalog import flags
+from bench.engine.find import RANKS
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,8 +65,17 @@ PINNED_VARIABLES = {
     "PYTHONUNBUFFERED": "a line that waits in a buffer cannot stop a run",
     "CUDA_VISIBLE_DEVICES": "set it for the task, so that both arms and the checks see the same devices",
     "CUDA_DEVICE_ORDER": "devices are numbered as nvidia-smi does",
+    "PATH": "the engine is the one that --engine names",
+    "PYTHONHOME": "the engine is the one that --engine names",
+    "LD_PRELOAD": "code before the engine can change times and clocks; set it for the task, whose record says so",
+    "LD_AUDIT": "code before the engine can change times and clocks",
+    "LD_LIBRARY_PATH": "set it for the task, so that both arms load the same libraries",
+    **dict.fromkeys(RANKS, "the engine counts its processes itself, and a rank silences its warnings"),
 }
-"""Variables that may not come from an arm of a comparison, and why or what to do instead."""
+"""Variables that may not come from a preset or an arm of a comparison, and why or what to do instead."""
+
+PRESET_MAY_SET = frozenset({"SGLANG_DIFFUSION_SYNC_STAGE_PROFILING", "CUDA_VISIBLE_DEVICES"})
+"""Pinned between two arms only: one run with them is a run like any other."""
 
 COMPONENT_PATH = re.compile(
     r"--(transformer|unet|vae|text[-_]encoder|image[-_]encoder|tokenizer|scheduler|vocoder)([-_]?\d)?-path"
@@ -235,18 +245,22 @@ def _flag_names(arguments: Iterable[str]) -> list[str]:
     return [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
 
 
-def refuse_pinned(extra: Sequence[str]) -> None:
-    """Raise UsageError if the user's own arguments would change what the workbench stands for."""
-    for name in _flag_names(extra):
-        if name in PINNED:
-            raise UsageError(f"{name} may not be handed to the engine: {PINNED[name]}", where="the arguments after --")
-
-
-def refuse_pinned_variables(names: Iterable[str]) -> None:
-    """Raise UsageError if a variable of the user's would change what the workbench stands for."""
-    for name in names:
+def refuse_pinned(workload: Workload) -> None:
+    """Raise UsageError if arguments or variables of the user or the preset change what the workbench stands for."""
+    preset = workload.preset
+    for arguments, where in ((workload.extra, "the arguments after --"), (preset.arguments, f"preset {preset.key}")):
+        for name in _flag_names(arguments):
+            pinned = name.replace("_", "-")  # the engine's parser takes both
+            if pinned in PINNED:
+                raise UsageError(f"{name} may not be handed to the engine: {PINNED[pinned]}", where=where)
+    for name in workload.environment:
         if name in PINNED_VARIABLES:
             raise UsageError(f"{name} may not be set for one arm: {PINNED_VARIABLES[name]}", where="the arm's SPEC")
+    for name in preset.environment.keys() - PRESET_MAY_SET:
+        if name in PINNED_VARIABLES:
+            raise UsageError(
+                f"{name} may not be set by a preset: {PINNED_VARIABLES[name]}", where=f"preset {preset.key}"
+            )
 
 
 def refuse_unknown(arguments: Sequence[str], version: str, where: str, own: frozenset[str] | None = None) -> None:

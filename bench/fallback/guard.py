@@ -107,6 +107,14 @@ class Guard:
             for found in own_code.findings(argv):
                 self._add(found)
 
+    def note(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Keep what arguments and environment say beside the number; what makes a run invalid is `precheck`'s."""
+        scout = Guard(self.expectation, stop=False)
+        scout.precheck(argv, environment)
+        for found in scout.findings.values():
+            if found.severity != f.INVALID:
+                self._add(found)
+
     # --- while it runs ----------------------------------------------------------------------------------------------
 
     def observe(self, block: bytes, first_line: int) -> None:

@@ -23,12 +23,12 @@ FIELDS = (
     ("instrument: profiler", "instrument.profiler"),
     ("preset", "preset.sha256"),
     ("weights", "weights.kind"),
-    ("weights' hash", "weights.sha256"),
     ("device kind", "devices.kind"),
     ("width", "workload.width"),
     ("height", "workload.height"),
     ("frames", "workload.frames"),
     ("steps", "workload.steps"),
+    ("input image", "workload.image"),
     ("seed", "workload.seed"),
     ("number of GPUs", "workload.gpus"),
     ("warm-up", "workload.warmup"),
@@ -36,6 +36,15 @@ FIELDS = (
     ("meaning of the quality", MEANING),
 )
 """What must agree between two records, by name and place. Engine, flags and compile are the question."""
+
+DELIVERED = {
+    "infer_steps": "steps",
+    "width": "width",
+    "height": "height",
+    "num_frames": "frames",
+    "guidance_scale": "guidance",
+}
+"""What the engine's log says of the request that ran; versions have other defaults for what a preset leaves open."""
 
 REQUEST = ("prompt", "seed", "width", "height", "frames", "image")
 """What makes two requests the same one: outputs of others are never compared. Steps are what an arm may change."""
@@ -59,10 +68,39 @@ def differences(baseline: Record, candidate: Record) -> list[str]:
         for name, place in FIELDS
         if at(baseline, place) != at(candidate, place)
     ]
-    first, second = device_names(baseline), device_names(candidate)
-    if first != second:
-        lines.append(f"devices: {', '.join(first)} against {', '.join(second)}")
+    if not same_weights(baseline["weights"], candidate["weights"]):
+        first, second = (_weights(record["weights"]) for record in (baseline, candidate))
+        lines.append(f"weights: {first} against {second}")
+    lines += _delivered(baseline, candidate)
+    names, others = device_names(baseline), device_names(candidate)
+    if names != others:
+        lines.append(f"devices: {', '.join(names)} against {', '.join(others)}")
+    elif not baseline["devices"]["items"] and baseline["host"]["cores"] != candidate["host"]["cores"]:
+        lines.append(f"CPU cores: {baseline['host']['cores']} against {candidate['host']['cores']}")
     return lines
+
+
+def same_weights(first: Mapping[str, str | None], second: Mapping[str, str | None]) -> bool:
+    """Tell whether two models are one: by the hash of what they hold, else by name where one has no hash."""
+    if first["sha256"] is None or second["sha256"] is None:
+        return first["model"] == second["model"]
+    return first["sha256"] == second["sha256"]
+
+
+def _weights(weights: Mapping[str, str | None]) -> str:
+    return f"{weights['model']} ({(weights['sha256'] or 'no hash')[:12]})"
+
+
+def _delivered(baseline: Record, candidate: Record) -> list[str]:
+    """Return a line for each value that was left to the engine and that two launches resolved differently."""
+    first, second = (
+        record["launches"][0]["delivered"] if record["launches"] else {} for record in (baseline, candidate)
+    )
+    return [
+        f"{title}, as delivered: {first[name]!r} against {second[name]!r}"
+        for name, title in DELIVERED.items()
+        if first.get(name) is not None and second.get(name) is not None and first[name] != second[name]
+    ]
 
 
 def _why(place: str, baseline: Record, candidate: Record) -> str:

@@ -34,4 +34,4 @@ def show_emitters(name: str, emitters: Emitters, console: Console) -> None:
     for message in emitters.unheard:
         console.print(f"unheard: {message.file}:{message.line}: {message.text!r}", markup=False)
     if not emitters.gone and not emitters.unheard:
-        console.print("every signal has its emitter, and every message about falling back has a signal")
+        console.print("every signal has its emitter, and every message about a degradation has a signal or was triaged")

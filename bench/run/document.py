@@ -11,17 +11,24 @@ from bench import paths, redact
 from bench.catalog import qualities
 from bench.engine import command as commands
 from bench.errors import UsageError
+from bench.fallback import dump as dumps
 from bench.fallback import verdict as verdicts
 from bench.fallback.verdict import Verdict
 from bench.machine import gpus, host
-from bench.record import store
+from bench.record import comparable, store
+from bench.run import metrics
 from bench.run.timings import instrument_cost, stage_table, timings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.errors import BenchError
     from bench.process import Ended
     from bench.run.plan import Plan
     from bench.run.state import Launched, Run
+
+HOST = ("cpu", "cores", "identity")
+"""What says that a run goes on where it began."""
 
 RESOLVED = (
     "backend", "attention_backend", "enable_torch_compile", "warmup_mode", "num_gpus", "tp_size", "ulysses_degree",
@@ -59,7 +66,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "weights": dict(planned.resolved.weights),
         "engine": planned.engine.for_record(),
         "devices": gpus.as_document(planned.machine),
-        "host": host.as_document() | {"identity": host.identity()},
+        "host": _host(),
         "preflight": run.preflight,
         "verdict": verdict.document(),
         "instrument": _instrument(
@@ -156,9 +163,12 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
     same = {
         "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
         "engine": (earlier["engine"], planned.engine.for_record()),
-        "weights": (earlier["weights"], dict(planned.resolved.weights)),
         "methodology": (earlier["methodology"], store.METHODOLOGY),
         "devices": (earlier["devices"], gpus.as_document(planned.machine)),
+        "weights": (comparable.same_weights(earlier["weights"], planned.resolved.weights), True),
+        "workload": (earlier["workload"], _workload(planned)),
+        "host": ([earlier["host"].get(name) for name in HOST], [_host()[name] for name in HOST]),
+        "environment": _environments(earlier, planned),
     }
     for name, (then, now) in same.items():
         if then != now:
@@ -170,7 +180,28 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
         path = directory / request["perf_dump"]["file"]
         if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != request["perf_dump"]["sha256"]:
             raise UsageError("a perf dump of this run is gone or was changed", where=path)
+        if metrics.compute(dumps.load(path)) != request["metrics"]:
+            raise UsageError("the record's numbers are not those of this perf dump", where=path)
+    for entry in earlier["launches"]:
+        path = directory / entry["log"]["file"]
+        # of a launch that was killed the log went on after the record was written
+        ended = entry["exit_code"] is not None
+        if not path.is_file() or (ended and paths.sha256(path) != entry["log"]["sha256"]):
+            raise UsageError("a log of this run, the proof of its launch, is gone or was changed", where=path)
     return earlier
+
+
+def _environments(earlier: Mapping[str, Any], planned: Plan) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the variables that can matter of a run's first launch and of one that would start now."""
+    now = commands.recorded_variables(planned.resolved.environment)
+    if not earlier["launches"]:
+        return now, now
+    then = commands.recorded_variables(earlier["launches"][0]["command"]["environment"])
+    return then, now
+
+
+def _host() -> dict[str, Any]:
+    return host.as_document() | {"identity": host.identity()}
 
 
 def _workload(planned: Plan) -> dict[str, Any]:

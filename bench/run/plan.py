@@ -15,7 +15,7 @@ from bench.engine.workload import Workload
 from bench.errors import PreflightFailed, UsageError
 from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
 from bench.machine import gpus
-from bench.models import checkpoint, private_cache
+from bench.models import checkpoint, identity, private_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -119,12 +119,12 @@ def _resolved(engine: Engine, workload: Workload) -> Resolved:
 
 
 def _weights(model_path: str) -> dict[str, str | None]:
-    """Return whose the weights are: the hub's, or random ones made here (with their hash)."""
+    """Return whose the weights are, with their hash: random ones made here, or real ones (None: not here yet)."""
     name = Path(model_path).name if Path(model_path).is_absolute() else model_path  # not where it lies on this machine
     made = checkpoint.manifest(Path(model_path))
     if made is not None:
         return {"kind": "synthetic", "sha256": made["sha256"], "model": name}
-    return {"kind": "real", "sha256": None, "model": name}
+    return {"kind": "real", "sha256": identity.of_model(model_path, os.environ), "model": name}
 
 
 def _model(options: Options, preset: Preset) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.catalog.signals import applies
+from bench.catalog.signals import applies, triaged
 from bench.errors import UsageError
 from bench.fallback.matcher import Matcher
 
@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 LIBRARY = "library"
 HOLE = "1"
 PLACEHOLDER = re.compile(r"%[-+#0]*\d*(?:\.\d+)?[sdrfgxieEGc]|\{[^{}]*\}")
-FALLS_BACK = re.compile(r"fall(?:ing|s)? ?back|fell back|fallback to", re.IGNORECASE)
+DEGRADES = re.compile(
+    r"fall(?:ing|s)? ?back|fell back|fallback|sequential|clamp|silently|degrad|slower|incomplete|not merged|ignor"
+    r"|disabling|kv_gather|re-?rout",
+    re.IGNORECASE,
+)
+"""The words of a message that somebody has to look at: heard by a signal, or triaged with the reason."""
 SPOKEN = frozenset({"info", "warning", "warn", "error", "exception", "critical"})
 """Logging methods that the engine prints at ``--log-level=info``, which the workbench pins; debug is never seen."""
 ELSEWHERE = frozenset({"test", "tests", "benchmarks", "tools", "__pycache__"})
@@ -49,8 +54,9 @@ class Message:
 class Emitters:
     """What an engine's source says about the signals.
 
-    ``gone``: signals that claim this version, but whose message is nowhere in it. ``unheard``: messages about falling
-    back that no signal listens for. ``unparsed``: files in a newer syntax than this Python's, searched as bare text.
+    ``gone``: signals that claim this version, but whose message is nowhere in it. ``unheard``: messages about a
+    degradation that no signal listens for and nobody triaged. ``unparsed``: files in a newer syntax than this Python's,
+    searched as bare text.
     """
 
     version: str | None
@@ -73,6 +79,7 @@ def check(package: Path, signals: Sequence[Signal], *, version: str | None) -> E
     by_pattern = [s for s in heard if s.emitter is None]
     by_literal = [s for s in heard if s.emitter not in (None, LIBRARY)]
     matcher = Matcher([s.pattern for s in by_pattern])
+    looked_at = triaged()
     found: set[str] = set()
     unheard: dict[str, Message] = {}
     unparsed = []
@@ -96,8 +103,9 @@ def check(package: Path, signals: Sequence[Signal], *, version: str | None) -> E
             if (
                 message.spoken
                 and not matched
-                and FALLS_BACK.search(message.text)
+                and DEGRADES.search(message.text)
                 and not any(s.emitter is not None and s.emitter in message.text for s in by_literal)
+                and not any(entry.says in message.text for entry in looked_at)
             ):
                 unheard.setdefault(message.text, message)
     return Emitters(

@@ -141,7 +141,7 @@ def _check_engine(spec: str, known: Sequence[Signal]) -> None:
     """Look signals up in an engine's source and show what is wrong.
 
     Raises:
-        ThresholdMissed: a signal has lost its emitter, or a message about falling back has no signal.
+        ThresholdMissed: a signal has lost its emitter, or a message about a degradation has neither signal nor triage.
     """
     from bench.engine import find, interpreter
     from bench.report import signals as report
@@ -154,7 +154,7 @@ def _check_engine(spec: str, known: Sequence[Signal]) -> None:
     if checked.gone or checked.unheard:
         raise ThresholdMissed(
             f"{len(checked.gone)} signals without an emitter, {len(checked.unheard)} messages without a signal",
-            todo="mend the version or pattern in bench/catalog/signals/, or add a signal",
+            todo="mend the pattern in bench/catalog/signals/, add a signal, or triage it in bench/catalog/triage.toml",
         )
 
 

@@ -1,0 +1,51 @@
+"""What stands between a preset, a user's shell and the engine: refused, taken away, or told in the record."""
+
+import pytest
+from helpers import record_of
+
+from bench.engine import find
+
+PRESET = """[mine]
+description = "a preset of a test"
+model = "owner/model"
+modality = "image"
+prompt = "A cat"
+seed = 42
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('environment = { PYTHONPATH = "/evil" }', "PYTHONPATH may not be set by a preset"),
+        ('environment = { LD_PRELOAD = "slowclock.so" }', "LD_PRELOAD may not be set by a preset"),
+        ('environment = { PATH = "/evil" }', "PATH may not be set by a preset"),
+        ('environment = { LOCAL_RANK = "1" }', "LOCAL_RANK may not be set by a preset"),
+        ('arguments = ["--config=/x.json"]', "--config may not be handed to the engine"),
+        ('arguments = ["--output-path=/x"]', "--output-path may not be handed to the engine"),
+        ('arguments = ["--log_level=warning"]', "--log_level may not be handed to the engine"),
+    ],
+)
+def test_a_preset_is_bound_by_the_pins(invoke, replay, tmp_path, line, says):
+    path = tmp_path / "mine.toml"
+    path.write_text(PRESET + line + "\n")
+    ended = invoke("bench", "--model", "mine", "--preset-file", path, "--engine", replay(), "--dry-run")
+    assert ended.code == 1
+    assert says in ended.err
+
+
+def test_ranks_of_a_launcher_do_not_reach_the_engine(monkeypatch):
+    for name in find.RANKS:
+        monkeypatch.setenv(name, "1")
+    assert not set(find.RANKS) & find.interpreter_environment().keys()
+
+
+def test_what_can_change_how_fast_is_in_the_record_and_a_preload_is_said(bench):
+    variables = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "default", "GOMP_CPU_AFFINITY": "0"}
+    variables |= {"MALLOC_CONF": "background_thread:true", "LD_PRELOAD": "libm.so.6"}
+    ended = bench(env=variables)
+    assert ended.code == 0, ended.err
+    record = record_of(ended)
+    assert variables.items() <= record["launches"][0]["command"]["environment"].items()
+    assert record["verdict"]["outcome"] == "degraded"
+    assert "environment.preload" in {finding["id"] for finding in record["verdict"]["findings"]}

@@ -252,7 +252,7 @@ def test_a_native_run_is_recorded_and_shown(bench, only_run):
 def test_the_report_is_what_it_was(bench):
     """The golden text of what a person reads; machine and paths are taken out."""
     ended = bench()
-    changing = ("device ", "record: ", "whole launch")
+    changing = ("device ", "output: ", "record: ", "whole launch")
     shown = [line.rstrip() for line in ended.out.splitlines() if not line.startswith(changing)]
     check_golden("report_native.txt", "\n".join(shown) + "\n")
 

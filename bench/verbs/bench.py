@@ -78,8 +78,6 @@ def bench(c: Context, options: BenchOptions) -> None:
 
     if options.run.precision and (options.repeats or options.launches):
         raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
-    if (options.all or options.tag) and options.models != DEFAULT_MODELS:
-        raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
     if options.all and options.tag:
         raise UsageError("--all and --tag exclude each other")
     keys = presets.chosen(options.models, options.tag, everything=options.all, preset_file=options.run.preset_file)
@@ -96,6 +94,8 @@ def bench(c: Context, options: BenchOptions) -> None:
         _check_matrix(options, keys, many=many)
         _run_matrix(asked, options)
         return
+    if (options.all or options.tag) and options.models != DEFAULT_MODELS:
+        raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
     if many and (asked.model_path is not None or options.resume is not None):
         raise UsageError("--model-path and --resume are for one preset", todo="run them one by one")
     if options.dry_run:

@@ -19,7 +19,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def show(model: str, points: Sequence[Point], console: Console) -> None:
-    """Print the history of a preset, which has at least one point."""
+    """Print the history of a preset, which has at least one point; a run is named by its six digits, never cut."""
     console.print(f"{model}: {trend(points)}", soft_wrap=True)
     titles = ("started", "engine", "verdict", "n", "denoise", "change", "marks", "run")
     table = text.table(*titles, right=("n", "denoise", "change"))
@@ -33,7 +33,7 @@ def show(model: str, points: Sequence[Point], console: Console) -> None:
         engine = point.engine
         outcome = f"[{STYLES[point.outcome]}]{point.outcome}[/]"
         row = (point.started[:16].replace("T", " "), point.engine, outcome, str(point.requests))
-        table.add_row(*row, number(point.denoise_ms, "ms"), since, ", ".join(marks), str(point.path.parent.name))
+        table.add_row(*row, number(point.denoise_ms, "ms"), since, ", ".join(marks), point.path.parent.name[-6:])
     console.print(table)
 
 

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2026.7.11"
 nox.options.default_venv_backend = "uv"
@@ -73,8 +74,15 @@ def group(name: str) -> tuple[str, ...]:
 
 
 def run(session: nox.Session, *argv: str) -> None:
-    """Run a program that may hold a GPU, and give it time to close if it is interrupted."""
-    session.run(*argv, interrupt_timeout=CLOSING_S, terminate_timeout=CLOSING_S)
+    """Run a program that may hold a GPU, give it time to close if it is interrupted, and end with its exit code.
+
+    A session that fails ends nox with 1 whatever failed, so nox itself is ended here; sessions behind it do not run.
+    """
+    try:
+        session.run(*argv, interrupt_timeout=CLOSING_S, terminate_timeout=CLOSING_S)
+    except CommandFailed as error:
+        session.log(f"{session.name} ended with exit code {error.return_code}")
+        raise SystemExit(error.return_code or 1) from error
 
 
 def ensure_engine(session: nox.Session, name: str) -> None:
@@ -116,7 +124,7 @@ def invoke(session: nox.Session, verb: str) -> None:
     if found.help:
         run(session, "invoke", "--help", verb)
         return
-    engine = found.engine or DEFAULT_CONFIGURATION
+    engine = found.engine or os.environ.get("BENCH_ENGINE") or DEFAULT_CONFIGURATION
     ensure_engine(session, engine)
     given = () if found.engine else (f"--engine={engine}",)
     run(session, "invoke", verb, *given, *session.posargs)

@@ -7,11 +7,14 @@ class; a bug keeps its traceback.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
 import sys
+import time
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from invoke.collection import Collection
@@ -28,6 +31,7 @@ from bench import options as declarations
 from bench.catalog import presets
 from bench.errors import BenchError, Interrupted, UsageError
 from bench.options import Verb
+from bench.record import names, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,6 +91,7 @@ class GuardedTask(Task[Any]):
                 without a message if the reader of the output has gone (1).
         """
         # a batch system ends a job with SIGTERM: the engine is stopped and what was begun is closed as after Ctrl-C
+        started = time.time()
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
@@ -99,7 +104,7 @@ class GuardedTask(Task[Any]):
         except KeyboardInterrupt as error:
             left = orphans.left_running()
             end = f"still running: {', '.join(left)}" if left else "the engine and all its processes were stopped"
-            raise Exit(f"interrupted: {end}", Interrupted.exit_code) from error
+            raise Exit(f"interrupted: {end}{_kept(started)}", Interrupted.exit_code) from error
         except BrokenPipeError as error:
             _discard_output()
             raise Exit(code=1) from error  # as rich ends; whoever closed the pipe wants no message
@@ -236,6 +241,19 @@ def _complete_flag(self: ParseMachine) -> None:
 def _verb(machine: ParseMachine) -> Verb | None:
     """Return the task whose words the machine reads, None before the first."""
     return VERBS.get(str(machine.context.name))
+
+
+def _kept(since: float) -> str:
+    """Return what an interrupted run has kept and how to go on; nothing if no run was cut off since then."""
+    try:
+        partial = names.resolve(Path("last"), (store.PARTIAL,)) / store.PARTIAL
+        if partial.stat().st_mtime < since:
+            return ""
+        requests = len(json.loads(partial.read_bytes())["requests"])
+    except (BenchError, OSError, ValueError, KeyError):
+        return ""
+    run = partial.parent
+    return f"\n  kept: {requests} requests, {run}\n  to do: `invoke bench --resume {run.name[-6:]}` goes on"
 
 
 def _unread(error: UsageError) -> ParseError:

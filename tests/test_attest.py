@@ -228,3 +228,9 @@ def test_a_long_log_takes_no_more_memory_than_a_short_one(home):
             assert task.wait() == 0
         peaks.append(int((home / "peak").read_text().split()[1]))
     assert peaks[1] < peaks[0] + 20_000, "KiB"
+
+
+def test_what_is_not_a_version_is_refused(invoke):
+    ended = invoke("attest", "--log", LOGS / "cpu" / "diffusers.log", "--engine-version", "banana")
+    assert (ended.code, ended.out) == (1, "")
+    assert "--engine-version takes a version such as 0.5.23, not 'banana'" in ended.err

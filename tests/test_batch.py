@@ -110,6 +110,7 @@ def test_a_summary_is_a_document_that_validates(batch, invoke, home):
         (("--model", ","), "--model takes one or more names separated by commas"),
         (("--tag", "mien"), "no tag is called 'mien'"),
         (("--tag", "mine", "--all"), "--all and --tag exclude each other"),
+        (("--tag", "mine", "--model", "sd3"), "--model names presets, --tag and --all choose them"),
         (("--tag", "mine", "--model-path", "/x"), "--model-path and --resume are for one preset"),
     ],
 )

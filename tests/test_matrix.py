@@ -61,15 +61,6 @@ def test_a_mistake_is_said_before_anything_runs(matrix, home, arguments, says):
     assert not list((home / "runs").glob("*"))
 
 
-def test_without_a_gpu_graph_cells_are_refused_and_the_others_measured(matrix):
-    ended, cells, _ = matrix("--matrix", "cuda-graph", "--repeats", "2", gpu=False)
-    assert ended.code == 10
-    assert cells["default-eager"]["outcome"] == "native"
-    assert cells["default-graphs"]["outcome"] == "refused"
-    assert "CUDA graphs need a GPU" in ended.out
-    assert "1 of 2 cells do not count" in ended.err
-
-
 def test_a_quality_that_a_version_lacks_is_one_refused_cell(matrix):
     ended, cells, _ = matrix("--matrix", "quality", "--launches", "1", version="0.5.17", gpu=False)
     assert ended.code == 1
@@ -171,3 +162,13 @@ def test_a_dry_run_shows_the_command_of_each_cell(matrix):
 def test_validate_knows_a_matrix(matrix, invoke):
     _, _, folder = matrix("--matrix", "quality", "--launches", "1", "--repeats", "1")
     assert "valid matrix" in invoke("validate", folder / "matrix.json").out
+
+
+def test_graphs_without_a_gpu_are_refused_before_any_cell_is_measured(invoke, replay, model, home):
+    engine = replay(**NATIVE)
+    ended = invoke(
+        *("bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(), "--matrix", "cuda-graph")
+    )
+    assert ended.code == 10
+    assert "CUDA graphs need a GPU" in ended.err
+    assert not (home / "runs").exists()

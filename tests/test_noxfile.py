@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from helpers import ROOT
 
 
@@ -41,6 +42,19 @@ def test_default_sessions_need_no_engine():
 
 def test_an_unknown_session_is_an_error():
     assert nox("--session", "nothing").returncode != 0
+
+
+@pytest.mark.parametrize("code", [10, 130, 0])
+def test_a_session_ends_with_the_exit_code_of_its_task(tmp_path, code):
+    (tmp_path / "noxfile.py").write_text(
+        f"import sys\nimport nox\nsys.path.insert(0, {str(ROOT)!r})\nsys.modules.pop('noxfile', None)\n"
+        "import noxfile as workbench\nnox.options.error_on_external_run = False\n"
+        "@nox.session(venv_backend='none')\ndef ending(session):\n"
+        f"    workbench.run(session, sys.executable, '-c', 'raise SystemExit({code})')\n"
+    )
+    command = [sys.executable, "-m", "nox", "--noxfile", str(tmp_path / "noxfile.py"), "--session", "ending"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == code, ended.stderr
 
 
 def test_the_default_engine_is_a_configuration():

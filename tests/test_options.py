@@ -149,6 +149,24 @@ def test_the_terminate_signal_is_left_as_it_was(monkeypatch):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_an_interrupt_says_what_was_kept_and_how_to_go_on(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("BENCH_RUNS", str(tmp_path))
+
+    @task(example="sample")
+    def sample(c):
+        run = tmp_path / "20261124T100000Z-bench-flux-00ab12"
+        run.mkdir()
+        (run / "run.partial.json").write_text('{"requests": [{}, {}]}')
+        raise KeyboardInterrupt
+
+    argv = ["invoke", "sample"]
+    with pytest.raises(SystemExit):
+        Program(namespace=Collection(sample)).run(argv)
+    shown = capsys.readouterr().err
+    assert "kept: 2 requests" in shown
+    assert "`invoke bench --resume 00ab12` goes on" in shown
+
+
 # --- the verbs --------------------------------------------------------------------------------------------------------
 
 

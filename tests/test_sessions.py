@@ -234,7 +234,10 @@ def test_precision_goes_on_until_it_is_known_or_says_that_it_is_not(bench):
     known = record_of(bench("--precision", "2%", within=0.005, engine="steady"))
     assert known["complete"]
     assert 10 <= len(known["requests"]) < 100
-    unknown = record_of(bench("--precision", "0.1%", "--max-repeats", "12", within=0.2, engine="noisy"))
+    ended = bench("--precision", "0.1%", "--max-repeats", "12", within=0.2, engine="noisy")
+    assert ended.code == 9
+    assert "after 12 requests, not to 0.1 %" in ended.err
+    unknown = record_of(ended)
     assert len(unknown["requests"]) == 12
     assert "before the precision was reached" in unknown["stopped_because"]
 

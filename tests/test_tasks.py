@@ -147,6 +147,31 @@ def test_no_engine_at_all_names_the_command_that_builds_one(invoke, tmp_path):
     assert 'nox -s "engine(sglang-0.5.23)"' in ended.err
 
 
+def test_the_one_engine_that_is_built_is_taken(invoke, replay, model, home):
+    replay(name="built", **NATIVE)
+    ended = invoke("bench", "--model", "flux-tiny", "--model-path", model(), env={"PATH": "/nowhere"})
+    assert ended.code == 0, ended.err
+    assert "[built]" in ended.out
+
+
+def test_of_several_engines_the_named_or_the_default_one_is_taken(replay, monkeypatch, home):
+    from bench.engine import find
+    from bench.errors import UsageError
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    for name in ("one", "other"):
+        replay(name=name)
+    with pytest.raises(UsageError, match="or name one, which is built; or name other"):
+        find.find(None)
+    replay(name=find.DEFAULT_CONFIGURATION)
+    assert find.find(None).name == find.DEFAULT_CONFIGURATION
+    with pytest.raises(UsageError, match="no `sglang` on PATH"):
+        find.find("path")
+    monkeypatch.setenv("BENCH_ENGINE", "other")
+    assert find.find(None).name == "other"
+    assert find.find("one").name == "one"
+
+
 def test_a_dry_run_needs_no_engine_and_says_so(invoke):
     ended = invoke("bench", "--model", "flux-tiny", "--dry-run", env={"PATH": "/nowhere"})
     assert ended.code == 0, ended.err
@@ -228,7 +253,7 @@ def test_a_native_run_is_recorded_and_shown(bench, only_run):
 def test_the_report_is_what_it_was(bench):
     """The golden text of what a person reads; machine and paths are taken out."""
     ended = bench()
-    changing = ("device ", "record: ", "whole launch")
+    changing = ("device ", "output: ", "record: ", "whole launch")
     shown = [line.rstrip() for line in ended.out.splitlines() if not line.startswith(changing)]
     check_golden("report_native.txt", "\n".join(shown) + "\n")
 

@@ -31,6 +31,8 @@ DEFAULT_CONFIGURATION: str = tomllib.loads((paths.ROOT / "pyproject.toml").read_
 
 SOURCE_PREFIX = "source:"
 ON_PATH = "path"
+VARIABLE = "BENCH_ENGINE"
+"""Names the engine where `--engine` does not."""
 DESCRIBE_SECONDS = 60
 
 RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK")
@@ -108,8 +110,8 @@ def _interpreter_of(program: Path) -> Path | None:
     return beside if beside.exists() else None
 
 
-def _on_path() -> tuple[str, Path]:
-    """Return the interpreter of the sglang that a working engineer's shell would run."""
+def _on_path() -> tuple[str, Path] | None:
+    """Return the interpreter of the sglang that a working engineer's shell would run, None if there is none."""
     program = shutil.which("sglang")
     if program is not None and (interpreter := _interpreter_of(Path(program))) is not None:
         return ON_PATH, interpreter
@@ -120,8 +122,22 @@ def _on_path() -> tuple[str, Path]:
         code = "import importlib.util as u, sys; sys.exit(u.find_spec('sglang') is None)"
         if process.capture([found, "-c", code], timeout_s=DESCRIBE_SECONDS).exit_code == 0:
             return ON_PATH, Path(found)
-    environments = built()
-    known = "".join(f"; or name {name}, which is built" for name in environments)
+    return None
+
+
+def _unnamed(*, only_on_path: bool = False) -> tuple[str, Path]:
+    """Return the engine on PATH, else the one that is built; of several the default configuration.
+
+    Raises:
+        UsageError: there is none, or several and none of them is the default.
+    """
+    if (there := _on_path()) is not None:
+        return there
+    environments = {} if only_on_path else built()
+    name = next(iter(environments)) if len(environments) == 1 else DEFAULT_CONFIGURATION
+    if name in environments:
+        return _configuration(name)
+    known = "".join(f"; or name {name}, which is built" for name in built())
     raise UsageError(
         "no engine was named, and `sglang` is not on PATH",
         todo=f"`{build_command(DEFAULT_CONFIGURATION)}` builds one (about 10 GB){known}",
@@ -133,21 +149,24 @@ def find(spec: str | None) -> Engine:
     """Return the engine that ``spec`` means, described.
 
     ``spec`` is a configuration's name, ``source:PATH`` (a checkout over the engine on PATH), ``source:PATH@NAME`` (over
-    a configuration's dependencies), ``path``, or None for the engine on PATH.
+    a configuration's dependencies), ``path`` (the one on PATH), or None: what ``BENCH_ENGINE`` says, else the engine on
+    PATH, else the one that is built, of several the default configuration.
 
     Raises:
         UsageError: the engine does not exist; the message names the command that builds one.
         EngineFailed: its interpreter does not work or has no sglang.
     """
+    spec = spec or os.environ.get(VARIABLE) or None
     if spec is not None and spec.startswith(SOURCE_PREFIX):
         folder, _, over = spec.removeprefix(SOURCE_PREFIX).rpartition("@")
         if not folder:
             folder, over = over, ""
         checkout = source.read(Path(folder).expanduser())
-        _, python = _configuration(over) if over else _on_path()
+        _, python = _configuration(over) if over else _unnamed()
         engine = describe(f"{SOURCE_PREFIX}{checkout.commit[:12]}", python)
         return replace(engine, version=checkout.release or engine.version, source=checkout)
-    name, python = _on_path() if spec in (None, ON_PATH) else _configuration(str(spec))
+    unnamed = spec is None or spec == ON_PATH
+    name, python = _unnamed(only_on_path=spec is not None) if unnamed else _configuration(str(spec))
     return describe(name, python)
 
 

@@ -21,7 +21,9 @@ def percent(value: float | None) -> str:
 
 def change(before: float | None, after: float | None) -> str:
     """Return the change from one value to the other in percent; nothing where it cannot be known."""
-    return "" if not before or after is None else f"{100 * (after / before - 1):+.1f} %"
+    if not before or after is None:
+        return ""
+    return f"{round(100 * (after / before - 1), 1) + 0.0:+.1f} %"  # + 0.0: never "-0.0"
 
 
 def scientific(value: float | None, digits: int = 2) -> str:

@@ -21,7 +21,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def show(model: str, points: Sequence[Point], metric: Metric, console: Console) -> None:
-    """Print the history of a preset, which has at least one point."""
+    """Print the history of a preset, which has at least one point; a run is named by its six digits, never cut."""
     console.print(f"{model}, {metric.title}: {trend(points, metric.unit)}", soft_wrap=True)
     for jumping in jumps(points).values():
         low, high = (number(level, metric.unit) for level in (jumping.low, jumping.high))
@@ -38,7 +38,7 @@ def show(model: str, points: Sequence[Point], metric: Metric, console: Console) 
         engine = point.engine
         outcome = f"[{STYLES[point.outcome]}]{point.outcome}[/]"
         row = (point.started[:16].replace("T", " "), point.engine, outcome, str(point.requests))
-        table.add_row(*row, number(point.value, metric.unit), since, ", ".join(marks), str(point.path.parent.name))
+        table.add_row(*row, number(point.value, metric.unit), since, ", ".join(marks), point.path.parent.name[-6:])
     console.print(table)
 
 

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def show(presets: Mapping[str, Preset], console: Console) -> None:
-    """Print one row for each preset."""
-    table = text.table("preset", "size", "steps", "GPUs", "weights", "what", right=("steps", "GPUs"))
+    """Print one line for each preset; what does not fit on a terminal is cut at the right, never the key."""
+    width = max(map(len, presets), default=0)
     for key, preset in presets.items():
         size = f"{preset.width}x{preset.height}" if preset.width else "default"
-        if preset.frames:
-            size += f"x{preset.frames}"
+        size += f"x{preset.frames}" if preset.frames else ""
+        steps = f"{preset.steps or 'default'} steps"
+        gpus = f"{preset.gpus} GPU{'' if preset.gpus == 1 else 's'}"
         gated = ", gated" if preset.gated else ""
-        table.add_row(
-            key, size, str(preset.steps or "default"), str(preset.gpus), preset.weights, preset.description + gated
-        )
-    console.print(table)
+        what = f"{preset.weights}, {preset.description}{gated} [{', '.join(preset.tags)}]"
+        line = f"{key:<{width}}  {size:<13}  {steps:<13}  {gpus:<6}  {what}"
+        text.line(console, line[: console.width] if console.is_terminal else line)
 
 
 def show_differences(read: Mapping[str, Path], differences: Sequence[Difference], console: Console) -> None:

@@ -23,10 +23,30 @@ if TYPE_CHECKING:
 SYNCHRONISED = "synchronised stages"
 
 
+SENSIBLE_DRIFT_PERCENT = 50
+
+
 def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
-    """Print a run record; the last line is its path."""
+    """Print a run record, where its first output is, and what one would type next; the last line is its path."""
     console.print(Group(*_parts(record)))
+    counts = record["timings"] is not None and record["requests"]
+    if counts and record["requests"][0]["outputs"]:
+        text.line(console, f"output: {path.parent / record['requests'][0]['outputs'][0]['file']}")
+    if counts:
+        text.line(console, f"next: {_next(record)}")
     text.line(console, f"record: {path}")
+
+
+def _next(record: Mapping[str, Any]) -> str:
+    """Return the command that a person would type after this run."""
+    model = record["preset"]["key"]
+    if not record["complete"]:
+        return "invoke bench --resume last"
+    if record["timings"]["requests"] == 1:
+        return f"invoke bench --model {model} --repeats 10"
+    if len(record["launches"]) == 1:
+        return f"invoke bench --model {model} --repeats {record['timings']['requests']} --launches 3"
+    return f"invoke history --model {model}"
 
 
 def warnings(record: Mapping[str, Any]) -> list[str]:
@@ -121,7 +141,8 @@ def _interval(summary: Mapping[str, Any], unit: str) -> str:
 def _session(record: Mapping[str, Any]) -> list[str]:
     """Return what several requests tell beyond their medians, one line each."""
     timings, primary = record["timings"], record["timings"]["summary"][PRIMARY]
-    lines = [f"{timings['requests']} requests in {len(record['launches'])} launch(es)"]
+    launches = len(record["launches"])
+    lines = [f"{timings['requests']} requests, {launches} launch{'' if launches == 1 else 'es'}"]
     if record["stopped_because"]:
         lines[0] += f"; {record['stopped_because']}"
     if (spread := timings["spread"]) is not None:
@@ -138,7 +159,7 @@ def _session(record: Mapping[str, Any]) -> list[str]:
             places = ", ".join(f"#{outlier['index'] + 1}" for outlier in primary["outliers"])
             lines.append(f"outliers, kept: request {places}")
         if primary["drift"] and primary["drift"]["drifting"]:
-            lines.append(f"drifting: {primary['drift']['session_percent']:+.1f} % from first to last request")
+            lines.append(_drift(primary["drift"]["session_percent"]))
         if primary["warm_up"] and primary["warm_up"]["falling"]:
             lines.append(
                 f"warm-up: the first {primary['warm_up']['falling']} request(s) were slower, the first by"
@@ -148,6 +169,13 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     if identical is not None:
         lines.append("outputs: all identical" if identical else "outputs: NOT identical, though the seed is one")
     return lines
+
+
+def _drift(percent: float) -> str:
+    """Return how requests drifted; a line through times that halved or doubled has no meaningful percentage."""
+    if abs(percent) < SENSIBLE_DRIFT_PERCENT:
+        return f"drifting: {percent:+.1f} % from first to last request"
+    return f"requests got much {'slower' if percent > 0 else 'faster'} during the session: these are not one state"
 
 
 def _stages(record: Mapping[str, Any]) -> list[RenderableType]:

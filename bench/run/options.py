@@ -35,7 +35,8 @@ class RunOptions:
     model: str = option("flux", help="preset to run (`invoke models` lists them)", completes="presets")
     engine: str | None = option(
         None,
-        help="a built configuration, source:CHECKOUT[@CONFIGURATION], or path; default: the sglang on PATH",
+        help="a built configuration, source:CHECKOUT[@CONFIGURATION], or path (the sglang on PATH); default:"
+        " BENCH_ENGINE, else path, else what is built",
         completes="engines",
     )
     model_path: str | None = option(None, group=ENGINE, help="checkpoint folder or hub model instead of the preset's")

@@ -63,6 +63,7 @@ def _judge(log: str, options: AttestOptions) -> None:
     from bench.report import text
     from bench.report import verdict as report
 
+    _check_version(options.engine_version)
     verdict = judge.attest(log, dump=options.dump, expect=options.expect, version=options.engine_version)
     document = verdict.document()
     schema.check(document, "verdict", log)
@@ -73,6 +74,18 @@ def _judge(log: str, options: AttestOptions) -> None:
     if not verdict.counts:
         kind = type(verdict.error(log) or FallbackDetected(""))
         raise kind(f"{verdict.reasons()[0].id}: this run does not count", where=log)
+
+
+def _check_version(version: str | None) -> None:
+    """Raise UsageError for what is not a version: the signals of such a version would be all or none."""
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        Version(version or "0")
+    except InvalidVersion as error:
+        raise UsageError(
+            f"--engine-version takes a version such as 0.5.23, not {version!r}", todo="leave it out if it is unknown"
+        ) from error
 
 
 def _self_test(options: AttestOptions) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, Inconclusive, UsageError
 from bench.options import MEASURING, OUTPUT, Kind, nested, option
 from bench.run.options import Options
 from bench.task import Context, extra_arguments, task
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bench.run.benchmark import Result
 
 AXES = {"quality": "every quality", "cuda-graph": "with and without CUDA graphs"}
+DEFAULT_MODELS = ("flux",)
 MATRIX_REPEATS, MATRIX_LAUNCHES = 5, 2
 
 
@@ -32,7 +33,7 @@ class BenchOptions:
     """What `invoke bench` takes."""
 
     models: tuple[str, ...] = option(
-        ("flux",),
+        DEFAULT_MODELS,
         name="model",
         kind=Kind.NAMES,
         completes="presets",
@@ -93,6 +94,8 @@ def bench(c: Context, options: BenchOptions) -> None:
         _check_matrix(options, keys, many=many)
         _run_matrix(asked, options)
         return
+    if (options.all or options.tag) and options.models != DEFAULT_MODELS:
+        raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
     if many and (asked.model_path is not None or options.resume is not None):
         raise UsageError("--model-path and --resume are for one preset", todo="run them one by one")
     if options.dry_run:
@@ -135,7 +138,27 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
         run.show(result.record, result.path, text.stdout())
     if result.error is not None:
         raise _short(result)
+    if options.precision is not None:
+        _check_precision(result, options.precision)
     return result.record
+
+
+def _check_precision(result: Result, wanted: float) -> None:
+    """Raise Inconclusive, with the precision that was reached, if a run ended before the one that was asked for."""
+    if "before the precision was reached" not in (result.record["stopped_because"] or ""):
+        return
+    summary = result.record["timings"]["summary"]["denoise_ms"]
+    interval = None if summary is None else summary["interval"]
+    reached = "unknown"
+    if interval is not None:
+        half = (interval["high"] - interval["low"]) / 2
+        reached = f"{100 * half / result.record['timings']['metrics']['denoise_ms']:.2g} %"
+    raise Inconclusive(
+        f"the median is known to {reached} after {result.record['timings']['requests']} requests, not to"
+        f" {100 * wanted:g} %",
+        where=result.path,
+        todo="ask for less, allow more with --max-repeats, or free the machine of other work",
+    )
 
 
 def _resumed(now: Options, then: Options) -> Options:
@@ -213,11 +236,17 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     """
     from bench.report import matrix as report
     from bench.report import text
+    from bench.run import plan
     from bench.sweep import matrix
 
     if options.dry_run:
         show_commands({cell.name: cell.options for cell in matrix.cells(asked, options.matrix)})
         return
+    for cell in matrix.cells(asked, options.matrix):
+        if cell.cuda_graph:
+            with suppress(UsageError):  # a quality that this engine lacks ends its own cell only
+                plan.plan(cell.options, in_session=True)  # without a GPU refused now, not after the eager cells
+            break
     starts = len(matrix.cells(asked, options.matrix)) * asked.launches
     one_start = replace(asked, launches=1, repeats=asked.repeats + 1)  # its first request is not counted
     document, path, error = matrix.measure(asked, options.matrix, _titled(text.stderr(), starts, one_start))

@@ -111,7 +111,7 @@ def _interpreter_of(program: Path) -> Path | None:
 
 
 def _on_path() -> tuple[str, Path] | None:
-    """Return the interpreter of the sglang that a working engineer's shell would run, None if there is none."""
+    """Return the interpreter of the sglang that the user's shell would run, or None."""
     program = shutil.which("sglang")
     if program is not None and (interpreter := _interpreter_of(Path(program))) is not None:
         return ON_PATH, interpreter
@@ -129,7 +129,7 @@ def _unnamed(*, only_on_path: bool = False) -> tuple[str, Path]:
     """Return the engine on PATH, else the one that is built; of several the default configuration.
 
     Raises:
-        UsageError: there is none, or several and none of them is the default.
+        UsageError: nothing is built, or several engines are and the default is not among them.
     """
     if (there := _on_path()) is not None:
         return there

@@ -184,7 +184,9 @@ def keep(supervisor: int, remove: str | None) -> int:
         if 0 in readable and not os.read(0, 4096):
             deadline = time.monotonic() + ANSWER_SECONDS
     kill_all()
-    if remove is not None and (deadline is not None or lifeline_ended()):
+    # a killed supervisor leaves the command half done, and the task may be killed before it sees that
+    cut_off = deadline is not None or status is None or os.WIFSIGNALED(status) or lifeline_ended()
+    if remove is not None and cut_off:
         import shutil  # noqa: PLC0415 - start-up time
 
         shutil.rmtree(remove, ignore_errors=True)

@@ -165,7 +165,7 @@ def test_of_several_engines_the_named_or_the_default_one_is_taken(replay, monkey
         find.find(None)
     replay(name=find.DEFAULT_CONFIGURATION)
     assert find.find(None).name == find.DEFAULT_CONFIGURATION
-    with pytest.raises(UsageError, match="no `sglang` on PATH"):
+    with pytest.raises(UsageError, match="`sglang` is not on PATH"):
         find.find("path")
     monkeypatch.setenv("BENCH_ENGINE", "other")
     assert find.find(None).name == "other"

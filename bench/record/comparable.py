@@ -99,7 +99,10 @@ def _delivered(baseline: Record, candidate: Record) -> list[str]:
     return [
         f"{title}, as delivered: {first[name]!r} against {second[name]!r}"
         for name, title in DELIVERED.items()
-        if first.get(name) is not None and second.get(name) is not None and first[name] != second[name]
+        if first.get(name) is not None
+        and second.get(name) is not None
+        and first[name] != second[name]
+        and baseline["workload"].get(name) == candidate["workload"].get(name)
     ]
 
 

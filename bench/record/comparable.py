@@ -102,7 +102,7 @@ def _delivered(baseline: Record, candidate: Record) -> list[str]:
         if first.get(name) is not None
         and second.get(name) is not None
         and first[name] != second[name]
-        and baseline["workload"].get(name) == candidate["workload"].get(name)
+        and baseline["workload"].get(title) == candidate["workload"].get(title)
     ]
 
 

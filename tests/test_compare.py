@@ -12,8 +12,12 @@ import pytest
 from helpers import NATIVE, record_of, record_path
 from rich.console import Console
 
+from bench import schema
+from bench.fidelity import pairs, score
 from bench.record import store
 from bench.report import run as report
+from bench.stats import comparison as stats
+from bench.stats import sequential
 
 
 @pytest.fixture
@@ -208,3 +212,50 @@ def test_launches_that_jump_between_two_levels_are_named(bench):
     console = Console(file=io.StringIO(), width=200)
     report.show(record, Path("run.json"), console)
     assert "two levels: 2 launches at 5,790.0 ms, 2 at 9,175.0 ms" in console.file.getvalue()
+
+
+# --- the folder of two arms -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def arms(recorded, tmp_path):
+    """The folder of two arms whose outputs cannot be compared, decided by the total time."""
+    folder = tmp_path / "arms"
+    for number, name in enumerate(("baseline", "candidate"), 1):
+        shutil.copytree(recorded(number, workload__seed=number).parent, folder / name)
+    compared = stats.to_document(sequential.decide([-0.05, -0.051, -0.052], sequential.Plan()).comparison)
+    outputs = score.compared(pairs.not_compared("none"), compared["verdict"], None)
+    document = {
+        "schema": "ab-record", "schema_version": 2, "methodology": store.METHODOLOGY, "id": "arms", "complete": True,
+        "failure": None, "together": True, "seed": 1, "requests_per_start": 1, "metric": "total", "unit": "ms",
+        "arms": {name: {"spec": "", "record": f"{name}/run.json"} for name in ("baseline", "candidate")},
+        "differences": [], "pairs": [{"order": "AB", "baseline": [1.0], "candidate": [0.95]}] * 3, "why": "decided",
+        "comparison": compared, "quality": outputs,
+    }  # fmt: skip
+    schema.write(document, "ab-record", folder / "comparison.json")
+    return folder
+
+
+def test_a_threshold_asked_for_later_is_held_against_the_arms(invoke, arms):
+    assert invoke("compare", arms).code == 0
+    gated = invoke("compare", arms, "--require", "lossless")
+    assert gated.code == 7
+    assert "not lossless" in gated.err
+
+
+def test_arms_are_not_shown_as_if_another_metric_had_decided(invoke, arms):
+    ended = invoke("compare", arms, "--metric", "wall")
+    assert ended.code == 1
+    assert "decided by total, not by wall" in ended.err
+
+
+def test_a_comparison_of_version_1_is_refused_in_words(invoke):
+    ended = invoke("compare", "docs/evidence/ab")
+    assert ended.code == 1
+    assert "comparisons of version 1 are kept, not shown" in ended.err
+
+
+def test_stages_of_a_bare_dump_carry_their_doubt(invoke):
+    dump = "docs/evidence/eager/perf.json"
+    ended = invoke("compare", dump, dump)
+    assert "does not say whether its stages were synchronised" in " ".join(ended.out.split())

@@ -59,6 +59,8 @@ def test_validate_takes_many_files_and_stops_at_the_first_bad_one(invoke):
         ("empty.json", "", "not JSON: Expecting value at line 1, column 1"),
         ("binary.json", "\udcff\udcfe", "not JSON"),
         ("record.json", '{"schema": "run-record", "schema_version": 99}', "a run record of version 99"),
+        ("true.json", '{"schema": "run-record", "schema_version": true}', "a run record of version True"),
+        ("schema.json", '{"schema": []}', "neither a perf dump nor a document of this tool"),
         ("deep.json", "[" * 100_000, "not JSON"),
         ("broken.toml", "[flux", "not TOML"),
         ("preset.toml", '[mine]\ndescription = "x"', "'model' is a required property"),

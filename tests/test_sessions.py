@@ -142,6 +142,16 @@ def test_a_run_that_has_all_its_requests_is_finished_without_another_engine(benc
     assert record["verdict"]["outcome"] == "native"
 
 
+def test_a_launch_that_was_cut_off_before_its_first_request_does_not_stop_the_next(bench, invoke, only_run, home):
+    assert bench("--repeats", "3", die_at=3).code == 3
+    (only_run() / "launch-2").mkdir()
+    change(home, "replay", die_at=None)
+    ended = invoke("bench", "--resume", only_run())
+    assert ended.code == 0, ended.err
+    assert [request["launch"] for request in record_of(ended)["requests"]] == [1, 1, 2]
+    assert (only_run() / "launch-2-cut-off-1").is_dir()
+
+
 def test_a_run_that_was_cut_off_is_neither_compared_nor_a_baseline(bench, invoke, only_run):
     bench("--repeats", "9", die_at=5)
     compared = invoke("compare", only_run(), only_run())
@@ -238,6 +248,10 @@ def test_precision_goes_on_until_it_is_known_or_says_that_it_is_not(bench):
     assert ended.code == 9
     assert "after 12 requests, not to 0.1 %" in ended.err
     unknown = record_of(ended)
+    interval = unknown["timings"]["summary"]["total_ms"]["interval"]
+    half = (interval["high"] - interval["low"]) / 2
+    reached = 100 * half / unknown["timings"]["metrics"]["total_ms"]
+    assert f"the median is known to {reached:.2g} % after" in ended.err
     assert len(unknown["requests"]) == 12
     assert "before the precision was reached" in unknown["stopped_because"]
 

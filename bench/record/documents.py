@@ -56,7 +56,7 @@ def validate(path: Path) -> str:
         store.read(path)
         return "run-record"
     kind = document.get("schema") if isinstance(document, dict) else None
-    if kind in OTHERS:
+    if isinstance(kind, str) and kind in OTHERS:
         earlier = kind == "ab-record" and document.get("schema_version") == 1
         schema.check(document, "ab-record-1" if earlier else kind, path)
         return str(kind)

@@ -106,7 +106,7 @@ def read(path: Path) -> dict[str, Any]:
         path = path / PARTIAL if (path / PARTIAL).exists() else path / RECORD
     document = schema.read(path)
     version = document.get("schema_version") if isinstance(document, dict) else None
-    if version not in READABLE:
+    if type(version) is not int or version not in READABLE:  # True equals 1, and a float names no schema
         known = " and ".join(map(str, READABLE))
         raise InvalidDocument(f"a run record of version {version!r}; this workbench reads {known}", where=path)
     schema.check(document, "run-record" if version == SCHEMA_VERSION else f"run-record-{version}", path)

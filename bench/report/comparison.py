@@ -30,6 +30,11 @@ ONE_SAMPLE = (
     " the spread between launches. Measure with `invoke ab`, or keep this machine's noise: `invoke calibrate`."
 )
 
+UNKNOWN_SYNC = (
+    "A perf dump does not say whether its stages were synchronised: unless they were, work of one stage may be charged"
+    " to a later one."
+)
+
 CLOCKS = (("request, client's wall clock", "wall_ms", "ms"), ("time to load", "load_s", "s"))
 """What a record has and a dump has not: title, key and unit."""
 

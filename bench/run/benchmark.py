@@ -117,9 +117,17 @@ def begin(planned: Plan, resume: Path | None = None, *, kind: str = "bench", dir
 def _taken_up(planned: Plan, directory: Path) -> Run:
     """Return the run in ``directory`` with what it has, its files checked by hash."""
     earlier = document.resumable(planned, directory)
+    _set_aside(directory / f"launch-{len(earlier['launches']) + 1}")
     return Run(
         planned=planned, directory=directory.absolute(), launches=earlier["launches"], requests=earlier["requests"]
     )
+
+
+def _set_aside(folder: Path) -> None:
+    """Rename what is left of a launch that no record has: it was cut off before its first request counted."""
+    if folder.exists():
+        times = len(list(folder.parent.glob(f"{folder.name}-cut-off-*"))) + 1
+        folder.rename(folder.with_name(f"{folder.name}-cut-off-{times}"))
 
 
 def _stages(running: Run, display: Observer | None) -> BenchError | None:

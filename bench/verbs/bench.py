@@ -98,6 +98,8 @@ def bench(c: Context, options: BenchOptions) -> None:
         raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
     if many and (asked.model_path is not None or options.resume is not None):
         raise UsageError("--model-path and --resume are for one preset", todo="run them one by one")
+    if options.dry_run and options.resume is not None:
+        raise UsageError("--resume takes its options from the run: --dry-run cannot show them", todo="leave one out")
     if options.dry_run:
         show_commands({key: replace(asked, model=key) for key in keys})
     elif many:
@@ -145,14 +147,16 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
 
 def _check_precision(result: Result, wanted: float) -> None:
     """Raise Inconclusive, with the precision that was reached, if a run ended before the one that was asked for."""
+    from bench.run.timings import PRIMARY
+
     if "before the precision was reached" not in (result.record["stopped_because"] or ""):
         return
-    summary = result.record["timings"]["summary"]["denoise_ms"]
+    summary = result.record["timings"]["summary"][PRIMARY]
     interval = None if summary is None else summary["interval"]
     reached = "unknown"
     if interval is not None:
         half = (interval["high"] - interval["low"]) / 2
-        reached = f"{100 * half / result.record['timings']['metrics']['denoise_ms']:.2g} %"
+        reached = f"{100 * half / result.record['timings']['metrics'][PRIMARY]:.2g} %"
     raise Inconclusive(
         f"the median is known to {reached} after {result.record['timings']['requests']} requests, not to"
         f" {100 * wanted:g} %",

@@ -150,19 +150,35 @@ def _is_of_arms(place: Path) -> bool:
 def _show_arms(place: Path, options: CompareOptions) -> None:
     """Show the comparison that `invoke ab` left in its folder, and end as it did.
 
+    A threshold that is asked for now takes the place of the one that was required then.
+
     Raises:
         InvalidDocument: the folder's documents do not conform to their schemas.
+        UsageError: it is of version 1, or was measured by another metric.
         ThresholdMissed: the candidate is slower.
         Inconclusive: the comparison did not decide.
     """
     from bench import schema
+    from bench.compare import metric, records
+    from bench.fidelity import score
     from bench.record import documents, store
     from bench.report import comparison as report
     from bench.report import text
 
     documents.validate(place)
     document = schema.read(place / ARMS)
+    if document["schema_version"] == 1:
+        raise UsageError("comparisons of version 1 are kept, not shown", where=place / ARMS, todo="`invoke ab` again")
+    if options.metric not in (metric.DEFAULT, document["metric"]):
+        raise UsageError(
+            f"these arms were decided by {document['metric']}, not by {options.metric}",
+            where=place / ARMS,
+            todo=f"`invoke compare {place / 'baseline'} {place / 'candidate'} --metric {options.metric}`",
+        )
     sides = (store.read(place / "baseline"), store.read(place / "candidate"))
+    if options.require is not None:
+        outputs = records.between((sides[0], place / "baseline"), (sides[1], place / "candidate"))
+        document["quality"] = score.compared(outputs, document["comparison"]["verdict"], options.require)
     if options.as_json:
         text.write_json([document])
     else:
@@ -174,6 +190,8 @@ def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> s
     from bench.report import comparison as report
 
     notes = [] if document["comparison"]["interval"] is not None else [report.ONE_SAMPLE]
+    if baseline.is_dump:
+        notes.append(report.UNKNOWN_SYNC)
     make = report.of_dumps if baseline.is_dump else report.of_records
     return make(baseline.document, candidate.document, document["comparison"], document["quality"], notes)
 

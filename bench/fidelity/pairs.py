@@ -78,8 +78,8 @@ def not_compared(why: str) -> Between:
 def compare(baseline: Side, candidate: Side) -> Between:
     """Compare the candidate's outputs with the baseline's, request by request, repeating the shorter side.
 
-    Equal pixel hashes in both records mean equality. Only the files of other pairs are read, and only if they still
-    match their record.
+    An output that is missing or no longer matches its record shows nothing. Of the others, equal pixel hashes mean
+    equality; only the files of unequal pairs are decoded.
     """
     sizes = len(baseline.requests), len(candidate.requests)
     if 0 in sizes:
@@ -105,15 +105,15 @@ def _pair(baseline: Side, candidate: Side, then: Output, now: Output) -> Between
     hashes = (then["pixels_sha256"], now["pixels_sha256"])
     files = (baseline.directory / then["file"], candidate.directory / now["file"])
     equal = hashes[0] == hashes[1] if None not in hashes else None
+    gone = _gone(baseline.name, files[0], then) or _gone(candidate.name, files[1], now)
+    if gone is not None:  # equal hashes in two records show nothing that can still be checked
+        return Between(pairs=1, identical=None if equal else equal, pixels_sha256=hashes, unknown=gone)
     if equal or then["sha256"] == now["sha256"]:
         return Between(pairs=1, identical=True, pixels_sha256=hashes)
     if not all(map(media.has_pixels, files)):
         kind = next(file for file in files if not media.has_pixels(file)).suffix
         unknown = f"the files differ, and {kind} files are only compared byte by byte"
         return Between(pairs=1, pixels_sha256=hashes, unknown=unknown)
-    gone = _gone(baseline.name, files[0], then) or _gone(candidate.name, files[1], now)
-    if gone is not None:
-        return Between(pairs=1, identical=equal, pixels_sha256=hashes, unknown=gone)
     found = frames.compare(files[1], files[0], ("candidate", "baseline"))
     video = media.is_video(files[0])
     if found.fault is not None:

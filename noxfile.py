@@ -196,7 +196,7 @@ def tests_newest(session: nox.Session) -> None:
     python = newest_python()
     if python is None:
         session.skip(f"this machine has no Python {NEWEST_PYTHON}")
-    home = Path(session.create_tmp()).resolve() / NEWEST_PYTHON
+    home = Path(session.virtualenv.location).resolve() / NEWEST_PYTHON  # a session's tmp would become TMPDIR
     requirements = (*RUNNER, *group("tests"), *group("nox"))
     session.run("uv", "venv", "--quiet", "--allow-existing", f"--python={python}", str(home), external=True)
     session.run(
@@ -211,8 +211,8 @@ def tests_engine(session: nox.Session) -> None:
     install(session, *RUNNER, *group("tests"), *group("nox"))
     for name in CONFIGURATIONS:
         ensure_engine(session, name)
-    # two workers, because most of a start is imports on one core; by file, because a file's tests share starts
-    run(session, "pytest", "-m", "engine", "--numprocesses=2", "--dist=loadfile", "--timeout=1800", *session.posargs)
+    # one worker: a second engine on the same cores would disturb the comparisons that the tests make
+    run(session, "pytest", "-m", "engine", "--numprocesses=1", "--timeout=1800", *session.posargs)
 
 
 @nox.session(default=False)

@@ -91,16 +91,23 @@ def test_every_tiny_twin_is_native_on_a_cpu(runs):
     assert {row["preset"]: row["outcome"] for row in rows} == dict.fromkeys(twins, "native")
 
 
-def test_a_matrix_measures_the_eager_cell_and_refuses_graphs_without_a_gpu(runs):
+def test_graphs_without_a_gpu_are_refused_before_any_cell_is_measured(runs):
     asked = ["--matrix", "cuda-graph", "--quality", "high", "--launches", "1", "--repeats", "2"]
     ended = invoke("bench", "--model", "flux-tiny", "--engine", find.DEFAULT_CONFIGURATION, *asked, runs=runs)
     assert ended.code == 10, ended.err
+    assert "CUDA graphs need a GPU" in ended.err
+    assert not list(runs.glob("*-matrix-*"))
+
+
+def test_a_matrix_measures_its_cells_warmed_at_the_start(runs):
+    asked = ["--matrix", "quality", "--launches", "1", "--repeats", "2"]
+    ended = invoke("bench", "--model", "flux-tiny", "--engine", find.DEFAULT_CONFIGURATION, *asked, runs=runs)
+    assert ended.code == 0, ended.err
     (path,) = runs.glob("*-matrix-*/matrix.json")
-    eager, graphs = json.loads(path.read_text())["cells"]
-    assert (eager["name"], eager["outcome"], eager["requests"]) == ("high-eager", "native", 2)
-    assert eager["outputs_identical"] is True
-    assert (graphs["outcome"], graphs["denoise_ms"]) == ("refused", None)
-    record = json.loads((path.parent / eager["record"]).read_text())
+    cells = {cell["name"]: cell for cell in json.loads(path.read_text())["cells"]}
+    high = cells["high-eager"]
+    assert (high["outcome"], high["requests"], high["outputs_identical"]) == ("native", 2, True)
+    record = json.loads((path.parent / high["record"]).read_text())
     assert record["workload"]["warmup"] == "start"
     warmed = [proof for proof in record["verdict"]["evidence"] if proof["id"].startswith("warmup")]
     assert warmed[0]["holds"], "the engine warmed up while it was loading"

@@ -11,7 +11,7 @@ if os.path.basename(sys.argv[0]) in {"invoke", "inv", "__main__.py"}:  # noqa: P
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from bench.task import namespace
-from bench.verbs import accuracy, attest, bench, compare, doctor, loadtest, models, profile, tour
+from bench.verbs import accuracy, attest, bench, compare, doctor, loadtest, models, profile, report, tour
 
 ns = namespace(
     tour.start,
@@ -31,6 +31,7 @@ ns = namespace(
     models.models,
     profile.profile,
     profile.profile_diff,
+    report.report,
     tour.completion,
     tour.tour,
     baseline={"set": compare.baseline_set, "show": compare.baseline_show},

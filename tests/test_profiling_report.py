@@ -22,8 +22,8 @@ from bench.profiling.diff import diff
 from bench.profiling.summary import MedianStep
 from bench.report import profile, profile_diff, profile_forms
 from bench.report.figures import figure
-from bench.report.profile_cells import short_kernel
 from bench.report.profile_view import view
+from bench.report.tables import short_kernel
 from tests.trace_writer import CPU, DATA, FLUX, HEAD, NCCL, Script, loaded
 
 CHROMIUM = next(

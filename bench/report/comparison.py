@@ -48,14 +48,21 @@ def show_arms(
     as_source: bool = False,
 ) -> None:
     """Print the comparison of two arms; the last line is its path, unless it is Markdown for a pull request."""
-    notes = [document["why"], f"pairs: {len(document['pairs'])}, {_how(document)}"]
-    notes += [f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all"]
-    notes += [f"differs: {line}" for line in document["differences"]]
+    notes = [document["why"], *arms_notes(document, records)]
     show_markdown(
         of_records(*records, document["comparison"], document["quality"], notes), console, as_source=as_source
     )
     if not as_source:
         text.line(console, f"record: {path}")
+
+
+def arms_notes(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how two arms were measured and where they differ, one sentence each."""
+    return [
+        f"pairs: {len(document['pairs'])}, {_how(document)}",
+        f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all",
+        *(f"differs: {line}" for line in document["differences"]),
+    ]
 
 
 def _wall_minutes(records: Sequence[Mapping[str, Any]]) -> float:

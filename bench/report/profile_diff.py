@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from bench.report.figures import figure
-from bench.report.profile_cells import Table, columns, short_kernel
-from bench.report.profile_forms import WIDE_COLUMNS, escaped, grid, table_lines
+from bench.report.page import escaped, table_lines
+from bench.report.profile_forms import WIDE_COLUMNS, grid
+from bench.report.tables import Table, columns, short_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bench.report import pictures, plots, quality
 from bench.report.figures import closeness, scientific
 from bench.report.page import Page, Pictures, html
-from bench.report.plots import Plot, at, axis, rows, tips
+from bench.report.plots import Plot, at, axis, counted, rows, tips
 from bench.report.tables import Table, columns
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def curve(trajectory: Mapping[str, Any]) -> Plot:
                     "data": rows(values),
                     "params": [plots.ZOOM],
                     "encoding": {
-                        "x": axis("step", "denoise step", axis={"tickMinStep": 1, "format": "d"}),
+                        "x": counted("step", "denoise step", len(trajectory["steps"])),
                         "y": {
                             **axis("distance", "relative L2"),
                             "scale": {"type": "log"},
@@ -186,7 +186,7 @@ def curve(trajectory: Mapping[str, Any]) -> Plot:
                 {
                     "data": rows(values),
                     "encoding": {
-                        "x": axis("step", "denoise step"),
+                        "x": counted("step", "denoise step", len(trajectory["steps"])),
                         "y": {**axis("distance", "relative L2"), "scale": {"type": "log"}},
                         "color": by_line,
                     },

@@ -37,6 +37,7 @@ class Compared:
     """
 
     records: tuple[Record, Record]
+    arms: tuple[str, str]
     directories: tuple[Path, Path]
     comparison: Mapping[str, Any]
     fidelity: Mapping[str, Any]
@@ -56,6 +57,7 @@ def of_arms(document: Mapping[str, Any], records: tuple[Record, Record], folder:
     return page(
         Compared(
             records=records,
+            arms=_specs(document, records),
             directories=(folder / "baseline", folder / "candidate"),
             comparison=document["comparison"],
             fidelity=document["quality"],
@@ -76,7 +78,7 @@ def page(found: Compared) -> Page:
     sentence = found.comparison["reason"]
     return Page(
         kind="comparison",
-        title=f"{baseline['preset']['key']} on {where}: {_arm(baseline)} against {_arm(candidate)}",
+        title=f"{baseline['preset']['key']} on {where}: {' against '.join(found.arms)}",
         answer=sentence[0].upper() + sentence[1:] + ".",
         outcome=found.comparison["verdict"],
         warnings=_warnings(found),
@@ -88,7 +90,16 @@ def page(found: Compared) -> Page:
     )
 
 
-def _arm(record: Record) -> str:
+def _specs(document: Mapping[str, Any], records: tuple[Record, Record]) -> tuple[str, str]:
+    """Return what two arms are called: their own words, or their engines where those say nothing."""
+    baseline, candidate = (document["arms"][name]["spec"] for name in ARMS)
+    if baseline == candidate:
+        return arm(records[0]), arm(records[1])
+    return baseline or arm(records[0]), candidate or arm(records[1])
+
+
+def arm(record: Record) -> str:
+    """Return the engine of a record in words."""
     source = record["engine"]["source"]
     return f"SGLang {record['engine']['version']}" + (f" at {source['commit'][:9]}" if source else "")
 
@@ -167,7 +178,7 @@ def _forest(found: Compared) -> Plot:
         caption=f"Change of {found.metric}; left of 0 the candidate is faster. Shaded: the margin, +-{margin:g} %.",
         alt=f"Effect {effect:+.2f} %{span}, margin {margin:g} %, and {len(found.pairs)} single pairs.",
         view={
-            "height": {"step": 30},
+            "height": 30 * len(values),
             "layer": [
                 {
                     "data": rows([{"low": -margin, "high": margin}]),
@@ -204,8 +215,8 @@ def _pairs(found: Compared) -> Plot:
         for place, value in enumerate(pair[arm], 1)
     ]
     by_arm = {
-        "color": {"field": "arm", "type": "nominal", "sort": list(ARMS), "title": None},
-        "shape": {"field": "arm", "type": "nominal", "sort": list(ARMS), "title": None},
+        channel: {"field": "arm", "type": "nominal", "title": None, "scale": {"domain": list(ARMS)}}
+        for channel in ("color", "shape")
     }
     across = {"field": "pair", "type": "ordinal", "title": "pair of engine starts", "axis": {"labelAngle": 0}}
     shift = {"field": "arm", "sort": list(ARMS)}

@@ -8,7 +8,7 @@ from bench.compare.history import jumps
 from bench.report import plots
 from bench.report.figures import change, number
 from bench.report.page import Page, Sample
-from bench.report.plots import Plot, axis, rows, tips
+from bench.report.plots import Plot, axis, counted, rows, tips
 from bench.report.tables import Table, columns
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _trend(name: str, model: str, points: Sequence[Point], metric: Metric) -> Pl
                 "mark": ", ".join(_marks(point, None)) or "none",
             }
         )
-    across = axis("place", "record, in the order of time", axis={"tickMinStep": 1, "format": "d"})
+    across = counted("place", "record, in the order of time", len(values))
     down = axis("value", f"{metric.title}, {metric.unit}")
     changed = [value for value in values if value["changed"]]
     first, last = (number(points[place].value, metric.unit) for place in (0, -1))
@@ -104,15 +104,7 @@ def _trend(name: str, model: str, points: Sequence[Point], metric: Metric) -> Pl
                     "mark": {"type": "rule", "color": plots.DIM},
                     "encoding": {"y": axis("low", ""), "y2": {"field": "high"}},
                 },
-                {
-                    "transform": [{"filter": "datum.changed"}],
-                    "mark": {"type": "rule", "strokeDash": [5, 4], "color": plots.INK},
-                },
-                {
-                    "transform": [{"filter": "datum.changed"}],
-                    "mark": {"type": "text", "align": "left", "dx": 4, "baseline": "top"},
-                    "encoding": {"y": {"value": 0}, "text": {"value": "new level"}},
-                },
+                *_changes(changed),
                 {
                     "params": [plots.ZOOM],
                     "mark": {"type": "point", "size": 80},
@@ -136,6 +128,20 @@ def _trend(name: str, model: str, points: Sequence[Point], metric: Metric) -> Pl
             ],
         },
     )
+
+
+def _changes(changed: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the layers that mark where a new level begins; none where none does."""
+    if not changed:
+        return []
+    return [
+        {"data": rows(changed), "mark": {"type": "rule", "strokeDash": [5, 4], "color": plots.INK}},
+        {
+            "data": rows(changed),
+            "mark": {"type": "text", "align": "left", "dx": 4, "baseline": "top"},
+            "encoding": {"y": {"value": 0}, "text": {"value": "new level"}},
+        },
+    ]
 
 
 def _marks(point: Point, before: Point | None) -> list[str]:

@@ -60,6 +60,8 @@ CONFIG: Spec = {
         "labelFontSize": 12,
         "labelLimit": 260,
         "symbolStrokeWidth": 2,
+        "symbolFillColor": DIM,
+        "symbolStrokeColor": DIM,
     },
     "text": {"color": INK, "fontSize": 12},
     "rule": {"color": DIM},
@@ -85,6 +87,14 @@ class Plot:
         return {"description": self.alt, "config": CONFIG, "width": width, "autosize": fit, **self.view}
 
 
+def counted(field: str, title: str, count: int) -> Spec:
+    """Return the channel of numbers from 1 to ``count``."""
+    few = 13
+    ticks = {"values": list(range(1, count + 1))} if count < few else {"tickMinStep": 1}
+    scale = {"zero": False, "nice": False, "padding": 14}
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": {"format": "d", **ticks}}
+
+
 def rows(values: Sequence[Mapping[str, Any]]) -> Spec:
     """Return data for a view."""
     return {"values": list(values)}
@@ -93,6 +103,11 @@ def rows(values: Sequence[Mapping[str, Any]]) -> Spec:
 def axis(field: str, title: str, **more: Any) -> Spec:
     """Return a quantitative channel whose scale need not begin at zero."""
     return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": False, "nice": True}, **more}
+
+
+def upto(largest: float, channel: Spec) -> Spec:
+    """Return a channel from zero to the largest value, with room for the label behind its bar."""
+    return {**channel, "scale": {"domain": [0, 1.25 * largest], "nice": False}}
 
 
 def names(field: str, **more: Any) -> Spec:
@@ -105,10 +120,10 @@ def tips(**titles: str) -> list[Spec]:
     return [{"field": field, "title": title} for field, title in titles.items()]
 
 
-def at(value: float, label: str, *, channel: str = "x") -> Spec:
-    """Return a dashed reference line with a label at its end."""
+def at(value: float, label: str, *, channel: str = "x", below: bool = False) -> Spec:
+    """Return a dashed reference line with a label at its end; of a horizontal one it may stand below."""
     other = {"x": {"y": {"value": 0}, "align": "left"}, "y": {"x": {"value": 0}, "align": "left"}}[channel]
-    offset = {"x": {"dx": 4, "dy": 8}, "y": {"dy": -6, "dx": 4}}[channel]
+    offset = {"x": {"dx": 4, "dy": 8}, "y": {"dy": 9 if below else -6, "dx": 4}}[channel]
     align = other.pop("align")
     return {
         "data": rows([{"at": value, "label": label}]),

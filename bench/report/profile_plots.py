@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report import plots
 from bench.report.figures import number
-from bench.report.plots import Plot, at, axis, names, rows, tips
+from bench.report.plots import Plot, at, axis, counted, names, rows, tips
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     Gpu = Mapping[str, Any]
 
 COLOURS = {
-    "gemm": "#3b6fb6",
+    "gemm": "#5b8fd1",
     "attention": "#e07b39",
-    "modulation": "#c0392b",
+    "modulation": "#d9685b",
     "copy": "#7f8c8d",
     "activation": "#8e5ea2",
     "qknorm-rope": "#2a9d8f",
@@ -76,7 +76,7 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Plot, ...]:
         return ()
     first = values[0]
     view: Spec = {
-        "height": {"step": 24},
+        "height": 24 * len({value["operator"] for value in values}),
         "data": rows(values),
         "mark": {"type": "bar", "color": plots.BASELINE},
         "encoding": {
@@ -125,7 +125,7 @@ def _waterfall(gpu: Gpu) -> Plot:
         + ", ".join(f"{value['label']} {value['shown']}" for value in values)
         + " ms.",
         view={
-            "height": {"step": 22},
+            "height": 22 * len(values),
             "layer": [
                 {
                     "data": rows(values),
@@ -202,7 +202,7 @@ def _steps(gpu: Gpu) -> Plot:
         bar = f"{step['label']} ({step['role']})" + (f", outlier {step['busy_ratio']:.2f} x" if step["outlier"] else "")
         parts = [(entry["title"], _colour(entry["id"]), entry["by_step_ms"][index]) for entry in shown]
         parts.append(("other", OTHER_COLOUR, sum(entry["by_step_ms"][index] for entry in rest)))
-        parts.append(("idle", "#eef1f5", step["idle_ms"]))
+        parts.append(("idle", "#ccd5de", step["idle_ms"]))
         values += [{"bar": bar, "part": part, "colour": colour, "ms": ms} for part, colour, ms in parts]
     spans = [step["span_ms"] for step in gpu["steps"]]
     return Plot(
@@ -210,7 +210,7 @@ def _steps(gpu: Gpu) -> Plot:
         title="Each step by category",
         caption=STEPS,
         alt=f"{len(spans)} steps of {min(spans):.1f} to {max(spans):.1f} ms by category of kernel.",
-        view={"height": {"step": 30}, "layer": _stack(_stacked(values), across="ms")},
+        view={"height": 30 * len(gpu["steps"]), "layer": _stack(_stacked(values), across="ms")},
     )
 
 
@@ -267,7 +267,11 @@ def _dots(
     plain = {"zero": True}
     by_kind = {"field": "kind", "type": "nominal", "title": None}
     axes = {"axis": {"format": "~g"}}
-    ceilings = [at(rate, f"{rate:.4g} {label}", channel="y") for rate, label in lines if rate is not None]
+    ceilings = [
+        at(rate, f"{rate:.4g} {label}", channel="y", below=label != "specified")
+        for rate, label in lines
+        if rate is not None
+    ]
     return {
         "height": 300,
         "layer": [
@@ -302,7 +306,7 @@ def _gaps(gpu: Gpu) -> Plot:
         title="Idle gaps by length",
         caption=GAPS,
         alt=f"{total:.1f} ms of idle time in gaps of {len(gpu['gaps'])} lengths, host wait and kernel wait.",
-        view={"height": {"step": 26}, "layer": _stack(_stacked(values), across="ms")},
+        view={"height": 26 * len(gpu["gaps"]), "layer": _stack(_stacked(values), across="ms")},
     )
 
 
@@ -335,7 +339,7 @@ def _blocks(repeated: Sequence[Mapping[str, Any]]) -> Plot:
                     "params": [plots.ZOOM],
                     "mark": {"type": "point", "size": 45},
                     "encoding": {
-                        "x": axis("place", "instance"),
+                        "x": counted("place", "instance", max(value["place"] for value in values)),
                         "y": axis("percent", "% from the median of its kind"),
                         "color": by_module,
                         "shape": by_module,

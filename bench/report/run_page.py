@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.report import pictures, plots, quality, run
 from bench.report.figures import number
 from bench.report.page import Command, Commands, Page, Pictures, Sample
-from bench.report.plots import Plot, at, axis, names, rows, tips
+from bench.report.plots import Plot, at, axis, counted, names, rows, tips, upto
 from bench.report.tables import Table, columns
 from bench.run import metrics
 from bench.run.timings import PRIMARY
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from bench.report.page import Block
 
     Record = Mapping[str, Any]
+
+
+OF_THE_IMAGE = ("NVIDIA_", "CUDA_VERSION", "NCCL_VERSION")
+"""Variables that a container's image sets and no engine reads: they are in the record, not in the command to copy."""
 
 
 def page(record: Record, directory: Path) -> Page:
@@ -169,7 +173,7 @@ def _strip(record: Record) -> Plot:
         caption=flagged(record, "One dot for each request; the box holds the middle half, its line is the median."),
         alt=f"End-to-end time of {len(known)} requests, {number(min(known), 'ms')} to {number(max(known), 'ms')}.",
         view={
-            "height": {"step": 56},
+            "height": 56 * len(record["launches"]),
             "data": rows(values),
             "encoding": {"x": across, "y": down},
             "layer": [
@@ -194,7 +198,7 @@ def _steps(record: Record) -> Plot:
         for step in record["timings"]["steps_ms"]
     ]
     medians = [value["median"] for value in values]
-    across = axis("step", "denoise step", axis={"tickMinStep": 1, "format": "d"})
+    across = counted("step", "denoise step", len(values))
     return Plot(
         name="steps",
         title="Every denoise step",
@@ -239,9 +243,9 @@ def _stages(record: Record) -> Plot | None:
         caption=flagged(record, f"Instrument: {run.SYNCHRONISED}; each stage waits for its device."),
         alt=f"Time of {len(values)} stages; the longest is {longest['stage']} with {longest['shown']}.",
         view={
-            "height": {"step": 26},
+            "height": 26 * len(values),
             "data": rows(values),
-            "encoding": {"y": names("stage"), "x": {**axis("ms", "ms"), "scale": {"zero": True, "padding": 60}}},
+            "encoding": {"y": names("stage"), "x": upto(longest["ms"], axis("ms", "ms"))},
             "layer": [
                 {
                     "mark": {"type": "bar", "color": plots.BASELINE},
@@ -261,7 +265,7 @@ def _memory(record: Record) -> Plot:
         if found[key] is not None
     ]
     limit = [device["memory_bytes"] / 2**20 for device in record["devices"]["items"][:1]]
-    across = {**axis("mib", "MiB"), "scale": {"zero": True, **({} if limit else {"padding": 60})}}
+    across = upto(max(limit or [value["mib"] for value in values]), axis("mib", "MiB"))
     room = f" of {number(limit[0], 'MiB')}" if limit else ""
     return Plot(
         name="memory",
@@ -271,7 +275,7 @@ def _memory(record: Record) -> Plot:
         ),
         alt="; ".join(f"{value['what']} {value['shown']}{room}" for value in values) + ".",
         view={
-            "height": {"step": 30},
+            "height": 30 * len(values),
             "layer": [
                 {
                     "data": rows(values),
@@ -322,7 +326,9 @@ def commands(records: Mapping[str, Record]) -> Commands:
     for name, record in records.items():
         for launch in record["launches"][:1]:
             environment = " ".join(
-                f"{key}={shlex.quote(value)}" for key, value in launch["command"]["environment"].items()
+                f"{key}={shlex.quote(value)}"
+                for key, value in launch["command"]["environment"].items()
+                if not key.startswith(OF_THE_IMAGE)
             )
             argv = shlex.join(launch["command"]["argv"])
             listed.append(Command(title=name, text=f"{environment} {argv}".strip()))

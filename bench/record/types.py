@@ -220,3 +220,4 @@ class Record(TypedDict):
     requests: list[Request]
     fidelity: dict[str, Any] | None
     profiled: dict[str, Any] | None
+    evidence: list[File] | None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +9,12 @@ from bench import paths, redact
 from bench.catalog import qualities
 from bench.engine import command as commands
 from bench.errors import UsageError
-from bench.fallback import dump as dumps
 from bench.fallback import verdict as verdicts
 from bench.fallback.verdict import Verdict
 from bench.machine import gpus, host
 from bench.record import comparable, store
-from bench.run import metrics
+from bench.run import evidence
+from bench.run import request as requests
 from bench.run.timings import instrument_cost, stage_table, timings
 
 if TYPE_CHECKING:
@@ -80,6 +78,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "requests": run.requests if counts else [],
         "fidelity": run.fidelity,
         "profiled": run.profiled,
+        "evidence": evidence.files(run.launches, [*run.requests, *run.staged], run.profiled),
     }
 
 
@@ -106,7 +105,7 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
         if rejected is None
         else {
             "perf_dump": None if dump is None else store.file_entry(dump, directory),
-            "outputs": [asdict(output) for output in rejected.outputs],
+            "outputs": requests.outputs(rejected, directory),
         },
         "verdict": launched.verdict.document(),
         "instrument": _instrument(stage_sync=launched.stage_sync, profiler=launched.profiler),
@@ -144,11 +143,11 @@ def write(
 
 
 def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
-    """Return the partial record in ``directory``, its dumps checked by hash.
+    """Return the partial record in ``directory``, held against its evidence.
 
     Raises:
-        UsageError: it is complete, a part of something else, of another preset, engine or weights, or a file of it was
-            changed.
+        UsageError: it is complete, a part of something else, or of another preset, engine, machine or environment.
+        RecordEdited: a file of it was changed, or the record was.
         InvalidDocument: it is not a record.
     """
     if not (directory / store.PARTIAL).is_file():
@@ -176,18 +175,12 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
                 f"the {name} has changed since the run was started; new requests would not be comparable",
                 where=directory,
             )
-    for request in earlier["requests"]:
-        path = directory / request["perf_dump"]["file"]
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != request["perf_dump"]["sha256"]:
-            raise UsageError("a perf dump of this run is gone or was changed", where=path)
-        if metrics.compute(dumps.load(path)) != request["metrics"]:
-            raise UsageError("the record's numbers are not those of this perf dump", where=path)
+    reviewed = evidence.review(earlier, directory)
+    if reviewed.gone:
+        raise UsageError(f"evidence of this run is gone: {', '.join(reviewed.gone)}", where=directory)
     for entry in earlier["launches"]:
-        path = directory / entry["log"]["file"]
-        # of a launch that was killed the log went on after the record was written
-        ended = entry["exit_code"] is not None
-        if not path.is_file() or (ended and paths.sha256(path) != entry["log"]["sha256"]):
-            raise UsageError("a log of this run, the proof of its launch, is gone or was changed", where=path)
+        if evidence.is_going_on(earlier, entry):  # it was killed: its log went on after the record was written
+            entry["log"] = store.file_entry(directory / entry["log"]["file"], directory)
     return earlier
 
 

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from helpers import LOGS, NATIVE, record_of, record_path
 
-from bench.run import evidence, request, timings
+from bench.run import consistency, request, timings
 
 FALLBACK = "[11-22 09:46:02] Falling back to diffusers backend\n"
 
@@ -104,7 +104,7 @@ def test_a_dump_with_times_that_the_log_does_not_give_is_refused(bench, invoke):
         with_its_hash(run, dump, record)
         record["requests"][0] |= request.figures(content)
         medians = timings.timings(record["requests"], record["launches"], medians_only=True)
-        record["timings"] |= {name: medians[name] for name in evidence.MEDIANS}
+        record["timings"] |= {name: medians[name] for name in consistency.MEDIANS}
 
     edit(run, follow)
     ended = invoke("validate", run)

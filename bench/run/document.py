@@ -13,7 +13,7 @@ from bench.fallback import verdict as verdicts
 from bench.fallback.verdict import Verdict
 from bench.machine import gpus, host
 from bench.record import comparable, store
-from bench.run import evidence
+from bench.run import consistency, evidence
 from bench.run import request as requests
 from bench.run.timings import instrument_cost, stage_table, timings
 
@@ -78,7 +78,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "requests": run.requests if counts else [],
         "fidelity": run.fidelity,
         "profiled": run.profiled,
-        "evidence": evidence.files(run.launches, [*run.requests, *run.staged], run.profiled),
+        "evidence": consistency.files(run.launches, [*run.requests, *run.staged], run.profiled),
     }
 
 

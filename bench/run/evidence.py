@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bench import files as reading
-from bench import paths
+from bench import files, paths
 from bench.engine import command as commands
 from bench.errors import BY_EXIT_CODE, BenchError, RecordEdited, UsageError
 from bench.fallback import attest
@@ -21,10 +20,11 @@ from bench.fallback import outputs as made
 from bench.fallback.expectation import Expectation
 from bench.fallback.guard import Guard
 from bench.fallback.outputs import Output
-from bench.fallback.verdict import OUTCOMES, Verdict, conclude, outcome_of, overall
+from bench.fallback.verdict import OUTCOMES, Verdict, conclude
 from bench.record import store
 from bench.run import request as requests
-from bench.run.timings import stage_table, timings
+from bench.run.consistency import contradictions
+from bench.run.timings import stage_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from bench.record.types import File
 
     Document = Mapping[str, Any]
-
-MEDIANS = ("requests", "metrics", "stages_ms", "launch_s", "wall_s", "load_s", "first_answer_s")
-"""What of a record's timings follows from its requests by arithmetic that no version of a library changes."""
 
 SHOWN = 3
 ALONE = "numbers taken from the record alone"
@@ -58,21 +55,6 @@ class Reviewed:
         more = f" and {len(self.gone) - SHOWN} more" if len(self.gone) > SHOWN else ""
         lost = f"{', '.join(self.gone[:SHOWN])}{more} {'is' if len(self.gone) == 1 else 'are'} gone"
         return f"{ALONE}: {lost}" if self.rests_on_itself else lost
-
-
-def files(launches: Sequence[Document], of_requests: Sequence[Document], profiled: Document | None) -> list[File]:
-    """Return every file that a record of these launches and requests rests on, each once; nothing is hashed anew."""
-    rejected = [launch["rejected"] for launch in launches if launch["rejected"] is not None]
-    entries = [
-        *(launch["log"] for launch in launches),
-        *(request["perf_dump"] for request in [*of_requests, *rejected]),
-        *(output for request in [*of_requests, *rejected] for output in request["outputs"]),
-        *([] if profiled is None else [profiled["perf_dump"], *profiled["traces"]]),
-    ]
-    named = {entry["file"]: entry for entry in entries if entry is not None}
-    return [
-        {"file": name, "sha256": entry["sha256"], "size_bytes": entry["size_bytes"]} for name, entry in named.items()
-    ]
 
 
 def read(path: Path) -> Reviewed:
@@ -147,53 +129,9 @@ def _growing(record: Document) -> set[str]:
     return {launch["log"]["file"] for launch in going_on if launch["log"] is not None}
 
 
-def contradictions(record: Document) -> list[str]:
-    """Return what a record says of itself that cannot all be true; no file is read."""
-    return [*_unlisted(record), *_false_verdicts(record), *_false_medians(record)]
-
-
-def _unlisted(record: Document) -> Iterator[str]:
-    if record["evidence"] is None:
-        return
-    known = {entry["file"]: entry["sha256"] for entry in record["evidence"]}
-    for entry in files(record["launches"], record["requests"], record["profiled"]):
-        if known.get(entry["file"]) != entry["sha256"]:
-            yield f"{entry['file']} is not in the list of evidence"
-
-
-def _false_verdicts(record: Document) -> Iterator[str]:
-    verdicts = {launch["index"]: Verdict.from_document(launch["verdict"]) for launch in record["launches"]}
-    for index, verdict in verdicts.items():
-        if outcome_of(verdict.findings, verdict.expected) != verdict.outcome:
-            yield f"launch {index} is called {verdict.outcome}, against its own findings"
-        elif verdict.counts and verdict.missing():
-            yield f"launch {index} is called {verdict.outcome}, and lacks proof that {verdict.missing()[0].proves}"
-    serving = {request["launch"] for request in record["requests"]}
-    if not serving <= verdicts.keys():
-        yield "a request belongs to no launch"
-    elif serving:
-        whole = overall([(verdict, index in serving) for index, verdict in verdicts.items()])
-        if whole.outcome != record["verdict"]["outcome"]:
-            yield f"the run is called {record['verdict']['outcome']}, its launches come to {whole.outcome}"
-
-
-def _false_medians(record: Document) -> Iterator[str]:
-    if record["timings"] is None:
-        return
-    if not record["requests"]:
-        yield "it has timings and no request"
-        return
-    serving = {request["launch"] for request in record["requests"]}
-    launches = [launch for launch in record["launches"] if launch["index"] in serving]
-    computed = timings(record["requests"], launches, medians_only=True)
-    for name in MEDIANS:
-        if computed[name] != record["timings"][name]:
-            yield f"timings.{name} does not follow from the requests"
-
-
 def _place(directory: Path, name: str) -> Path:
     try:
-        return reading.below(directory, [name])
+        return files.below(directory, [name])
     except UsageError as error:
         raise RecordEdited(f"{name} is named as evidence and lies outside the run", where=directory) from error
 
@@ -258,7 +196,7 @@ def _of_launch(
     told_by_log = guard.facts.requests
     against = [
         *(found for dump in served for found in dumps.check(dump, guard.expectation, started, finished, told_by_log)),
-        *(found for files in outputs for found in made.check([Output(**file) for file in files], guard.expectation)),
+        *(found for each in outputs for found in made.check([Output(**output) for output in each], guard.expectation)),
     ]
     judged = conclude(guard, None, against).standing()
     recorded = Verdict.from_document(launch["verdict"]).standing()

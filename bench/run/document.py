@@ -20,6 +20,7 @@ from bench.run.timings import instrument_cost, stage_table, timings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bench.engine.code import Code
     from bench.errors import BenchError
     from bench.process import Ended
     from bench.run.plan import Plan
@@ -63,6 +64,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "workload": _workload(planned),
         "weights": dict(planned.resolved.weights),
         "engine": planned.engine.for_record(),
+        "code": _code(planned, run.code),
         "devices": gpus.as_document(planned.machine),
         "host": _host(),
         "preflight": run.preflight,
@@ -142,7 +144,13 @@ def write(
     return known, writer(known, run.directory)
 
 
-def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
+def _code(planned: Plan, known: Code) -> dict[str, Any] | None:
+    """Return the code that ran and how it was installed, None where no file of it was found."""
+    files = known.document()
+    return None if files is None else {**files, "install": planned.engine.install}
+
+
+def resumable(planned: Plan, known: Code, directory: Path) -> dict[str, Any]:
     """Return the partial record in ``directory``, held against its evidence.
 
     Raises:
@@ -162,6 +170,7 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
     same = {
         "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
         "engine": (earlier["engine"], planned.engine.for_record()),
+        "code of the engine": (earlier["code"], _code(planned, known)),
         "methodology": (earlier["methodology"], store.METHODOLOGY),
         "devices": (earlier["devices"], gpus.as_document(planned.machine)),
         "weights": (comparable.same_weights(earlier["weights"], planned.resolved.weights), True),

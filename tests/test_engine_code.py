@@ -70,7 +70,7 @@ def test_a_run_is_not_resumed_on_other_code(bench, invoke, only_run, site):
     assert bench("--repeats", "4", die_at=3).code == 3
     (site / "sglang" / "new.so").write_bytes(b"\x7fELF")
     ended = invoke("bench", "--resume", only_run())
-    assert (ended.code, "the code of the engine has changed" in ended.err) == (1, True)
+    assert (ended.code, "changed since the run was started: the code of the engine" in ended.err) == (1, True)
 
 
 def test_an_editable_install_is_the_checkout_that_it_runs_from(home, replay, again, site):

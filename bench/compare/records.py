@@ -158,6 +158,11 @@ def _apart(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str | N
     return f"{between.total_seconds() / 3600:.1f} hours" if between > WITHIN else None
 
 
+def circumstances(baseline: Side, candidate: Side) -> list[str]:
+    """Return what else differs between two records and may explain a difference; nothing is known of a perf dump."""
+    return [] if baseline.is_dump else comparable.circumstances(baseline.document, candidate.document)
+
+
 def of_arms(document: Mapping[str, Any], place: Path) -> tuple[Reviewed, Reviewed]:
     """Return the records of a comparison of two arms, held against their evidence, and it against them.
 

@@ -176,14 +176,14 @@ def resumable(planned: Plan, known: Code, directory: Path) -> dict[str, Any]:
         "weights": (comparable.same_weights(earlier["weights"], planned.resolved.weights), True),
         "workload": (earlier["workload"], _workload(planned)),
         "host": ([earlier["host"].get(name) for name in HOST], [_host()[name] for name in HOST]),
-        "environment": _environments(earlier, planned),
     }
-    for name, (then, now) in same.items():
-        if then != now:
-            raise UsageError(
-                f"the {name} has changed since the run was started; new requests would not be comparable",
-                where=directory,
-            )
+    different = [f"the {name}" for name, (then, now) in same.items() if then != now] + _variables(earlier, planned)
+    if different:
+        raise UsageError(
+            f"changed since the run was started: {'; '.join(different)}",
+            where=directory,
+            todo="new requests would not be comparable: put it back, or measure the whole again",
+        )
     reviewed = evidence.review(earlier, directory)
     if reviewed.gone:
         raise UsageError(f"evidence of this run is gone: {', '.join(reviewed.gone)}", where=directory)
@@ -193,13 +193,12 @@ def resumable(planned: Plan, known: Code, directory: Path) -> dict[str, Any]:
     return earlier
 
 
-def _environments(earlier: Mapping[str, Any], planned: Plan) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the variables that can matter of a run's first launch and of one that would start now."""
-    now = commands.recorded_variables(planned.resolved.environment)
+def _variables(earlier: Mapping[str, Any], planned: Plan) -> list[str]:
+    """Return the variables that can matter and differ between a run's last launch and one that would start now."""
     if not earlier["launches"]:
-        return now, now
-    then = commands.recorded_variables(earlier["launches"][0]["command"]["environment"])
-    return then, now
+        return []
+    then = commands.recorded_variables(earlier["launches"][-1]["command"]["environment"])
+    return comparable.unlike_variables(then, commands.recorded_variables(planned.resolved.environment))
 
 
 def _host() -> dict[str, Any]:

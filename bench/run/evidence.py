@@ -231,6 +231,7 @@ def _expectation(record: Document, launch: Document) -> Expectation:
         width=workload["width"],
         height=workload["height"],
         frames=workload["frames"],
+        guidance=record["preset"]["document"].get("guidance"),
         gpus=workload["gpus"],
         warmup=workload["warmup"] != "off",
         compile=workload["torch_compile"],

@@ -132,7 +132,9 @@ def compare(c: Context, options: CompareOptions) -> None:
         outputs = score.compared(records.outputs(baseline, candidate), compared["verdict"], options.require)
         sides = {"baseline": baseline.name, "candidate": candidate.name}
         documents.append({**sides, "comparison": compared, "quality": outputs})
-        if not options.as_json:
+        if options.as_json:
+            _note(records.circumstances(baseline, candidate))
+        else:
             shown = _markdown(baseline, candidate, documents[-1])
             report.show_markdown(shown, text.stdout(), as_source=options.as_markdown)
     if options.as_json:
@@ -198,9 +200,11 @@ def _note(notes: Sequence[str | None]) -> None:
 
 
 def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> str:
+    from bench.compare import records
     from bench.report import comparison as report
 
     notes = [] if document["comparison"]["interval"] is not None else [report.ONE_SAMPLE]
+    notes += records.circumstances(baseline, candidate)
     if baseline.is_dump:
         notes.append(report.UNKNOWN_SYNC)
     make = report.of_dumps if baseline.is_dump else report.of_records

@@ -65,6 +65,16 @@ def test_times_taken_under_different_instruments_are_not_compared(invoke, record
     assert named in ended.err
 
 
+def test_variables_that_may_explain_a_difference_are_named(invoke, bench, home):
+    path = record_path(bench()).parent
+    words = ("bench", "--model", "flux-tiny", "--engine", "replay", "--model-path", home / "models" / "FLUX.1-dev-tiny")
+    other = record_path(invoke(*words, env={"OMP_NUM_THREADS": "1"})).parent
+    for word in ("--markdown", "--json"):
+        ended = invoke("compare", path, other, word)
+        assert "environment differs: OMP_NUM_THREADS: not set against '1'" in ended.out + ended.err
+    assert "environment differs" not in invoke("compare", path, path).out
+
+
 def test_stages_come_from_a_launch_of_their_own_and_what_they_cost_is_told(bench, invoke):
     ended = bench("--repeats", "3", "--stages")
     assert ended.code == 0, ended.err

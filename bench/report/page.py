@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import base64
 import csv
+import gzip
 import hashlib
 import io
 import json
+import re
+import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench import paths
+from bench import files, paths
 from bench.errors import UsageError
 from bench.report import plots
 from bench.report.plots import Plot
@@ -101,7 +104,8 @@ class Page:
     """A report.
 
     ``answer`` is the sentence that answers the reader's question; ``outcome`` the verdict that stands beside every
-    number. ``documents`` are embedded so that the page can be judged again; ``data`` are the values behind it, as
+    number. ``documents`` and the ``evidence`` that they name are embedded, by their place below the run directory, so
+    that the page can be judged again; ``data`` are the values behind it, as
     columns and rows, and ``samples`` the figures for a dashboard.
     """
 
@@ -114,6 +118,7 @@ class Page:
     facts: tuple[tuple[str, str], ...] = ()
     blocks: tuple[Block, ...] = ()
     documents: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, bytes] = field(default_factory=dict)
     data: tuple[tuple[object, ...], ...] = ()
     samples: tuple[Sample, ...] = ()
 
@@ -146,12 +151,41 @@ def html(page: Page) -> str:
         page=page,
         style=trusted((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         scripts=[trusted(script) for script in scripts],
-        policy=f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {_hashes(scripts)}",
+        policy=trusted(f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {_hashes(scripts)}"),
         kind=lambda block: type(block).__name__,
         stills={plot.name: {size: trusted(plots.still(plot, size)) for size in plots.WIDTHS} for plot in pictured},
         specs=trusted(_json({plot.name: plot.spec() for plot in pictured})),
-        documents=trusted(_json(page.documents)),
+        embedded=trusted(_json(_embedded(page))) if page.evidence else "",
     )
+
+
+def _embedded(page: Page) -> dict[str, Any]:
+    packed = {name: base64.b64encode(gzip.compress(data, mtime=0)).decode() for name, data in page.evidence.items()}
+    return {"documents": page.documents, "evidence": packed}
+
+
+EMBEDDED = re.compile(r'<script type="application/json" id="embedded">(.*?)</script>', re.DOTALL)
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Write what a page holds into a folder, as it was in the run directory; what the page left out is left out.
+
+    Raises:
+        UsageError: it cannot be read, or is not a page with records.
+    """
+    try:
+        found = EMBEDDED.search(path.read_text(encoding="utf-8"))
+        held = json.loads(found[1]) if found else {"documents": {}}
+        contents = {name: json.dumps(document).encode() for name, document in held["documents"].items()}
+        contents |= {name: gzip.decompress(base64.b64decode(data)) for name, data in held.get("evidence", {}).items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, zlib.error) as error:
+        raise UsageError(f"the page cannot be read: {error}", where=path) from error
+    if not contents:
+        raise UsageError("this page holds no records", where=path, todo="`invoke report RUN` writes one that does")
+    for name, data in contents.items():
+        place = files.below(folder, [name])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(data)
 
 
 def write(page: Page, path: Path) -> None:

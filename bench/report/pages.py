@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from bench import schema
+from bench import files, schema
 from bench.errors import InvalidDocument, UsageError
 from bench.record import documents, names, store
 from bench.report import accuracy_page, comparison_page, load_page, profile_view, run_page
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bench.report.page import Page
@@ -21,6 +23,24 @@ PROFILE = "report/report.json"
 PAGE = "report.html"
 HOLDING = (*names.RECORDS, ARMS, LOAD, ACCURACY)
 """What a folder that has a page may hold."""
+
+
+EVIDENCE = (".log", ".json")
+"""What of a run's evidence a page embeds: its outputs stay where they are, and are named as gone."""
+
+MOST_BYTES = 16 << 20
+"""Of evidence before it is packed; a page of more embeds none and says so by not offering to be judged."""
+
+
+def _evidence(records: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, bytes]:
+    """Return logs and perf dumps of records, by the place of each record's folder."""
+    found = {}
+    for place, record in records.items():
+        for entry in record["evidence"] or ():
+            name = f"{place}{entry['file']}"
+            if name.endswith(EVIDENCE) and (path := files.below(folder, [name])).is_file():
+                found[name] = path.read_bytes()
+    return found if sum(map(len, found.values())) <= MOST_BYTES else {}
 
 
 def of(folder: Path) -> Page:
@@ -42,7 +62,8 @@ def of(folder: Path) -> Page:
         documents.validate(folder / PROFILE)
         return profile_view.view(schema.read(folder / PROFILE))
     if any((folder / name).is_file() for name in names.RECORDS):
-        return run_page.page(store.read(folder), folder)
+        record = store.read(folder)
+        return replace(run_page.page(record, folder), evidence=_evidence({"": record}, folder))
     raise UsageError(
         "nothing here has a page",
         where=folder,
@@ -56,7 +77,8 @@ def _arms(folder: Path) -> Page:
     if document["schema_version"] == 1:
         raise UsageError("comparisons of version 1 are kept, not shown", where=folder / ARMS, todo="`invoke ab` again")
     records = (store.read(folder / "baseline"), store.read(folder / "candidate"))
-    return comparison_page.of_arms(document, records, folder)
+    evidence = _evidence({"baseline/": records[0], "candidate/": records[1]}, folder)
+    return replace(comparison_page.of_arms(document, records, folder), evidence=evidence)
 
 
 def _load(folder: Path) -> Page:

@@ -84,7 +84,13 @@ class Plot:
     def spec(self, width: int | str = "container") -> Spec:
         """Return the whole Vega-Lite document; ``container`` fits the page."""
         fit = {"type": "fit-x", "contains": "padding"}
-        return {"description": self.alt, "config": CONFIG, "width": width, "autosize": fit, **self.view}
+        config = CONFIG
+        if width == WIDTHS["narrow"]:  # page.js does the same for a live chart
+            config = CONFIG | {
+                "legend": CONFIG["legend"] | {"columns": 1},
+                "axis": CONFIG["axis"] | {"labelLimit": 105},
+            }
+        return {"description": self.alt, "config": config, "width": width, "autosize": fit, **self.view}
 
 
 def counted(field: str, title: str, count: int) -> Spec:

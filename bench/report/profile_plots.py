@@ -116,7 +116,7 @@ def _waterfall(gpu: Gpu) -> Plot:
             {"label": label, "from": left, "to": left + bar["ms"], "shown": shown, "colour": colour, "faint": faint}
         )
         left += bar["ms"]
-    ends = {**axis("from", "ms"), "scale": {"domain": [0, 1.12 * max(step, left)], "nice": False}}
+    ends = {**axis("from", "ms"), "scale": {"domain": [0, 1.25 * max(step, left)], "nice": False}}
     return Plot(
         name="waterfall",
         title="From the floor to the measured step",

@@ -8,6 +8,10 @@
     const figure = document.getElementById(`plot-${name}`);
     const live = figure.querySelector(".live");
     live.hidden = false;
+    if (live.clientWidth < 600) {
+      spec.config.legend.columns = 1;
+      spec.config.axis.labelLimit = 105;
+    }
     window.vegaEmbed(live, spec, quiet).then(() => {
       figure.querySelectorAll(".still").forEach((still) => still.remove());
       if (JSON.stringify(spec).includes('"zoom"')) figure.querySelector(".hint").hidden = false;

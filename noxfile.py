@@ -54,7 +54,7 @@ CONFIGURATIONS = {
 DEFAULT_CONFIGURATION: str = PYPROJECT["tool"]["workbench"]["default-engine"]
 
 # by file: the tests of one file look for processes that those of another would start
-WITHOUT_ENGINE = ("-m", "not engine", "--numprocesses=auto", "--dist=loadfile")
+WITHOUT_ENGINE = ("-m", "not engine and not browser", "--numprocesses=auto", "--dist=loadfile")
 
 NEWEST_PYTHON = "3.13"
 """The newest Python that the tests run on; every dependency has wheels for it."""
@@ -213,6 +213,13 @@ def tests_engine(session: nox.Session) -> None:
         ensure_engine(session, name)
     # one worker: a second engine on the same cores would disturb the comparisons that the tests make
     run(session, "pytest", "-m", "engine", "--numprocesses=1", "--timeout=1800", *session.posargs)
+
+
+@nox.session(default=False)
+def pages(session: nox.Session) -> None:
+    """Open every page in headless Chromium, wide and narrow, light and dark, with JavaScript and without."""
+    install(session, *RUNNER, *group("tests"), *group("pages"))
+    session.run("pytest", "-m", "browser", "--numprocesses=0", *session.posargs)
 
 
 @nox.session(default=False)

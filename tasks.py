@@ -11,7 +11,7 @@ if os.path.basename(sys.argv[0]) in {"invoke", "inv", "__main__.py"}:  # noqa: P
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from bench.task import namespace
-from bench.verbs import accuracy, attest, bench, compare, doctor, loadtest, models, profile, report, tour
+from bench.verbs import accuracy, attest, bench, compare, doctor, evidence, loadtest, models, profile, report, tour
 
 ns = namespace(
     tour.start,
@@ -25,6 +25,8 @@ ns = namespace(
     compare.compare,
     compare.history,
     doctor.doctor,
+    evidence.evidence,
+    evidence.evidence_check,
     loadtest.loadtest,
     models.assets,
     models.checkpoint,

@@ -224,7 +224,7 @@ def test_openmetrics_have_base_units_and_one_end(made):
 
 def test_csv_has_full_precision(made):
     rows = forms.comma_separated(made["run"]).splitlines()
-    assert rows[0].startswith("run,verdict,launch,request,wall_s,denoise_ms")
+    assert rows[0].startswith("run,verdict,launch,request,wall_s,total_ms,denoise_ms")
     assert len(rows) == 11
     assert "6909.447897000007" in rows[1]
 
@@ -269,7 +269,7 @@ def test_a_page_is_judged_again_by_its_own_evidence(invoke, ab_page):
     assert "comparison: " in ended.out
 
 
-@pytest.mark.parametrize("name", ["baseline/launch-1/engine.log", "candidate/launch-1/request-001/perf.json"])
+@pytest.mark.parametrize("name", ["baseline/launch-1/engine.log", "candidate/launch-1/request-002/perf.json"])
 def test_a_page_whose_evidence_was_edited_is_named(name, invoke, ab_page):
     def edit(page: Page) -> Page:
         assert name in page.evidence

@@ -162,7 +162,7 @@ def _by_rate(record: Record) -> Plot:
                     "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.6},
                     "encoding": {
                         "x": axis("rate", "offered requests a second"),
-                        "y": axis("latency", "latency, ms"),
+                        "y": {**axis("latency", "latency, ms"), "scale": {"zero": True}},
                         "color": {"field": "percentile", "type": "nominal", "title": None},
                     },
                 },

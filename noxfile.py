@@ -270,6 +270,9 @@ def schemas(session: nox.Session) -> None:
     """Check the schemas against draft 2020-12, and the repository's documents against the schemas."""
     install(session, *RUNNER, *group("schemas"))
     session.run("check-jsonschema", "--check-metaschema", *map(str, sorted((ROOT / "schemas").glob("*.json"))))
+    session.run(
+        "check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(ROOT / "docs" / "ci" / "gate.yml")
+    )
     dumps = sorted((ROOT / "tests" / "data" / "logs").rglob("*.json"))
     session.run("invoke", "validate", *map(str, dumps), *map(str, sorted((ROOT / "bench/catalog/presets").glob("*"))))
 

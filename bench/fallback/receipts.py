@@ -74,8 +74,19 @@ class _Seen:
 
 def wanted(argv: Sequence[str], environment: Mapping[str, str]) -> list[Asked]:
     """Return what arguments and variables ask for; the last value of a flag counts, as it does to the engine."""
-    said = {"argument": list(settings.of_arguments(argv)), "environment": list(environment.items())}
-    return _wanted(said)
+    arguments = list(settings.of_arguments(argv))
+    derived = [("sequence-gpus", str(_sequence_gpus(dict(arguments))))]
+    return _wanted({"argument": arguments, "environment": list(environment.items()), "derived": derived})
+
+
+def _sequence_gpus(arguments: Mapping[str, str]) -> int:
+    """Return how many GPUs share a sequence: those that tensor and CFG parallelism leave."""
+    halves = 2 if arguments.get("--enable-cfg-parallel", "false").lower() not in settings.FALSE_WORDS else 1
+    try:
+        split = int(arguments.get("--tp-size", 1)) * int(arguments.get("--cfg-parallel-size", halves))
+        return int(arguments.get("--num-gpus", 1)) // max(1, split)
+    except ValueError:
+        return 1
 
 
 def wanted_by_resolved(resolved: Mapping[str, object]) -> list[Asked]:

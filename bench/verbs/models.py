@@ -26,9 +26,10 @@ class ModelsOptions:
 
     names: tuple[str, ...] = option(
         (),
-        many=True,
+        name="model",
+        kind=Kind.NAMES,
         completes="presets",
-        help="only these presets, each with the receipts that its arguments will want",
+        help="only these presets, each with the optional features that it asks for and a run has to show",
     )
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the presets as JSON on stdout")
     check_upstream: bool = option(

@@ -158,8 +158,7 @@ def judge(asked: Iterable[Asked], signs: Signs, facts: Facts, version: str | Non
 
 def findings(asked: Sequence[Asked], receipts: Sequence[Receipt], known: Iterable[Finding]) -> list[Finding]:
     """Return a finding for each feature that did not engage, unless one of the ``known`` findings says so."""
-    known = [finding for finding in known if finding.severity != f.INFO]
-    ids, lines = {finding.id for finding in known}, {finding.line for finding in known} - {None}
+    told = {finding.id for finding in known if finding.severity != f.INFO}
     return [
         Finding(
             id=f"receipt.{one.id.replace('-', '_')}",
@@ -172,7 +171,7 @@ def findings(asked: Sequence[Asked], receipts: Sequence[Receipt], known: Iterabl
             line=one.line,
         )
         for one, feature in zip(receipts, (each.feature for each in asked), strict=True)
-        if one.result == NOT_ENGAGED and ids.isdisjoint(feature.told_by) and one.line not in lines
+        if one.result == NOT_ENGAGED and told.isdisjoint(feature.told_by)
     ]
 
 

@@ -100,6 +100,7 @@ def attest(
         return conclude(guard, None)
     if isinstance(loaded, InvalidPerfDump):
         return conclude(guard, None, [dumps.unreadable(loaded)])
+    guard.facts.learn_steps(loaded)
     against = dumps.check(loaded, guard.expectation, None, None, guard.facts.requests)
     return conclude(guard, None, [*_left_over(guard, loaded), *against])
 

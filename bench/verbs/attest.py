@@ -58,14 +58,14 @@ def _judge(log: str, options: AttestOptions) -> None:
     """
     from rich.console import Group
 
-    from bench import schema
+    from bench import redact, schema
     from bench.fallback import attest as judge
     from bench.report import text
     from bench.report import verdict as report
 
     _check_version(options.engine_version)
     verdict = judge.attest(log, dump=options.dump, expect=options.expect, version=options.engine_version)
-    document = verdict.document()
+    document = redact.document(verdict.document())
     schema.check(document, "verdict", log)
     if options.as_json:
         text.write_json(document)
@@ -187,7 +187,8 @@ class ValidateOptions:
 def validate(c: Context, options: ValidateOptions) -> None:
     """Check documents against their schemas: invoke validate FILE [FILE ...]."""
     from bench.record import documents, names
+    from bench.report import text
 
     for word in options.files:
         path = names.resolve(word, (*names.RECORDS, *documents.IN_DIRECTORIES))
-        print(f"{path}: valid {documents.validate(path)}")
+        text.write(f"{path}: valid {documents.validate(path)}")

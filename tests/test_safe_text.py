@@ -50,7 +50,8 @@ def test_plain_text_stays_as_it_is(text):
 
 MARKUP = (
     "<script>x</script>", "![i](https://x)", "[l](javascript:1)", "a | b", "**b**", "_e_", "@everyone", "`c`", "# h",
-    "- item", "1. item", "> quote", "&lt;", "\\*x*", "~~s~~", "---", "===", "www.x.org", "https://x.org", "[x]: y", "+ z",
+    "- item", "1. item", "> quote", "&lt;", "\\*x*", "~~s~~", "---", "===", "www.x.org", "https://x.org", "[x]: y",
+    "+ z",
 )  # fmt: skip
 
 

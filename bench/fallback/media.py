@@ -135,6 +135,8 @@ def _image(path: Path | IO[bytes]) -> Iterator[tuple[str | None, NDArray[np.uint
             yield image.format, np.asarray(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
     except (OSError, SyntaxError, ValueError) as error:
         raise Undecodable(str(error)) from error
+    except MemoryError as error:  # a length in a broken file may claim any number of bytes
+        raise Undecodable("it takes more memory than there is") from error
 
 
 def _video(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
@@ -156,5 +158,7 @@ def _video(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
                 yield stream.codec_context.name, frame.to_ndarray(format="rgb24")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise Undecodable(str(error)) from error
+    except MemoryError as error:
+        raise Undecodable("it takes more memory than there is") from error
     if pixels == 0:
         raise Undecodable("it has no frame")

@@ -11,8 +11,10 @@ import zlib
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import chain
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from bench import files
 from bench.errors import InvalidPerfDump, UsageError
 from bench.fallback import dump as dumps
 from bench.fallback import finding as f
@@ -43,7 +45,7 @@ def _open(log: str) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
         return
     try:
-        with open(log, "rb") as file:  # noqa: PTH123 - the name may also be "-"
+        with files.opened(Path(log), todo="pipe it: ... | invoke attest --log -") as file:
             magic = file.read(2)
             file.seek(0)
             if magic == b"\x1f\x8b":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, Inconclusive, UsageError
 from bench.options import MEASURING, OUTPUT, Kind, nested, option
-from bench.run.options import Options
+from bench.run.options import Options, restored
 from bench.task import Context, extra_arguments, task
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def run_one(
     messages = text.stderr()
     if resume is not None:
         resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
-        options = _resumed(options, Options.from_document(store.read(resume)["asked"]))
+        options = _resumed(options, restored(Options.from_document(store.read(resume)["asked"]), options))
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
@@ -306,12 +306,13 @@ def show_commands(asked: Mapping[str, Options]) -> None:
         BenchError: of the one run that was asked for, or that some of several are refused.
     """
     from bench.engine import command
+    from bench.report import text
     from bench.run import plan
 
     engine = _engine_to_spell_for(next(iter(asked.values())).engine)
     if len(asked) == 1:
         (options,) = asked.values()
-        print(command.shown(plan.dry_run(options, engine)))
+        text.write(command.shown(plan.dry_run(options, engine)))
         return
     refused = []
     for name, options in asked.items():
@@ -320,7 +321,7 @@ def show_commands(asked: Mapping[str, Options]) -> None:
         except BenchError as error:
             refused.append(name)
             shown = f"# refused: {error.what}; {error.todo}"
-        print(f"# {name}\n{shown}")
+        text.write(f"# {name}\n{shown}")
     if refused:
         raise UsageError(f"{len(refused)} of {len(asked)} runs are refused: {', '.join(refused)}")
 

@@ -146,11 +146,13 @@ def checkpoint(c: Context, options: CheckpointOptions) -> None:
     """Make a random-weight checkpoint in diffusers layout, offline."""
     from bench.engine import find
     from bench.models import checkpoint as checkpoints
+    from bench.report import text
 
     if options.out is None:
         raise UsageError("--out is missing", todo="name the folder to make, e.g. --out models/FLUX.1-dev-tiny")
     engine = find.find(options.run.engine)
-    print(f"checkpoint: {checkpoints.make(engine, options.model, options.size, options.out, options.seed)}")
+    made = checkpoints.make(engine, options.model, options.size, options.out, options.seed)
+    text.write(f"checkpoint: {made}")
 
 
 # --- input images -----------------------------------------------------------------------------------------------------

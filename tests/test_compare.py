@@ -259,3 +259,38 @@ def test_stages_of_a_bare_dump_carry_their_doubt(invoke):
     dump = "docs/evidence/eager/perf.json"
     ended = invoke("compare", dump, dump)
     assert "does not say whether its stages were synchronised" in " ".join(ended.out.split())
+
+
+# --- what a reader is told --------------------------------------------------------------------------------------------
+
+
+def test_what_differs_and_what_disturbed_stand_before_the_numbers(invoke, recorded):
+    busy = [{"id": "cpu.load", "state": "warn", "saw": "load average 8.0 on 2 cores", "means": "m", "todo": "t"}]
+    slower = recorded(2, factor=1.5, preflight=busy, devices__driver="999.1", engine__packages__torch="9.9")
+    ended = invoke("compare", recorded(1, preflight=[]), slower)
+    shown = " ".join(ended.out.split())
+    assert "driver unknown against 999.1" in shown
+    assert "torch 2.11.0 against 9.9" in shown
+    assert shown.index("torch 2.11.0 against 9.9") < shown.index("INCONCLUSIVE (measured under disturbance: candidate)")
+    assert "disturbed, candidate: load average 8.0 on 2 cores" in shown
+
+
+def test_two_records_that_decide_nothing_end_with_the_command_that_would(invoke, recorded):
+    ended = invoke("compare", recorded(1), recorded(2, factor=1.5))
+    assert ended.code == 9
+    (told,) = [line for line in ended.out.splitlines() if line.startswith("next: ")]
+    assert re.fullmatch(r"next: invoke bench --model flux-tiny .*--repeats 3 --launches 3", told)
+
+
+def test_markdown_has_no_folder_of_this_machine(invoke, recorded, home):
+    ended = invoke("compare", recorded(1), recorded(2), "--markdown")
+    assert str(home) not in ended.out
+    assert ".../FLUX.1-dev-tiny" in ended.out
+    assert "next: " not in ended.out
+
+
+def test_the_row_that_is_decided_has_the_effect_of_the_headline(invoke, arms):
+    ended = invoke("compare", arms)
+    effect = re.search(r"estimate ([\d.]+) %", ended.out)[1]
+    assert f"-{effect} % (estimate)" in ended.out
+    assert "% interval -" in ended.out

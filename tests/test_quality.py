@@ -443,8 +443,8 @@ def test_frames_of_other_numbers_and_kinds_are_faults(tmp_path):
 def test_the_report_shows_quality_beside_the_number(bench, baseline):
     baseline()
     ended, _ = bench("--check-accuracy")
-    lines = [line for line in ended.out.splitlines() if line.startswith(("quality:", "golden:", "baseline:", "asked"))]
-    assert [line.partition(":")[0] for line in lines] == ["quality", "golden", "baseline", "asked = delivered"]
+    lines = [line for line in ended.out.splitlines() if line.startswith(("quality:", "golden:", "baseline:", "deliv"))]
+    assert [line.partition(":")[0] for line in lines] == ["quality", "golden", "baseline", "delivered as asked"]
     assert "identical in all 2 requests" in lines[0]
     assert "every pixel equal" in " ".join(ended.out.split())
     assert Path(ended.out.splitlines()[-1].removeprefix("record: ")).is_file()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import Inconclusive, ThresholdMissed, UsageError
@@ -12,12 +13,12 @@ from bench.task import Context, task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from bench.compare.records import Side
 
 ARM = "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
 METRIC = "what is compared: total, denoise, wall, load, peak-memory, or the name of a stage (default total)"
+MARKDOWN = "print Markdown source, for a pull request"
 REQUIRE = "exit 7 unless the outputs are this similar to the baseline's"
 
 
@@ -51,6 +52,7 @@ class AbOptions:
         repeats={"default": 4, "help": "requests of each start that count, after one that does not (default 4)"},
         require={"help": REQUIRE},
     )
+    as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparison as JSON on stdout")
 
 
@@ -84,7 +86,7 @@ def ab(c: Context, options: AbOptions) -> None:
         text.write_json(result.document)
     else:
         sides = (result.records[comparing.BASELINE], result.records[comparing.CANDIDATE])
-        report.show_arms(result.document, sides, result.path, text.stdout())
+        report.show_arms(result.document, sides, result.path, text.stdout(), as_source=options.as_markdown)
     if result.error is not None:
         raise result.error
     _raise([{**result.document, "candidate": str(result.path)}])
@@ -102,7 +104,7 @@ class CompareOptions:
         " named one); or one ab's folder",
     )
     metric: str = option("total", help=METRIC)
-    as_markdown: bool = option(False, name="markdown", group=OUTPUT, help="print Markdown source, for a pull request")
+    as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
     require: str | None = option(None, group=FIDELITY, choices=REQUIRED, help=REQUIRE)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparisons as JSON on stdout")
 
@@ -115,7 +117,7 @@ def compare(c: Context, options: CompareOptions) -> None:
     from bench.fidelity import score
     from bench.record import names
     from bench.report import comparison as report
-    from bench.report import text
+    from bench.report import next_step, text
     from bench.stats import comparison as statistics
 
     if len(options.files) == 1 and _is_of_arms(place := names.resolve(options.files[0], (*names.RECORDS, ARMS))):
@@ -134,6 +136,9 @@ def compare(c: Context, options: CompareOptions) -> None:
         if not options.as_json:
             shown = _markdown(baseline, candidate, documents[-1])
             report.show_markdown(shown, text.stdout(), as_source=options.as_markdown)
+            if not options.as_markdown and not baseline.is_dump:
+                places = (Path(baseline.name), baseline.document), (Path(candidate.name), candidate.document)
+                text.line(text.stdout(), f"next: {next_step.after_records(*places, compared)}")
     if options.as_json:
         text.write_json(documents)
     _raise(documents)
@@ -189,9 +194,7 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
 def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> str:
     from bench.report import comparison as report
 
-    notes = [] if document["comparison"]["interval"] is not None else [report.ONE_SAMPLE]
-    if baseline.is_dump:
-        notes.append(report.UNKNOWN_SYNC)
+    notes = [report.UNKNOWN_SYNC] if baseline.is_dump else []
     make = report.of_dumps if baseline.is_dump else report.of_records
     return make(baseline.document, candidate.document, document["comparison"], document["quality"], notes)
 
@@ -217,7 +220,8 @@ def _raise(documents: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _said(comparison: Mapping[str, Any]) -> str:
-    return f"{comparison['verdict']}: {comparison['reason']}"
+    """Return the outcome in a few words: the report has the whole sentence."""
+    return f"{comparison['verdict']}: {comparison['metric']} {comparison['effect']['percent']:+.2f} %"
 
 
 # --- a machine's own noise --------------------------------------------------------------------------------------------

@@ -266,8 +266,10 @@ def test_stages_of_a_bare_dump_carry_their_doubt(invoke):
 
 def test_what_differs_and_what_disturbed_stand_before_the_numbers(invoke, recorded):
     busy = [{"id": "cpu.load", "state": "warn", "saw": "load average 8.0 on 2 cores", "means": "m", "todo": "t"}]
-    slower = recorded(2, factor=1.5, preflight=busy, devices__driver="999.1", engine__packages__torch="9.9")
-    ended = invoke("compare", recorded(1, preflight=[]), slower)
+    slower = recorded(
+        2, factor=1.5, preflight=busy, verdict__findings=[], devices__driver="999.1", engine__packages__torch="9.9"
+    )
+    ended = invoke("compare", recorded(1, preflight=[], verdict__findings=[]), slower)
     shown = " ".join(ended.out.split())
     assert "driver unknown against 999.1" in shown
     assert "torch 2.11.0 against 9.9" in shown

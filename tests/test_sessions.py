@@ -122,7 +122,7 @@ def test_a_launch_that_does_not_count_takes_nothing_from_those_before_it(bench):
 def test_an_arm_is_not_taken_up_by_itself(home, invoke, replay, presets, model):
     """It would be called complete as it is: how many pairs were wanted is not in it."""
     replay(name="old", **NATIVE, die_at=4)
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", presets=presets)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", "--same", presets=presets)
     assert ended.code == 3
     (arm,) = (path.parent for path in (home / "runs").glob("*/baseline/run.partial.json"))
     again = invoke("bench", "--model", "flux-tiny", "--preset-file", presets, "--resume", arm)
@@ -271,6 +271,48 @@ def presets(home, model):
         "width = 256\nheight = 256\nsteps = 4\n"
     )
     return path
+
+
+def test_equal_arms_are_refused_before_a_start_unless_they_are_asked_for(invoke, replay, presets, model, home):
+    replay(name="old", **NATIVE)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", presets=presets)
+    assert ended.code == 1
+    assert "both arms are the same" in ended.err
+    assert "--same" in ended.err
+    assert not (home / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("step=8", "steps=8"), ("compil", "compile"), ("olt", "old"), ("qualty=high", "quality=high")]
+)
+def test_a_mistyped_word_of_an_arm_is_answered_with_the_one_that_was_meant(invoke, replay, presets, model, word, meant):
+    replay(name="old", **NATIVE)
+    ended = ab(invoke, model, "--candidate", word, presets=presets)
+    assert ended.code == 1
+    assert f"unknown word in an arm: {word!r}" in ended.err
+    assert f"did you mean {meant}?" in ended.err
+
+
+def test_a_dry_run_of_two_arms_shows_both_sessions_and_starts_nothing(invoke, replay, presets, home):
+    replay(name="old", **NATIVE)
+    ended = invoke("ab", "--preset-file", presets, "--model", "flux-tiny", "--engine", "old", "--candidate",
+                   "steps=9 OMP_NUM_THREADS=1", "--dry-run")  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "at most 8 pairs, 16 engine starts" in ended.err
+    baseline, candidate = ended.out.split("# candidate")
+    assert baseline.startswith("# baseline")
+    assert ("num-inference-steps=9" in baseline, "num-inference-steps=9" in candidate) == (False, True)
+    assert "session_worker.py" in candidate
+    assert "OMP_NUM_THREADS=1" in candidate
+    assert not (home / "runs").exists()
+
+
+def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, presets, model):
+    replay(name="old", **NATIVE)
+    common = ("--model", "flux-tiny", "--preset-file", presets, "--engine", "old")
+    assert invoke("bench", *common, "--repeats", "2").code == 0
+    ended = invoke("ab", *common, "--candidate", "steps=9", "--dry-run")
+    assert re.search(r"16 engine starts, about \d+ minutes by run [0-9a-f]{6}", ended.err)
 
 
 @pytest.mark.parametrize("mode", [(), ("--alternate",)], ids=["together", "one after the other"])

@@ -223,7 +223,8 @@ def dry_run(options: Options, engine: Engine) -> Command:
     Raises:
         what `plan` and `commands.build` raise.
     """
-    return commands.build(engine, workload(options), Path("RUN_DIRECTORY").absolute())
+    build = commands.build_session if options.in_session else commands.build
+    return build(engine, workload(options), Path("RUN_DIRECTORY").absolute())
 
 
 @contextmanager

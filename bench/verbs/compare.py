@@ -14,6 +14,7 @@ from bench.task import Context, task
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bench.compare.ab import Design
     from bench.compare.records import Side
 
 ARM = "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
@@ -43,6 +44,8 @@ class AbOptions:
         group=MEASURING,
         help="start the engines of a pair one after the other, where memory does not hold both",
     )
+    same: bool = option(False, group=MEASURING, help="measure an arm against itself: how noisy this machine is")
+    dry_run: bool = option(False, help="print both arms' commands and how long it would take, run nothing")
     co_resident: bool = option(False, group=MEASURING, help="gone: the engines of a pair start together by default")
     blocks: int | None = option(None, kind=Kind.WHOLE, group=MEASURING, help="gone: --pairs")
     run: Options = nested(
@@ -62,8 +65,10 @@ def ab(c: Context, options: AbOptions) -> None:
     from dataclasses import replace
 
     from bench.compare import ab as comparing
+    from bench.compare import arms
     from bench.report import comparison as report
-    from bench.report import text
+    from bench.report import live, text
+    from bench.verbs.bench import show_commands
 
     if options.co_resident:
         raise UsageError("--co-resident is gone: the engines of a pair start together by default", todo="leave it out")
@@ -74,14 +79,21 @@ def ab(c: Context, options: AbOptions) -> None:
         design = replace(design, pairs=options.pairs)
     if options.margin is not None:
         design = replace(design, margin_percent=100 * options.margin)
+    specs = {"baseline": options.baseline, "candidate": options.candidate}
+    common = replace(options.run, require=None)
+    _check_arms({name: arms.options_of(spec, common) for name, spec in specs.items()}, options)
     messages = text.stderr()
-    result = comparing.measure(
-        replace(options.run, require=None),
-        {"baseline": options.baseline, "candidate": options.candidate},
-        design,
-        tell=lambda told: text.line(messages, told),
-        require=options.run.require,
-    )
+    text.line(messages, _length(design, options))
+    if options.dry_run:
+        show_commands(
+            {
+                name: replace(arms.options_of(spec, common), launches=max(2, design.pairs))
+                for name, spec in specs.items()
+            }
+        )
+        return
+    with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats) as display:
+        result = comparing.measure(common, specs, design, display=display, require=options.run.require)
     if options.as_json:
         text.write_json(result.document)
     else:
@@ -90,6 +102,31 @@ def ab(c: Context, options: AbOptions) -> None:
     if result.error is not None:
         raise result.error
     _raise([{**result.document, "candidate": str(result.path)}])
+
+
+def _check_arms(asked: Mapping[str, Options], options: AbOptions) -> None:
+    """Raise UsageError for arms between which nothing can differ, unless that is what was asked for."""
+    baseline, candidate = asked.values()
+    if baseline == candidate and not options.same:
+        raise UsageError(
+            "both arms are the same, so nothing can differ",
+            todo='change one, e.g. --candidate "steps=8"; or --same: how noisy is this machine?',
+        )
+
+
+def _length(design: Design, options: AbOptions) -> str:
+    """Return how many engine starts are planned and, where this machine has a run of the preset, how long they take."""
+    from bench import paths
+    from bench.catalog import presets
+    from bench.compare import forecast
+
+    known = presets.get(options.run.model, options.run.preset_file)
+    past = forecast.past(options.run.output_dir or paths.runs(), known.sha256)
+    told = f"at most {design.pairs} pairs, {2 * design.pairs} engine starts"
+    if past is None:
+        return f"{told}; how long a start takes is unknown: this machine has no run of {options.run.model} yet"
+    minutes = past.minutes_of_pairs(design.pairs, options.run.repeats)
+    return f"{told}, about {minutes:.0f} minutes by run {past.run[-6:]}; it stops as soon as it is decided"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

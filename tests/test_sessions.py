@@ -240,6 +240,28 @@ def test_launches_are_replicated_and_their_spread_is_told(bench):
     assert "between" in ended.out
 
 
+def test_a_precision_that_the_noise_seen_before_cannot_reach_is_refused_with_the_requests_it_takes(
+    bench, invoke, model, monkeypatch
+):
+    monkeypatch.setattr("bench.record.disturbance.of", lambda record: ())
+    assert bench("--repeats", "4", within=0.2).code == 0
+    again = ("bench", "--model", "flux-tiny", "--engine", "replay", "--model-path", model())
+    ended = invoke(*again, "--precision", "0.1%", "--max-repeats", "12")
+    assert ended.code == 1
+    needed = int(re.search(r"a precision of 0.1 % takes about ([\d,]+) requests here", ended.err)[1].replace(",", ""))
+    assert needed > 1000
+    assert f"--max-repeats {needed}" in ended.err
+
+
+@pytest.mark.parametrize("size", [("--width", "100"), ("--height", "248")])
+def test_a_size_that_cannot_be_delivered_is_refused_with_its_neighbours(bench, home, size):
+    ended = bench(*size)
+    assert ended.code == 1
+    assert f"a {size[0][2:]} of {size[1]} cannot be delivered" in ended.err
+    assert {"100": "96 or 112", "248": "240 or 256"}[size[1]] in ended.err
+    assert not (home / "runs").exists()
+
+
 def test_precision_goes_on_until_it_is_known_or_says_that_it_is_not(bench):
     known = record_of(bench("--precision", "2%", within=0.005, engine="steady"))
     assert known["complete"]
@@ -496,6 +518,8 @@ def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
     ended = invoke("calibrate", *arguments, "--launches", "5")
     assert ended.code == 0, ended.err
     assert "with --repeats 3" in " ".join(ended.out.split())
+    listed = invoke("calibrate", "--list").out
+    assert re.search(r"^[0-9a-f]{6}  flux-tiny, old, total: [\d.]+ % between 5 launches", listed)
     assert len(list((home / "cache").rglob("noise/*.json"))) == 1
 
     one = record_path(invoke("bench", *arguments, "--repeats", "2"))
@@ -504,6 +528,21 @@ def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
     compared = invoke("compare", one, other, "--json")
     assert compared.code == 7
     assert json.loads(compared.out)[0]["comparison"]["method"] == "calibrated"
+
+
+def test_a_calibration_under_disturbance_is_marked_and_can_be_forgotten(invoke, replay, presets, home, monkeypatch):
+    monkeypatch.setattr("bench.record.disturbance.of", lambda record: ("load average 8.0 on 2 cores",))
+    name = replay(name="old", **NATIVE, between=0.02)
+    common = ("--model", "flux-tiny", "--engine", name, "--preset-file", presets)
+    ended = invoke("calibrate", *common, "--launches", "2", "--repeats", "2")
+    (key,) = re.findall(r"invoke calibrate --forget ([0-9a-f]{6})", ended.out)
+    assert "disturbed: load average 8.0" in invoke("calibrate", "--list").out
+    runs = [record_path(invoke("bench", *common, "--repeats", "2")) for _ in range(2)]
+    assert "the calibration was disturbed: load average 8.0" in " ".join(invoke("compare", *runs).out.split())
+    wrong = invoke("calibrate", "--forget", "ffffff")
+    assert (wrong.code, "no calibration begins with 'ffffff'" in wrong.err) == (1, True)
+    assert "forgotten" in invoke("calibrate", "--forget", key).out
+    assert "nothing is kept" in invoke("calibrate", "--list").out
 
 
 def test_the_spread_of_a_quiet_machine_is_kept_too(invoke, replay, presets, home):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.record import comparable, store
-from bench.record.baselines import baseline_of, baselines, name_baseline
+from bench.record.baselines import baseline_of, baselines, is_baseline_of, name_baseline
 from bench.stats import levels
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.compare import metric as metrics
     from bench.stats.levels import TwoLevels
 
-__all__ = ["Point", "baseline_of", "baselines", "jumps", "name_baseline", "read"]
+__all__ = ["Point", "baseline_of", "baselines", "is_baseline_of", "jumps", "name_baseline", "read"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

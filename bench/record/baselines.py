@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from bench.record import store
 from bench.record.comparable import family
 
@@ -21,6 +21,17 @@ def baselines(root: Path) -> dict[str, str]:
         return dict(json.loads((root / BASELINES).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
+
+
+def is_baseline_of(root: Path, preset_sha256: str) -> bool:
+    """Tell whether a baseline was named for a workload of this preset; one that cannot be read may be."""
+    for place in baselines(root).values():
+        try:
+            if store.read(root / place)["preset"]["sha256"] == preset_sha256:
+                return True
+        except BenchError:
+            return True
+    return False
 
 
 def name_baseline(root: Path, path: Path) -> str:

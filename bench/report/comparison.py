@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from bench.compare.calibration import Kept
     from bench.stats.comparison import Planning
     from bench.stats.sequential import LaunchNoise
     from bench.stats.unpaired import DayNoise
@@ -127,6 +128,19 @@ def show_noise(noise: LaunchNoise, pairs: Mapping[int, Planning | None], console
             f"an effect of {DEFAULT_MARGIN_PERCENT:g} % needs about {likely} pairs ({low} to {high}, by how well"
             f" {noise.launches} launches know the noise) with --repeats {requests}"
         )
+
+
+def show_kept(kept: Sequence[Kept], console: Console, *, forgotten: bool = False) -> None:
+    """Print the spreads that are kept (or were just forgotten), one line each."""
+    for known in kept:
+        disturbed = f", disturbed: {'; '.join(known.disturbed)}" if known.disturbed else ""
+        noise = f"{known.sd_percent:.2f} % between {known.launches} launches"
+        key = f"{'forgotten: ' if forgotten else ''}{known.cell[:6]}"
+        text.line(
+            console, f"{key}  {known.preset}, {known.engine}, {known.metric}: {noise} ({known.record}){disturbed}"
+        )
+    if not kept:
+        text.line(console, "nothing is kept; `invoke calibrate` measures this machine's noise")
 
 
 def show_days(known: DayNoise, console: Console) -> None:

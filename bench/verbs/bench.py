@@ -94,6 +94,8 @@ def bench(c: Context, options: BenchOptions) -> None:
         _check_matrix(options, keys, many=many)
         _run_matrix(asked, options)
         return
+    if asked.require is not None and asked.update_golden is None and options.resume is None:
+        _check_require(asked, keys)
     if (options.all or options.tag) and options.models != DEFAULT_MODELS:
         raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
     if many and (asked.model_path is not None or options.resume is not None):
@@ -107,6 +109,44 @@ def bench(c: Context, options: BenchOptions) -> None:
         _run_presets(asked, keys, name, as_json=options.as_json)
     else:
         run_one(asked, as_json=options.as_json, resume=options.resume)
+
+
+def _check_require(asked: Options, keys: Sequence[str]) -> None:
+    """Raise UsageError if nothing is kept that any of these presets' outputs could be compared with."""
+    from pathlib import Path
+
+    from bench import paths
+    from bench.catalog import presets
+    from bench.compare import history
+    from bench.fidelity import goldens
+
+    known = [presets.get(key, asked.preset_file) for key in keys]
+    models = [Path(asked.model_path or preset.model).name for preset in known]
+    wanted = {preset.sha256 for preset in known}
+    if not any(map(goldens.are_kept, models)) and not any(
+        history.is_baseline_of(paths.runs(), sha256) for sha256 in wanted
+    ):
+        raise UsageError(
+            "--require compares outputs with a golden or a baseline, and there is neither",
+            todo="run once without it, then `invoke baseline.set last`; or keep a golden: --update-golden REASON",
+        )
+
+
+def _check_reachable(options: Options, preset_sha256: str) -> None:
+    """Raise UsageError if this machine's noise takes more requests than are allowed for the precision asked for."""
+    from bench import paths
+    from bench.compare import forecast
+
+    past = forecast.past(options.output_dir or paths.runs(), preset_sha256)
+    if options.precision is None or past is None or (needed := past.requests_for(options.precision)) is None:
+        return
+    if needed > options.max_repeats:
+        raise UsageError(
+            f"a precision of {100 * options.precision:g} % takes about {needed:,} requests here, and"
+            f" {options.max_repeats} are allowed (requests of run {past.run[-6:]} differed by"
+            f" {past.within_percent:.2g} %)",
+            todo=f"ask for less, or --max-repeats {needed}",
+        )
 
 
 # --- one preset -------------------------------------------------------------------------------------------------------
@@ -128,6 +168,8 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
         resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
         options = _resumed(options, Options.from_document(store.read(resume)["asked"]))
     planned = plan.plan(options)
+    if resume is None:
+        _check_reachable(options, planned.preset.sha256)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
     with plan.private_model_cache(planned) as isolated, _live(messages, planned.options) as display:
@@ -302,16 +344,16 @@ def show_commands(asked: Mapping[str, Options]) -> None:
         (options,) = asked.values()
         print(command.shown(plan.dry_run(options, engine)))
         return
-    refused = []
+    refused: dict[str, list[str]] = {}
     for name, options in asked.items():
         try:
-            shown = command.shown(plan.dry_run(options, engine))
+            print(f"# {name}\n{command.shown(plan.dry_run(options, engine))}")
         except BenchError as error:
-            refused.append(name)
-            shown = f"# refused: {error.what}; {error.todo}"
-        print(f"# {name}\n{shown}")
-    if refused:
-        raise UsageError(f"{len(refused)} of {len(asked)} runs are refused: {', '.join(refused)}")
+            refused.setdefault(f"{error.what}; {error.todo}", []).append(name)
+    for why, names in refused.items():
+        print(f"# refused: {', '.join(names)}\n#   {why}")
+    if count := sum(map(len, refused.values())):
+        raise UsageError(f"{count} of {len(asked)} runs are refused", todo="the reasons stand above")
 
 
 def _engine_to_spell_for(spec: str | None) -> Engine:

@@ -171,7 +171,7 @@ def compare(c: Context, options: CompareOptions) -> None:
         sides = {"baseline": baseline.name, "candidate": candidate.name}
         documents.append({**sides, "comparison": compared, "quality": outputs})
         if not options.as_json:
-            shown = _markdown(baseline, candidate, documents[-1])
+            shown = _markdown(baseline, candidate, documents[-1], options.metric)
             report.show_markdown(shown, text.stdout(), as_source=options.as_markdown)
             if not options.as_markdown and not baseline.is_dump:
                 places = (Path(baseline.name), baseline.document), (Path(candidate.name), candidate.document)
@@ -228,10 +228,14 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
     _raise([{**document, "candidate": str(place / ARMS)}])
 
 
-def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> str:
+def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any], metric: str) -> str:
+    from bench.compare import calibration
     from bench.report import comparison as report
 
     notes = [report.UNKNOWN_SYNC] if baseline.is_dump else []
+    if document["comparison"]["method"] == "calibrated":
+        disturbed = calibration.disturbed(baseline.document, metric)
+        notes += [f"the calibration was disturbed: {'; '.join(disturbed)}"] if disturbed else []
     make = report.of_dumps if baseline.is_dump else report.of_records
     return make(baseline.document, candidate.document, document["comparison"], document["quality"], notes)
 
@@ -276,6 +280,8 @@ class CalibrateOptions:
         completes="finished",
         help="measure nothing: keep the spread between these records of several hosts or days; again for each record",
     )
+    list: bool = option(False, help="measure nothing: show what is kept")
+    forget: str | None = option(None, help="measure nothing: drop what is kept under this key (--list shows it)")
     run: Options = nested(
         Options,
         *("model", "engine", "preset_file", "output_dir", "launches", "repeats"),
@@ -295,6 +301,10 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
     from bench.report import text
     from bench.verbs.bench import run_one
 
+    if options.list or options.forget is not None:
+        shown = calibration.kept() if options.forget is None else calibration.forget(options.forget)
+        report.show_kept(shown, text.stdout(), forgotten=options.forget is not None)
+        return
     if options.hosts:
         path, known = calibration.store_days(options.hosts, options.metric)
         report.show_days(known, text.stdout())
@@ -306,6 +316,11 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
     assert noise is not None
     needed = {count: calibration.pairs_for(noise, count) for count in sorted({1, options.run.repeats})}
     report.show_noise(noise, needed, text.stdout())
+    if calibration.disturbed(record, options.metric):
+        told = (
+            "this machine was disturbed: the noise may be far too large. Calibrate again when it is quiet, or drop it:"
+        )
+        text.line(text.stdout(), f"{told} invoke calibrate --forget {path.stem[:6]}")
     text.line(text.stdout(), f"kept: {path}")
 
 

@@ -57,6 +57,7 @@ def test_all_native_is_exit_code_0_and_one_table(batch, home):
     assert schema.violations(summary, "batch-summary") == []
     assert [(row["preset"], row["outcome"]) for row in summary["rows"]] == [("one", "native"), ("two", "native")]
     assert "2 of 2 native" in ended.out
+    assert "next: invoke history --model one" in ended.out
     assert ended.out.splitlines()[-1].startswith("summary: ")
     for row in summary["rows"]:
         assert json.loads(Path(row["record"]).read_text())["timings"]["metrics"]["denoise_ms"] == row["denoise_ms"]
@@ -150,8 +151,10 @@ def test_an_interrupt_leaves_a_summary_that_says_what_did_not_run(batch, replay,
         "the engine has not started to load",
     )
     task.send_signal(signal.SIGTERM)
-    task.communicate(timeout=60)
+    _, said = task.communicate(timeout=60)
     assert task.returncode == 130
+    assert "kept: 0 of 2 presets" in said
+    assert "`invoke bench --model one,two` runs the rest" in said
     assert [(row["preset"], row["outcome"]) for row in summary_of(home)["rows"]] == [
         ("one", "not run"), ("two", "not run"),
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench import paths
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 FEWEST_PAIRS, MOST_PAIRS = 3, 60
@@ -57,6 +57,27 @@ def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder:
     }
     alone = [] if document["together"] else ["--alternate"]
     return shlex.join(["invoke", "ab", *_words(options), *alone])
+
+
+def after_batch(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the command after a batch: its first failure alone, else the history of its first preset."""
+    failed = next((row for row in rows if row["exit_code"] != 0), None)
+    if failed is None:
+        return f"invoke history --model {rows[0]['preset']}"
+    if failed["outcome"] == "refused":
+        return f"invoke doctor --model {failed['preset']}"
+    return f"invoke bench --model {failed['preset']}"
+
+
+def after_matrix(document: Mapping[str, Any]) -> str:
+    """Return the command after a matrix: the fastest quality against the default, decided by pairs of starts."""
+    eager = [cell for cell in document["cells"] if cell["denoise_ms"] is not None]
+    fastest = min(eager, key=lambda cell: float(cell["denoise_ms"]), default=None)
+    if fastest is None:
+        return f"invoke doctor --model {document['model']}"
+    quality = [f"quality={fastest['quality']}"] if fastest["quality"] else []
+    words = " ".join([*quality, *(["cuda-graph"] if fastest["cuda_graph"] else [])])
+    return shlex.join(["invoke", "ab", "--model", document["model"], "--metric", "denoise", "--candidate", words])
 
 
 def after_records(

@@ -240,6 +240,9 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     Raises:
         BenchError: not all of them count.
     """
+    from pathlib import Path
+
+    from bench.record import store
     from bench.report import batch as report
     from bench.report import text
     from bench.sweep import batch
@@ -249,7 +252,8 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     if as_json:
         text.write_json(summary)
     else:
-        report.show(summary, path, text.stdout())
+        records = {row["preset"]: store.read(Path(row["record"])) for row in summary["rows"] if row["record"]}
+        report.show(summary, records, path, text.stdout())
     error = batch.error_of(summary, path)
     if error is not None:
         raise error
@@ -280,6 +284,7 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     Raises:
         BenchError: a cell does not count, or the pictures of a graph cell differ from its eager cell's.
     """
+    from bench.record import store
     from bench.report import matrix as report
     from bench.report import text
     from bench.run import plan
@@ -299,7 +304,10 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     if options.as_json:
         text.write_json(document)
     else:
-        report.show(document, path, text.stdout())
+        records = {
+            cell["name"]: store.read(path.parent / cell["record"]) for cell in document["cells"] if cell["record"]
+        }
+        report.show(document, records, path, text.stdout())
     if error is not None:
         raise error
 

@@ -56,7 +56,7 @@ def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
     parts: list[RenderableType] = [_headline(record), *verdict.parts(record["verdict"])]
     parts += [
         Text(
-            f"stopped {number(launch['stopped']['after_s'], 's')} after the start, at that line;"
+            f"stopped {number(launch['stopped']['after_s'], 's')} after the start, {_stopped_by(launch)};"
             f" no process of the engine was left {number(launch['stopped']['within_s'], 's')} later"
         )
         for launch in record["launches"]
@@ -72,6 +72,12 @@ def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
     if record["failure"] is not None and record["requests"]:
         parts += [Text(), Text(f"not complete: {record['failure']['what']}", style="yellow")]
     return [*parts, Text()]
+
+
+def _stopped_by(launch: Mapping[str, Any]) -> str:
+    """Return at what a launch was stopped: its time limit, or the decisive line of its log."""
+    timed_out = any(finding["id"] == "process.timeout" for finding in launch["verdict"]["findings"])
+    return "at its time limit (--timeout)" if timed_out else "at that line"
 
 
 def _headline(record: Mapping[str, Any]) -> RenderableType:
@@ -143,7 +149,7 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     timings, primary = record["timings"], record["timings"]["summary"][PRIMARY]
     launches = len(record["launches"])
     lines = [f"{timings['requests']} requests, {launches} launch{'' if launches == 1 else 'es'}"]
-    if record["stopped_because"]:
+    if record["stopped_because"] and "were asked for" not in record["stopped_because"]:
         lines[0] += f"; {record['stopped_because']}"
     if (spread := timings["spread"]) is not None:
         within, between = spread["within_percent"], spread["between_percent"]

@@ -228,7 +228,7 @@ def _short(result: Result) -> BenchError:
         todo = f"`invoke bench --resume {result.path.parent}` goes on with what is missing"
         return type(result.error)(f"cut off after {done} request(s): {result.error.what}", where=result.path, todo=todo)
     decisive = result.record["verdict"]["findings"][0]
-    return type(result.error)(f"{decisive['id']}: no number of this run counts", where=result.path)
+    return type(result.error)(f"run rejected: {decisive['id']}; no timings are reported", where=result.path)
 
 
 # --- several runs -----------------------------------------------------------------------------------------------------

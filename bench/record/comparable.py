@@ -106,6 +106,23 @@ def _delivered(baseline: Record, candidate: Record) -> list[str]:
     ]
 
 
+OF_THE_ENGINE = frozenset({"SGLANG_GIT_COMMIT", "PYTHONPATH"})
+"""Variables that only repeat which engine it is."""
+
+
+def unlike_variables(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """Return in words the variables that two environments do not share, without those that name the engine."""
+    return [
+        f"{name}: {_set(first.get(name))} against {_set(second.get(name))}"
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name) != second.get(name) and name not in OF_THE_ENGINE
+    ]
+
+
+def _set(value: str | None) -> str:
+    return "not set" if value is None else repr(value)
+
+
 def _why(place: str, baseline: Record, candidate: Record) -> str:
     """Return what explains a difference that nobody asked for, as the rest of its line."""
     quality = baseline["workload"]["quality"]
@@ -142,7 +159,7 @@ def circumstances(baseline: Record, candidate: Record) -> list[str]:
         for name, place in CIRCUMSTANCES
         if at(baseline, place) != at(candidate, place)
     ]
-    lines += _unlike("", baseline["engine"]["packages"], candidate["engine"]["packages"], apart=("sglang",))
+    lines += _unlike(baseline["engine"]["packages"], candidate["engine"]["packages"])
     if (first := _commit(baseline)) != (second := _commit(candidate)):
         lines.append(_against("commit", first, second))
     clocks = _highest_mhz(baseline), _highest_mhz(candidate)
@@ -151,8 +168,7 @@ def circumstances(baseline: Record, candidate: Record) -> list[str]:
     if not (baseline["launches"] and candidate["launches"]):
         return lines
     one, other = baseline["launches"][0]["command"], candidate["launches"][0]["command"]
-    apart = ("SGLANG_GIT_COMMIT",)  # said by version and commit
-    lines += _unlike("variable ", one["environment"], other["environment"], apart=apart)
+    lines += [f"environment differs: {line}" for line in unlike_variables(one["environment"], other["environment"])]
     for name, words, others in (("baseline", one, other), ("candidate", other, one)):
         only = [word for word in _own(words) if word not in _own(others)]
         lines += [f"only the {name} has {' '.join(only)}"] if only else []
@@ -166,9 +182,9 @@ def _against(name: str, first: Any, second: Any) -> str:
     return f"{name} {shown(first)} against {shown(second)}"
 
 
-def _unlike(kind: str, first: Mapping[str, str], second: Mapping[str, str], apart: tuple[str, ...]) -> list[str]:
-    names = sorted(name for name in {*first, *second} if name not in apart and first.get(name) != second.get(name))
-    return [f"{kind}{name} {first.get(name, 'unset')} against {second.get(name, 'unset')}" for name in names]
+def _unlike(packages: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
+    names = sorted(name for name in {*packages, *others} if packages.get(name) != others.get(name))
+    return [_against(name, packages.get(name), others.get(name)) for name in names if name != "sglang"]
 
 
 def _commit(record: Record) -> str | None:
@@ -214,8 +230,9 @@ def same_machine(baseline: Record, candidate: Record) -> bool | None:
 
 
 def cell(record: Record) -> str:
-    """Return the key of records that share their noise: one preset, engine, workload, machine and methodology."""
-    return _key([*_question(record, record["workload"]), record["engine"]["version"], machine(record)])
+    """Return the key of records that share their noise: one preset, engine, code, workload, machine and methodology."""
+    engine = [record["engine"], record["code"]]
+    return _key([*_question(record, record["workload"]), engine, machine(record), record["host"]["cores"]])
 
 
 def family(record: Record) -> str:

@@ -170,6 +170,25 @@ def test_history_shows_the_metric_that_is_asked_for(invoke, recorded):
     assert (ended.code, "NoStage" in ended.err) == (1, True)
 
 
+def test_the_history_is_filtered_and_written_as_json(invoke, recorded):
+    recorded(1, label="before")
+    recorded(30, label="after", engine__version="0.5.21")
+    points = json.loads(invoke("history", "--model", "flux-tiny", "--json").out)
+    assert [(point["label"], point["unit"]) for point in points] == [("before", "ms"), ("after", "ms")]
+    for words, label in (
+        (("--since", "2026-01-02"), "after"), (("--version", "0.5.23"), "before"), (("--label", "after"), "after"),
+    ):  # fmt: skip
+        (point,) = json.loads(invoke("history", "--model", "flux-tiny", "--json", *words).out)
+        assert point["label"] == label
+
+
+def test_a_history_without_a_record_names_the_presets_that_have_some(invoke, recorded):
+    recorded(1)
+    ended = invoke("history")
+    assert ended.code == 1
+    assert "--model flux-tiny; there are records of flux-tiny" in ended.err
+
+
 # --- hosts and days ---------------------------------------------------------------------------------------------------
 
 

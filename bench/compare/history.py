@@ -5,6 +5,8 @@ Records are the truth and are all read each time: nothing has to be rebuilt when
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,7 @@ class Point:
     outcome: str
     requests: int
     value: float
+    label: str | None
     is_baseline: bool
     changed: bool = False
 
@@ -77,11 +80,22 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
                 outcome=document["verdict"]["outcome"],
                 requests=document["timings"]["requests"],
                 value=value,
+                label=document["label"],
                 is_baseline=named.get(comparable.family(document)) == str(path.parent.relative_to(root)),
             )
         )
     points.sort(key=lambda point: point.started)
     return _marked(points), faults
+
+
+def presets_of(root: Path) -> list[str]:
+    """Return the presets that a benchmark below ``root`` has a finished record of."""
+    keys = set()
+    for path in root.glob(f"*/{store.RECORD}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            document = json.loads(path.read_bytes())
+            keys |= {str(document["preset"]["key"])} if _is_plain(document) else set()
+    return sorted(keys)
 
 
 def _is_plain(document: Mapping[str, Any]) -> bool:

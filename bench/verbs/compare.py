@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.compare.ab import Design
+    from bench.compare.history import Point
     from bench.compare.records import Side
 
 ARM = "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
@@ -380,6 +381,10 @@ class HistoryOptions:
     """What `invoke history` takes."""
 
     metric: str = option("total", help=METRIC)
+    label: str | None = option(None, help="only runs with this label")
+    since: str | None = option(None, help="only runs from this day on, e.g. 2026-11-24")
+    version: str | None = option(None, help="only runs of this version of the engine, e.g. 0.5.23")
+    as_json: bool = option(False, name="json", group=OUTPUT, help="print the points as a JSON list on stdout")
     run: Options = nested(
         Options,
         *("model", "output_dir"),
@@ -402,10 +407,23 @@ def history(c: Context, options: HistoryOptions) -> None:
     points, faults = records.read(root, options.run.model, metric)
     for fault in faults:
         text.line(text.stderr(), f"left out: {fault}")
-    if not points:
+    points = [point for point in points if _is_wanted(point, options)]
+    if not points and not options.as_json:
+        others = [key for key in records.presets_of(root) if key != options.run.model]
         raise UsageError(
             f"no complete record of {options.run.model} that counts and has a {metric.title}",
             where=root,
-            todo="`invoke bench` makes one",
+            todo=f"--model {others[0]}; there are records of {', '.join(others)}" if others else "`invoke bench`",
         )
-    report.show(options.run.model, points, metric, text.stdout())
+    if options.as_json:
+        text.write_json([{**asdict(point), "path": str(point.path), "unit": metric.unit} for point in points])
+    else:
+        report.show(options.run.model, points, metric, text.stdout())
+
+
+def _is_wanted(point: Point, options: HistoryOptions) -> bool:
+    return (
+        options.label in (None, point.label)
+        and (options.since is None or point.started >= options.since)
+        and options.version in (None, point.engine.partition(" ")[0])
+    )

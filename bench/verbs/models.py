@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,10 @@ from bench.run.options import Options
 from bench.task import Context, task
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.catalog.assets import Asset
+    from bench.catalog.presets import Preset
 
 RECIPES = {"flux": "tiny and full", "flux2-klein": "tiny", "sd3": "tiny", "zimage": "tiny"}
 SIZES = {"tiny": "runs on a CPU", "full": "the real shapes; tens of GB"}
@@ -23,6 +27,9 @@ SIZES = {"tiny": "runs on a CPU", "full": "the real shapes; tens of GB"}
 class ModelsOptions:
     """What `invoke models` takes."""
 
+    search: str | None = option(None, help="only presets with this word in key, model or description")
+    tag: str | None = option(None, completes="tags", help="only presets with this tag, e.g. tiny")
+    runnable: bool = option(False, help="only presets for which this machine has enough accelerators")
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the presets as JSON on stdout")
     check_upstream: bool = option(
         False, help="compare our presets with those of an engine's own helper script; exit code 7 if any differs"
@@ -47,11 +54,42 @@ def models(c: Context, options: ModelsOptions) -> None:
         return
     if options.run.engine or options.source:
         raise UsageError("--engine and --source are for --check-upstream")
-    known = presets.listed(options.run.preset_file)
+    known = _filtered(presets.listed(options.run.preset_file), options)
     if options.as_json:
         text.write_json({key: dict(preset.document) for key, preset in known.items()})
     else:
         report.show(known, text.stdout())
+
+
+def _filtered(known: Mapping[str, Preset], options: ModelsOptions) -> dict[str, Preset]:
+    """Return the presets that were asked for.
+
+    Raises:
+        UnknownName: no preset has this tag.
+        UsageError: nothing is left.
+    """
+    from bench.machine import gpus
+    from bench.preflight import model
+
+    chosen = dict(known)
+    if options.tag is not None:
+        tags = {tag for preset in known.values() for tag in preset.tags}
+        if options.tag not in tags:
+            raise UnknownName("tag", options.tag, tags)
+        chosen = {key: preset for key, preset in chosen.items() if options.tag in preset.tags}
+    if options.search is not None:
+        word = options.search.lower()
+        chosen = {
+            key: preset
+            for key, preset in chosen.items()
+            if any(word in place.lower() for place in (key, preset.model, preset.description))
+        }
+    if options.runnable:
+        count = len(gpus.visible(gpus.machine(), os.environ.get(gpus.VISIBLE)).devices)
+        chosen = {key: preset for key, preset in chosen.items() if model.runs_with(preset, count)}
+    if not chosen:
+        raise UsageError("no preset is left", todo="`invoke models` lists all; `invoke doctor` says what runs here")
+    return chosen
 
 
 def _check_upstream(options: ModelsOptions) -> None:

@@ -28,8 +28,8 @@ REQUIRE = "exit 7 unless the outputs are this similar to the baseline's"
 class AbOptions:
     """What `invoke ab` takes."""
 
-    baseline: str = option("", completes="engines", help=f"first arm; {ARM}")
-    candidate: str = option("", completes="engines", help="second arm, likewise")
+    baseline: str = option("", completes="arms", help=f"first arm; {ARM}")
+    candidate: str = option("", completes="arms", help="second arm, likewise")
     pairs: int | None = option(
         None, kind=Kind.WHOLE, help="pairs of engine starts at most (default 8); it stops earlier when decided"
     )

@@ -104,7 +104,9 @@ class GuardedTask(Task[Any]):
         except KeyboardInterrupt as error:
             left = orphans.left_running()
             end = f"still running: {', '.join(left)}" if left else "the engine and all its processes were stopped"
-            raise Exit(safe_text.shown(f"interrupted: {end}{_kept(started)}"), Interrupted.exit_code) from error
+            notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+            told = safe_text.shown(f"interrupted: {end}{notes or _kept(started)}")
+            raise Exit(told, Interrupted.exit_code) from error
         except BrokenPipeError as error:
             _discard_output()
             raise Exit(code=1) from error  # as rich ends; whoever closed the pipe wants no message

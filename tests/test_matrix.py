@@ -95,6 +95,7 @@ def test_graphs_that_were_captured_and_are_not_used_have_no_number(matrix):
     assert told["against_eager"]["effect"]["percent"] == pytest.approx(-20, abs=1.5)
     assert "2 of 6 cells do not count" in ended.err
     assert ended.out.splitlines()[-1].startswith("record: ")
+    assert ended.out.splitlines()[-2].startswith("next: invoke ab --model ")
 
 
 def test_other_pixels_under_graphs_are_a_fault_and_exit_7(matrix):

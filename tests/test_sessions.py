@@ -123,7 +123,7 @@ def test_a_launch_that_does_not_count_takes_nothing_from_those_before_it(bench):
 def test_an_arm_is_not_taken_up_by_itself(home, invoke, replay, presets, model):
     """It would be called complete as it is: how many pairs were wanted is not in it."""
     replay(name="old", **NATIVE, die_at=4)
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", presets=presets)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", "--same", presets=presets)
     assert ended.code == 3
     (arm,) = (path.parent for path in (home / "runs").glob("*/baseline/run.partial.json"))
     again = invoke("bench", "--model", "flux-tiny", "--preset-file", presets, "--resume", arm)
@@ -252,6 +252,28 @@ def test_launches_are_replicated_and_their_spread_is_told(bench):
     assert "between" in ended.out
 
 
+def test_a_precision_that_the_noise_seen_before_cannot_reach_is_refused_with_the_requests_it_takes(
+    bench, invoke, model, monkeypatch
+):
+    monkeypatch.setattr("bench.record.disturbance.of", lambda record: ())
+    assert bench("--repeats", "4", within=0.2).code == 0
+    again = ("bench", "--model", "flux-tiny", "--engine", "replay", "--model-path", model())
+    ended = invoke(*again, "--precision", "0.1%", "--max-repeats", "12")
+    assert ended.code == 1
+    needed = int(re.search(r"a precision of 0.1 % takes about ([\d,]+) requests here", ended.err)[1].replace(",", ""))
+    assert needed > 1000
+    assert f"--max-repeats {needed}" in ended.err
+
+
+@pytest.mark.parametrize("size", [("--width", "100"), ("--height", "248")])
+def test_a_size_that_cannot_be_delivered_is_refused_with_its_neighbours(bench, home, size):
+    ended = bench(*size)
+    assert ended.code == 1
+    assert f"a {size[0][2:]} of {size[1]} cannot be delivered" in ended.err
+    assert {"100": "96 or 112", "248": "240 or 256"}[size[1]] in ended.err
+    assert not (home / "runs").exists()
+
+
 def test_precision_goes_on_until_it_is_known_or_says_that_it_is_not(bench):
     known = record_of(bench("--precision", "2%", within=0.005, engine="steady"))
     assert known["complete"]
@@ -283,6 +305,48 @@ def presets(home, model):
         "width = 256\nheight = 256\nsteps = 4\n"
     )
     return path
+
+
+def test_equal_arms_are_refused_before_a_start_unless_they_are_asked_for(invoke, replay, presets, model, home):
+    replay(name="old", **NATIVE)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", presets=presets)
+    assert ended.code == 1
+    assert "both arms are the same" in ended.err
+    assert "--same" in ended.err
+    assert not (home / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("step=8", "steps=8"), ("compil", "compile"), ("olt", "old"), ("qualty=high", "quality=high")]
+)
+def test_a_mistyped_word_of_an_arm_is_answered_with_the_one_that_was_meant(invoke, replay, presets, model, word, meant):
+    replay(name="old", **NATIVE)
+    ended = ab(invoke, model, "--candidate", word, presets=presets)
+    assert ended.code == 1
+    assert f"unknown word in an arm: {word!r}" in ended.err
+    assert f"did you mean {meant}?" in ended.err
+
+
+def test_a_dry_run_of_two_arms_shows_both_sessions_and_starts_nothing(invoke, replay, presets, home):
+    replay(name="old", **NATIVE)
+    ended = invoke("ab", "--preset-file", presets, "--model", "flux-tiny", "--engine", "old", "--candidate",
+                   "steps=9 OMP_NUM_THREADS=1", "--dry-run")  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "at most 8 pairs, 16 engine starts" in ended.err
+    baseline, candidate = ended.out.split("# candidate")
+    assert baseline.startswith("# baseline")
+    assert ("num-inference-steps=9" in baseline, "num-inference-steps=9" in candidate) == (False, True)
+    assert "session_worker.py" in candidate
+    assert "OMP_NUM_THREADS=1" in candidate
+    assert not (home / "runs").exists()
+
+
+def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, presets, model):
+    replay(name="old", **NATIVE)
+    common = ("--model", "flux-tiny", "--preset-file", presets, "--engine", "old")
+    assert invoke("bench", *common, "--repeats", "2").code == 0
+    ended = invoke("ab", *common, "--candidate", "steps=9", "--dry-run")
+    assert re.search(r"16 engine starts, about \d+ minutes by run [0-9a-f]{6}", ended.err)
 
 
 @pytest.mark.parametrize("mode", [(), ("--alternate",)], ids=["together", "one after the other"])
@@ -410,7 +474,7 @@ def test_two_bare_dumps_are_told_what_one_sample_shows(invoke, home):
     ended = invoke("compare", dump(home, "a"), dump(home, "b", denoise=345.0))
     assert ended.code == 9
     assert "+50.0 %" in ended.out
-    assert "One sample against one sample" in ended.out
+    assert "1 against 1 launches show no spread" in " ".join(ended.out.split())
     assert "unchanged" not in ended.out
 
 
@@ -466,6 +530,8 @@ def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
     ended = invoke("calibrate", *arguments, "--launches", "5")
     assert ended.code == 0, ended.err
     assert "with --repeats 3" in " ".join(ended.out.split())
+    listed = invoke("calibrate", "--list").out
+    assert re.search(r"^[0-9a-f]{6}  flux-tiny, old, total: [\d.]+ % between 5 launches", listed)
     assert len(list((home / "cache").rglob("noise/*.json"))) == 1
 
     one = record_path(invoke("bench", *arguments, "--repeats", "2"))
@@ -474,6 +540,21 @@ def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
     compared = invoke("compare", one, other, "--json")
     assert compared.code == 7
     assert json.loads(compared.out)[0]["comparison"]["method"] == "calibrated"
+
+
+def test_a_calibration_under_disturbance_is_marked_and_can_be_forgotten(invoke, replay, presets, home, monkeypatch):
+    monkeypatch.setattr("bench.record.disturbance.of", lambda record: ("load average 8.0 on 2 cores",))
+    name = replay(name="old", **NATIVE, between=0.02)
+    common = ("--model", "flux-tiny", "--engine", name, "--preset-file", presets)
+    ended = invoke("calibrate", *common, "--launches", "2", "--repeats", "2")
+    (key,) = re.findall(r"invoke calibrate --forget ([0-9a-f]{6})", ended.out)
+    assert "disturbed: load average 8.0" in invoke("calibrate", "--list").out
+    runs = [record_path(invoke("bench", *common, "--repeats", "2")) for _ in range(2)]
+    assert "the calibration was disturbed: load average 8.0" in " ".join(invoke("compare", *runs).out.split())
+    wrong = invoke("calibrate", "--forget", "ffffff")
+    assert (wrong.code, "no calibration begins with 'ffffff'" in wrong.err) == (1, True)
+    assert "forgotten" in invoke("calibrate", "--forget", key).out
+    assert "nothing is kept" in invoke("calibrate", "--list").out
 
 
 def test_the_spread_of_a_quiet_machine_is_kept_too(invoke, replay, presets, home):

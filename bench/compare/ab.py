@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench import redact, schema
 from bench.compare import arms, calibration
@@ -42,6 +42,19 @@ DEFAULT_REQUESTS = 4
 
 DOCUMENT = "comparison.json"
 SCHEMA_VERSION = 2
+
+
+class Display(Protocol):
+    """Shows how far a comparison is; it observes the logs of both engines."""
+
+    def observe(self, block: bytes, first_line: int) -> None:
+        """Take a block of whole lines of either log."""
+
+    def begin(self, number: int, order: str) -> None:
+        """Show that a pair of starts begins."""
+
+    def tell(self, told: str) -> None:
+        """Show what a pair has told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +92,7 @@ class Session:
     design: Design
     metric: metrics.Metric
     requests: int
-    tell: Callable[[str], None]
+    display: Display
     runs: dict[str, Run] = field(default_factory=dict)
     pairs: list[Pair] = field(default_factory=list)
 
@@ -99,7 +112,7 @@ class Session:
         self.pairs.append(Pair(order=order, baseline=self._values(BASELINE), candidate=self._values(CANDIDATE)))
         decision = self.decide()
         effect = decision.comparison.effect_percent
-        self.tell(f"pair {len(self.pairs)}: {self.metric.title} {effect:+.2f} %; {decision.why}")
+        self.display.tell(f"pair {len(self.pairs)}: {self.metric.title} {effect:+.2f} % so far; {decision.why}")
         return decision.stop
 
     def _values(self, name: str) -> tuple[float, ...]:
@@ -126,7 +139,7 @@ def measure(
     specs: dict[str, str],
     design: Design,
     *,
-    tell: Callable[[str], None],
+    display: Display,
     require: str | None = None,
 ) -> Result:
     """Measure baseline and candidate and return the comparison; ``common.repeats`` requests of each start count.
@@ -144,7 +157,7 @@ def measure(
     planned = {name: plans.plan(arms.options_of(spec, common), in_session=True) for name, spec in specs.items()}
     directory = store.new_run("ab", "-".join(filter(None, (common.model, common.label))), common.output_dir)
     session = Session(
-        directory=directory, specs=specs, design=design, metric=metric, requests=common.repeats, tell=tell
+        directory=directory, specs=specs, design=design, metric=metric, requests=common.repeats, display=display
     )
     for name, settled in planned.items():
         (directory / name).mkdir()
@@ -157,7 +170,7 @@ def _pairs(session: Session) -> BenchError | None:
     orders = plan_orders(session.design.pairs, seed=session.design.seed)
     for number, order in enumerate(orders, 1):
         first, second = (ARM[letter] for letter in order)
-        session.tell(f"pair {number}/{session.design.pairs}: {first}, then {second}")
+        session.display.begin(number, f"{first} first, then {second}")
         error = _in_turn(session, order) if session.design.alternate else _together(session, order)
         if error is not None:
             return error
@@ -176,15 +189,16 @@ def _in_turn(session: Session, order: str) -> BenchError | None:
             served += 1  # asked once before the first request
             return f"{session.requests} request(s) a start" if served > session.requests + 1 else None
 
-        if (error := _serve(session.runs[ARM[letter]], enough)) is not None:
+        if (error := _serve(session, ARM[letter], enough)) is not None:
             return error
     return None
 
 
-def _serve(run: Run, enough: Callable[[], str | None]) -> BenchError | None:
+def _serve(session: Session, name: str, enough: Callable[[], str | None]) -> BenchError | None:
     """Make one start of an arm, whose first request does not count; return what it failed with."""
+    run = session.runs[name]
     first = len(run.requests) + 1
-    return benchmark.session(run, enough, is_timing=lambda number: number != first)
+    return benchmark.session(run, enough, session.display, is_timing=lambda number: number != first)
 
 
 class _Turns:
@@ -229,7 +243,7 @@ def _together(session: Session, order: str) -> BenchError | None:
 
     def serve(name: str) -> None:
         try:
-            errors[name] = _serve(session.runs[name], lambda: alternation.enough(name))
+            errors[name] = _serve(session, name, lambda: alternation.enough(name))
         except BenchError as error:
             errors[name] = error
         finally:

@@ -5,12 +5,14 @@ Records are the truth and are all read each time: nothing has to be rebuilt when
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.record import comparable, store
-from bench.record.baselines import baseline_of, baselines, name_baseline
+from bench.record.baselines import baseline_of, baselines, is_baseline_of, name_baseline
 from bench.run import consistency
 from bench.stats import levels
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from bench.compare import metric as metrics
     from bench.stats.levels import TwoLevels
 
-__all__ = ["Point", "baseline_of", "baselines", "jumps", "name_baseline", "read"]
+__all__ = ["Point", "baseline_of", "baselines", "is_baseline_of", "jumps", "name_baseline", "read"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,7 @@ class Point:
     outcome: str
     requests: int
     value: float
+    label: str | None
     is_baseline: bool
     changed: bool = False
 
@@ -77,11 +80,22 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
                 outcome=document["verdict"]["outcome"],
                 requests=document["timings"]["requests"],
                 value=value,
+                label=document["label"],
                 is_baseline=named.get(comparable.family(document)) == str(path.parent.relative_to(root)),
             )
         )
     points.sort(key=lambda point: point.started)
     return _marked(points), faults
+
+
+def presets_of(root: Path) -> list[str]:
+    """Return the presets that a benchmark below ``root`` has a finished record of."""
+    keys = set()
+    for path in root.glob(f"*/{store.RECORD}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            document = json.loads(path.read_bytes())
+            keys |= {str(document["preset"]["key"])} if _is_plain(document) else set()
+    return sorted(keys)
 
 
 def _is_plain(document: Mapping[str, Any]) -> bool:

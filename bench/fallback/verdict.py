@@ -236,8 +236,9 @@ def _missing(proof: Proof) -> Finding:
         category="process",
         severity=f.INVALID,
         source="log",
-        text=f"the line for {proof.proves!r} {seen}",
-        means=f"it is not shown that {proof.proves}",
-        todo="run at log level info, which prints it; if a newer engine phrases it differently, update evidence.toml",
+        text=f"its log line {seen}",
+        means=f"missing proof that {proof.proves}",
+        todo="run at log level info, which prints it; if a newer engine words it differently,"
+        " update bench/catalog/evidence.toml",
         exit_code=f.EVIDENCE_MISSING,
     )

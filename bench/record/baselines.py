@@ -25,6 +25,17 @@ def baselines(root: Path) -> dict[str, str]:
     return {family: place for family, place in named.items() if isinstance(place, str)}
 
 
+def is_baseline_of(root: Path, preset_sha256: str) -> bool:
+    """Tell whether a baseline was named for a workload of this preset; one that cannot be read may be."""
+    for place in baselines(root).values():
+        try:
+            if store.read(root / place)["preset"]["sha256"] == preset_sha256:
+                return True
+        except BenchError:
+            return True
+    return False
+
+
 def name_baseline(root: Path, path: Path) -> str:
     """Make a record the baseline of its workload and devices, and return its place below ``root``.
 

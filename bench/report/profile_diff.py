@@ -99,7 +99,7 @@ def _steps(document: Mapping[str, Any]) -> Table:
 def _categories(document: Mapping[str, Any]) -> Table:
     return Table(
         title="By category",
-        note="milliseconds of a step; the change is parted in work and speed",
+        note="ms per step; the change is parted in work and speed",
         columns=columns("category | >A | >B | >work | >speed"),
         rows=tuple(
             (

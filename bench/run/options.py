@@ -92,7 +92,7 @@ class Options(RunOptions):
         None, kind=Kind.PATH, group=ENGINE, help="fetch models into a new folder in here, not into the user's cache"
     )
     cleanup_model_cache: bool = option(
-        False, group=ENGINE, help="remove that new folder after the run, even a failed one; nothing else ever"
+        False, group=ENGINE, help="remove that new folder after the run, even a failed one, and nothing else"
     )
     seed_model_cache_root: Path | None = option(
         None,

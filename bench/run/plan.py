@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from bench.run.options import Options
 
 
+PIXELS = ("image", "edit", "video", "audio-video")
+SIZE_STEP = 16
+"""Pixels of a transformer's patch: 8 of the VAE, times 2. Every preset's size is a multiple; others are rounded."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """What a workload comes to on an engine: arguments, the launch's environment, and whose the weights are."""
@@ -163,6 +168,14 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
             todo="keep the warm-up",
             field="warmup",
         )
+    for field in ("width", "height") if preset.modality in PIXELS else ():
+        if (asked := getattr(options, field)) is not None and asked % SIZE_STEP:
+            below = asked // SIZE_STEP * SIZE_STEP
+            raise UsageError(
+                f"a {field} of {asked} cannot be delivered: the model's patches cover {SIZE_STEP} pixels",
+                todo=f"{f'{below} or ' if below else ''}{below + SIZE_STEP}",
+                field=field,
+            )
     image = options.image or (assets.path(preset.image, options.preset_file) if preset.image else None)
     return Workload(
         preset=preset,
@@ -227,7 +240,8 @@ def dry_run(options: Options, engine: Engine) -> Command:
     Raises:
         what `plan` and `commands.build` raise.
     """
-    return commands.build(engine, workload(options), Path("RUN_DIRECTORY").absolute())
+    build = commands.build_session if options.in_session else commands.build
+    return build(engine, workload(options), Path("RUN_DIRECTORY").absolute())
 
 
 @contextmanager

@@ -210,16 +210,18 @@ def _sentence(basis: Basis, verdict: str, ratio: float, interval: EffectInterval
     seen = f"{basis.metric}: {percent(ratio):+.2f} %"
     if interval is None:
         return f"{seen} was seen, and its spread is unknown"
-    between = f"{interval.low_percent:+.2f} to {interval.high_percent:+.2f} %"
+    between = (
+        f"{100 * interval.confidence:.3g} % interval {interval.low_percent:+.2f} to {interval.high_percent:+.2f} %"
+    )
     if verdict == SAME:
-        return f"{basis.metric}: the whole interval, {between}, lies inside the margin of {basis.margin_percent:g} %"
+        return f"{basis.metric}: the whole {between} lies inside the margin of {basis.margin_percent:g} %"
     if verdict == INCONCLUSIVE:
-        return f"{seen} was seen, interval {between}"
+        return f"{seen} was seen, {between}"
     near = interval.high_percent if verdict == FASTER else interval.low_percent
     likely = ", likely too large: stopped early" if early else ""
     return (
         f"{basis.metric}: {verdict} by at least {abs(near):.2f} %"
-        f" (estimate {abs(percent(ratio)):.2f} %{likely}; interval {between})"
+        f" (estimate {abs(percent(ratio)):.2f} %{likely}; {between})"
     )
 
 

@@ -149,9 +149,10 @@ def decide(differences: Sequence[float], plan: Plan) -> Decision:
             return Decision(stop=True, why=f"decided after {count} of {plan.max_pairs} pairs", comparison=comparison)
     comparison = _compare(values, at.get(values.size), plan, early=False)
     if values.size == plan.max_pairs:
-        why = f"all {plan.max_pairs} pairs are measured and the question is open"
+        why = f"all {plan.max_pairs} pairs measured, still undecided"
         return Decision(stop=True, why=why, comparison=comparison)
-    why = f"not decided after {values.size} of {plan.max_pairs} pairs"
+    first = f" (first decision after {FIRST_LOOK})" if values.size < FIRST_LOOK else ""
+    why = f"{values.size} of at most {plan.max_pairs} pairs{first}"
     return Decision(stop=False, why=why, comparison=comparison)
 
 

@@ -106,6 +106,10 @@ def measure(
                 if cell.failure is None:
                     with display(f"{cell.name}, launch {index + 1}") as observer:
                         _launch(cell, folder / cell.name, observer)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"kept: {sum(cell.launched for cell in matrix)} launches, {folder / DOCUMENT}")
+        interrupt.add_note("to do: a matrix is measured as a whole, so begin again when there is time for it")
+        raise
     finally:
         for cell in matrix:
             if cell.run is not None and cell.run.launches:

@@ -99,6 +99,8 @@ def bench(c: Context, options: BenchOptions) -> None:
         _check_matrix(options, keys, many=many)
         _run_matrix(asked, options)
         return
+    if asked.require is not None and asked.update_golden is None and options.resume is None:
+        _check_require(asked, keys)
     if (options.all or options.tag) and options.models != DEFAULT_MODELS:
         raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
     if many and (asked.model_path is not None or options.resume is not None):
@@ -112,6 +114,44 @@ def bench(c: Context, options: BenchOptions) -> None:
         _run_presets(asked, keys, name, as_json=options.as_json)
     else:
         run_one(asked, as_json=options.as_json, resume=options.resume, with_receipts=options.show_receipts)
+
+
+def _check_require(asked: Options, keys: Sequence[str]) -> None:
+    """Raise UsageError if nothing is kept that any of these presets' outputs could be compared with."""
+    from pathlib import Path
+
+    from bench import paths
+    from bench.catalog import presets
+    from bench.compare import history
+    from bench.fidelity import goldens
+
+    known = [presets.get(key, asked.preset_file) for key in keys]
+    models = [Path(asked.model_path or preset.model).name for preset in known]
+    wanted = {preset.sha256 for preset in known}
+    if not any(map(goldens.are_kept, models)) and not any(
+        history.is_baseline_of(paths.runs(), sha256) for sha256 in wanted
+    ):
+        raise UsageError(
+            "--require compares outputs with a golden or a baseline, and there is neither",
+            todo="run once without it, then `invoke baseline.set last`; or keep a golden: --update-golden REASON",
+        )
+
+
+def _check_reachable(options: Options, preset_sha256: str) -> None:
+    """Raise UsageError if this machine's noise takes more requests than are allowed for the precision asked for."""
+    from bench import paths
+    from bench.compare import forecast
+
+    past = forecast.past(options.output_dir or paths.runs(), preset_sha256)
+    if options.precision is None or past is None or (needed := past.requests_for(options.precision)) is None:
+        return
+    if needed > options.max_repeats:
+        raise UsageError(
+            f"a precision of {100 * options.precision:g} % takes about {needed:,} requests here, and"
+            f" {options.max_repeats} are allowed (requests of run {past.run[-6:]} differed by"
+            f" {past.within_percent:.2g} %)",
+            todo=f"ask for less, or --max-repeats {needed}",
+        )
 
 
 # --- one preset -------------------------------------------------------------------------------------------------------
@@ -135,6 +175,8 @@ def run_one(
         resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
         options = _resumed(options, restored(Options.from_document(store.read(resume)["asked"]), options))
     planned = plan.plan(options)
+    if resume is None:
+        _check_reachable(options, planned.preset.sha256)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
     with plan.private_model_cache(planned) as isolated, _live(messages, planned.options) as display:
@@ -197,7 +239,7 @@ def _short(result: Result) -> BenchError:
         todo = f"`invoke bench --resume {result.path.parent}` goes on with what is missing"
         return type(result.error)(f"cut off after {done} request(s): {result.error.what}", where=result.path, todo=todo)
     decisive = result.record["verdict"]["findings"][0]
-    return type(result.error)(f"{decisive['id']}: no number of this run counts", where=result.path)
+    return type(result.error)(f"run rejected: {decisive['id']}; no timings are reported", where=result.path)
 
 
 # --- several runs -----------------------------------------------------------------------------------------------------
@@ -209,6 +251,9 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     Raises:
         BenchError: not all of them count.
     """
+    from pathlib import Path
+
+    from bench.record import store
     from bench.report import batch as report
     from bench.report import text
     from bench.sweep import batch
@@ -218,7 +263,8 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     if as_json:
         text.write_json(summary)
     else:
-        report.show(summary, path, text.stdout())
+        records = {row["preset"]: store.read(Path(row["record"])) for row in summary["rows"] if row["record"]}
+        report.show(summary, records, path, text.stdout())
     error = batch.error_of(summary, path)
     if error is not None:
         raise error
@@ -249,6 +295,7 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     Raises:
         BenchError: a cell does not count, or the pictures of a graph cell differ from its eager cell's.
     """
+    from bench.record import store
     from bench.report import matrix as report
     from bench.report import text
     from bench.run import plan
@@ -268,7 +315,10 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     if options.as_json:
         text.write_json(document)
     else:
-        report.show(document, path, text.stdout())
+        records = {
+            cell["name"]: store.read(path.parent / cell["record"]) for cell in document["cells"] if cell["record"]
+        }
+        report.show(document, records, path, text.stdout())
     if error is not None:
         raise error
 
@@ -314,16 +364,16 @@ def show_commands(asked: Mapping[str, Options]) -> None:
         (options,) = asked.values()
         text.write(command.shown(plan.dry_run(options, engine)))
         return
-    refused = []
+    refused: dict[str, list[str]] = {}
     for name, options in asked.items():
         try:
-            shown = command.shown(plan.dry_run(options, engine))
+            text.write(f"# {name}\n{command.shown(plan.dry_run(options, engine))}")
         except BenchError as error:
-            refused.append(name)
-            shown = f"# refused: {error.what}; {error.todo}"
-        text.write(f"# {name}\n{shown}")
-    if refused:
-        raise UsageError(f"{len(refused)} of {len(asked)} runs are refused: {', '.join(refused)}")
+            refused.setdefault(f"{error.what}; {error.todo}", []).append(name)
+    for why, names in refused.items():
+        text.write(f"# refused: {', '.join(names)}\n#   {why}")
+    if count := sum(map(len, refused.values())):
+        raise UsageError(f"{count} of {len(asked)} runs are refused", todo="the reasons stand above")
 
 
 def _engine_to_spell_for(spec: str | None) -> Engine:

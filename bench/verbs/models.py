@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from bench.run.options import Options
 from bench.task import Context, task
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.catalog.assets import Asset
     from bench.catalog.presets import Preset
 
@@ -31,6 +34,9 @@ class ModelsOptions:
         completes="presets",
         help="only these presets, each with the optional features that it asks for and a run has to show",
     )
+    search: str | None = option(None, help="only presets with this word in key, model or description")
+    tag: str | None = option(None, completes="tags", help="only presets with this tag, e.g. tiny")
+    runnable: bool = option(False, help="only presets for which this machine has enough accelerators")
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the presets as JSON on stdout")
     check_upstream: bool = option(
         False, help="compare our presets with those of an engine's own helper script; exit code 7 if any differs"
@@ -58,6 +64,7 @@ def models(c: Context, options: ModelsOptions) -> None:
     known = presets.listed(options.run.preset_file)
     if options.names:
         known = {name: presets.get(name, options.run.preset_file) for name in options.names}
+    known = _filtered(known, options)
     if options.as_json:
         text.write_json({key: dict(preset.document) | {"receipts": _receipts(preset)} for key, preset in known.items()})
         return
@@ -87,6 +94,37 @@ def _receipts(preset: Preset) -> list[dict[str, str]]:
     )
     wanted = receipts.wanted(spelling.spell(workload, flags.table().versions[-1]), preset.environment)
     return [{"id": one.feature.id, "asked": one.setting, "feature": one.feature.feature} for one in wanted]
+
+
+def _filtered(known: Mapping[str, Preset], options: ModelsOptions) -> dict[str, Preset]:
+    """Return the presets that were asked for.
+
+    Raises:
+        UnknownName: no preset has this tag.
+        UsageError: nothing is left.
+    """
+    from bench.machine import gpus
+    from bench.preflight import model
+
+    chosen = dict(known)
+    if options.tag is not None:
+        tags = {tag for preset in known.values() for tag in preset.tags}
+        if options.tag not in tags:
+            raise UnknownName("tag", options.tag, tags)
+        chosen = {key: preset for key, preset in chosen.items() if options.tag in preset.tags}
+    if options.search is not None:
+        word = options.search.lower()
+        chosen = {
+            key: preset
+            for key, preset in chosen.items()
+            if any(word in place.lower() for place in (key, preset.model, preset.description))
+        }
+    if options.runnable:
+        count = len(gpus.visible(gpus.machine(), os.environ.get(gpus.VISIBLE)).devices)
+        chosen = {key: preset for key, preset in chosen.items() if model.runs_with(preset, count)}
+    if not chosen:
+        raise UsageError("no preset is left", todo="`invoke models` lists all; `invoke doctor` says what runs here")
+    return chosen
 
 
 def _check_upstream(options: ModelsOptions) -> None:

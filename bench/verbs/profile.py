@@ -88,7 +88,15 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
         },
     )
     _analyse(captured.traces, context, captured.path.parent / REPORT, full=options.full)
+    text.line(messages, f"next: {_next(asked)}")
     text.line(messages, f"record: {captured.path}")
+
+
+def _next(asked: Options) -> str:
+    """Return the command after a profile: try what it proposes, or set two profiles side by side."""
+    if asked.torch_compile:
+        return "invoke profile-diff last~1 last"
+    return f"invoke ab --model {asked.model} --metric denoise --candidate compile"
 
 
 def _made_elsewhere(options: ProfileOptions) -> None:

@@ -182,8 +182,9 @@ def of_one_pair(share: float, draw: np.random.Generator) -> list[Rate]:
             noise = sequential.LaunchNoise(
                 sd_percent=100 * math.expm1(float(earlier.std(ddof=1))), launches=4, requests=4
             )
-            rounds = 0.002 * draw.standard_normal((4, 2)) @ [1, -1] + between * (draw.standard_normal(2) @ [1, -1])
-            told = sequential.one_pair(list(rounds), sequential.Plan(margin_percent=0), noise, requests=4)
+            values = np.exp(0.002 * draw.standard_normal((2, 4)) + between * draw.standard_normal((2, 1)))
+            rounds = [pairs.log_ratio([before], [after]) for before, after in zip(*values, strict=True)]
+            told = sequential.one_pair(pairs.log_ratio(*values), rounds, sequential.Plan(margin_percent=0), noise)
             wrong += told.verdict in WINNERS
         rates.append(
             Rate(group="one pair, calibrated", case=f"A/A, starts differ by {100 * between:g} %", what="wrong",

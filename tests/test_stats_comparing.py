@@ -119,17 +119,19 @@ def test_planning_agrees_with_the_t_test():
 # --- one pair ---------------------------------------------------------------------------------------------------------
 
 ROUNDS = (0.02, 0.021, 0.019, 0.0205)
+EFFECT = 0.0203
+"""The log ratio of the medians, which is not the mean of the rounds."""
 
 
 def test_one_pair_alone_names_no_winner():
-    told = one_pair(ROUNDS, Plan(), None, requests=4)
+    told = one_pair(EFFECT, ROUNDS, Plan(), None)
     assert (told.verdict, told.exit_code) == ("inconclusive", 9)
-    assert told.reason.startswith("these two starts differ by +2.03 %")
+    assert told.reason.startswith("these two starts differ by +2.05 %")
 
 
 @pytest.mark.parametrize(("sd", "verdict"), [(0.1, "slower"), (1.0, "inconclusive")])
 def test_one_pair_holds_the_spread_between_launches(sd, verdict):
-    told = one_pair(ROUNDS, Plan(), LaunchNoise(sd_percent=sd, launches=8, requests=4), requests=4)
+    told = one_pair(EFFECT, ROUNDS, Plan(), LaunchNoise(sd_percent=sd, launches=8, requests=4))
     assert told.verdict == verdict
 
 

@@ -35,6 +35,9 @@ UNKNOWN_SYNC = (
     " to a later one."
 )
 
+IDLE_PERCENT = 2
+"""An engine that uses more of a core than this while it waits disturbs the one that is measured."""
+
 CLOCKS = (("request, client's wall clock", "wall_ms", "ms"), ("time to load", "load_s", "s"))
 """What a record has and a dump has not: title, key and unit."""
 
@@ -50,12 +53,20 @@ def show_arms(
     """Print the comparison of two arms; the last line is its path, unless it is Markdown for a pull request."""
     notes = [document["why"], f"pairs: {len(document['pairs'])}, {_how(document)}"]
     notes += [f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all"]
+    if (busiest := _busiest_percent(document)) > IDLE_PERCENT:
+        notes.append(f"an engine that waited used up to {busiest:.0f} % of a core: it could not be frozen")
     notes += [f"differs: {line}" for line in document["differences"]]
     show_markdown(
         of_records(*records, document["comparison"], document["quality"], notes), console, as_source=as_source
     )
     if not as_source:
         text.line(console, f"record: {path}")
+
+
+def _busiest_percent(document: Mapping[str, Any]) -> float:
+    """Return the largest share of a core, in percent, that an engine used in a pair while it waited."""
+    used = [share for pair in document["pairs"] for share in pair.get("waiting_cpu_percent", {}).values()]
+    return max((share for share in used if share is not None), default=0.0)
 
 
 def _wall_minutes(records: Sequence[Mapping[str, Any]]) -> float:

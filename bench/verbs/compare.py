@@ -239,7 +239,7 @@ class CalibrateOptions:
         Options,
         *("model", "engine", "preset_file", "output_dir", "launches", "repeats"),
         launches={"default": 4, "least": 2, "help": "engine starts (default 4)"},
-        repeats={"default": 3, "help": "requests of each (default 3)"},
+        repeats={"default": 3, "help": "requests of each that count, after one that does not (default 3)"},
     )
 
 

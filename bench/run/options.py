@@ -15,10 +15,10 @@ DEFAULT_TIMEOUT_S = 3600.0
 DEFAULT_MAX_REPEATS = 100
 
 QUALITIES = {
-    "exact": "no approximation",
-    "lossless": "the engine's default",
-    "extra-high": "approximate, 0.5.21 and later",
-    "high": "approximate",
+    "exact": "bit-identical to the reference path, 0.5.23 and later",
+    "lossless": "the engine's default: exact before 0.5.23, rounding may differ since",
+    "extra-high": "rounding may differ, 0.5.21 and later",
+    "high": "approximate: precision, sparsity, reuse",
 }
 REQUIRED = {"lossless": "the same pixels", "high": "upstream's SSIM and PSNR"}
 
@@ -99,7 +99,10 @@ class Options(RunOptions):
     environment: tuple[tuple[str, str], ...] = ()
     """Variables for the engine, as (name, value)."""
     repeats: int = option(
-        1, kind=Kind.WHOLE, group=MEASURING, help="requests to one loaded engine (default 1: one `sglang generate`)"
+        1,
+        kind=Kind.WHOLE,
+        group=MEASURING,
+        help="requests to one loaded engine that count, after one that does not (default 1: one `sglang generate`)",
     )
     launches: int = option(
         1, kind=Kind.WHOLE, group=MEASURING, help="engine starts, each serving --repeats requests (default 1)"
@@ -144,6 +147,16 @@ class Options(RunOptions):
     def in_session(self) -> bool:
         """Whether engines are kept to serve several requests; otherwise `sglang generate` serves one."""
         return self.repeats > 1 or self.launches > 1 or self.precision is not None
+
+    @property
+    def leaves_first_out(self) -> bool:
+        """Whether the first request of each launch is left out: it compiles and warms up, unless that is asked for."""
+        return self.in_session and self.warmup
+
+    @property
+    def served(self) -> int | None:
+        """How many requests a launch serves; None if a precision decides that."""
+        return None if self.precision else self.repeats + self.leaves_first_out
 
     def document(self) -> dict[str, Any]:
         """Return the options as a record holds them, to resume from."""

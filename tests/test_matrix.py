@@ -103,6 +103,8 @@ def test_other_pixels_under_graphs_are_a_fault_and_exit_7(matrix):
     assert cells["lossless-graphs"]["same_pixels_as_eager"] is False
     assert "NOT as eager" in ended.out
     assert cells["lossless-graphs"]["likeness"]["max_levels"] == 1
+    assert cells["lossless-graphs"]["against_eager"] is None
+    assert "no verdict on the times: that takes --launches 3" in ended.err
 
 
 # --- as it should be --------------------------------------------------------------------------------------------------

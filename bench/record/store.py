@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 #      `outputs[].frames` were added to it as optional fields
 #   2  all of these are required; `quality` is `fidelity`; new are `instrument` (of the record and of each launch),
 #      `stages`, `instrument_cost_percent`, `workload.quality_meaning`, `host.identity`, `launches[].load_s` and
-#      `first_answer_s`, and their medians in `timings`
+#      `first_answer_s`, and their medians in `timings`; later `launches[].left_out` was added as an optional field
 SCHEMA_VERSION = READABLE[-1]
 
 # Methodology history:
 #   1  each stage waited for its device in every timed request
-#   2  timed requests run as a user's do; synchronised stages are a launch of their own
+#   2  timed requests run as a user's do, after a first one of each session that is left out; synchronised stages are a
+#      launch of their own
 METHODOLOGY = 2
 """Raised by every change of the workbench that makes earlier numbers incomparable with later ones."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from bench.report import quality, text
 from bench.report.figures import change, number
 from bench.report.run import instrument
 from bench.run import metrics
+from bench.stats import levels
 from bench.stats.comparison import DEFAULT_MARGIN_PERCENT
 
 if TYPE_CHECKING:
@@ -55,12 +57,23 @@ def show_arms(
     notes += [f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all"]
     if (busiest := _busiest_percent(document)) > IDLE_PERCENT:
         notes.append(f"an engine that waited used up to {busiest:.0f} % of a core: it could not be frozen")
+    for name in document["arms"]:
+        notes += two_levels(name, [statistics.median(pair[name]) for pair in document["pairs"]], document["unit"])
     notes += [f"differs: {line}" for line in document["differences"]]
     show_markdown(
         of_records(*records, document["comparison"], document["quality"], notes), console, as_source=as_source
     )
     if not as_source:
         text.line(console, f"record: {path}")
+
+
+def two_levels(name: str, launches: Sequence[float], unit: str) -> list[str]:
+    """Return a line where the launches of one side jump between two levels; their mean is then of neither."""
+    jumping = levels.two_levels(launches)
+    if jumping is None:
+        return []
+    low, high = number(jumping.low, unit), number(jumping.high, unit)
+    return [f"two levels: of the {name}'s launches {jumping.low_count} lie at {low}, {jumping.high_count} at {high}"]
 
 
 def _busiest_percent(document: Mapping[str, Any]) -> float:

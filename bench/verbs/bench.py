@@ -243,6 +243,7 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     from bench.report import matrix as report
     from bench.report import text
     from bench.run import plan
+    from bench.stats.unpaired import WELCH_MINIMUM
     from bench.sweep import matrix
 
     if options.dry_run:
@@ -253,6 +254,8 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
             with suppress(UsageError):  # a quality that this engine lacks ends its own cell only
                 plan.plan(cell.options, in_session=True)  # without a GPU refused now, not after the eager cells
             break
+    if "cuda-graph" in options.matrix and asked.launches < WELCH_MINIMUM:
+        text.line(text.stderr(), f"no verdict on the times: that takes --launches {WELCH_MINIMUM} of each cell")
     starts = len(matrix.cells(asked, options.matrix)) * asked.launches
     shown = _titled(text.stderr(), starts, asked.repeats + 1)  # its first request is left out
     document, path, error = matrix.measure(asked, options.matrix, shown)

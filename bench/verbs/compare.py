@@ -192,6 +192,8 @@ def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> s
     notes = [] if document["comparison"]["interval"] is not None else [report.ONE_SAMPLE]
     if baseline.is_dump:
         notes.append(report.UNKNOWN_SYNC)
+    for name, side in (("baseline", baseline), ("candidate", candidate)):
+        notes += report.two_levels(name, side.launches, side.metric.unit)
     make = report.of_dumps if baseline.is_dump else report.of_records
     return make(baseline.document, candidate.document, document["comparison"], document["quality"], notes)
 

@@ -166,7 +166,7 @@ def test_a_run_that_was_cut_off_is_neither_compared_nor_a_baseline(bench, invoke
 
 def test_a_dump_that_was_changed_is_not_resumed_over(bench, invoke, only_run, home):
     bench("--repeats", "4", die_at=4)
-    next(iter(only_run().rglob("perf.json"))).write_text("{}")
+    (only_run() / "launch-1" / "request-001" / "perf.json").write_text("{}")
     ended = invoke("bench", "--resume", only_run())
     assert ended.code == 1
     assert "is gone or was changed" in ended.err

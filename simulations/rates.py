@@ -356,7 +356,7 @@ def of_series(share: float, draw: np.random.Generator) -> list[Rate]:
                     high=6.0,
                     hits=marked,
                     sessions=sessions,
-                )  # fmt: skip
+                )
             )
     for step in (0.02, 0.2):
         seen = 0

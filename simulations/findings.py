@@ -114,7 +114,7 @@ FINDINGS = (
         ),
     ),
     Finding(
-        name="F8", statement="the smallest effect that these samples could show, beside a winner",
+        name="F8", statement="the smallest showable effect (MDE) beside a winner",
         before="57 to 78 % of winners were smaller than that",
         now="gone; an open question gets a number of pairs with its range",
     ),

@@ -15,9 +15,9 @@ DEFAULT_TIMEOUT_S = 3600.0
 DEFAULT_MAX_REPEATS = 100
 
 QUALITIES = {
-    "exact": "bit-identical to the reference path, 0.5.23 and later",
-    "lossless": "the engine's default: exact before 0.5.23, rounding may differ since",
-    "extra-high": "rounding may differ, 0.5.21 and later",
+    "exact": "bit-identical to the reference, 0.5.22 and later",
+    "lossless": "the engine's default: exact before 0.5.22, rounding may differ since",
+    "extra-high": "rounding may differ, 0.5.20 and later",
     "high": "approximate: precision, sparsity, reuse",
 }
 REQUIRED = {"lossless": "the same pixels", "high": "upstream's SSIM and PSNR"}

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 #      `outputs[].frames` were added to it as optional fields
 #   2  all of these are required; `quality` is `fidelity`; new are `instrument` (of the record and of each launch),
 #      `stages`, `instrument_cost_percent`, `workload.quality_meaning`, `host.identity`, `launches[].load_s` and
-#      `first_answer_s`, and their medians in `timings`; `receipts` in each verdict; `evidence` names every file that
-#      the record rests on, `code` the engine's files
+#      `first_answer_s`, their medians in `timings`, and `launches[].left_out`; `receipts` in each verdict; `evidence`
+#      names every file that the record rests on, `code` the engine's files
 SCHEMA_VERSION = READABLE[-1]
 
 # Methodology history:
 #   1  each stage waited for its device in every timed request
-#   2  timed requests run as a user's do; synchronised stages are a launch of their own
+#   2  timed requests run as a user's do, after a first one of each session that is left out; synchronised stages are a
+#      launch of their own
 METHODOLOGY = 2
 """Raised by every change of the workbench that makes earlier numbers incomparable with later ones."""
 

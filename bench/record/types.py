@@ -132,6 +132,7 @@ class Launch(TypedDict):
     rejected: Rejected | None
     verdict: Verdict
     instrument: Instrument
+    left_out: list[int]
     load_s: float | None
     first_answer_s: float | None
 

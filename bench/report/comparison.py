@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import statistics
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from bench.report.figures import number
 from bench.report.run import instrument
 from bench.run import metrics
 from bench.safe_text import markdown as escaped
+from bench.stats import levels
 from bench.stats.comparison import DEFAULT_MARGIN_PERCENT
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ UNKNOWN_SYNC = (
     "A perf dump does not say whether its stages were synchronised: unless they were, work of one stage may be charged"
     " to a later one."
 )
+
+IDLE_PERCENT = 2
+"""An engine that uses more of a core than this while it waits disturbs the one that is measured."""
 
 CLOCKS = (("request, client's wall clock", "wall_ms", "ms"), ("time to load", "load_s", "s"))
 """What a record has and a dump has not: title, key and unit."""
@@ -75,6 +80,10 @@ def show_arms(
         f"pairs: {len(document['pairs'])}, {_how(document)}",
         f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all",
     ]
+    if (busiest := _busiest_percent(document)) > IDLE_PERCENT:
+        notes.append(f"an engine that waited used up to {busiest:.0f} % of a core: it could not be frozen")
+    for name in document["arms"]:
+        notes += two_levels(name, [statistics.median(pair[name]) for pair in document["pairs"]], document["unit"])
     markdown = of_records(*records, document["comparison"], document["quality"], notes, heads=heads)
     show_markdown(markdown, console, as_source=as_source)
     if not as_source:
@@ -84,6 +93,21 @@ def show_arms(
 
 def _spec(words: str) -> str:
     return f"`{words}`" if words else "as the options say"
+
+
+def two_levels(name: str, launches: Sequence[float], unit: str) -> list[str]:
+    """Return a line where the launches of one side jump between two levels; their mean is then of neither."""
+    jumping = levels.two_levels(launches)
+    if jumping is None:
+        return []
+    low, high = number(jumping.low, unit), number(jumping.high, unit)
+    return [f"two levels: of the {name}'s launches {jumping.low_count} lie at {low}, {jumping.high_count} at {high}"]
+
+
+def _busiest_percent(document: Mapping[str, Any]) -> float:
+    """Return the largest share of a core, in percent, that an engine used in a pair while it waited."""
+    used = [share for pair in document["pairs"] for share in pair.get("waiting_cpu_percent", {}).values()]
+    return max((share for share in used if share is not None), default=0.0)
 
 
 def _wall_minutes(records: Sequence[Mapping[str, Any]]) -> float:

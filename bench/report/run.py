@@ -152,6 +152,8 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     lines = [f"{timings['requests']} requests, {launches} launch{'' if launches == 1 else 'es'}"]
     if record["stopped_because"] and "were asked for" not in record["stopped_because"]:
         lines[0] += f"; {record['stopped_because']}"
+    if any(launch["left_out"] for launch in record["launches"]):
+        lines.append(f"left out: the first request of {'the' if launches == 1 else 'each'} launch")
     if (spread := timings["spread"]) is not None:
         within, between = spread["within_percent"], spread["between_percent"]
         several = f"{percent(between)}{f' ({note})' if (note := spread['note']) else ''}"

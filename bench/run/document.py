@@ -112,6 +112,7 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
         },
         "verdict": launched.verdict.document(),
         "instrument": _instrument(stage_sync=launched.stage_sync, profiler=launched.profiler),
+        "left_out": list(launched.left_out),
         "load_s": launched.load_s,
         "first_answer_s": launched.first_answer_s,
     }

@@ -21,9 +21,9 @@ DEFAULT_MAX_REPEATS = 100
 
 QUALITIES = {
     "exact": "bit-identical to the reference, 0.5.22 and later",
-    "lossless": "the engine's default",
+    "lossless": "the engine's default: exact before 0.5.22, rounding may differ since",
     "extra-high": "rounding may differ, 0.5.20 and later",
-    "high": "approximate",
+    "high": "approximate: precision, sparsity, reuse",
 }
 REQUIRED = {"lossless": "the same pixels", "high": "upstream's SSIM and PSNR"}
 
@@ -104,7 +104,10 @@ class Options(RunOptions):
     environment: tuple[tuple[str, str], ...] = ()
     """Variables for the engine, as (name, value)."""
     repeats: int = option(
-        1, kind=Kind.WHOLE, group=MEASURING, help="requests to one loaded engine (default 1: one `sglang generate`)"
+        1,
+        kind=Kind.WHOLE,
+        group=MEASURING,
+        help="requests to one loaded engine that count, after one that does not (default 1: one `sglang generate`)",
     )
     launches: int = option(
         1, kind=Kind.WHOLE, group=MEASURING, help="engine starts, each serving --repeats requests (default 1)"
@@ -149,6 +152,16 @@ class Options(RunOptions):
     def in_session(self) -> bool:
         """Whether engines are kept to serve several requests; otherwise `sglang generate` serves one."""
         return self.repeats > 1 or self.launches > 1 or self.precision is not None
+
+    @property
+    def leaves_first_out(self) -> bool:
+        """Whether the first request of each launch is left out: it compiles and warms up, unless that is asked for."""
+        return self.in_session and self.warmup
+
+    @property
+    def served(self) -> int | None:
+        """How many requests a launch serves; None if a precision decides that."""
+        return None if self.precision else self.repeats + self.leaves_first_out
 
     def document(self) -> dict[str, Any]:
         """Return the options as a record holds them, to resume from."""

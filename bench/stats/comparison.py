@@ -167,7 +167,8 @@ def conclude(
     interval = _effect_interval(inside)
     won = verdict in {FASTER, SLOWER}
     nearer = None if inside is None or not won else inside.high if verdict == FASTER else inside.low
-    beyond = nearer is not None and abs(nearer) >= margin_log(basis.margin_percent)
+    at_least = None if nearer is None else abs(percent(math.exp(nearer)))
+    beyond = at_least is not None and at_least >= basis.margin_percent
     clauses = [_sentence(basis, verdict, ratio, interval, early=early), *remarks]
     if won:
         clauses.append(f"shows at least {basis.margin_percent:g} %: {'yes' if beyond else 'no'}")
@@ -184,7 +185,7 @@ def conclude(
         ratio=ratio,
         interval=interval,
         margin_percent=basis.margin_percent,
-        at_least_percent=None if nearer is None else abs(percent(math.exp(nearer))),
+        at_least_percent=at_least,
         shows_margin=beyond,
         noise_percent=log_as_percent(noise),
         planning=planning if open_question else None,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 AXES = {"quality": "every quality", "cuda-graph": "with and without CUDA graphs"}
 DEFAULT_MODELS = ("flux",)
-MATRIX_REPEATS, MATRIX_LAUNCHES = 5, 2
+MATRIX_REPEATS, MATRIX_LAUNCHES = 5, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,14 @@ class BenchOptions:
     repeats: int | None = option(
         None,
         kind=Kind.WHOLE,
-        help="requests to one loaded engine (default 1: a single `sglang generate`; in a matrix 5)",
+        help="requests to one loaded engine that count, after one that does not (default 1: a single `sglang generate`;"
+        " in a matrix 5)",
     )
     launches: int | None = option(
         None,
         kind=Kind.WHOLE,
         group=MEASURING,
-        help="engine starts, each serving --repeats requests (default 1; in a matrix 2)",
+        help="engine starts, each serving --repeats requests (default 1; in a matrix 3)",
     )
     matrix: tuple[str, ...] = option(
         (),
@@ -167,7 +168,7 @@ def run_one(
     """
     from bench.compare.records import scored
     from bench.record import names, store
-    from bench.report import run, text
+    from bench.report import live, run, text
     from bench.run import benchmark, plan
 
     messages = text.stderr()
@@ -179,7 +180,8 @@ def run_one(
         _check_reachable(options, planned.preset.sha256)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
-    with plan.private_model_cache(planned) as isolated, _live(messages, planned.options) as display:
+    display = live.Live(messages, requests=planned.options.served, launches=planned.options.launches)
+    with plan.private_model_cache(planned) as isolated, display:
         result = benchmark.run(isolated, display, resume, score=scored if isolated.options.scored else None)
     for warning in run.warnings(result.record):
         text.line(messages, warning)
@@ -258,7 +260,7 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     from bench.report import text
     from bench.sweep import batch
 
-    shown = _titled(text.stderr(), len(keys), options)
+    shown = _titled(text.stderr(), len(keys), options.served, options.launches)
     summary, path = batch.run(options, keys, name, shown)
     if as_json:
         text.write_json(summary)
@@ -299,6 +301,7 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     from bench.report import matrix as report
     from bench.report import text
     from bench.run import plan
+    from bench.stats.unpaired import WELCH_MINIMUM
     from bench.sweep import matrix
 
     if options.dry_run:
@@ -309,9 +312,11 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
             with suppress(UsageError):  # a quality that this engine lacks ends its own cell only
                 plan.plan(cell.options, in_session=True)  # without a GPU refused now, not after the eager cells
             break
+    if "cuda-graph" in options.matrix and asked.launches < WELCH_MINIMUM:
+        text.line(text.stderr(), f"no verdict on the times: that takes --launches {WELCH_MINIMUM} of each cell")
     starts = len(matrix.cells(asked, options.matrix)) * asked.launches
-    one_start = replace(asked, launches=1, repeats=asked.repeats + 1)  # its first request is not counted
-    document, path, error = matrix.measure(asked, options.matrix, _titled(text.stderr(), starts, one_start))
+    shown = _titled(text.stderr(), starts, asked.repeats + 1)  # its first request is left out
+    document, path, error = matrix.measure(asked, options.matrix, shown)
     if options.as_json:
         text.write_json(document)
     else:
@@ -323,27 +328,21 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
         raise error
 
 
-def _titled(messages: Console, of: int, options: Options) -> Callable[[str], AbstractContextManager[Live]]:
+def _titled(
+    messages: Console, of: int, requests: int | None, launches: int = 1
+) -> Callable[[str], AbstractContextManager[Live]]:
     """Return what shows the progress of a named run, under its name and its place among ``of`` runs."""
-    from bench.report import text
+    from bench.report import live, text
 
     places = count(1)
 
     @contextmanager
     def shown(name: str) -> Iterator[Live]:
         text.line(messages, f"[{next(places)}/{of}] {name}")
-        with _live(messages, options) as display:
+        with live.Live(messages, requests=requests, launches=launches) as display:
             yield display
 
     return shown
-
-
-def _live(messages: Console, options: Options) -> Live:
-    """Return the display of a run, which knows how many requests it will take unless a precision decides that."""
-    from bench.report import live
-
-    requests = None if options.precision else options.repeats
-    return live.Live(messages, requests=requests, launches=options.launches)
 
 
 # --- dry run ----------------------------------------------------------------------------------------------------------

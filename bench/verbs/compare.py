@@ -247,6 +247,8 @@ def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any], metr
     from bench.report import comparison as report
 
     notes = [report.UNKNOWN_SYNC] if baseline.is_dump else []
+    for name, side in (("baseline", baseline), ("candidate", candidate)):
+        notes += report.two_levels(name, side.launches, side.metric.unit)
     if document["comparison"]["method"] == "calibrated":
         disturbed = calibration.disturbed(baseline.document, metric)
         notes += [f"the calibration was disturbed: {'; '.join(disturbed)}"] if disturbed else []
@@ -300,7 +302,7 @@ class CalibrateOptions:
         Options,
         *("model", "engine", "preset_file", "output_dir", "launches", "repeats"),
         launches={"default": 4, "least": 2, "help": "engine starts (default 4)"},
-        repeats={"default": 3, "help": "requests of each (default 3)"},
+        repeats={"default": 3, "help": "requests of each that count, after one that does not (default 3)"},
     )
 
 

@@ -167,7 +167,7 @@ def measure(
     metric = metrics.named(design.metric)
     sequential.check(sequential.Plan(max_pairs=design.pairs, margin_percent=design.margin_percent))
     if metric.name == metrics.LOAD and not design.alternate:
-        tell("the engines of a pair start one after the other: two that load at once slow each other down")
+        display.tell("the engines of a pair start one after the other: two that load at once slow each other down")
         design = replace(design, alternate=True)
     common = replace(common, stage_sync=metric.is_stage)
     planned = {name: plans.plan(arms.options_of(spec, common), in_session=True) for name, spec in specs.items()}

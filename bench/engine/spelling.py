@@ -91,7 +91,7 @@ OFFLOAD = {
     "vae": "--vae-cpu-offload",
 }
 
-QUALITY_SINCE = {"lossless": "0.5.17", "high": "0.5.17", "extra-high": "0.5.21", "exact": "0.5.23"}
+QUALITY_SINCE = {"lossless": "0.5.17", "high": "0.5.17", "extra-high": "0.5.20", "exact": "0.5.22"}
 """The first probed version whose parser takes a quality tier."""
 
 GRAPHS_SINCE = "0.5.17"

@@ -79,7 +79,7 @@ class Verdict:
             else finding
             for finding in self.findings
         )
-        outcome = _outcome(findings, self.expected)
+        outcome = outcome_of(findings, self.expected)
         return self if outcome == INVALID else replace(self, findings=findings, outcome=outcome, exit_code=0)
 
     def document(self) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def conclude(guard: Guard, ended: Ended | None, findings: Sequence[Finding] = ()
     receipts, not_engaged = guard.receipts(against)
     against += not_engaged
     against.sort(key=lambda finding: _rank(finding, stopped_by))
-    outcome = _outcome(against, expectation.backend)
+    outcome = outcome_of(against, expectation.backend)
     return Verdict(
         outcome=outcome,
         expected=expectation.backend,
@@ -160,7 +160,8 @@ def conclude(guard: Guard, ended: Ended | None, findings: Sequence[Finding] = ()
     )
 
 
-def _outcome(findings: Sequence[Finding], expected: str) -> str:
+def outcome_of(findings: Sequence[Finding], expected: str) -> str:
+    """Return the outcome that findings come to."""
     severities = {finding.severity for finding in findings}
     if f.INVALID in severities:
         return INVALID

@@ -219,6 +219,7 @@ class Record(TypedDict):
     workload: Workload
     weights: dict[str, str | None]
     engine: dict[str, Any]
+    code: dict[str, Any] | None
     devices: dict[str, Any]
     host: Host
     preflight: list[dict[str, Any]]
@@ -232,3 +233,4 @@ class Record(TypedDict):
     requests: list[Request]
     fidelity: dict[str, Any] | None
     profiled: dict[str, Any] | None
+    evidence: list[File] | None

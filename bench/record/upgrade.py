@@ -27,6 +27,8 @@ def _from_1(document: Mapping[str, Any]) -> dict[str, Any]:
     record["fidelity"] = record.pop("quality", None)
     record["instrument"] = dict(instrument)
     record["stages"] = None
+    record["evidence"] = None
+    record["code"] = None
     record["instrument_cost_percent"] = None
     record["host"]["identity"] = None
     record["verdict"]["receipts"] = None

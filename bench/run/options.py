@@ -15,9 +15,9 @@ DEFAULT_TIMEOUT_S = 3600.0
 DEFAULT_MAX_REPEATS = 100
 
 QUALITIES = {
-    "exact": "no approximation",
+    "exact": "bit-identical to the reference, 0.5.22 and later",
     "lossless": "the engine's default",
-    "extra-high": "approximate, 0.5.21 and later",
+    "extra-high": "rounding may differ, 0.5.20 and later",
     "high": "approximate",
 }
 REQUIRED = {"lossless": "the same pixels", "high": "upstream's SSIM and PSNR"}

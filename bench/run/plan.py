@@ -124,7 +124,7 @@ def _weights(model_path: str) -> dict[str, str | None]:
     name = Path(model_path).name if Path(model_path).is_absolute() else model_path  # not where it lies on this machine
     made = checkpoint.manifest(Path(model_path))
     if made is not None:
-        return {"kind": "synthetic", "sha256": made["sha256"], "model": name}
+        return {"kind": "synthetic", "sha256": checkpoint.content_sha256(Path(model_path), made), "model": name}
     return {"kind": "real", "sha256": identity.of_model(model_path, os.environ), "model": name}
 
 
@@ -200,6 +200,7 @@ def expect(workload: Workload, engine: Engine, machine: Machine, *, in_session: 
         width=workload.width,
         height=workload.height,
         frames=workload.frames,
+        guidance=workload.preset.guidance,
         gpus=workload.preset.gpus,
         warmup=workload.warmup,
         compile=workload.torch_compile,

@@ -173,9 +173,13 @@ def _check_precision(result: Result, wanted: float) -> None:
 
 
 def _resumed(now: Options, then: Options) -> Options:
-    """Return the options of a resumed run: those it began with, scored if either asks for it."""
+    """Return the options of a resumed run: those it began with, scored if either asks for it.
+
+    Variables come from this shell alone: those in a record may be somebody else's, and `resumable` tells which differ.
+    """
     return replace(
         then,
+        environment=now.environment,
         timeout_s=now.timeout_s,
         check_accuracy=now.check_accuracy or then.check_accuracy,
         require=now.require or then.require,

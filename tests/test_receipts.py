@@ -255,6 +255,29 @@ def test_a_mounted_cache_whose_steps_do_not_tell_has_no_evidence():
     assert result(judged(["--enable-cache-dit"], [CACHE_DIT.format(10), UNCLEAR]), "cache-dit") == receipts.NO_EVIDENCE
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "results"),
+    [
+        (
+            "engaged",
+            ["--lora-path=models/lora/good", "--enable-cache-dit", "--quality=high", "--attention-backend=torch_sdpa"],
+            {"lora": "engaged", "cache-dit": "no evidence", "quality": "no evidence", "attention-backend": "engaged"},
+        ),
+        (
+            "inert",
+            ["--lora-path=models/lora/foreign", "--enable-cache-dit", "--enable-teacache"],
+            {"lora": "asked, not engaged", "cache-dit": "asked, not engaged", "teacache": "no evidence"},
+        ),
+        ("ranks", ["--num-gpus=2", "--tp-size=2"], {"tensor-parallel": "engaged"}),
+    ],
+)
+def test_a_log_captured_of_0_5_23_on_a_cpu_gives_these_receipts(name, arguments, results):
+    guard = Guard(Expectation(version="0.5.23", device="cpu", cache=True), stop=False)
+    guard.note(arguments, {})
+    guard.observe((DATA / "receipts" / f"{name}_0.5.23.log").read_bytes(), 1)
+    assert {receipt.id: receipt.result for receipt in conclude(guard, None).receipts} == results
+
+
 # --- where they are said -------------------------------------------------------------------------------------------
 
 

@@ -222,7 +222,8 @@ def test_the_exchange_is_the_engines_choice_where_gpus_are_left_for_the_sequence
         (SOME_REUSED, 4),
         (ALL_COMPUTED, 0),
         (UNCLEAR, None),
-        ([COMPUTED] * 2, None),
+        ([COMPUTED, 101.0, 99.0, REUSED], None),
+        ([1748.0, 3976.0, 5105.0, 4618.0, 2519.0, 2604.0, 3849.0, 3322.0, 3542.0, 3118.0], None),
         ([900.0, *ALL_COMPUTED], 0),
         ([300.0, 280.0, *ALL_COMPUTED[2:]], None),
         ([COMPUTED] * 12 + [REUSED] * 38, 38),
@@ -239,6 +240,12 @@ def test_an_inert_threshold_is_a_cache_that_did_not_engage():
     assert against(verdict, "cache-dit") == {"invalid"}
 
 
+@pytest.mark.parametrize("steps", [SOME_REUSED, ALL_COMPUTED])
+def test_a_step_time_of_a_cpu_is_no_evidence(steps):
+    on_cpu = ONE_RANK.replace("cuda:0", "cpu")
+    assert result(judged(["--enable-teacache"], [on_cpu, steps]), "teacache") == receipts.NO_EVIDENCE
+
+
 def test_one_request_without_reuse_among_others_decides():
     verdict = judged(["--enable-teacache"], [SOME_REUSED, ALL_COMPUTED])
     assert result(verdict, "teacache") == receipts.NOT_ENGAGED
@@ -246,6 +253,29 @@ def test_one_request_without_reuse_among_others_decides():
 
 def test_a_mounted_cache_whose_steps_do_not_tell_has_no_evidence():
     assert result(judged(["--enable-cache-dit"], [CACHE_DIT.format(10), UNCLEAR]), "cache-dit") == receipts.NO_EVIDENCE
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "results"),
+    [
+        (
+            "engaged",
+            ["--lora-path=models/lora/good", "--enable-cache-dit", "--quality=high", "--attention-backend=torch_sdpa"],
+            {"lora": "engaged", "cache-dit": "no evidence", "quality": "no evidence", "attention-backend": "engaged"},
+        ),
+        (
+            "inert",
+            ["--lora-path=models/lora/foreign", "--enable-cache-dit", "--enable-teacache"],
+            {"lora": "asked, not engaged", "cache-dit": "asked, not engaged", "teacache": "no evidence"},
+        ),
+        ("ranks", ["--num-gpus=2", "--tp-size=2"], {"tensor-parallel": "engaged"}),
+    ],
+)
+def test_a_log_captured_of_0_5_23_on_a_cpu_gives_these_receipts(name, arguments, results):
+    guard = Guard(Expectation(version="0.5.23", device="cpu", cache=True), stop=False)
+    guard.note(arguments, {})
+    guard.observe((DATA / "receipts" / f"{name}_0.5.23.log").read_bytes(), 1)
+    assert {receipt.id: receipt.result for receipt in conclude(guard, None).receipts} == results
 
 
 # --- where they are said -------------------------------------------------------------------------------------------
@@ -339,7 +369,8 @@ def test_a_cache_that_a_preset_asks_for_is_expected_and_one_behind_the_dashes_is
     assert "receipt cache-dit: --enable-cache-dit" in asked.out
     ended = invoke(*run, "--preset-file", presets, "--model", "cached")
     record = json.loads(ended.out)
-    assert {receipt["id"]: receipt["result"] for receipt in record["verdict"]["receipts"]} == {"cache-dit": "engaged"}
+    assert [receipt["id"] for receipt in record["verdict"]["receipts"]] == ["cache-dit"]
+    assert not [finding["id"] for finding in record["verdict"]["findings"] if "cache" in finding["id"]]
 
 
 def test_batching_of_a_served_log_is_attested(invoke):

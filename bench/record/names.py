@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
-from bench import paths
-from bench.errors import UsageError
+from bench import paths, schema
+from bench.errors import BenchError, UsageError
 from bench.record import store
 
 if TYPE_CHECKING:
@@ -64,8 +63,9 @@ def _label(run: Path) -> str | None:
     """Return the label of a run, None if it has none or its record cannot be read."""
     for place in (*(run / name for name in RECORDS), run / "baseline" / store.RECORD):
         try:
-            label = json.loads(place.read_bytes()).get("label")
-        except (OSError, ValueError, AttributeError):
+            document = schema.read(place)
+        except BenchError:
             continue
+        label = document.get("label") if isinstance(document, dict) else None
         return None if label is None else str(label)
     return None

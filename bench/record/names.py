@@ -63,9 +63,8 @@ def _label(run: Path) -> str | None:
     """Return the label of a run, None if it has none or its record cannot be read."""
     for place in (*(run / name for name in RECORDS), run / "baseline" / store.RECORD):
         try:
-            document = schema.read(place)
-        except BenchError:
+            label = schema.read(place).get("label")
+        except (BenchError, AttributeError):
             continue
-        label = document.get("label") if isinstance(document, dict) else None
         return None if label is None else str(label)
     return None

@@ -230,6 +230,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def signals_versions(session: nox.Session) -> None:
+    """Check signals, flags and qualities against the versions in between, taken from the index (minutes, 150 MB)."""
+    install(session, *RUNNER, *group("tests"), "pip")
+    session.run("pytest", "--numprocesses=0", "tests/versions.py", *session.posargs)
+
+
+@nox.session(default=False)
 def tests_oracle(session: nox.Session) -> None:
     """Compare the trace analysis with HolisticTraceAnalysis."""
     install(session, *RUNNER, *group("tests"))

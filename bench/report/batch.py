@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from bench.fallback.verdict import NATIVE_VERDICT
 from bench.report import text
 from bench.report.figures import number
@@ -23,7 +25,7 @@ def show(summary: Mapping[str, Any], path: Path, console: Console) -> None:
         style = STYLES.get(row["outcome"], "dim")
         table.add_row(
             row["preset"],
-            f"[{style}]{row['outcome']}[/]",
+            Text(row["outcome"], style=style),
             number(row["denoise_ms"], "ms"),
             number(row["total_ms"], "ms"),
             row["reason"] or "",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.markdown import Markdown
 
+from bench import safe_text
 from bench.report import quality, text
 from bench.report.figures import change, number
 from bench.report.run import instrument
 from bench.run import metrics
+from bench.safe_text import markdown as escaped
 from bench.stats.comparison import DEFAULT_MARGIN_PERCENT
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def _how(document: Mapping[str, Any]) -> str:
 def show_markdown(markdown: str, console: Console, *, as_source: bool = False) -> None:
     """Print Markdown, laid out for the terminal or as its source."""
     if as_source:
-        sys.stdout.write(markdown + "\n")
+        text.write(markdown)
     else:
         console.print(Markdown(markdown))
 
@@ -153,9 +155,14 @@ def of_records(
         devices = [device["name"] for device in record["devices"]["items"]] or [record["host"]["cpu"]]
         weights = record["weights"]["kind"]
         head = f"{name}: {record['id']}, sglang {engine['version']}{source}, {', '.join(devices)}, weights {weights}"
-        command = " ".join(shlex.quote(word) for word in launch["command"]["argv"])
-        lines += [head, "", "```sh", command, "```", ""]
+        lines += [escaped(head), "", *_code(shlex.join(launch["command"]["argv"])), ""]
     return "\n".join([*lines, "</details>"])
+
+
+def _code(command: str) -> list[str]:
+    """Return a command as a block of code that nothing in it can end."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
+    return [f"{fence}sh", safe_text.terminal(command, keep=""), fence]
 
 
 def _table(
@@ -167,15 +174,15 @@ def _table(
 ) -> str:
     warning = quality.warning(found)
     lines = [
-        f"**{comparison['verdict'].upper()}**: {comparison['reason']}.",
+        f"**{comparison['verdict'].upper()}**: {escaped(comparison['reason'])}.",
         "",
         *([] if warning is None else [warning, ""]),
         "| | baseline | candidate | change |",
         "|---|---:|---:|---:|",
-        f"| verdict | {baseline['outcome']} | {candidate['outcome']} | |",
+        f"| verdict | {escaped(baseline['outcome'])} | {escaped(candidate['outcome'])} | |",
     ]
     if "instrument" in baseline:
-        lines.append(f"| instrument | {baseline['instrument']} | {candidate['instrument']} | |")
+        lines.append(f"| instrument | {escaped(baseline['instrument'])} | {escaped(candidate['instrument'])} | |")
     one, other = baseline["timings"], candidate["timings"]
     rows = [*CLOCKS, *((metric.title, metric.key, metric.unit) for metric in metrics.METRICS)]
     lines += [_row(title, one[key], other[key], unit) for title, key, unit in rows if key in one]
@@ -189,8 +196,8 @@ def _table(
     one, other = map(quality.short, found["between"]["pixels_sha256"])
     same = {True: "equal", False: "not equal", None: "not known"}[found["between"]["identical"]]
     lines.append(f"| pixels | {one} | {other} | {same} |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in [*quality.notes(found), *notes])])
+    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in [*quality.notes(found), *notes])])
 
 
 def _row(name: str, one: float | None, other: float | None, unit: str) -> str:
-    return f"| {name} | {number(one, unit)} | {number(other, unit)} | {change(one, other)} |"
+    return f"| {escaped(name)} | {number(one, unit)} | {number(other, unit)} | {change(one, other)} |"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, Inconclusive, UsageError
 from bench.options import MEASURING, OUTPUT, Kind, nested, option
-from bench.run.options import Options
+from bench.run.options import Options, restored
 from bench.task import Context, extra_arguments, task
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ class BenchOptions:
         completes="cut_off",
         help="run directory that was cut off: go on with what is missing",
     )
+    show_receipts: bool = option(
+        False, group=OUTPUT, help="show for each optional feature that was asked for whether it engaged, and why"
+    )
     dry_run: bool = option(False, help="print the exact command and environment, run nothing")
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the record as JSON on stdout")
 
@@ -90,6 +93,8 @@ def bench(c: Context, options: BenchOptions) -> None:
         launches=options.launches or fixed[1],
     )
     many = options.all or options.tag is not None or len(keys) > 1
+    if options.show_receipts and (many or options.matrix):
+        raise UsageError("--show-receipts is for one run", todo="each record has its receipts")
     if options.matrix:
         _check_matrix(options, keys, many=many)
         _run_matrix(asked, options)
@@ -106,13 +111,15 @@ def bench(c: Context, options: BenchOptions) -> None:
         name = "all" if options.all else options.tag or "chosen"
         _run_presets(asked, keys, name, as_json=options.as_json)
     else:
-        run_one(asked, as_json=options.as_json, resume=options.resume)
+        run_one(asked, as_json=options.as_json, resume=options.resume, with_receipts=options.show_receipts)
 
 
 # --- one preset -------------------------------------------------------------------------------------------------------
 
 
-def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> dict[str, Any]:
+def run_one(
+    options: Options, *, as_json: bool, resume: Path | None = None, with_receipts: bool = False
+) -> dict[str, Any]:
     """Run, show and return the record; with ``as_json`` stdout holds the record and nothing else.
 
     Raises:
@@ -126,7 +133,7 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     messages = text.stderr()
     if resume is not None:
         resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
-        options = _resumed(options, Options.from_document(store.read(resume)["asked"]))
+        options = _resumed(options, restored(Options.from_document(store.read(resume)["asked"]), options))
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
@@ -137,7 +144,7 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     if as_json:
         text.write_json(result.record)
     else:
-        run.show(result.record, result.path, text.stdout())
+        run.show(result.record, result.path, text.stdout(), with_receipts=with_receipts)
     if result.error is not None:
         raise _short(result)
     if options.precision is not None:
@@ -299,12 +306,13 @@ def show_commands(asked: Mapping[str, Options]) -> None:
         BenchError: of the one run that was asked for, or that some of several are refused.
     """
     from bench.engine import command
+    from bench.report import text
     from bench.run import plan
 
     engine = _engine_to_spell_for(next(iter(asked.values())).engine)
     if len(asked) == 1:
         (options,) = asked.values()
-        print(command.shown(plan.dry_run(options, engine)))
+        text.write(command.shown(plan.dry_run(options, engine)))
         return
     refused = []
     for name, options in asked.items():
@@ -313,7 +321,7 @@ def show_commands(asked: Mapping[str, Options]) -> None:
         except BenchError as error:
             refused.append(name)
             shown = f"# refused: {error.what}; {error.todo}"
-        print(f"# {name}\n{shown}")
+        text.write(f"# {name}\n{shown}")
     if refused:
         raise UsageError(f"{len(refused)} of {len(asked)} runs are refused: {', '.join(refused)}")
 

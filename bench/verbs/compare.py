@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import Inconclusive, ThresholdMissed, UsageError
+from bench.errors import Inconclusive, ThresholdMissed, UnknownName, UsageError
 from bench.options import FIDELITY, MEASURING, OUTPUT, Kind, nested, option
 from bench.run.options import COMMON, REQUIRED, Options
 from bench.task import Context, task
@@ -337,7 +337,8 @@ class HistoryOptions:
 @task(HistoryOptions, example="history --model flux")
 def history(c: Context, options: HistoryOptions) -> None:
     """Show every record of a preset in order of time, with change points and engine versions."""
-    from bench import paths
+    from bench import mistakes, paths
+    from bench.catalog import presets
     from bench.compare import history as records
     from bench.compare import metric as metrics
     from bench.report import history as report
@@ -349,9 +350,12 @@ def history(c: Context, options: HistoryOptions) -> None:
     for fault in faults:
         text.line(text.stderr(), f"left out: {fault}")
     if not points:
+        if options.run.model not in presets.built_in():
+            raise UnknownName("model", options.run.model, presets.built_in(), lister="invoke models")
+        close = None if metric.name in metrics.TITLES else mistakes.closest(metric.name, metrics.TITLES)
         raise UsageError(
             f"no complete record of {options.run.model} that counts and has a {metric.title}",
             where=root,
-            todo="`invoke bench` makes one",
+            todo=f"did you mean --metric {close}?" if close else "`invoke bench` makes one",
         )
     report.show(options.run.model, points, metric, text.stdout())

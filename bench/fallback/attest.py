@@ -25,7 +25,6 @@ from bench.fallback.verdict import Verdict, conclude
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 18

@@ -12,6 +12,7 @@ from bench.errors import InvalidDocument, UsageError
 from bench.record.upgrade import READABLE, upgrade
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 # Format history of run records:
@@ -112,4 +113,17 @@ def read(path: Path) -> dict[str, Any]:
         known = " and ".join(map(str, READABLE))
         raise InvalidDocument(f"a run record of version {version!r}; this workbench reads {known}", where=path)
     schema.check(document, "run-record" if version == SCHEMA_VERSION else f"run-record-{version}", path)
+    _check_times(document, path)
     return upgrade(document)
+
+
+def _check_times(document: Mapping[str, Any], path: Path) -> None:
+    """Raise InvalidDocument unless each moment can be read and has a zone: the schema's format is not enforced."""
+    for entry in (document, *document["launches"]):
+        for name in ("started", "finished"):
+            try:
+                has_zone = datetime.fromisoformat(entry[name]).tzinfo is not None
+            except ValueError:
+                has_zone = False
+            if not has_zone:
+                raise InvalidDocument(f"{name}: {entry[name]!r} is not a moment with a time zone", where=path)

@@ -16,6 +16,7 @@ from bench import schema
 from bench.fidelity import pairs, score
 from bench.record import store
 from bench.report import run as report
+from bench.run import consistency, timings
 from bench.stats import comparison as stats
 from bench.stats import sequential
 
@@ -31,14 +32,16 @@ def recorded(bench, home):
         record = copy.deepcopy(original)
         record["id"] = f"20260101T{number:06d}Z-bench-flux-tiny-{number:06x}"
         record["started"] = record["finished"] = f"2026-01-{1 + number // 24:02d}T{number % 24:02d}:00:00+00:00"
-        for values in (record["timings"]["metrics"], *(request["metrics"] for request in record["requests"])):
-            values["total_ms"] *= factor
+        for request in record["requests"]:
+            request["metrics"]["total_ms"] *= factor
         for place, value in changes.items():
             *above, last = place.split("__")
             inner = record
             for name in above:
-                inner = inner[name]
+                inner = inner[int(name) if name.isdigit() else name]
             inner[last] = value
+        medians = timings.timings(record["requests"], record["launches"], medians_only=True)
+        record["timings"] |= {name: medians[name] for name in consistency.MEDIANS}
         folder = home / "runs" / record["id"]
         folder.mkdir(parents=True)
         return store.write(record, folder)
@@ -60,6 +63,16 @@ def test_times_taken_under_different_instruments_are_not_compared(invoke, record
     ended = invoke("compare", recorded(1), recorded(2, **change))
     assert ended.code == 1
     assert named in ended.err
+
+
+def test_variables_that_may_explain_a_difference_are_named(invoke, bench, home):
+    path = record_path(bench()).parent
+    words = ("bench", "--model", "flux-tiny", "--engine", "replay", "--model-path", home / "models" / "FLUX.1-dev-tiny")
+    other = record_path(invoke(*words, env={"OMP_NUM_THREADS": "1"})).parent
+    for word in ("--markdown", "--json"):
+        ended = invoke("compare", path, other, word)
+        assert "environment differs: OMP_NUM_THREADS: not set against '1'" in ended.out + ended.err
+    assert "environment differs" not in invoke("compare", path, path).out
 
 
 def test_stages_come_from_a_launch_of_their_own_and_what_they_cost_is_told(bench, invoke):
@@ -149,7 +162,7 @@ def test_profiles_are_no_part_of_the_history(invoke, recorded):
 
 
 def test_history_shows_the_metric_that_is_asked_for(invoke, recorded):
-    recorded(1, timings__load_s=12.5)
+    recorded(1, launches__0__load_s=12.5)
     shown = invoke("history", "--model", "flux-tiny", "--metric", "load").out
     assert "time to load" in shown
     assert "12.50 s" in shown
@@ -221,15 +234,18 @@ def test_launches_that_jump_between_two_levels_are_named(bench):
 def arms(recorded, tmp_path):
     """The folder of two arms whose outputs cannot be compared, decided by the total time."""
     folder = tmp_path / "arms"
+    values = {}
     for number, name in enumerate(("baseline", "candidate"), 1):
-        shutil.copytree(recorded(number, workload__seed=number).parent, folder / name)
+        path = recorded(number, workload__seed=number)
+        values[name] = [request["metrics"]["total_ms"] for request in store.read(path)["requests"]]
+        shutil.copytree(path.parent, folder / name)
     compared = stats.to_document(sequential.decide([-0.05, -0.051, -0.052], sequential.Plan()).comparison)
     outputs = score.compared(pairs.not_compared("none"), compared["verdict"], None)
     document = {
         "schema": "ab-record", "schema_version": 2, "methodology": store.METHODOLOGY, "id": "arms", "complete": True,
         "failure": None, "together": True, "seed": 1, "requests_per_start": 1, "metric": "total", "unit": "ms",
         "arms": {name: {"spec": "", "record": f"{name}/run.json"} for name in ("baseline", "candidate")},
-        "differences": [], "pairs": [{"order": "AB", "baseline": [1.0], "candidate": [0.95]}] * 3, "why": "decided",
+        "differences": [], "pairs": [{"order": "AB", **values}], "why": "decided",
         "comparison": compared, "quality": outputs,
     }  # fmt: skip
     schema.write(document, "ab-record", folder / "comparison.json")

@@ -13,7 +13,7 @@ from bench import paths
 from bench.compare import metric as metrics
 from bench.errors import UsageError
 from bench.record import comparable
-from bench.record import store as records
+from bench.run import evidence
 from bench.stats import comparison, planning
 from bench.stats.sequential import LaunchNoise
 from bench.stats.spread import launch_spread
@@ -64,7 +64,7 @@ def store_days(paths_of_records: Sequence[Path], metric: str = metrics.DEFAULT) 
     Raises:
         UsageError: fewer than three records, one that does not count, or records of different cells.
     """
-    documents = [records.read(path) for path in paths_of_records]
+    documents = [evidence.read(path).record for path in paths_of_records]
     if len({document["id"] for document in documents}) < FEWEST_DAYS:
         raise UsageError(f"the spread between days and hosts takes at least {FEWEST_DAYS} records of one workload")
     for path, document in zip(paths_of_records, documents, strict=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError
 from bench.record import comparable, store
 from bench.record.baselines import baseline_of, baselines, name_baseline
+from bench.run import consistency
 from bench.stats import levels
 
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
             continue
         value = metric.of_record(document)
         if value is None:
+            continue
+        if wrong := consistency.contradictions(document):
+            faults.append(f"{path}: the record contradicts itself: {wrong[0]}")
             continue
         points.append(
             Point(

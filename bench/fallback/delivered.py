@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 TOLD_SINCE = ">=0.5.15"
 """Versions that tell the attention backend by component; before, the text encoders told theirs in the same words."""
 
-SAMPLING = {"seed": "seed", "steps": "infer_steps", "width": "width", "height": "height", "frames": "num_frames"}
+SAMPLING = {
+    "seed": "seed",
+    "steps": "infer_steps",
+    "width": "width",
+    "height": "height",
+    "frames": "num_frames",
+    "guidance": "guidance_scale",
+}
 """Field of the expectation -> name in the engine's list of sampling parameters."""
 
 

@@ -106,6 +106,31 @@ def _delivered(baseline: Record, candidate: Record) -> list[str]:
     ]
 
 
+OF_THE_ENGINE = frozenset({"SGLANG_GIT_COMMIT", "PYTHONPATH"})
+"""Variables that only repeat which engine it is."""
+
+
+def circumstances(baseline: Record, candidate: Record) -> list[str]:
+    """Return one line for each variable of the launches that may change their speed and differs: told, not refused."""
+    if not baseline["launches"] or not candidate["launches"]:
+        return []
+    first, second = (record["launches"][-1]["command"]["environment"] for record in (baseline, candidate))
+    return [f"environment differs: {line}" for line in unlike_variables(first, second)]
+
+
+def unlike_variables(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """Return in words the variables that two environments do not share, without those that name the engine."""
+    return [
+        f"{name}: {_set(first.get(name))} against {_set(second.get(name))}"
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name) != second.get(name) and name not in OF_THE_ENGINE
+    ]
+
+
+def _set(value: str | None) -> str:
+    return "not set" if value is None else repr(value)
+
+
 def _why(place: str, baseline: Record, candidate: Record) -> str:
     """Return what explains a difference that nobody asked for, as the rest of its line."""
     quality = baseline["workload"]["quality"]
@@ -143,8 +168,9 @@ def same_machine(baseline: Record, candidate: Record) -> bool | None:
 
 
 def cell(record: Record) -> str:
-    """Return the key of records that share their noise: one preset, engine, workload, machine and methodology."""
-    return _key([*_question(record, record["workload"]), record["engine"]["version"], machine(record)])
+    """Return the key of records that share their noise: one preset, engine, code, workload, machine and methodology."""
+    engine = [record["engine"], record["code"]]
+    return _key([*_question(record, record["workload"]), engine, machine(record), record["host"]["cores"]])
 
 
 def family(record: Record) -> str:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 #      `outputs[].frames` were added to it as optional fields
 #   2  all of these are required; `quality` is `fidelity`; new are `instrument` (of the record and of each launch),
 #      `stages`, `instrument_cost_percent`, `workload.quality_meaning`, `host.identity`, `launches[].load_s` and
-#      `first_answer_s`, and their medians in `timings`
+#      `first_answer_s`, and their medians in `timings`; `receipts` in each verdict; `evidence` names every file that
+#      the record rests on, `code` the engine's files
 SCHEMA_VERSION = READABLE[-1]
 
 # Methodology history:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.engine import code, launch
 from bench.engine import command as commands
-from bench.engine import launch
 from bench.fallback.expectation import SESSION
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from bench.engine.code import Code
     from bench.engine.launch import Attempt
     from bench.errors import BenchError
     from bench.fallback.finding import Finding
@@ -104,22 +105,28 @@ def begin(planned: Plan, resume: Path | None = None, *, kind: str = "bench", dir
     gpus = tuple(gpu.uuid for gpu in used_now(situation))
     with locks.hold(gpus):
         pass  # said before anything is made; each launch takes them again
+    known = code.read(planned.engine.code)
     if resume is not None:
-        running = _taken_up(planned, resume)
+        running = _taken_up(planned, resume, known)
     else:
         name = "-".join(filter(None, (options.model, options.label)))
-        running = Run(planned=planned, directory=directory or store.new_run(kind, name, options.output_dir), kind=kind)
+        directory = directory or store.new_run(kind, name, options.output_dir)
+        running = Run(planned=planned, directory=directory, kind=kind, code=known)
     running.preflight = [asdict(line) for line in lines]
     running.gpus = gpus
     return running
 
 
-def _taken_up(planned: Plan, directory: Path) -> Run:
+def _taken_up(planned: Plan, directory: Path, known: Code) -> Run:
     """Return the run in ``directory`` with what it has, its files checked by hash."""
-    earlier = document.resumable(planned, directory)
+    earlier = document.resumable(planned, known, directory)
     _set_aside(directory / f"launch-{len(earlier['launches']) + 1}")
     return Run(
-        planned=planned, directory=directory.absolute(), launches=earlier["launches"], requests=earlier["requests"]
+        planned=planned,
+        directory=directory.absolute(),
+        code=known,
+        launches=earlier["launches"],
+        requests=earlier["requests"],
     )
 
 
@@ -150,6 +157,8 @@ def _launch(running: Run, enough: Enough, display: Observer | None) -> BenchErro
     index = len(running.launches) + 1
     if running.planned.options.in_session:
         return session(running, lambda: enough.of_requests(running.requests, index), display)
+    if (error := _edited(running)) is not None:
+        return error
     return _add(running, _single(running, index, display))
 
 
@@ -166,6 +175,8 @@ def session(
     The requests that count and the launch are added to the run, and its partial record is kept up as it goes.
     ``sampling`` gives what is different for a request (by number); one that is not a timing is not added.
     """
+    if (error := _edited(running)) is not None:
+        return error
     index = len(running.launches) + 1
     return _add(running, _session(running, index, enough, display, sampling=sampling, is_timing=is_timing))
 
@@ -178,6 +189,21 @@ def _add(running: Run, launched: Launched) -> BenchError | None:
         kept = running.kept()
         kept[:] = [request for request in kept if request["launch"] != launched.index]
     return launched.error
+
+
+def _edited(running: Run) -> BenchError | None:
+    """Return the error about code that is not what it was when the run began, None if it is."""
+    now = code.read(running.code.roots)
+    if names := running.code.differing(now):
+        return code.changed(names).error()
+    running.code = now
+    return None
+
+
+def _written(running: Run) -> list[Finding]:
+    """Return the finding about code that was written during a launch, if any was."""
+    names = running.code.written()
+    return [code.changed(names)] if names else []
 
 
 def _single(running: Run, index: int, display: Observer | None) -> Launched:
@@ -195,7 +221,7 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
             display=display,
         )
     done = requests.read(directory, outputs, attempt.guard, (attempt.started, attempt.finished))
-    verdict = attempt.conclude([*done.findings, *watch.findings()])
+    verdict = attempt.conclude([*done.findings, *watch.findings(), *_written(running)])
     if verdict.counts:
         running.requests.append(requests.document(done, directory))
     return Launched(
@@ -290,6 +316,8 @@ class _Serving:
     def launched(self, attempt: Attempt | None, rejected: Request | None) -> Launched:
         """Return the launch as it is now; without an ``attempt`` it is still going on."""
         found = [*(self._told.values() if rejected is None else rejected.findings), *self.watch.findings()]
+        if attempt is not None:
+            found += _written(self._running)
         verdict = conclude(self.guard, None if attempt is None else attempt.ended, found)
         error = verdict.error(self.log) if attempt is None else attempt.error(verdict)
         return Launched(

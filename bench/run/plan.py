@@ -13,6 +13,7 @@ from bench.engine import command as commands
 from bench.engine import find
 from bench.engine.workload import Workload
 from bench.errors import PreflightFailed, UsageError
+from bench.fallback import receipts
 from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
 from bench.machine import gpus
 from bench.models import checkpoint, identity, private_cache
@@ -123,7 +124,7 @@ def _weights(model_path: str) -> dict[str, str | None]:
     name = Path(model_path).name if Path(model_path).is_absolute() else model_path  # not where it lies on this machine
     made = checkpoint.manifest(Path(model_path))
     if made is not None:
-        return {"kind": "synthetic", "sha256": made["sha256"], "model": name}
+        return {"kind": "synthetic", "sha256": checkpoint.content_sha256(Path(model_path), made), "model": name}
     return {"kind": "real", "sha256": identity.of_model(model_path, os.environ), "model": name}
 
 
@@ -199,11 +200,14 @@ def expect(workload: Workload, engine: Engine, machine: Machine, *, in_session: 
         width=workload.width,
         height=workload.height,
         frames=workload.frames,
+        guidance=workload.preset.guidance,
         gpus=workload.preset.gpus,
         warmup=workload.warmup,
         compile=workload.torch_compile,
         cuda_graph=workload.cuda_graph,
         attention_backend=workload.attention_backend,
+        # a preset is where a run with a cache is requested: it names the workload, and its hash tells runs apart
+        cache=receipts.asks_for_cache(workload.preset.arguments, workload.preset.environment),
     )
 
 

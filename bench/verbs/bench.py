@@ -67,6 +67,9 @@ class BenchOptions:
         completes="cut_off",
         help="run directory that was cut off: go on with what is missing",
     )
+    show_receipts: bool = option(
+        False, group=OUTPUT, help="show for each optional feature that was asked for whether it engaged, and why"
+    )
     dry_run: bool = option(False, help="print the exact command and environment, run nothing")
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the record as JSON on stdout")
 
@@ -90,6 +93,8 @@ def bench(c: Context, options: BenchOptions) -> None:
         launches=options.launches or fixed[1],
     )
     many = options.all or options.tag is not None or len(keys) > 1
+    if options.show_receipts and (many or options.matrix):
+        raise UsageError("--show-receipts is for one run", todo="each record has its receipts")
     if options.matrix:
         _check_matrix(options, keys, many=many)
         _run_matrix(asked, options)
@@ -106,13 +111,15 @@ def bench(c: Context, options: BenchOptions) -> None:
         name = "all" if options.all else options.tag or "chosen"
         _run_presets(asked, keys, name, as_json=options.as_json)
     else:
-        run_one(asked, as_json=options.as_json, resume=options.resume)
+        run_one(asked, as_json=options.as_json, resume=options.resume, with_receipts=options.show_receipts)
 
 
 # --- one preset -------------------------------------------------------------------------------------------------------
 
 
-def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> dict[str, Any]:
+def run_one(
+    options: Options, *, as_json: bool, resume: Path | None = None, with_receipts: bool = False
+) -> dict[str, Any]:
     """Run, show and return the record; with ``as_json`` stdout holds the record and nothing else.
 
     Raises:
@@ -137,7 +144,7 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     if as_json:
         text.write_json(result.record)
     else:
-        run.show(result.record, result.path, text.stdout())
+        run.show(result.record, result.path, text.stdout(), with_receipts=with_receipts)
     if result.error is not None:
         raise _short(result)
     if options.precision is not None:
@@ -166,9 +173,13 @@ def _check_precision(result: Result, wanted: float) -> None:
 
 
 def _resumed(now: Options, then: Options) -> Options:
-    """Return the options of a resumed run: those it began with, scored if either asks for it."""
+    """Return the options of a resumed run: those it began with, scored if either asks for it.
+
+    Variables come from this shell alone: those in a record may be somebody else's, and `resumable` tells which differ.
+    """
     return replace(
         then,
+        environment=now.environment,
         timeout_s=now.timeout_s,
         check_accuracy=now.check_accuracy or then.check_accuracy,
         require=now.require or then.require,

@@ -125,13 +125,16 @@ def compare(c: Context, options: CompareOptions) -> None:
     if len(files) == 1:
         files = [history.baseline_of(paths.runs(), files[0]), files[0]]
     baseline, *candidates = [records.read(path, options.metric) for path in files]
+    _note([side.note for side in (baseline, *candidates)])
     documents: list[dict[str, Any]] = []
     for candidate in candidates:
         compared = statistics.to_document(records.compare(baseline, candidate))
         outputs = score.compared(records.outputs(baseline, candidate), compared["verdict"], options.require)
         sides = {"baseline": baseline.name, "candidate": candidate.name}
         documents.append({**sides, "comparison": compared, "quality": outputs})
-        if not options.as_json:
+        if options.as_json:
+            _note(records.circumstances(baseline, candidate))
+        else:
             shown = _markdown(baseline, candidate, documents[-1])
             report.show_markdown(shown, text.stdout(), as_source=options.as_markdown)
     if options.as_json:
@@ -161,7 +164,7 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
     from bench import schema
     from bench.compare import metric, records
     from bench.fidelity import score
-    from bench.record import documents, store
+    from bench.record import documents
     from bench.report import comparison as report
     from bench.report import text
 
@@ -175,7 +178,9 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
             where=place / ARMS,
             todo=f"`invoke compare {place / 'baseline'} {place / 'candidate'} --metric {options.metric}`",
         )
-    sides = (store.read(place / "baseline"), store.read(place / "candidate"))
+    arms = records.of_arms(document, place)
+    _note([reviewed.note() for reviewed in arms])
+    sides = (arms[0].record, arms[1].record)
     if options.require is not None:
         outputs = records.between((sides[0], place / "baseline"), (sides[1], place / "candidate"))
         document["quality"] = score.compared(outputs, document["comparison"]["verdict"], options.require)
@@ -186,10 +191,20 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
     _raise([{**document, "candidate": str(place / ARMS)}])
 
 
+def _note(notes: Sequence[str | None]) -> None:
+    """Say once what of the records' evidence is gone."""
+    from bench.report import text
+
+    for note in dict.fromkeys(filter(None, notes)):
+        text.line(text.stderr(), note)
+
+
 def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> str:
+    from bench.compare import records
     from bench.report import comparison as report
 
     notes = [] if document["comparison"]["interval"] is not None else [report.ONE_SAMPLE]
+    notes += records.circumstances(baseline, candidate)
     if baseline.is_dump:
         notes.append(report.UNKNOWN_SYNC)
     make = report.of_dumps if baseline.is_dump else report.of_records
@@ -285,8 +300,11 @@ def baseline_set(c: Context, options: BaselineOptions) -> None:
     from bench.compare import history
     from bench.record import names
     from bench.report import text
+    from bench.run import evidence
 
-    text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), names.resolve(options.record))}")
+    place = names.resolve(options.record)
+    _note([evidence.read(place).note()])
+    text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), place)}")
 
 
 @task(example="baseline.show")

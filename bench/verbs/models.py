@@ -14,6 +14,7 @@ from bench.task import Context, task
 
 if TYPE_CHECKING:
     from bench.catalog.assets import Asset
+    from bench.catalog.presets import Preset
 
 RECIPES = {"flux": "tiny and full", "flux2-klein": "tiny", "sd3": "tiny", "zimage": "tiny"}
 SIZES = {"tiny": "runs on a CPU", "full": "the real shapes; tens of GB"}
@@ -23,6 +24,13 @@ SIZES = {"tiny": "runs on a CPU", "full": "the real shapes; tens of GB"}
 class ModelsOptions:
     """What `invoke models` takes."""
 
+    names: tuple[str, ...] = option(
+        (),
+        name="model",
+        kind=Kind.NAMES,
+        completes="presets",
+        help="only these presets, each with the optional features that it asks for and a run has to show",
+    )
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the presets as JSON on stdout")
     check_upstream: bool = option(
         False, help="compare our presets with those of an engine's own helper script; exit code 7 if any differs"
@@ -37,7 +45,7 @@ class ModelsOptions:
 
 @task(ModelsOptions, example="models")
 def models(c: Context, options: ModelsOptions) -> None:
-    """List the presets that --model takes, or find where upstream's have moved on."""
+    """List the presets that --model takes, show some, or find where upstream's have moved on."""
     from bench.catalog import presets
     from bench.report import models as report
     from bench.report import text
@@ -48,10 +56,37 @@ def models(c: Context, options: ModelsOptions) -> None:
     if options.run.engine or options.source:
         raise UsageError("--engine and --source are for --check-upstream")
     known = presets.listed(options.run.preset_file)
+    if options.names:
+        known = {name: presets.get(name, options.run.preset_file) for name in options.names}
     if options.as_json:
-        text.write_json({key: dict(preset.document) for key, preset in known.items()})
-    else:
-        report.show(known, text.stdout())
+        text.write_json({key: dict(preset.document) | {"receipts": _receipts(preset)} for key, preset in known.items()})
+        return
+    report.show(known, text.stdout())
+    for name in options.names:
+        report.show_receipts(_receipts(known[name]), text.stdout())
+
+
+def _receipts(preset: Preset) -> list[dict[str, str]]:
+    """Return the optional features that a preset asks for, each with the setting that asks, for the newest version."""
+    from bench.catalog import flags
+    from bench.engine import spelling
+    from bench.engine.workload import Workload
+    from bench.fallback import receipts
+
+    workload = Workload(
+        preset=preset,
+        model_path=preset.model,
+        prompt=preset.prompt,
+        seed=preset.seed,
+        width=preset.width,
+        height=preset.height,
+        frames=preset.frames,
+        steps=preset.steps,
+        quality=preset.quality,
+        attention_backend=preset.attention_backend,
+    )
+    wanted = receipts.wanted(spelling.spell(workload, flags.table().versions[-1]), preset.environment)
+    return [{"id": one.feature.id, "asked": one.setting, "feature": one.feature.feature} for one in wanted]
 
 
 def _check_upstream(options: ModelsOptions) -> None:

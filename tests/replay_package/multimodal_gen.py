@@ -70,6 +70,8 @@ class DiffGenerator:
         asked = sampling_params_kwargs
         self.served += 1
         total = SCENARIO.get("served_before", 0) + self.served
+        if SCENARIO.get("edit_at") == total:
+            (Path(__file__).parent / "sglang" / "edited.py").write_text("x = 1\n")
         if SCENARIO.get("die_at") == total:
             os.kill(os.getpid(), 9)
         if SCENARIO.get("hang_at") == total:

@@ -89,8 +89,8 @@ def test_a_presets_secrets(invoke, replay, model, preset_file, nothing_left, onl
     asked = ["--model", "mine", "--preset-file", preset_file, "--engine", name, "--model-path", model()]
     shown = nothing_left(invoke("bench", *asked, "--dry-run", env=ENVIRONMENT))
     assert "HF_TOKEN='<set, not shown>'" in shown.out
-    nothing_left(invoke("models", "--preset-file", preset_file))
-    nothing_left(invoke("models", "--preset-file", preset_file, "--json"))
+    nothing_left(invoke("models", "--preset-file", preset_file, env=ENVIRONMENT))
+    nothing_left(invoke("models", "--preset-file", preset_file, "--json", env=ENVIRONMENT))
     nothing_left(invoke("bench", *asked, env=ENVIRONMENT))
     kept = json.loads((only_run() / "run.json").read_text())["preset"]["document"]["environment"]
     assert kept["HF_TOKEN"] == "<set, not shown>"

@@ -185,7 +185,7 @@ def _table(
         lines.append(f"| instrument | {escaped(baseline['instrument'])} | {escaped(candidate['instrument'])} | |")
     one, other = baseline["timings"], candidate["timings"]
     rows = [*CLOCKS, *((metric.title, metric.key, metric.unit) for metric in metrics.METRICS)]
-    lines += [_row(title, one[key], other[key], unit) for title, key, unit in rows if key in one]
+    lines += [_row(title, one[key], other.get(key), unit) for title, key, unit in rows if key in one]
     stages = {stage["name"]: stage["ms"] for stage in candidate["stages_ms"]}
     for stage in baseline["stages_ms"]:
         if stage["kind"] != "transport":

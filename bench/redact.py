@@ -100,8 +100,15 @@ def text(content: str, secrets: Collection[str] | None = None) -> str:
     content = BEARER.sub(rf"\1\2{HIDDEN}", content)
     content = QUERY.sub(lambda m: m[1] + HIDDEN if is_secret(m[2]) or m[2].lower() in {"sig", "key"} else m[0], content)
     for pattern in (ASSIGNMENT, FLAG):
-        content = pattern.sub(lambda m: m[1] + m[2] + HIDDEN if is_secret(m[1]) else m[0], content)
+        content = pattern.sub(_named, content)
     return content
+
+
+def _named(match: re.Match[str]) -> str:
+    """Return a name and its value, hidden if the name is a secret's and it is not hidden already."""
+    name, between, content = match.groups()
+    hides = is_secret(name) and not content.lstrip("\"'").startswith(HIDDEN.partition(" ")[0])
+    return name + between + HIDDEN if hides else match[0]
 
 
 def log(block: bytes) -> bytes:

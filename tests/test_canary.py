@@ -29,10 +29,10 @@ seed = 42
 width = 256
 height = 256
 steps = 4
-arguments = ["--webhook-url=https://user:{ADDRESS}@host"]
+arguments = ["--lora-path=https://user:{ADDRESS}@host"]
 environment = {{ HF_TOKEN = "{PRESET}", SGLANG_X = "{SHELL}" }}
 """
-ECHO = [f"using {value}" for value in (SHELL, PRESET, ARM, LOOKS, f"https://user:{ADDRESS}@host")]
+ECHO = [f"using {value}" for value in (SHELL, LOOKS, f"https://user:{ADDRESS}@host")]
 """What an engine may print of its environment."""
 
 
@@ -85,22 +85,24 @@ def test_a_run_that_fails(bench, nothing_left):
 
 
 def test_a_presets_secrets(invoke, replay, model, preset_file, nothing_left, only_run):
-    name = replay(**NATIVE, lines=ECHO)
+    name = replay(**NATIVE, lines=[*ECHO, f"using {PRESET}"])
     asked = ["--model", "mine", "--preset-file", preset_file, "--engine", name, "--model-path", model()]
     shown = nothing_left(invoke("bench", *asked, "--dry-run", env=ENVIRONMENT))
     assert "HF_TOKEN='<set, not shown>'" in shown.out
-    nothing_left(invoke("models", "--preset-file", preset_file))
-    nothing_left(invoke("models", "--preset-file", preset_file, "--json"))
+    nothing_left(invoke("models", "--preset-file", preset_file, env=ENVIRONMENT))
+    nothing_left(invoke("models", "--preset-file", preset_file, "--json", env=ENVIRONMENT))
     nothing_left(invoke("bench", *asked, env=ENVIRONMENT))
     kept = json.loads((only_run() / "run.json").read_text())["preset"]["document"]["environment"]
     assert kept["HF_TOKEN"] == "<set, not shown>"
 
 
 def test_arms_of_a_comparison(invoke, replay, model, nothing_left, home):
-    scenario = NATIVE | {"lines": ECHO}
-    spec = f"SGLANG_PWD={ARM} SGLANG_URL=https://user:{ADDRESS}@host"
-    asked = ["--model", "flux-tiny", "--model-path", model(), "--engine", replay(**scenario), "--label", LOOKS]
+    scenario = NATIVE | {"lines": [*ECHO, f"using {ARM}"]}
+    spec = f"model-path={model()} SGLANG_PWD={ARM} SGLANG_URL=https://user:{ADDRESS}@host"
+    asked = ["--model", "flux-tiny", "--baseline", f"model-path={model()}", "--engine", replay(**scenario)]
+    asked += ["--label", LOOKS]
     ended = nothing_left(invoke("ab", *asked, "--candidate", spec, "--pairs", "2", "--repeats", "1", env=ENVIRONMENT))
+    assert (home / "runs").exists(), ended.err
     (folder,) = (home / "runs").iterdir()
     assert "SGLANG_PWD=<set, not shown>" in (folder / "comparison.json").read_text(), ended.err
     nothing_left(invoke("compare", folder))
@@ -119,7 +121,7 @@ def test_arms_of_a_comparison(invoke, replay, model, nothing_left, home):
         (LOOKS,),
         ("bench", f"--{LOOKS}"),
     ],
-    ids=lambda words: words[0],
+    ids=["arm", "model", "arguments", "address", "log", "file", "task", "option"],
 )
 def test_an_error(invoke, replay, nothing_left, words):
     replay(**NATIVE)

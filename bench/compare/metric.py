@@ -43,7 +43,7 @@ class Metric:
         """Return the median of a record that counts, None where it has none."""
         timings = record["timings"]
         if self.name in KEYS:
-            value = timings["metrics"][KEYS[self.name]]
+            value = timings["metrics"].get(KEYS[self.name])
         elif self.name in OF_TIMINGS:
             key, factor = OF_TIMINGS[self.name]
             value = None if timings[key] is None else factor * timings[key]
@@ -54,7 +54,7 @@ class Metric:
     def of_request(self, request: Mapping[str, Any]) -> float | None:
         """Return a request's value, None where it has none."""
         if self.name in KEYS:
-            value = request["metrics"][KEYS[self.name]]
+            value = request["metrics"].get(KEYS[self.name])
         elif self.name == "wall":
             value = None if request["wall_s"] is None else 1000 * request["wall_s"]
         else:

@@ -7,7 +7,7 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bench import paths, schema
+from bench import paths, redact, schema
 from bench.errors import InvalidDocument, UsageError
 from bench.record.upgrade import READABLE, upgrade
 
@@ -59,7 +59,7 @@ def new_run(kind: str, name: str, root: Path | None) -> Path:
         UsageError: it cannot be made.
     """
     root = (root or paths.runs()).absolute()
-    folder = root / f"{now():%Y%m%dT%H%M%SZ}-{kind}-{safe(name)}-{secrets.token_hex(3)}"
+    folder = root / f"{now():%Y%m%dT%H%M%SZ}-{kind}-{safe(redact.text(name))}-{secrets.token_hex(3)}"
     try:
         folder.mkdir(parents=True, exist_ok=False)
     except OSError as error:

@@ -273,7 +273,7 @@ def _table(
         lines.append(f"| instrument | {escaped(baseline['instrument'])} | {escaped(candidate['instrument'])} | |")
     one, other = baseline["timings"], candidate["timings"]
     rows = [*CLOCKS, *((metric.title, metric.key, metric.unit) for metric in metrics.METRICS)]
-    known = [(title, one[key], other[key], unit) for title, key, unit in rows if key in one]
+    known = [(title, one[key], other.get(key), unit) for title, key, unit in rows if key in one]
     known = [row for row in known if row[1:3] != (None, None)]
     known += _stages(baseline["stages_ms"], candidate["stages_ms"])
     decided = ROWS.get(comparison["metric"], comparison["metric"].removeprefix("time of "))

@@ -80,10 +80,7 @@ def bench(c: Context, options: BenchOptions) -> None:
     """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
     from bench.catalog import presets
 
-    if options.run.precision and (options.repeats or options.launches):
-        raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
-    if options.all and options.tag:
-        raise UsageError("--all and --tag exclude each other")
+    _check_choice(options)
     keys = presets.chosen(options.models, options.tag, everything=options.all, preset_file=options.run.preset_file)
     fixed = (MATRIX_REPEATS, MATRIX_LAUNCHES) if options.matrix else (1, 1)
     asked = replace(
@@ -102,8 +99,6 @@ def bench(c: Context, options: BenchOptions) -> None:
         return
     if asked.require is not None and asked.update_golden is None and options.resume is None:
         _check_require(asked, keys)
-    if (options.all or options.tag) and options.models != DEFAULT_MODELS:
-        raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
     if many and (asked.model_path is not None or options.resume is not None):
         raise UsageError("--model-path and --resume are for one preset", todo="run them one by one")
     if options.dry_run and options.resume is not None:
@@ -115,6 +110,16 @@ def bench(c: Context, options: BenchOptions) -> None:
         _run_presets(asked, keys, name, as_json=options.as_json)
     else:
         run_one(asked, as_json=options.as_json, resume=options.resume, with_receipts=options.show_receipts)
+
+
+def _check_choice(options: BenchOptions) -> None:
+    """Raise UsageError for options that exclude each other."""
+    if options.run.precision and (options.repeats or options.launches):
+        raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
+    if options.all and options.tag:
+        raise UsageError("--all and --tag exclude each other")
+    if (options.all or options.tag) and options.models != DEFAULT_MODELS:
+        raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
 
 
 def _check_require(asked: Options, keys: Sequence[str]) -> None:

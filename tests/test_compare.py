@@ -170,6 +170,25 @@ def test_history_shows_the_metric_that_is_asked_for(invoke, recorded):
     assert (ended.code, "NoStage" in ended.err) == (1, True)
 
 
+def test_the_history_is_filtered_and_written_as_json(invoke, recorded):
+    recorded(1, label="before")
+    recorded(30, label="after", engine__version="0.5.21")
+    points = json.loads(invoke("history", "--model", "flux-tiny", "--json").out)
+    assert [(point["label"], point["unit"]) for point in points] == [("before", "ms"), ("after", "ms")]
+    for words, label in (
+        (("--since", "2026-01-02"), "after"), (("--version", "0.5.23"), "before"), (("--label", "after"), "after"),
+    ):  # fmt: skip
+        (point,) = json.loads(invoke("history", "--model", "flux-tiny", "--json", *words).out)
+        assert point["label"] == label
+
+
+def test_a_history_without_a_record_names_the_presets_that_have_some(invoke, recorded):
+    recorded(1)
+    ended = invoke("history")
+    assert ended.code == 1
+    assert "--model flux-tiny; there are records of flux-tiny" in ended.err
+
+
 # --- hosts and days ---------------------------------------------------------------------------------------------------
 
 
@@ -227,6 +246,17 @@ def test_launches_that_jump_between_two_levels_are_named(bench):
     assert "two levels: 2 launches at 5,790.0 ms, 2 at 9,175.0 ms" in console.file.getvalue()
 
 
+def test_compare_names_two_levels_of_a_side(invoke, bench):
+    path = record_path(bench("--launches", "4", "--repeats", "1"))
+    record = json.loads(path.read_text())
+    for request, total_ms in zip(record["requests"], (5780.0, 9150.0, 5800.0, 9200.0), strict=True):
+        request["metrics"]["total_ms"] = total_ms
+    jumping = path.with_name("jumping.json")
+    jumping.write_text(json.dumps(record))
+    shown = " ".join(invoke("compare", path, jumping).out.split())
+    assert "two levels: of the candidate's launches 2 lie at 5,790.0 ms, 2 at 9,175.0 ms" in shown
+
+
 # --- the folder of two arms -------------------------------------------------------------------------------------------
 
 
@@ -275,3 +305,40 @@ def test_stages_of_a_bare_dump_carry_their_doubt(invoke):
     dump = "docs/evidence/eager/perf.json"
     ended = invoke("compare", dump, dump)
     assert "does not say whether its stages were synchronised" in " ".join(ended.out.split())
+
+
+# --- what a reader is told --------------------------------------------------------------------------------------------
+
+
+def test_what_differs_and_what_disturbed_stand_before_the_numbers(invoke, recorded):
+    busy = [{"id": "cpu.load", "state": "warn", "saw": "load average 8.0 on 2 cores", "means": "m", "todo": "t"}]
+    slower = recorded(
+        2, factor=1.5, preflight=busy, verdict__findings=[], devices__driver="999.1", engine__packages__torch="9.9"
+    )
+    ended = invoke("compare", recorded(1, preflight=[], verdict__findings=[]), slower)
+    shown = " ".join(ended.out.split())
+    assert "driver unknown against 999.1" in shown
+    assert "torch 2.11.0 against 9.9" in shown
+    assert shown.index("torch 2.11.0 against 9.9") < shown.index("INCONCLUSIVE (measured under disturbance: candidate)")
+    assert "disturbed, candidate: load average 8.0 on 2 cores" in shown
+
+
+def test_two_records_that_decide_nothing_end_with_the_command_that_would(invoke, recorded):
+    ended = invoke("compare", recorded(1), recorded(2, factor=1.5))
+    assert ended.code == 9
+    (told,) = [line for line in ended.out.splitlines() if line.startswith("next: ")]
+    assert re.fullmatch(r"next: invoke bench --model flux-tiny .*--repeats 3 --launches 3", told)
+
+
+def test_markdown_has_no_folder_of_this_machine(invoke, recorded, home):
+    ended = invoke("compare", recorded(1), recorded(2), "--markdown")
+    assert str(home) not in ended.out
+    assert ".../FLUX.1-dev-tiny" in ended.out
+    assert "next: " not in ended.out
+
+
+def test_the_row_that_is_decided_has_the_effect_of_the_headline(invoke, arms):
+    ended = invoke("compare", arms)
+    effect = re.search(r"estimate ([\d.]+) %", ended.out)[1]
+    assert f"-{effect} % (estimate)" in ended.out
+    assert "% interval -" in ended.out

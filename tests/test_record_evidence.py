@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 
 import pytest
@@ -168,3 +169,39 @@ def test_the_pairs_of_an_ab_are_those_of_its_records(invoke, replay, model, home
     edit(folder, lambda document: document["pairs"][0].update(candidate=[1.0]), "comparison.json")
     ended = invoke("compare", folder)
     assert (ended.code, "the pairs of the candidate are not its record's requests" in ended.err) == (5, True), ended.err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["launches"][0].update(started="yesterday"),
+        lambda record: record["launches"][0].update(finished="2026-01-01"),
+        lambda record: record["requests"][0].update(perf_dump=None),
+        lambda record: record["evidence"].append(None),
+        lambda record: record["timings"]["metrics"].update(total_ms="fast"),
+        lambda record: record.update(code=[]),
+    ],
+    ids=["no moment", "no zone", "no dump", "no file", "no number", "no object"],
+)
+def test_a_record_of_wrong_types_is_a_clean_error(run, invoke, change):
+    edit(run, change)
+    for words in (("validate", run), ("compare", run, run)):
+        ended = invoke(*words)
+        assert (ended.code, str(run) in ended.err) == (1, True), ended.err
+
+
+def test_a_fifo_is_not_waited_for(home, invoke):
+    run = home / "runs" / "20260101T000000Z-bench-flux-tiny-mine-abcdef"
+    run.mkdir(parents=True)
+    os.mkfifo(run / "run.json")
+    os.mkfifo(home / "mine.toml")
+    for words in (("validate", run), ("validate", "mine"), ("compare", run, run), ("validate", home / "mine.toml")):
+        assert invoke(*words).code == 1
+
+
+def test_a_huge_or_evil_preset_is_a_clean_error(home, invoke):
+    path = home / "mine.toml"
+    for content in ("[mine]\nsteps = '4'\n", "mine = 4\n", "[mine]\nmodel = []\n", "x" * (2 << 20), "a=" + "[" * 5000):
+        path.write_text(content)
+        ended = invoke("validate", path)
+        assert (ended.code, str(path) in ended.err) == (1, True), ended.err

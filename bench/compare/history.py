@@ -6,12 +6,13 @@ Records are the truth and are all read each time: nothing has to be rebuilt when
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.record import comparable, store
-from bench.record.baselines import baseline_of, baselines, name_baseline
+from bench.record.baselines import baseline_of, baselines, is_baseline_of, name_baseline
 from bench.run import consistency
 from bench.stats import levels
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SHOWN_CHARACTERS = 6
 """Of a host's hash."""
 
-__all__ = ["Point", "baseline_of", "baselines", "jumps", "name_baseline", "read"]
+__all__ = ["Point", "baseline_of", "baselines", "is_baseline_of", "jumps", "name_baseline", "read"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class Point:
     interval: tuple[float, float] | None
     workload: str
     host: str | None
+    label: str | None
     is_baseline: bool
     changed: bool = False
 
@@ -90,6 +92,7 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
                 interval=metric.interval(document),
                 workload=_workload(document),
                 host=(document["host"]["identity"] or "")[:SHOWN_CHARACTERS] or None,
+                label=document["label"],
                 is_baseline=named.get(comparable.family(document)) == str(path.parent.relative_to(root)),
             )
         )
@@ -97,15 +100,14 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
     return _marked(points), faults
 
 
-def models(root: Path) -> list[str]:
-    """Return the presets that have records, in order of their names."""
-    found = set()
-    for path in root.glob(f"**/{store.RECORD}"):
-        with contextlib.suppress(BenchError):
-            document = store.read(path)
-            if _is_plain(document):
-                found.add(document["preset"]["key"])
-    return sorted(found)
+def presets_of(root: Path) -> list[str]:
+    """Return the presets that a benchmark below ``root`` has a finished record of."""
+    keys = set()
+    for path in root.glob(f"*/{store.RECORD}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            document = json.loads(path.read_bytes())
+            keys |= {str(document["preset"]["key"])} if _is_plain(document) else set()
+    return sorted(keys)
 
 
 def _is_plain(document: Mapping[str, Any]) -> bool:

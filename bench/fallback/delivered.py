@@ -64,7 +64,7 @@ def components(facts: Facts, expectation: Expectation, known: Iterable[Finding])
                 "unproven",
                 name,
                 f"{name} was announced, and no line says which class was loaded",
-                "it is not shown that the component is the engine's own class",
+                "missing proof that the component is the engine's own class",
                 exit_code=f.EVIDENCE_MISSING,
             )
 
@@ -122,7 +122,7 @@ def _attention(facts: Facts, expectation: Expectation) -> Iterator[Finding]:
             _finding(
                 "request.attention_untold",
                 f"no line tells which attention backend was dispatched, asked for {wanted}",
-                "it is not shown that the backend that was asked for ran",
+                "missing proof that the requested backend ran",
                 "families with attention of their own (SD3, SANA) leave the engine's choice unused: ask for none there",
             ),
             severity=f.DEGRADED,

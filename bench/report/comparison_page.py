@@ -51,6 +51,7 @@ class Compared:
 def of_arms(document: Mapping[str, Any], records: tuple[Record, Record], folder: Path) -> Page:
     """Return the page of what `invoke ab` left in a folder."""
     notes = [document["why"], *words.arms_notes(document, records)]
+    notes += [f"differs: {line}" for line in document["differences"]]
     if document["failure"] is not None:
         notes.append(f"cut off: {document['failure']['what']}")
     files = {f"{arm}/run.json": record for arm, record in zip(ARMS, records, strict=True)}

@@ -22,6 +22,8 @@ from bench.errors import UsageError
 from bench.report import plots
 from bench.report.plots import Plot
 from bench.report.tables import Table
+from bench.safe_text import csv_cell
+from bench.safe_text import markdown as escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -214,14 +216,6 @@ def _json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False).replace("<", "\\u003c")
 
 
-ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", "*": "\\*", "_": "\\_", "\n": " "})
-
-
-def escaped(text: str) -> str:
-    """Return text in which nothing is Markdown."""
-    return text.translate(ESCAPED)
-
-
 def markdown(page: Page) -> str:
     """Return a page as Markdown; plots are left out, their numbers are in the tables."""
     return "\n".join(_lines(page)) + "\n"
@@ -267,7 +261,8 @@ def table_lines(table: Table) -> Iterator[str]:
 def comma_separated(page: Page) -> str:
     """Return the values behind a page as CSV, in full precision; a value that is unknown is empty."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(page.data)
+    lines = ([csv_cell(cell) if isinstance(cell, str) else cell for cell in line] for line in page.data)
+    csv.writer(text, lineterminator="\n").writerows(lines)
     return text.getvalue()
 
 

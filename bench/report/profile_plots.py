@@ -49,7 +49,7 @@ STEPS = """GPU time and idle time of each step. A step that stands out alone is 
 figures of this report."""
 ROOFLINE = """A mark is a shape, its area the time that it takes in a step; a large one far below the line is where to
 work."""
-GAPS = "Of all steps. Reduce host wait by launching earlier, kernel wait by fewer kernels or a CUDA graph."
+GAPS = "Of all steps. Reduce host wait by launching earlier or less, kernel wait by fewer kernels or a CUDA graph."
 BLOCKS = "One mark for each instance, in order. Blocks of one kind do the same work: an odd one is worth a look."
 
 

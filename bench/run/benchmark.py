@@ -17,13 +17,13 @@ from bench.record import store
 from bench.run import document
 from bench.run import request as requests
 from bench.run.document import write
-from bench.run.session import Session
+from bench.run.session import Course, Session
 from bench.run.state import Launched, Run
 from bench.run.stopping import Enough
 from bench.run.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bench.engine.code import Code
@@ -142,12 +142,12 @@ def _stages(running: Run, display: Observer | None) -> BenchError | None:
     planned = running.planned
     because = running.stopped_because
     running.staging = replace(planned.workload, stage_sync=True)
+
+    def enough(_engine: int) -> str | None:
+        return "the stage table has its requests" if len(running.staged) >= planned.options.repeats else None
+
     try:
-        return session(
-            running,
-            lambda: "the stage table has its requests" if len(running.staged) >= planned.options.repeats else None,
-            display,
-        )
+        return session(running, Course(enough=enough, leaves_first_out=planned.options.leaves_first_out), display)
     finally:
         running.staging, running.stopped_because = None, because
 
@@ -155,30 +155,25 @@ def _stages(running: Run, display: Observer | None) -> BenchError | None:
 def _launch(running: Run, enough: Enough, display: Observer | None) -> BenchError | None:
     """Make one launch, add what it gave to the run, and return what it failed with."""
     index = len(running.launches) + 1
-    if running.planned.options.in_session:
-        return session(running, lambda: enough.of_requests(running.requests, index), display)
+    options = running.planned.options
+    if options.in_session:
+        course = Course(
+            enough=lambda _: enough.of_requests(running.requests, index), leaves_first_out=options.leaves_first_out
+        )
+        return session(running, course, display)
     if (error := _edited(running)) is not None:
         return error
     return _add(running, _single(running, index, display))
 
 
-def session(
-    running: Run,
-    enough: Callable[[], str | None],
-    display: Observer | None = None,
-    *,
-    sampling: Callable[[int], Mapping[str, Any]] = lambda _: {},
-    is_timing: Callable[[int], bool] = lambda _: True,
-) -> BenchError | None:
-    """Make one launch that serves requests until ``enough`` gives a reason to stop; return what it failed with.
+def session(running: Run, course: Course, display: Observer | None = None) -> BenchError | None:
+    """Make one launch that serves what ``course`` says; return what it failed with.
 
     The requests that count and the launch are added to the run, and its partial record is kept up as it goes.
-    ``sampling`` gives what is different for a request (by number); one that is not a timing is not added.
     """
     if (error := _edited(running)) is not None:
         return error
-    index = len(running.launches) + 1
-    return _add(running, _session(running, index, enough, display, sampling=sampling, is_timing=is_timing))
+    return _add(running, _session(running, len(running.launches) + 1, course, display))
 
 
 def _add(running: Run, launched: Launched) -> BenchError | None:
@@ -242,29 +237,20 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
     )
 
 
-def _session(
-    running: Run,
-    index: int,
-    enough: Callable[[], str | None],
-    display: Observer | None,
-    *,
-    sampling: Callable[[int], Mapping[str, Any]],
-    is_timing: Callable[[int], bool],
-) -> Launched:
+def _session(running: Run, index: int, course: Course, display: Observer | None) -> Launched:
     """Make one launch that serves requests over pipes."""
     planned = running.planned
     directory = running.directory / f"launch-{index}"
     directory.mkdir()
-    serving = _Serving(running, index, directory, is_timing)
+    serving = _Serving(running, index, directory, course)
     partner = Session(
         directory,
         launch=index,
         first_request=len(running.kept()) + 1,
         suffix=commands.SUFFIXES[planned.workload.preset.modality],
         guard=serving.guard,
-        enough=enough,
+        course=course,
         tell=serving.tell,
-        sampling=sampling,
     )
     serving.partner = partner
     with locks.hold(running.gpus), serving.watch:
@@ -284,11 +270,12 @@ def _session(
 class _Serving:
     """One launch that serves requests: keeps the run's partial record up with each of them."""
 
-    def __init__(self, running: Run, index: int, directory: Path, is_timing: Callable[[int], bool]) -> None:
+    def __init__(self, running: Run, index: int, directory: Path, course: Course) -> None:
         planned = running.planned
         self._running = running
         self._index = index
-        self._is_timing = is_timing
+        self._course = course
+        self._left_out: tuple[int, ...] = ()
         self._started = store.now()
         self._told: dict[str, Finding] = {}
         """What requests that count have against them, the first of each kind."""
@@ -302,8 +289,9 @@ class _Serving:
         self.watch = Watch(running.gpus)
 
     def tell(self, done: Request) -> None:
-        """Take a request that counts."""
-        if not self._is_timing(done.index):
+        """Take a request that has nothing against it."""
+        if not self._course.counts(done.index):
+            self._left_out += (done.index,)
             return
         for finding in done.findings:
             self._told.setdefault(finding.id, finding)
@@ -335,6 +323,7 @@ class _Serving:
             error=error,
             stage_sync=self._stage_sync,
             profiler=self._running.planned.expectation.profile,
+            left_out=self._left_out,
             load_s=None if self.partner is None else self.partner.load_s,
             first_answer_s=None if self.partner is None else self.partner.first_answer_s,
         )

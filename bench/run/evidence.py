@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bench import files, paths
 from bench.engine import command as commands
 from bench.errors import BY_EXIT_CODE, BenchError, RecordEdited, UsageError
-from bench.fallback import attest
+from bench.fallback import attest, receipts
 from bench.fallback import dump as dumps
 from bench.fallback import outputs as made
 from bench.fallback.expectation import Expectation
@@ -216,7 +216,7 @@ def _of_launch(
 
 def _expectation(record: Document, launch: Document) -> Expectation:
     """Return what a launch of a record had to show: `bench.run.plan.expect` from what the record holds."""
-    workload = record["workload"]
+    workload, preset = record["workload"], record["preset"]["document"]
     model = [word.removeprefix(MODEL) for word in launch["command"]["argv"] if word.startswith(MODEL)]
     return Expectation(
         backend=launch["verdict"]["expected"],
@@ -225,13 +225,14 @@ def _expectation(record: Document, launch: Document) -> Expectation:
         device=record["devices"]["kind"],
         model=model[0] if model else None,
         prompt=workload["prompt"],
-        modality=record["preset"]["document"].get("modality"),
+        modality=preset.get("modality"),
         seed=workload["seed"],
         steps=workload["steps"],
         width=workload["width"],
         height=workload["height"],
         frames=workload["frames"],
-        guidance=record["preset"]["document"].get("guidance"),
+        guidance=preset.get("guidance"),
+        cache=receipts.asks_for_cache(tuple(preset.get("arguments", ())), preset.get("environment", {})),
         gpus=workload["gpus"],
         warmup=workload["warmup"] != "off",
         compile=workload["torch_compile"],

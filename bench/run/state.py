@@ -40,6 +40,8 @@ class Launched:
     error: BenchError | None
     stage_sync: bool
     profiler: bool
+    left_out: tuple[int, ...] = ()
+    """Numbers of the served requests whose times do not count."""
     load_s: float | None = None
     first_answer_s: float | None = None
 

@@ -55,6 +55,11 @@ def run(
         for key in keys:
             with display(key) as observer:
                 rows.append(_row(replace(options, model=key), observer))
+    except KeyboardInterrupt as interrupt:
+        missing = ",".join(keys[len(rows) :])
+        interrupt.add_note(f"kept: {len(rows)} of {len(keys)} presets, {folder / SUMMARY}")
+        interrupt.add_note(f"to do: `invoke bench --model {missing}` runs the rest")
+        raise
     finally:
         done = {row.preset for row in rows}
         rows += [Row(preset=key, outcome=NOT_RUN, exit_code=None) for key in keys if key not in done]

@@ -18,6 +18,7 @@ from bench.errors import BenchError, ThresholdMissed, worst
 from bench.fidelity import frames
 from bench.record import store
 from bench.run import benchmark, document, plan
+from bench.run.session import Course
 from bench.stats import comparison
 from bench.stats.unpaired import WELCH_MINIMUM
 
@@ -106,6 +107,10 @@ def measure(
                 if cell.failure is None:
                     with display(f"{cell.name}, launch {index + 1}") as observer:
                         _launch(cell, folder / cell.name, observer)
+    except KeyboardInterrupt as interrupt:
+        interrupt.add_note(f"kept: {sum(cell.launched for cell in matrix)} launches, {folder / DOCUMENT}")
+        interrupt.add_note("to do: a matrix is measured as a whole, so begin again when there is time for it")
+        raise
     finally:
         for cell in matrix:
             if cell.run is not None and cell.run.launches:
@@ -135,13 +140,13 @@ def _launch(cell: Cell, folder: Path, observer: Observer) -> None:
             folder.mkdir()
             cell.run = benchmark.begin(planned, directory=folder)
         run = cell.run
-        launch, first = len(run.launches) + 1, len(run.requests) + 1
+        launch = len(run.launches) + 1
 
-        def enough() -> str | None:
+        def enough(_engine: int) -> str | None:
             done = sum(request["launch"] == launch for request in run.requests)
             return f"{cell.options.repeats} request(s) a launch" if done >= cell.options.repeats else None
 
-        cell.failure = benchmark.session(run, enough, observer, is_timing=lambda number: number != first)
+        cell.failure = benchmark.session(run, Course(enough=enough), observer)
         cell.launched += 1
     except BenchError as error:
         cell.failure = error

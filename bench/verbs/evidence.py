@@ -102,7 +102,7 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
 def _measured(options: EvidenceOptions, base: str, directory: Path) -> dict[str, Path]:
     """Measure every model, base against head, and return the folders of the A/Bs."""
     from bench.compare import ab
-    from bench.report import text
+    from bench.report import live, text
 
     design = ab.Design() if options.pairs is None else ab.Design(pairs=options.pairs)
     configuration = f"@{options.run.engine}" if options.run.engine else ""
@@ -115,11 +115,9 @@ def _measured(options: EvidenceOptions, base: str, directory: Path) -> dict[str,
         folders = {}
         for model in options.models:
             asked = replace(options.run, model=model, engine=None, output_dir=directory)
-
-            def tell(told: str, model: str = model) -> None:
-                text.line(messages, f"{model}: {told}")
-
-            result = ab.measure(asked, arms, design, tell=tell)
+            text.line(messages, f"{model}: {' against '.join(arms.values())}")
+            with live.Pairs(messages, pairs=design.pairs, requests=asked.repeats) as display:
+                result = ab.measure(asked, arms, design, display=display)
             if result.error is not None:
                 raise result.error
             folders[model] = result.path.parent

@@ -77,7 +77,7 @@ def history(root: Path, model: str | None, metric_name: str) -> Page:
     from bench.report import history_page
 
     known = metric.named(metric_name)
-    models = [model] if model is not None else records.models(root)
+    models = [model] if model is not None else records.presets_of(root)
     histories, faults = {}, []
     for name in models:
         points, broken = records.read(root, name, known)

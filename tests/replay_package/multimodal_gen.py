@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime
@@ -56,6 +57,8 @@ class DiffGenerator:
         if self.graphs:
             print("[11-22 08:53:49] [Diffusion BCG] captured 58 segment(s)", flush=True)
         self.request_lines = [line for line in lines[cut:] if b"Metrics dumped" not in line]
+        if SCENARIO.get("spins"):
+            subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
         self.served = 0
         self.random = random.Random(f"{SCENARIO.get('seed', 0)} {LAUNCH}")
         self.launch = self.random.gauss(0, SCENARIO.get("between", 0))

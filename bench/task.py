@@ -7,12 +7,12 @@ class; a bug keeps its traceback.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
 import sys
 import time
+import traceback
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from invoke.parser.parser import ParseMachine
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
-from bench import mistakes, orphans
+from bench import mistakes, orphans, safe_text, schema
 from bench import options as declarations
 from bench.catalog import presets
 from bench.errors import BenchError, Interrupted, UsageError
@@ -100,18 +100,22 @@ class GuardedTask(Task[Any]):
             sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter has ended
             return result  # noqa: TRY300 - flushing belongs to the guarded part
         except BenchError as error:
-            raise Exit(self._text(error), code=error.exit_code) from error
+            raise Exit(safe_text.shown(self._text(error)), code=error.exit_code) from error
         except KeyboardInterrupt as error:
             left = orphans.left_running()
             end = f"still running: {', '.join(left)}" if left else "the engine and all its processes were stopped"
             notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-            raise Exit(f"interrupted: {end}{notes or _kept(started)}", Interrupted.exit_code) from error
+            told = f"interrupted: {end}{notes or _kept(started)}"
+            raise Exit(safe_text.shown(told), Interrupted.exit_code) from error
         except BrokenPipeError as error:
             _discard_output()
             raise Exit(code=1) from error  # as rich ends; whoever closed the pipe wants no message
         except OSError as error:
             place = f"\n  where: {error.filename}" if error.filename else ""
-            raise Exit(f"error: the system refused: {error.strerror or error}{place}", code=1) from error
+            told = f"error: the system refused: {error.strerror or error}{place}"
+            raise Exit(safe_text.shown(told), code=1) from error
+        except Exception as error:
+            raise Exit(safe_text.shown("".join(traceback.format_exception(error))), code=1) from error
         finally:
             signal.signal(signal.SIGTERM, before)
 
@@ -250,15 +254,15 @@ def _kept(since: float) -> str:
         partial = names.resolve(Path("last"), (store.PARTIAL,)) / store.PARTIAL
         if partial.stat().st_mtime < since:
             return ""
-        requests = len(json.loads(partial.read_bytes())["requests"])
-    except (BenchError, OSError, ValueError, KeyError):
+        requests = len(schema.read(partial)["requests"])
+    except (BenchError, OSError, TypeError, KeyError):
         return ""
     run = partial.parent
     return f"\n  kept: {requests} requests, {run}\n  to do: `invoke bench --resume {run.name[-6:]}` goes on"
 
 
 def _unread(error: UsageError) -> ParseError:
-    return ParseError(f"error: {error}")
+    return ParseError(safe_text.shown(f"error: {error}"))
 
 
 def _discard_output() -> None:

@@ -13,7 +13,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bench import schema
+from bench import redact, schema
 from bench.compare import arms, calibration
 from bench.compare import metric as metrics
 from bench.compare.records import between
@@ -287,28 +287,30 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
         raise error or EngineFailed("no pair was finished", where=session.directory)
     compared, why = _concluded(session, records[BASELINE])
     outputs = between(*((records[name], session.directory / name) for name in (BASELINE, CANDIDATE)))
-    written = {
-        "schema": "ab-record",
-        "schema_version": SCHEMA_VERSION,
-        "methodology": store.METHODOLOGY,
-        "id": session.directory.name,
-        "complete": error is None,
-        "failure": None if error is None else {"exit_code": error.exit_code, "what": error.what},
-        "together": not session.design.alternate,
-        "seed": session.design.seed,
-        "requests_per_start": session.requests,
-        "metric": session.metric.name,
-        "unit": session.metric.unit,
-        "arms": {name: {"spec": spec, "record": f"{name}/{store.RECORD}"} for name, spec in session.specs.items()},
-        "differences": comparable.differences(records[BASELINE], records[CANDIDATE]),
-        "pairs": [
-            {"order": pair.order, "baseline": list(pair.baseline), "candidate": list(pair.candidate)}
-            for pair in session.pairs
-        ],
-        "why": why,
-        "comparison": comparison.to_document(compared),
-        "quality": score.compared(outputs, compared.verdict, require),
-    }
+    written = redact.document(
+        {
+            "schema": "ab-record",
+            "schema_version": SCHEMA_VERSION,
+            "methodology": store.METHODOLOGY,
+            "id": session.directory.name,
+            "complete": error is None,
+            "failure": None if error is None else {"exit_code": error.exit_code, "what": error.what},
+            "together": not session.design.alternate,
+            "seed": session.design.seed,
+            "requests_per_start": session.requests,
+            "metric": session.metric.name,
+            "unit": session.metric.unit,
+            "arms": {name: {"spec": spec, "record": f"{name}/{store.RECORD}"} for name, spec in session.specs.items()},
+            "differences": comparable.differences(records[BASELINE], records[CANDIDATE]),
+            "pairs": [
+                {"order": pair.order, "baseline": list(pair.baseline), "candidate": list(pair.candidate)}
+                for pair in session.pairs
+            ],
+            "why": why,
+            "comparison": comparison.to_document(compared),
+            "quality": score.compared(outputs, compared.verdict, require),
+        }
+    )
     path = session.directory / DOCUMENT
     schema.write(written, "ab-record", path)
     return Result(document=written, path=path, records=records, error=error)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import paths
+from bench import files, paths, schema
 from bench.compare import metric as metrics
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from bench.record import comparable, disturbance
 from bench.run import evidence
 from bench.stats import comparison, planning
@@ -179,19 +179,19 @@ def _of_stage_table(record: Mapping[str, Any], metric: metrics.Metric) -> float:
 
 def _kept(path: Path, metric: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["metrics"][metric])
-    except (OSError, ValueError, KeyError, TypeError):
+        return dict(schema.read(path)["metrics"][metric])
+    except (BenchError, ValueError, KeyError, TypeError):
         return {}
 
 
 def _keep(path: Path, metric: str, values: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        kept = dict(json.loads(path.read_text(encoding="utf-8"))["metrics"])
-    except (OSError, ValueError, KeyError, TypeError):
+        kept = dict(schema.read(path)["metrics"])
+    except (BenchError, ValueError, KeyError, TypeError):
         kept = {}
     kept[metric] = kept.get(metric, {}) | values
-    path.write_text(json.dumps({"metrics": kept}, indent=2) + "\n", encoding="utf-8")
+    files.write_text(path, json.dumps({"metrics": kept}, indent=2) + "\n", replace=True)
     return path
 
 

@@ -101,6 +101,12 @@ def _synchronised(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def named(name: str) -> Metric:
-    """Return the metric of a word; any other word is taken for the name of a stage."""
+    """Return the metric of a word; any other word is taken for the name of a stage.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if not name.strip():
+        raise UsageError("a metric has a name", todo=f"one of {', '.join(TITLES)}, or a stage's name", field="metric")
     unit = "MiB" if name == "peak-memory" else "s" if name == LOAD else "ms"
     return Metric(name=name, title=TITLES.get(name, f"time of {name}"), unit=unit)

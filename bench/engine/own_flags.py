@@ -9,10 +9,10 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from bench import paths
+from bench import files, paths, schema
 from bench.catalog import flags
 from bench.engine import interpreter
-from bench.errors import EngineFailed
+from bench.errors import BenchError, EngineFailed, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +31,8 @@ def parser_flags(engine: Engine) -> frozenset[str] | None:
     """Return the flags of the engine's own parser; None if it cannot be asked (its launch will say why)."""
     file = _file(engine)
     try:
-        return frozenset(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return frozenset(map(str, schema.read(file)))
+    except (BenchError, TypeError):
         pass
     try:
         found = json.loads(interpreter.run_program(engine, PROGRAM, []).splitlines()[-1])
@@ -40,10 +40,8 @@ def parser_flags(engine: Engine) -> frozenset[str] | None:
         return None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(found) + "\n", encoding="utf-8")
-        part.replace(file)
-    except OSError:
+        files.write_text(file, json.dumps(found) + "\n", replace=True)
+    except (OSError, UsageError):
         pass  # a cache that cannot be written costs time, no more
     return frozenset(found)
 

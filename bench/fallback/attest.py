@@ -11,8 +11,10 @@ import zlib
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import chain
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from bench import files
 from bench.errors import InvalidPerfDump, UsageError
 from bench.fallback import dump as dumps
 from bench.fallback import finding as f
@@ -23,7 +25,6 @@ from bench.fallback.verdict import Verdict, conclude
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 18
@@ -43,7 +44,7 @@ def _open(log: str) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
         return
     try:
-        with open(log, "rb") as file:  # noqa: PTH123 - the name may also be "-"
+        with files.opened(Path(log), todo="pipe it: ... | invoke attest --log -") as file:
             magic = file.read(2)
             file.seek(0)
             if magic == b"\x1f\x8b":
@@ -100,6 +101,7 @@ def attest(
         return conclude(guard, None)
     if isinstance(loaded, InvalidPerfDump):
         return conclude(guard, None, [dumps.unreadable(loaded)])
+    guard.facts.learn_steps(loaded)
     against = dumps.check(loaded, guard.expectation, None, None, guard.facts.requests)
     return conclude(guard, None, [*_left_over(guard, loaded), *against])
 

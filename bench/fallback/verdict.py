@@ -10,6 +10,7 @@ from bench.fallback import delivered
 from bench.fallback import finding as f
 from bench.fallback.expectation import NATIVE
 from bench.fallback.finding import Component, Finding, Proof
+from bench.fallback.receipts import Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +49,8 @@ class Verdict:
     findings: tuple[Finding, ...]
     proofs: tuple[Proof, ...]
     components: tuple[Component, ...]
+    receipts: tuple[Receipt, ...] | None = None
+    """Of the optional features that were asked for; None: nobody looked."""
 
     @property
     def counts(self) -> bool:
@@ -88,6 +91,7 @@ class Verdict:
             "findings": [asdict(finding) for finding in self.findings],
             "evidence": [asdict(proof) | {"holds": proof.holds} for proof in self.proofs],
             "components": [asdict(component) for component in self.components],
+            "receipts": None if self.receipts is None else [asdict(receipt) for receipt in self.receipts],
         }
 
     @classmethod
@@ -101,6 +105,9 @@ class Verdict:
             findings=tuple(Finding(**finding) for finding in document["findings"]),
             proofs=tuple(Proof(**proof) for proof in proofs),
             components=tuple(Component(**component) for component in document["components"]),
+            receipts=None
+            if document["receipts"] is None
+            else tuple(Receipt(**receipt) for receipt in document["receipts"]),
         )
 
     def error(self, where: str | Path) -> BenchError | None:
@@ -138,6 +145,8 @@ def conclude(guard: Guard, ended: Ended | None, findings: Sequence[Finding] = ()
     if stopped_by is None or stopped_by.exit_code == f.ENGINE_FAILED:
         # requests that a session finished before it failed count only if they were of the workload that was asked for
         against += delivered.check(guard.facts, expectation)
+    receipts, not_engaged = guard.receipts(against)
+    against += not_engaged
     against.sort(key=lambda finding: _rank(finding, stopped_by))
     outcome = outcome_of(against, expectation.backend)
     return Verdict(
@@ -147,6 +156,7 @@ def conclude(guard: Guard, ended: Ended | None, findings: Sequence[Finding] = ()
         findings=tuple(against),
         proofs=tuple(proofs),
         components=tuple(sorted(guard.facts.components.values(), key=lambda component: component.line)),
+        receipts=tuple(receipts),
     )
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 #      `outputs[].frames` were added to it as optional fields
 #   2  all of these are required; `quality` is `fidelity`; new are `instrument` (of the record and of each launch),
 #      `stages`, `instrument_cost_percent`, `workload.quality_meaning`, `host.identity`, `launches[].load_s` and
-#      `first_answer_s`, and their medians in `timings`; `evidence` names every file that the record rests on,
-#      `code` the engine's files
+#      `first_answer_s`, and their medians in `timings`; `receipts` in each verdict; `evidence` names every file that
+#      the record rests on, `code` the engine's files
 SCHEMA_VERSION = READABLE[-1]
 
 # Methodology history:
@@ -71,8 +71,8 @@ def new_run(kind: str, name: str, root: Path | None) -> Path:
 
 
 def file_entry(path: Path, directory: Path) -> dict[str, Any] | None:
-    """Return a file's name below the run directory, hash and size in bytes; None if it is not there."""
-    if not path.exists():
+    """Return a file's name below the run directory, hash and size in bytes; None if there is no such file."""
+    if not path.is_file():
         return None
     return {"file": str(path.relative_to(directory)), "sha256": paths.sha256(path), "size_bytes": path.stat().st_size}
 

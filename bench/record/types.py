@@ -33,6 +33,17 @@ class Instrument(TypedDict):
     profiler: bool
 
 
+class Receipt(TypedDict):
+    """An optional feature that was asked for: engaged, asked and not engaged, or without evidence, and why."""
+
+    id: str
+    feature: str
+    asked: str
+    result: str
+    text: str
+    line: int | None
+
+
 class Verdict(TypedDict):
     """The outcome of a launch or a run, with everything that it rests on."""
 
@@ -42,6 +53,7 @@ class Verdict(TypedDict):
     findings: list[dict[str, Any]]
     evidence: list[dict[str, Any]]
     components: list[dict[str, Any]]
+    receipts: list[Receipt] | None
 
 
 class Stage(TypedDict):

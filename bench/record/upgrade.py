@@ -31,10 +31,12 @@ def _from_1(document: Mapping[str, Any]) -> dict[str, Any]:
     record["code"] = None
     record["instrument_cost_percent"] = None
     record["host"]["identity"] = None
+    record["verdict"]["receipts"] = None
     record["workload"] = {"quality": None, "cuda_graph": False, **record["workload"], "quality_meaning": None}
     for launch in record["launches"]:
         launch.update({"stopped": launch.get("stopped"), "instrument": dict(instrument)})
         launch.update({"load_s": None, "first_answer_s": None})
+        launch["verdict"]["receipts"] = None
         if launch["rejected"] is not None:
             _count_frames(launch["rejected"]["outputs"])
     for request in record["requests"]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from bench.fallback.verdict import NATIVE_VERDICT
 from bench.record import disturbance
 from bench.report import next_step, text
@@ -26,7 +28,7 @@ def show(summary: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]], p
         style = STYLES.get(row["outcome"], "dim")
         requests, between, run = _of(records.get(row["preset"]))
         times = (number(row["denoise_ms"], "ms"), number(row["total_ms"], "ms"))
-        table.add_row(row["preset"], f"[{style}]{row['outcome']}[/]", requests, *times, between, run)
+        table.add_row(row["preset"], Text(row["outcome"], style=style), requests, *times, between, run)
     console.print(table)
     console.print()
     for row in summary["rows"]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
-import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.markdown import Markdown
 
+from bench import safe_text
 from bench.record import comparable, disturbance
 from bench.report import figures, next_step, quality, text
 from bench.report.figures import number
 from bench.report.run import instrument
 from bench.run import metrics
+from bench.safe_text import markdown as escaped
 from bench.stats.comparison import DEFAULT_MARGIN_PERCENT
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def show_arms(
 
 
 def _spec(words: str) -> str:
-    return f"`{words}`" if words else "as the options say"
+    return words or "as the options say"
 
 
 def _wall_minutes(records: Sequence[Mapping[str, Any]]) -> float:
@@ -100,7 +101,7 @@ def _how(document: Mapping[str, Any]) -> str:
 def show_markdown(markdown: str, console: Console, *, as_source: bool = False) -> None:
     """Print Markdown, laid out for the terminal or as its source."""
     if as_source:
-        sys.stdout.write(masked(markdown) + "\n")
+        text.write(masked(markdown))
     else:  # how both were run is folded on a page; here the record has it
         console.print(Markdown(markdown.partition("\n<details>")[0]))
 
@@ -205,7 +206,7 @@ def of_records(
     }
     notes = [*(f"disturbed, {name}: {'; '.join(phrases)}" for name, phrases in disturbed.items()), *notes]
     table = _table(_of(baseline), _of(candidate), comparison, found, notes, disturbed=", ".join(disturbed))
-    lines = [*(line for head in heads for line in (head, "")), table, ""]
+    lines = [*(line for head in heads for line in (escaped(head), "")), table, ""]
     lines += ["<details><summary>how both were run</summary>", ""]
     for name, record in (("baseline", baseline), ("candidate", candidate)):
         engine, launch = record["engine"], record["launches"][0]
@@ -214,9 +215,15 @@ def of_records(
         weights = record["weights"]["kind"]
         head = f"{name}: {record['id']}, sglang {engine['version']}{source}, {', '.join(devices)}, weights {weights}"
         variables = [f"{key}={shlex.quote(value)}" for key, value in launch["command"]["environment"].items()]
-        command = " ".join([*variables, *map(shlex.quote, launch["command"]["argv"])])
-        lines += [head, "", "```sh", command, "```", ""]
+        command = " ".join([*variables, shlex.join(launch["command"]["argv"])])
+        lines += [escaped(head), "", *_code(command), ""]
     return "\n".join([*lines, "</details>"])
+
+
+def _code(command: str) -> list[str]:
+    """Return a command as a block of code that nothing in it can end."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
+    return [f"{fence}sh", safe_text.terminal(command, keep=""), fence]
 
 
 def _table(
@@ -231,15 +238,15 @@ def _table(
     warning = quality.warning(found)
     under = f" (measured under disturbance: {disturbed})" if disturbed else ""
     lines = [
-        f"**{comparison['verdict'].upper()}**{under}: {comparison['reason']}.",
+        f"**{comparison['verdict'].upper()}**{under}: {escaped(comparison['reason'])}.",
         "",
         *([] if warning is None else [warning, ""]),
         "| | baseline | candidate | change |",
         "|---|---:|---:|---:|",
-        f"| verdict | {baseline['outcome']} | {candidate['outcome']} | |",
+        f"| verdict | {escaped(baseline['outcome'])} | {escaped(candidate['outcome'])} | |",
     ]
     if "instrument" in baseline:
-        lines.append(f"| instrument | {baseline['instrument']} | {candidate['instrument']} | |")
+        lines.append(f"| instrument | {escaped(baseline['instrument'])} | {escaped(candidate['instrument'])} | |")
     one, other = baseline["timings"], candidate["timings"]
     rows = [*CLOCKS, *((metric.title, metric.key, metric.unit) for metric in metrics.METRICS)]
     known = [(title, one[key], other[key], unit) for title, key, unit in rows if key in one]
@@ -251,7 +258,7 @@ def _table(
     one, other = map(quality.short, found["between"]["pixels_sha256"])
     same = {True: "equal", False: "not equal", None: "not known"}[found["between"]["identical"]]
     lines.append(f"| pixels | {one} | {other} | {same} |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in [*quality.notes(found), *notes])])
+    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in [*quality.notes(found), *notes])])
 
 
 def _stages(
@@ -273,4 +280,4 @@ def _stages(
 
 def _row(name: str, one: float | None, other: float | None, unit: str, *, change: str | None) -> str:
     told = figures.change(one, other) if change is None else change
-    return f"| {name} | {number(one, unit)} | {number(other, unit)} | {told} |"
+    return f"| {escaped(name)} | {number(one, unit)} | {number(other, unit)} | {told} |"

@@ -87,7 +87,7 @@ class Heartbeat:
         """Print a line with the time; the next one of its own comes an interval later."""
         elapsed = self.elapsed_s
         self._next = elapsed + max(BEAT_S, elapsed / 3)
-        self._console.print(f"[{elapsed:6.1f} s] {told}", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(f"[{elapsed:6.1f} s] {told}", soft_wrap=True)
 
 
 class _Clock(ProgressColumn):

@@ -32,9 +32,9 @@ def show(document: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]], 
         if row["reason"] is not None:
             reasons.setdefault((row["reason"], row["todo"]), []).append(row["name"])
     for (reason, todo), names in reasons.items():
-        console.print(Text(f"\n{', '.join(names)}: {reason}"), highlight=False)
+        console.print(Text(f"\n{', '.join(names)}: {reason}"))
         if todo is not None:
-            console.print(Padding(Text(f"to do: {todo}"), (0, 0, 0, 2)), highlight=False)
+            console.print(Padding(Text(f"to do: {todo}"), (0, 0, 0, 2)))
     told = [row for row in rows if row["against_eager"] is not None]
     if told:
         console.print()
@@ -58,7 +58,7 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> Table:
         told = row["against_eager"]
         table.add_row(
             row["name"],
-            f"[{STYLES.get(outcome, 'dim')}]{outcome}[/]",
+            Text(outcome, style=STYLES.get(outcome, "dim")),
             number(row["denoise_ms"], "ms"),
             interval(row["denoise_interval_ms"]),
             number(row["total_ms"], "ms"),

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from bench.report.figures import figure
 from bench.report.profile_cells import Table, columns, short_kernel
-from bench.report.profile_forms import WIDE_COLUMNS, escaped, grid, table_lines
+from bench.report.profile_forms import WIDE_COLUMNS, grid, table_lines
+from bench.safe_text import markdown as escaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

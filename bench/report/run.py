@@ -31,9 +31,9 @@ SHORTEST_STAGE_MS = 1.0
 """Shorter stages are one row together."""
 
 
-def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
+def show(record: Mapping[str, Any], path: Path, console: Console, *, with_receipts: bool = False) -> None:
     """Print a run record, where its first output is, and what one would type next; the last line is its path."""
-    console.print(Group(*_parts(record)))
+    console.print(Group(*_parts(record, with_receipts=with_receipts)))
     counts = record["timings"] is not None and record["requests"]
     if counts and record["requests"][0]["outputs"]:
         text.line(console, f"output: {path.parent / record['requests'][0]['outputs'][0]['file']}")
@@ -52,8 +52,9 @@ def warnings(record: Mapping[str, Any]) -> list[str]:
     return [*lines, *(f"warning: {line['id']}: {line['text']}" for line in seen)]
 
 
-def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
-    parts: list[RenderableType] = [_headline(record), *verdict.parts(record["verdict"])]
+def _parts(record: Mapping[str, Any], *, with_receipts: bool) -> list[RenderableType]:
+    judged = verdict.parts(record["verdict"], with_receipts=with_receipts)
+    parts: list[RenderableType] = [_headline(record), *judged]
     parts += [
         Text(
             f"stopped {number(launch['stopped']['after_s'], 's')} after the start, {_stopped_by(launch)};"

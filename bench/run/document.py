@@ -44,7 +44,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
     headline = [launch for launch in run.launches if launch["index"] in {one["launch"] for one in run.requests}]
     numbers = timings(run.requests, headline, medians_only=medians_only) if counts else None
     stages = stage_table(run.staged, _instrument(stage_sync=True, profiler=False)) if run.staged else None
-    return {
+    known = {
         "schema": "run-record",
         "schema_version": store.SCHEMA_VERSION,
         "methodology": store.METHODOLOGY,
@@ -59,7 +59,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "preset": {
             "key": planned.preset.key,
             "sha256": planned.preset.sha256,
-            "document": redact.document(planned.preset.document),
+            "document": dict(planned.preset.document),
         },
         "workload": _workload(planned),
         "weights": dict(planned.resolved.weights),
@@ -82,6 +82,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "profiled": run.profiled,
         "evidence": consistency.files(run.launches, [*run.requests, *run.staged], run.profiled),
     }
+    return dict(redact.document(known))
 
 
 def launch(launched: Launched, directory: Path) -> dict[str, Any]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
+from bench import redact
+from bench.catalog import presets
+from bench.engine import find
+from bench.errors import InvalidDocument, UsageError
 from bench.options import ENGINE, FIDELITY, MEASURING, OUTPUT, WORKLOAD, Kind, option
 
 if TYPE_CHECKING:
@@ -151,7 +156,62 @@ class Options(RunOptions):
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Options:
-        """Return the options that a record holds."""
-        places = {name: Path(document[name]) if document[name] else None for name in PLACES}
-        pairs = tuple((name, value) for name, value in document["environment"])
-        return cls(**{**document, **places, "extra": tuple(document["extra"]), "environment": pairs})
+        """Return the options that a record holds.
+
+        Raises:
+            InvalidDocument: it lacks one, has another, or one is of another type.
+        """
+        try:
+            places = {name: Path(document[name]) if document[name] else None for name in PLACES}
+            pairs = tuple((str(name), str(value)) for name, value in document["environment"])
+            extra = tuple(map(str, document["extra"]))
+            options = cls(**{**document, **places, "extra": extra, "environment": pairs})
+        except (TypeError, ValueError, KeyError) as error:
+            raise InvalidDocument(f"$.asked: not the options of a run: {error}") from error
+        for name, kind in get_type_hints(cls).items():
+            if get_origin(kind) is not tuple and not isinstance(getattr(options, name), _accepted(kind)):
+                raise InvalidDocument(f"$.asked.{name}: {document[name]!r} is not of its type")
+        return options
+
+
+def _accepted(kind: Any) -> Any:
+    """Return what a value read from JSON may be for a field of this type: a whole number is a number."""
+    return kind | int if float in (kind, *get_args(kind)) else kind
+
+
+def restored(then: Options, now: Options) -> Options:
+    """Return the options of an earlier run, read from its record, with the secrets that no record holds.
+
+    A variable's comes from the shell, an argument's from what is typed ``now``.
+
+    Raises:
+        UsageError: a secret is missing, or the record, which may be somebody else's, chooses the code that is run.
+    """
+    if then.engine is not None and then.engine.startswith(find.SOURCE_PREFIX) and now.engine != then.engine:
+        raise UsageError(
+            "the engine of this run is a checkout, and no record chooses the code that is run",
+            todo=f"name it again: {then.engine}",
+            field="engine",
+        )
+    variables = tuple((name, _restored_variable(name, value)) for name, value in then.environment)
+    if any(redact.HIDDEN in word for word in then.extra):
+        if redact.arguments(now.extra) != list(then.extra):
+            raise UsageError(
+                "an argument of this run is a secret, which a record does not hold",
+                where=f"-- {' '.join(then.extra)}",
+                todo="type the same arguments again, after --",
+            )
+        then = replace(then, extra=now.extra)
+    return replace(then, environment=variables)
+
+
+def _restored_variable(name: str, value: str) -> str:
+    if presets.runs_code(name):
+        raise UsageError(
+            f"{name} decides which code runs: it is not taken from a record", todo="measure the whole again"
+        )
+    if redact.HIDDEN not in value:
+        return value
+    if redact.value(name, os.environ.get(name, "")) != value:
+        raise UsageError(f"{name} is a secret, which a record does not hold", todo=f"set {name} in the shell")
+    return os.environ[name]

@@ -13,6 +13,7 @@ from bench.engine import command as commands
 from bench.engine import find
 from bench.engine.workload import Workload
 from bench.errors import PreflightFailed, UsageError
+from bench.fallback import receipts
 from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
 from bench.machine import gpus
 from bench.models import checkpoint, identity, private_cache
@@ -218,6 +219,8 @@ def expect(workload: Workload, engine: Engine, machine: Machine, *, in_session: 
         compile=workload.torch_compile,
         cuda_graph=workload.cuda_graph,
         attention_backend=workload.attention_backend,
+        # a preset is where a run with a cache is requested: it names the workload, and its hash tells runs apart
+        cache=receipts.asks_for_cache(workload.preset.arguments, workload.preset.environment),
     )
 
 

@@ -60,6 +60,7 @@ def read(
     try:
         dump = dumps.load(path)
         against = dumps.check(dump, guard.expectation, *window, list(guard.facts.requests)[-1:])
+        guard.facts.learn_steps(dump)
     except InvalidPerfDump as error:
         dump, against = error, [dumps.unreadable(error)]
     made = tuple(files.read(outputs))

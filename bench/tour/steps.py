@@ -138,9 +138,9 @@ STEPS = (
         takes_output_dir=True,
         why="Pairs of engine starts whose requests alternate, so that a slower machine slows both; it stops as soon as "
         "the answer is decided. The candidate does 60 denoise steps instead of 4: the answer is known, so you "
-        "see whether the tool finds it, also on a busy laptop. So large a difference takes three pairs on a quiet "
-        "machine, the fewest that decide anything; a real question gets the default of eight. One thread for each engine, because two that "
-        "wait beside each other on two cores disturb each other more than any real effect.",
+        "see whether the tool finds it, also on a busy laptop. On a quiet machine three pairs decide it, the fewest "
+        "that decide anything; a real question gets the default of eight. One thread for each engine, because two "
+        "that wait beside each other on two cores disturb each other more than any real effect.",
         read="First the words of both arms and what differs, then SLOWER, with an interval that leaves out 0. Exit "
         "code 7 is a regression, so CI can stop at it. If other work disturbed the machine, the verdict says so. The "
         "other answers are faster and same (0), and inconclusive (9): then `next:` is the command with the pairs that "

@@ -58,7 +58,7 @@ def _judge(log: str, options: AttestOptions) -> None:
     """
     from rich.console import Group
 
-    from bench import schema
+    from bench import redact, schema
     from bench.fallback import attest as judge
     from bench.report import text
     from bench.report import verdict as report
@@ -69,7 +69,7 @@ def _judge(log: str, options: AttestOptions) -> None:
         if path is not None and path.is_file():
             evidence.refuse_changed(path)
     verdict = judge.attest(log, dump=options.dump, expect=options.expect, version=options.engine_version)
-    document = verdict.document()
+    document = redact.document(verdict.document())
     schema.check(document, "verdict", log)
     if options.as_json:
         text.write_json(document)
@@ -193,10 +193,11 @@ class ValidateOptions:
 def validate(c: Context, options: ValidateOptions) -> None:
     """Check documents against their schemas, and records against their evidence: invoke validate FILE [FILE ...]."""
     from bench.record import documents, names
+    from bench.report import text
     from bench.run import evidence
 
     for word in options.files:
         path = names.resolve(word, (*names.RECORDS, *documents.IN_DIRECTORIES))
         kind = documents.validate(path)
         note = evidence.read(path).note() if kind == "run-record" else None
-        print(f"{path}: valid {kind}{'' if note is None else f'; {note}'}")
+        text.write(f"{path}: valid {kind}{'' if note is None else f'; {note}'}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, Inconclusive, UsageError
 from bench.options import MEASURING, OUTPUT, Kind, nested, option
-from bench.run.options import Options
+from bench.run.options import Options, restored
 from bench.task import Context, extra_arguments, task
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ class BenchOptions:
         completes="cut_off",
         help="run directory that was cut off: go on with what is missing",
     )
+    show_receipts: bool = option(
+        False, group=OUTPUT, help="show for each optional feature that was asked for whether it engaged, and why"
+    )
     dry_run: bool = option(False, help="print the exact command and environment, run nothing")
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the record as JSON on stdout")
 
@@ -90,12 +93,13 @@ def bench(c: Context, options: BenchOptions) -> None:
         launches=options.launches or fixed[1],
     )
     many = options.all or options.tag is not None or len(keys) > 1
+    if options.show_receipts and (many or options.matrix):
+        raise UsageError("--show-receipts is for one run", todo="each record has its receipts")
     if options.matrix:
         _check_matrix(options, keys, many=many)
         _run_matrix(asked, options)
         return
-    if asked.require is not None and asked.update_golden is None and options.resume is None:
-        _check_require(asked, keys)
+    _check_require(asked, keys, resumed=options.resume is not None)
     if (options.all or options.tag) and options.models != DEFAULT_MODELS:
         raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
     if many and (asked.model_path is not None or options.resume is not None):
@@ -108,10 +112,10 @@ def bench(c: Context, options: BenchOptions) -> None:
         name = "all" if options.all else options.tag or "chosen"
         _run_presets(asked, keys, name, as_json=options.as_json)
     else:
-        run_one(asked, as_json=options.as_json, resume=options.resume)
+        run_one(asked, as_json=options.as_json, resume=options.resume, with_receipts=options.show_receipts)
 
 
-def _check_require(asked: Options, keys: Sequence[str]) -> None:
+def _check_require(asked: Options, keys: Sequence[str], *, resumed: bool) -> None:
     """Raise UsageError if nothing is kept that any of these presets' outputs could be compared with."""
     from pathlib import Path
 
@@ -120,6 +124,8 @@ def _check_require(asked: Options, keys: Sequence[str]) -> None:
     from bench.compare import history
     from bench.fidelity import goldens
 
+    if asked.require is None or asked.update_golden is not None or resumed:
+        return
     known = [presets.get(key, asked.preset_file) for key in keys]
     models = [Path(asked.model_path or preset.model).name for preset in known]
     wanted = {preset.sha256 for preset in known}
@@ -152,7 +158,9 @@ def _check_reachable(options: Options, preset_sha256: str) -> None:
 # --- one preset -------------------------------------------------------------------------------------------------------
 
 
-def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> dict[str, Any]:
+def run_one(
+    options: Options, *, as_json: bool, resume: Path | None = None, with_receipts: bool = False
+) -> dict[str, Any]:
     """Run, show and return the record; with ``as_json`` stdout holds the record and nothing else.
 
     Raises:
@@ -166,7 +174,7 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     messages = text.stderr()
     if resume is not None:
         resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
-        options = _resumed(options, Options.from_document(store.read(resume)["asked"]))
+        options = _resumed(options, restored(Options.from_document(store.read(resume)["asked"]), options))
     planned = plan.plan(options)
     if resume is None:
         _check_reachable(options, planned.preset.sha256)
@@ -179,7 +187,7 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     if as_json:
         text.write_json(result.record)
     else:
-        run.show(result.record, result.path, text.stdout())
+        run.show(result.record, result.path, text.stdout(), with_receipts=with_receipts)
     if result.error is not None:
         raise _short(result)
     if options.precision is not None:
@@ -349,21 +357,22 @@ def show_commands(asked: Mapping[str, Options]) -> None:
         BenchError: of the one run that was asked for, or that some of several are refused.
     """
     from bench.engine import command
+    from bench.report import text
     from bench.run import plan
 
     engine = _engine_to_spell_for(next(iter(asked.values())).engine)
     if len(asked) == 1:
         (options,) = asked.values()
-        print(command.shown(plan.dry_run(options, engine)))
+        text.write(command.shown(plan.dry_run(options, engine)))
         return
     refused: dict[str, list[str]] = {}
     for name, options in asked.items():
         try:
-            print(f"# {name}\n{command.shown(plan.dry_run(options, engine))}")
+            text.write(f"# {name}\n{command.shown(plan.dry_run(options, engine))}")
         except BenchError as error:
             refused.setdefault(f"{error.what}; {error.todo}", []).append(name)
     for why, names in refused.items():
-        print(f"# refused: {', '.join(names)}\n#   {why}")
+        text.write(f"# refused: {', '.join(names)}\n#   {why}")
     if count := sum(map(len, refused.values())):
         raise UsageError(f"{count} of {len(asked)} runs are refused", todo="the reasons stand above")
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import Inconclusive, ThresholdMissed, UsageError
+from bench.errors import Inconclusive, ThresholdMissed, UnknownName, UsageError
 from bench.options import FIDELITY, MEASURING, OUTPUT, Kind, nested, option
 from bench.run.options import COMMON, REQUIRED, Options
 from bench.task import Context, task
@@ -396,7 +396,8 @@ class HistoryOptions:
 @task(HistoryOptions, example="history --model flux")
 def history(c: Context, options: HistoryOptions) -> None:
     """Show every record of a preset in order of time, with change points and engine versions."""
-    from bench import paths
+    from bench import mistakes, paths
+    from bench.catalog import presets
     from bench.compare import history as records
     from bench.compare import metric as metrics
     from bench.report import history as report
@@ -409,11 +410,17 @@ def history(c: Context, options: HistoryOptions) -> None:
         text.line(text.stderr(), f"left out: {fault}")
     points = [point for point in points if _is_wanted(point, options)]
     if not points and not options.as_json:
+        if options.run.model not in presets.built_in():
+            raise UnknownName("model", options.run.model, presets.built_in(), lister="invoke models")
+        close = None if metric.name in metrics.TITLES else mistakes.closest(metric.name, metrics.TITLES)
         others = [key for key in records.presets_of(root) if key != options.run.model]
+        todo = (
+            f"--model {others[0]}; there are records of {', '.join(others)}" if others else "`invoke bench` makes one"
+        )
         raise UsageError(
             f"no complete record of {options.run.model} that counts and has a {metric.title}",
             where=root,
-            todo=f"--model {others[0]}; there are records of {', '.join(others)}" if others else "`invoke bench`",
+            todo=f"did you mean --metric {close}?" if close else todo,
         )
     if options.as_json:
         text.write_json([{**asdict(point), "path": str(point.path), "unit": metric.unit} for point in points])

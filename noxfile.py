@@ -149,7 +149,7 @@ def engine(session: nox.Session, name: str) -> None:
         return
     session.log(f"installing {configuration.requirement}: about 10 GB on disk")
     marker.unlink(missing_ok=True)
-    session.install("--exact", *configuration.options, configuration.requirement, silent=True)
+    session.install("--exact", *configuration.options, configuration.requirement, silent=False)  # gigabytes: shown
     marker.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
 
 

@@ -106,8 +106,8 @@ class GuardedTask(Task[Any]):
             left = orphans.left_running()
             end = f"still running: {', '.join(left)}" if left else "the engine and all its processes were stopped"
             notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
-            told = safe_text.shown(f"interrupted: {end}{notes or _kept(started)}")
-            raise Exit(told, Interrupted.exit_code) from error
+            told = f"interrupted: {end}{notes or _kept(started)}"
+            raise Exit(safe_text.shown(told), Interrupted.exit_code) from error
         except BrokenPipeError as error:
             _discard_output()
             raise Exit(code=1) from error  # as rich ends; whoever closed the pipe wants no message

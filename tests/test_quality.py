@@ -188,7 +188,7 @@ def test_an_output_that_was_changed_since_is_no_witness(bench, baseline, folder)
         shutil.copy(DATA.parent.parent / "tests" / "helpers.py", output)
     ended, _ = bench("--require", "high", shift=2)
     assert ended.code == 7
-    assert "an output of the baseline was modified" in ended.err
+    assert "request-001/outputs/output.png has another hash" in ended.err
 
 
 def test_a_baseline_that_is_gone_is_said(bench, baseline, folder):

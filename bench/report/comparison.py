@@ -97,7 +97,7 @@ def arms_notes(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
 
 
 def _spec(words: str) -> str:
-    return f"`{words}`" if words else "as the options say"
+    return words or "as the options say"
 
 
 def two_levels(name: str, launches: Sequence[float], unit: str) -> list[str]:
@@ -235,7 +235,7 @@ def of_records(
     }
     notes = [*(f"disturbed, {name}: {'; '.join(phrases)}" for name, phrases in disturbed.items()), *notes]
     table = _table(_of(baseline), _of(candidate), comparison, found, notes, disturbed=", ".join(disturbed))
-    lines = [*(line for head in heads for line in (head, "")), table, ""]
+    lines = [*(line for head in heads for line in (escaped(head), "")), table, ""]
     lines += ["<details><summary>how both were run</summary>", ""]
     for name, record in (("baseline", baseline), ("candidate", candidate)):
         engine, launch = record["engine"], record["launches"][0]
@@ -244,7 +244,7 @@ def of_records(
         weights = record["weights"]["kind"]
         head = f"{name}: {record['id']}, sglang {engine['version']}{source}, {', '.join(devices)}, weights {weights}"
         variables = [f"{key}={shlex.quote(value)}" for key, value in launch["command"]["environment"].items()]
-        command = " ".join([*variables, *map(shlex.quote, launch["command"]["argv"])])
+        command = " ".join([*variables, shlex.join(launch["command"]["argv"])])
         lines += [escaped(head), "", *_code(command), ""]
     return "\n".join([*lines, "</details>"])
 
@@ -267,7 +267,7 @@ def _table(
     warning = quality.warning(found)
     under = f" (measured under disturbance: {disturbed})" if disturbed else ""
     lines = [
-        f"**{comparison['verdict'].upper()}**{escaped(under)}: {escaped(comparison['reason'])}.",
+        f"**{comparison['verdict'].upper()}**{under}: {escaped(comparison['reason'])}.",
         "",
         *([] if warning is None else [warning, ""]),
         "| | baseline | candidate | change |",

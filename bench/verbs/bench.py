@@ -97,8 +97,7 @@ def bench(c: Context, options: BenchOptions) -> None:
         _check_matrix(options, keys, many=many)
         _run_matrix(asked, options)
         return
-    if asked.require is not None and asked.update_golden is None and options.resume is None:
-        _check_require(asked, keys)
+    _check_require(asked, keys, resumed=options.resume is not None)
     if many and (asked.model_path is not None or options.resume is not None):
         raise UsageError("--model-path and --resume are for one preset", todo="run them one by one")
     if options.dry_run and options.resume is not None:
@@ -122,7 +121,7 @@ def _check_choice(options: BenchOptions) -> None:
         raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
 
 
-def _check_require(asked: Options, keys: Sequence[str]) -> None:
+def _check_require(asked: Options, keys: Sequence[str], *, resumed: bool) -> None:
     """Raise UsageError if nothing is kept that any of these presets' outputs could be compared with."""
     from pathlib import Path
 
@@ -131,6 +130,8 @@ def _check_require(asked: Options, keys: Sequence[str]) -> None:
     from bench.compare import history
     from bench.fidelity import goldens
 
+    if asked.require is None or asked.update_golden is not None or resumed:
+        return
     known = [presets.get(key, asked.preset_file) for key in keys]
     models = [Path(asked.model_path or preset.model).name for preset in known]
     wanted = {preset.sha256 for preset in known}

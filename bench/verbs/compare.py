@@ -462,10 +462,10 @@ def history(c: Context, options: HistoryOptions) -> None:
         text.line(text.stderr(), f"left out: {fault}")
     points = [point for point in points if _is_wanted(point, options)]
     if not points and not options.as_json:
-        others = [key for key in records.presets_of(root) if key != options.run.model]
-        if options.run.model not in (*presets.built_in(), *records.presets_of(root)):
+        if options.run.model not in presets.built_in():
             raise UnknownName("model", options.run.model, presets.built_in(), lister="invoke models")
         close = None if metric.name in metrics.TITLES else mistakes.closest(metric.name, metrics.TITLES)
+        others = [key for key in records.presets_of(root) if key != options.run.model]
         todo = (
             f"--model {others[0]}; there are records of {', '.join(others)}" if others else "`invoke bench` makes one"
         )

@@ -27,6 +27,9 @@ SIZES = {"tiny": "runs on a CPU", "full": "the real shapes; tens of GB"}
 class ModelsOptions:
     """What `invoke models` takes."""
 
+    search: str | None = option(None, help="only presets with this word in key, model or description")
+    tag: str | None = option(None, completes="tags", help="only presets with this tag, e.g. tiny")
+    runnable: bool = option(False, help="only presets for which this machine has enough accelerators")
     names: tuple[str, ...] = option(
         (),
         name="model",
@@ -34,9 +37,6 @@ class ModelsOptions:
         completes="presets",
         help="only these presets, each with the optional features that it asks for and a run has to show",
     )
-    search: str | None = option(None, help="only presets with this word in key, model or description")
-    tag: str | None = option(None, completes="tags", help="only presets with this tag, e.g. tiny")
-    runnable: bool = option(False, help="only presets for which this machine has enough accelerators")
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the presets as JSON on stdout")
     check_upstream: bool = option(
         False, help="compare our presets with those of an engine's own helper script; exit code 7 if any differs"

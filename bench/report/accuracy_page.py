@@ -188,9 +188,9 @@ def curve(trajectory: Mapping[str, Any]) -> Plot:
                     "encoding": {
                         "x": counted("step", "denoise step", len(trajectory["steps"])),
                         "y": {**axis("distance", "relative L2"), "scale": {"type": "log"}},
-                        "color": by_line,
+                        "detail": by_line,
                     },
-                    "mark": {"type": "line", "strokeWidth": 1.5},
+                    "mark": {"type": "line", "strokeWidth": 1, "color": plots.DIM},
                 },
                 at(gate, "gate", channel="y"),
             ],

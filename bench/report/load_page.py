@@ -159,11 +159,11 @@ def _by_rate(record: Record) -> Plot:
                 },
                 {
                     "data": rows(values),
-                    "mark": {"type": "line", "strokeWidth": 1, "opacity": 0.6},
+                    "mark": {"type": "line", "strokeWidth": 1, "color": plots.DIM},
                     "encoding": {
                         "x": axis("rate", "offered requests a second"),
                         "y": {**axis("latency", "latency, ms"), "scale": {"zero": True}},
-                        "color": {"field": "percentile", "type": "nominal", "title": None},
+                        "detail": {"field": "percentile"},
                     },
                 },
                 *slo,

@@ -211,8 +211,8 @@ def tests_engine(session: nox.Session) -> None:
     install(session, *RUNNER, *group("tests"), *group("nox"))
     for name in CONFIGURATIONS:
         ensure_engine(session, name)
-    # one worker: a second engine on the same cores would disturb the comparisons that the tests make
-    run(session, "pytest", "-m", "engine", "--numprocesses=1", "--timeout=1800", *session.posargs)
+    for chosen, workers in (("engine and alone", 1), ("engine and not alone", 2)):
+        run(session, "pytest", "-m", chosen, f"--numprocesses={workers}", "--timeout=1800", *session.posargs)
 
 
 @nox.session(default=False)

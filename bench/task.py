@@ -31,7 +31,7 @@ from bench import options as declarations
 from bench.catalog import presets
 from bench.errors import BenchError, Interrupted, UsageError
 from bench.options import Verb
-from bench.record import names, store
+from bench.record import campaign, names, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -246,14 +246,29 @@ def _verb(machine: ParseMachine) -> Verb | None:
 def _kept(since: float) -> str:
     """Return what an interrupted run has kept and how to go on; nothing if no run was cut off since then."""
     try:
-        partial = names.resolve(Path("last"), (store.PARTIAL,)) / store.PARTIAL
-        if partial.stat().st_mtime < since:
+        if (run := _last(campaign.STATE, since)) is not None:
+            state = campaign.read(run, *campaign.KINDS)
+            verb, parts = campaign.KINDS[state["kind"]]
+            count = len(state["finished"])
+        elif (run := _last(store.PARTIAL, since)) is not None:
+            verb, parts = "bench", "requests"
+            count = len(json.loads((run / store.PARTIAL).read_bytes())["requests"])
+        else:
             return ""
-        requests = len(json.loads(partial.read_bytes())["requests"])
     except (BenchError, OSError, ValueError, KeyError):
         return ""
-    run = partial.parent
-    return f"\n  kept: {requests} requests, {run}\n  to do: `invoke bench --resume {run.name[-6:]}` goes on"
+    if count == 0:
+        return ""
+    return f"\n  kept: {count} {parts}, {run}\n  to do: `invoke {verb} --resume {run.name[-6:]}` goes on"
+
+
+def _last(name: str, since: float) -> Path | None:
+    """Return the newest run that has a file of that name, if it was written since then."""
+    try:
+        run = names.resolve(Path("last"), (name,))
+    except BenchError:
+        return None
+    return run if (run / name).stat().st_mtime >= since else None
 
 
 def _unread(error: UsageError) -> ParseError:

@@ -1,6 +1,6 @@
 """What was measured before: every record of a preset in order of time, change points, and the named baseline.
 
-Records are the truth and are all read each time: nothing has to be rebuilt when one comes or goes.
+Records are the truth; `record.index` spares reading those again that have not changed.
 """
 
 from __future__ import annotations
@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
-from bench.record import comparable, store
+from bench.record import comparable, index, store
 from bench.record.baselines import baseline_of, baselines, name_baseline
 from bench.stats import levels
 
@@ -46,38 +45,52 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
     arms and cells.
     """
     named = baselines(root)
-    points, faults = [], []
-    for path in sorted(root.glob(f"**/{store.RECORD}")):
-        try:
-            document = store.read(path)
-        except BenchError as error:
-            faults.append(f"{path}: {error.what}")
-            continue
-        if (
-            document["preset"]["key"] != model
-            or not _is_plain(document)
-            or document["timings"] is None
-            or not document["complete"]
-        ):
-            continue
-        value = metric.of_record(document)
-        if value is None:
-            continue
-        points.append(
-            Point(
-                id=document["id"],
-                path=path,
-                started=document["started"],
-                family=comparable.family(document),
-                engine=_engine(document),
-                outcome=document["verdict"]["outcome"],
-                requests=document["timings"]["requests"],
-                value=value,
-                is_baseline=named.get(comparable.family(document)) == str(path.parent.relative_to(root)),
-            )
+    known, faults = index.answers(root, store.RECORD, f"{QUESTION} {metric.name}", lambda path: _asked(path, metric))
+    points = [
+        Point(
+            id=said["id"],
+            path=path,
+            started=said["started"],
+            family=said["family"],
+            engine=said["engine"],
+            outcome=said["outcome"],
+            requests=said["requests"],
+            value=said["value"],
+            is_baseline=named.get(said["family"]) == str(path.parent.relative_to(root)),
         )
+        for path, said in known
+        if said["preset"] == model
+    ]
     points.sort(key=lambda point: point.started)
-    return _marked(points), faults
+    return _marked(points), [f"{path}: {why}" for path, why in faults]
+
+
+QUESTION = "history 1"
+"""Names what `_asked` returns; another one for each change of that."""
+
+
+def _asked(path: Path, metric: metrics.Metric) -> dict[str, Any] | None:
+    """Return what a trend needs of a record, None for one that it leaves out.
+
+    Raises:
+        BenchError: it cannot be read.
+    """
+    document = store.read(path)
+    if not _is_plain(document) or document["timings"] is None or not document["complete"]:
+        return None
+    value = metric.of_record(document)
+    if value is None:
+        return None
+    return {
+        "id": document["id"],
+        "preset": document["preset"]["key"],
+        "started": document["started"],
+        "family": comparable.family(document),
+        "engine": _engine(document),
+        "outcome": document["verdict"]["outcome"],
+        "requests": document["timings"]["requests"],
+        "value": value,
+    }
 
 
 def _is_plain(document: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench import paths, redact
 from bench.catalog import qualities
 from bench.engine import command as commands
-from bench.errors import UsageError
+from bench.errors import FallbackDetected, UsageError
 from bench.fallback import dump as dumps
 from bench.fallback import verdict as verdicts
 from bench.fallback.verdict import Verdict
@@ -139,12 +139,20 @@ def write(
 ) -> tuple[dict[str, Any], Path]:
     """Write the record of what is known of a run now and return it and its path."""
     known = document(run, complete=complete, failure=failure, medians_only=medians_only)
-    writer = store.write if complete or not run.requests else store.write_partial
-    return known, writer(known, run.directory)
+    return known, save(run, known)
 
 
-def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
+def save(run: Run, known: dict[str, Any]) -> Path:
+    """Write a run's record, as a partial one if requests can be added to those it has, and return its path."""
+    writer = store.write if known["complete"] or not run.requests else store.write_partial
+    return writer(known, run.directory)
+
+
+def resumable(planned: Plan, directory: Path, launches: int | None = None) -> dict[str, Any]:
     """Return the partial record in ``directory``, its dumps checked by hash.
+
+    ``launches`` says how many launches of a part of a campaign are finished; later ones are left out. None: it is a
+    run by itself, whose requests all count.
 
     Raises:
         UsageError: it is complete, a part of something else, of another preset, engine or weights, or a file of it was
@@ -154,12 +162,35 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
     if not (directory / store.PARTIAL).is_file():
         raise UsageError("there is nothing to resume: no partial record", where=directory / store.PARTIAL)
     earlier = store.read(directory / store.PARTIAL)
-    if earlier["kind"] != "bench" or not store.RUN.match(earlier["id"]):
+    if launches is not None:
+        _keep(earlier, launches)
+    elif earlier["kind"] != "bench" or not store.RUN.match(earlier["id"]):
         raise UsageError(
-            "only a plain benchmark run can be resumed, not a profile, an arm or a matrix cell",
+            "only a plain benchmark run can be resumed by itself, not a profile, an arm or a matrix cell",
             where=directory,
-            todo="measure the whole again",
+            todo="resume the whole",
         )
+    check_unchanged(planned, earlier, directory)
+    return earlier
+
+
+def _keep(earlier: dict[str, Any], launches: int) -> None:
+    """Leave later launches out of a record.
+
+    Raises:
+        UsageError: a later one fell back, so the earlier ones prove nothing, or there are fewer.
+    """
+    if any(launch["verdict"]["exit_code"] == FallbackDetected.exit_code for launch in earlier["launches"]):
+        raise UsageError("a launch fell back: nothing can be added", where=earlier["id"], todo="measure the whole anew")
+    for name in ("launches", "requests"):
+        key = "index" if name == "launches" else "launch"
+        earlier[name] = [entry for entry in earlier[name] if entry[key] <= launches]
+    if len(earlier["launches"]) != launches:
+        raise UsageError(f"{launches} launches were finished, and the record has fewer", where=earlier["id"])
+
+
+def check_unchanged(planned: Plan, earlier: Mapping[str, Any], directory: Path) -> None:
+    """Raise `UsageError` unless the plan, this machine and the files of a record are what they were."""
     same = {
         "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
         "engine": (earlier["engine"], planned.engine.for_record()),
@@ -188,7 +219,6 @@ def resumable(planned: Plan, directory: Path) -> dict[str, Any]:
         ended = entry["exit_code"] is not None
         if not path.is_file() or (ended and paths.sha256(path) != entry["log"]["sha256"]):
             raise UsageError("a log of this run, the proof of its launch, is gone or was changed", where=path)
-    return earlier
 
 
 def _environments(earlier: Mapping[str, Any], planned: Plan) -> tuple[dict[str, str], dict[str, str]]:

@@ -65,7 +65,7 @@ class BenchOptions:
         kind=Kind.PATH,
         group=MEASURING,
         completes="cut_off",
-        help="run directory that was cut off: go on with what is missing",
+        help="run, matrix or batch that was cut off: go on with what is missing",
     )
     dry_run: bool = option(False, help="print the exact command and environment, run nothing")
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the record as JSON on stdout")
@@ -102,11 +102,38 @@ def bench(c: Context, options: BenchOptions) -> None:
         raise UsageError("--resume takes its options from the run: --dry-run cannot show them", todo="leave one out")
     if options.dry_run:
         show_commands({key: replace(asked, model=key) for key in keys})
+    elif options.resume is not None:
+        _resume(asked, options.resume, as_json=options.as_json)
     elif many:
         name = "all" if options.all else options.tag or "chosen"
         _run_presets(asked, keys, name, as_json=options.as_json)
     else:
-        run_one(asked, as_json=options.as_json, resume=options.resume)
+        run_one(asked, as_json=options.as_json)
+
+
+def _resume(asked: Options, word: Path, *, as_json: bool) -> None:
+    """Go on with what was cut off: a run, a matrix or a batch.
+
+    Raises:
+        BenchError: as these do.
+    """
+    from bench.record import campaign, names, store
+    from bench.report import text
+    from bench.sweep import batch, matrix
+
+    place = names.resolve(word, (store.PARTIAL, campaign.STATE), asked.output_dir)
+    if not (place / campaign.STATE).exists():
+        run_one(asked, as_json=as_json, resume=place)
+        return
+    state = campaign.read(place, matrix.KIND, batch.KIND)
+    then = Options.from_document(state["asked"]["options"])
+    if state["kind"] == matrix.KIND:
+        starts = len(matrix.cells(then, state["asked"]["axes"])) * then.launches - len(state["finished"])
+        one_start = replace(then, launches=1, repeats=then.repeats + 1)  # its first request is not counted
+        _show_matrix(matrix.resume(place, _titled(text.stderr(), starts, one_start)), as_json=as_json)
+    else:
+        presets = len(state["asked"]["presets"]) - len(state["finished"])
+        _show_batch(batch.resume(place, _titled(text.stderr(), presets, then)), as_json=as_json)
 
 
 # --- one preset -------------------------------------------------------------------------------------------------------
@@ -119,13 +146,12 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
     """
     from bench.compare.records import scored
-    from bench.record import names, store
+    from bench.record import store
     from bench.report import run, text
     from bench.run import benchmark, plan
 
     messages = text.stderr()
     if resume is not None:
-        resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
         options = _resumed(options, Options.from_document(store.read(resume)["asked"]))
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
@@ -198,12 +224,24 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     Raises:
         BenchError: not all of them count.
     """
-    from bench.report import batch as report
     from bench.report import text
     from bench.sweep import batch
 
     shown = _titled(text.stderr(), len(keys), options)
-    summary, path = batch.run(options, keys, name, shown)
+    _show_batch(batch.run(options, keys, name, shown), as_json=as_json)
+
+
+def _show_batch(ended: tuple[dict[str, Any], Path], *, as_json: bool) -> None:
+    """Show how each preset of a batch ended.
+
+    Raises:
+        BenchError: not all of them count.
+    """
+    from bench.report import batch as report
+    from bench.report import text
+    from bench.sweep import batch
+
+    summary, path = ended
     if as_json:
         text.write_json(summary)
     else:
@@ -238,7 +276,6 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     Raises:
         BenchError: a cell does not count, or the pictures of a graph cell differ from its eager cell's.
     """
-    from bench.report import matrix as report
     from bench.report import text
     from bench.run import plan
     from bench.sweep import matrix
@@ -253,8 +290,21 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
             break
     starts = len(matrix.cells(asked, options.matrix)) * asked.launches
     one_start = replace(asked, launches=1, repeats=asked.repeats + 1)  # its first request is not counted
-    document, path, error = matrix.measure(asked, options.matrix, _titled(text.stderr(), starts, one_start))
-    if options.as_json:
+    shown = _titled(text.stderr(), starts, one_start)
+    _show_matrix(matrix.measure(asked, options.matrix, shown), as_json=options.as_json)
+
+
+def _show_matrix(ended: tuple[dict[str, Any], Path, BenchError | None], *, as_json: bool) -> None:
+    """Show a matrix.
+
+    Raises:
+        BenchError: what it ended with.
+    """
+    from bench.report import matrix as report
+    from bench.report import text
+
+    document, path, error = ended
+    if as_json:
         text.write_json(document)
     else:
         report.show(document, path, text.stdout())

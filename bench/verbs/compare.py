@@ -51,6 +51,13 @@ class AbOptions:
         repeats={"default": 4, "help": "requests of each start that count, after one that does not (default 4)"},
         require={"help": REQUIRE},
     )
+    resume: Path | None = option(
+        None,
+        kind=Kind.PATH,
+        group=MEASURING,
+        completes="cut_off",
+        help="comparison that was cut off: go on with the pairs that are missing",
+    )
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparison as JSON on stdout")
 
 
@@ -67,19 +74,29 @@ def ab(c: Context, options: AbOptions) -> None:
         raise UsageError("--co-resident is gone: the engines of a pair start together by default", todo="leave it out")
     if options.blocks is not None:
         raise UsageError("--blocks is gone: arms are measured in pairs of engine starts", todo="--pairs N")
-    design = comparing.Design(metric=options.metric, alternate=options.alternate)
-    if options.pairs is not None:
-        design = replace(design, pairs=options.pairs)
-    if options.margin is not None:
-        design = replace(design, margin_percent=100 * options.margin)
     messages = text.stderr()
-    result = comparing.measure(
-        replace(options.run, require=None),
-        {"baseline": options.baseline, "candidate": options.candidate},
-        design,
-        tell=lambda told: text.line(messages, told),
-        require=options.run.require,
-    )
+    specs = {"baseline": options.baseline, "candidate": options.candidate}
+    if options.resume is not None:
+        result = comparing.resume(
+            _cut_off(options.resume, options),
+            specs,
+            timeout_s=options.run.timeout_s,
+            tell=lambda told: text.line(messages, told),
+            require=options.run.require,
+        )
+    else:
+        design = comparing.Design(metric=options.metric, alternate=options.alternate)
+        if options.pairs is not None:
+            design = replace(design, pairs=options.pairs)
+        if options.margin is not None:
+            design = replace(design, margin_percent=100 * options.margin)
+        result = comparing.measure(
+            replace(options.run, require=None),
+            specs,
+            design,
+            tell=lambda told: text.line(messages, told),
+            require=options.run.require,
+        )
     if options.as_json:
         text.write_json(result.document)
     else:
@@ -88,6 +105,21 @@ def ab(c: Context, options: AbOptions) -> None:
     if result.error is not None:
         raise result.error
     _raise([{**result.document, "candidate": str(result.path)}])
+
+
+def _cut_off(word: Path, options: AbOptions) -> Path:
+    """Return the folder of the comparison that is resumed.
+
+    Raises:
+        UsageError: no comparison was cut off there, or another design is asked for.
+    """
+    from bench.record import campaign, names
+
+    if options.pairs is not None or options.margin is not None or options.alternate or options.metric != "total":
+        raise UsageError(
+            "a comparison goes on as it began", todo="leave --pairs, --margin, --metric and --alternate out"
+        )
+    return names.resolve(word, (campaign.STATE,), options.run.output_dir)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

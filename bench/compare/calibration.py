@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import paths
+from bench import files, paths, schema
 from bench.compare import metric as metrics
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from bench.record import comparable
 from bench.record import store as records
 from bench.stats import comparison, planning
@@ -113,41 +113,56 @@ def _of_stage_table(record: Mapping[str, Any], metric: metrics.Metric) -> float:
     return value
 
 
-def _kept(path: Path, metric: str) -> dict[str, Any]:
+def _kept(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what a file of the cache keeps, by metric; what is broken was never measured."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["metrics"][metric])
-    except (OSError, ValueError, KeyError, TypeError):
+        content = schema.read(path)
+    except BenchError:
         return {}
+    metrics_kept = content.get("metrics") if isinstance(content, dict) else None
+    if not isinstance(metrics_kept, dict):
+        return {}
+    return {name: values for name, values in metrics_kept.items() if isinstance(values, dict)}
 
 
 def _keep(path: Path, metric: str, values: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        kept = dict(json.loads(path.read_text(encoding="utf-8"))["metrics"])
-    except (OSError, ValueError, KeyError, TypeError):
-        kept = {}
-    kept[metric] = kept.get(metric, {}) | values
-    path.write_text(json.dumps({"metrics": kept}, indent=2) + "\n", encoding="utf-8")
+    kept = _kept(path)
+    kept[metric] = {**kept.get(metric, {}), **values}
+    files.write_text(path, json.dumps({"metrics": kept}, indent=2) + "\n", replace=True)
     return path
 
 
 def noise(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> LaunchNoise | None:
     """Return the kept spread between launches of a record's cell, None if it was never calibrated."""
-    kept = _kept(_file(record), metric)
-    if "sd_percent" not in kept:
+    kept = _kept(_file(record)).get(metric, {})
+    within = kept.get("within_percent")
+    if not (
+        _is_spread(kept.get("sd_percent"))
+        and (within is None or _is_spread(within))
+        and _is_count(kept.get("launches"), 2)
+        and _is_count(kept.get("requests"), 1)
+    ):
         return None
     return LaunchNoise(
-        sd_percent=kept["sd_percent"],
-        within_percent=kept["within_percent"],
-        launches=kept["launches"],
-        requests=kept["requests"],
+        sd_percent=kept["sd_percent"], within_percent=within, launches=kept["launches"], requests=kept["requests"]
     )
 
 
 def days(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> DayNoise | None:
     """Return the kept spread between days and hosts of a record's workload, None if it was never calibrated."""
-    kept = _kept(_file_of_days(record), metric)
-    return DayNoise(**kept) if kept else None
+    kept = _kept(_file_of_days(record)).get(metric, {})
+    if not (_is_spread(kept.get("sd_percent")) and _is_count(kept.get("records"), FEWEST_DAYS)):
+        return None
+    return DayNoise(sd_percent=kept["sd_percent"], records=kept["records"])
+
+
+def _is_spread(value: object) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def pairs_for(noise: LaunchNoise, requests: int = 1) -> comparison.Planning | None:

@@ -31,21 +31,33 @@ def parser_flags(engine: Engine) -> frozenset[str] | None:
     """Return the flags of the engine's own parser; None if it cannot be asked (its launch will say why)."""
     file = _file(engine)
     try:
-        return frozenset(json.loads(file.read_text(encoding="utf-8")))
+        return _flags(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        pass
+        pass  # not asked yet, or what was kept is broken
     try:
-        found = json.loads(interpreter.run_program(engine, PROGRAM, []).splitlines()[-1])
+        found = _flags(interpreter.run_program(engine, PROGRAM, []).splitlines()[-1])
     except (EngineFailed, ValueError, IndexError):
         return None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part")
-        part.write_text(json.dumps(found) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(sorted(found)) + "\n", encoding="utf-8")
         part.replace(file)
     except OSError:
         pass  # a cache that cannot be written costs time, no more
-    return frozenset(found)
+    return found
+
+
+def _flags(text: str) -> frozenset[str]:
+    """Return the flags in a JSON list.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    known = json.loads(text)
+    if not isinstance(known, list) or not all(isinstance(flag, str) for flag in known):
+        raise ValueError("not a list of flags")
+    return frozenset(known)
 
 
 def _file(engine: Engine) -> Path:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 VIDEOS = frozenset({".mp4", ".mov", ".webm", ".gif"})
+LARGEST_IMAGE_PIXELS = 1 << 29
+"""23,000 squared, which takes 1.6 GB as RGB."""
 OTHERS = frozenset({".wav", ".flac", ".glb", ".obj"})
 """Outputs without pixels: they are hashed, and nothing of them is compared."""
 
@@ -110,10 +112,11 @@ def _image(path: Path | IO[bytes]) -> Iterator[tuple[str | None, NDArray[np.uint
     import numpy as np  # noqa: PLC0415 - only a finished run needs them
     from PIL import Image  # noqa: PLC0415
 
+    Image.MAX_IMAGE_PIXELS = LARGEST_IMAGE_PIXELS // 2  # Pillow warns above it, and refuses twice as much
     try:
         with Image.open(path) as image:
             yield image.format, np.asarray(image.convert("RGB"), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise Undecodable(str(error)) from error
 
 

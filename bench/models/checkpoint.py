@@ -160,9 +160,10 @@ def sha256(folder: Path) -> str:
 def manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a synthetic checkpoint, None for any other."""
     try:
-        return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        known = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return known if isinstance(known, dict) and isinstance(known.get("sha256"), str) else None
 
 
 def inspect(folder: Path) -> None:

@@ -53,7 +53,7 @@ def check(path: Path) -> str:
         with Image.open(path) as opened:
             size = f"{opened.width}x{opened.height} {opened.format}"
             opened.verify()
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UsageError(f"not an image: {error}", where=path, todo="fetch it again", field="again") from error
     digest, expected = paths.sha256(path), expected_sha256(path)
     if expected not in (None, digest):

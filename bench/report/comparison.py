@@ -48,7 +48,8 @@ def show_arms(
     as_source: bool = False,
 ) -> None:
     """Print the comparison of two arms; the last line is its path, unless it is Markdown for a pull request."""
-    notes = [document["why"], f"pairs: {len(document['pairs'])}, {_how(document)}"]
+    notes = [] if document["complete"] else [f"PARTIAL: {document['failure']['what']}; this is said of the pairs done"]
+    notes += [document["why"], f"pairs: {len(document['pairs'])}, {_how(document)}"]
     notes += [f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all"]
     notes += [f"differs: {line}" for line in document["differences"]]
     show_markdown(

@@ -99,16 +99,15 @@ def main():
         for _ in range(scenario["flood_bytes"] // len(block)):
             out.write(block)
         out.flush()
-    if "dump" in scenario:
-        dump = json.loads(Path(scenario["dump"]).read_text())
-        dump |= {"timestamp": datetime.now(UTC).isoformat()}
-        dump["meta"] = {"prompt": [asked.prompt], "model": asked.model_path}
-        for name, value in scenario.get("dump_changes", {}).items():
-            dump[name] = value
-        Path(asked.perf_dump_path).write_text(json.dumps(dump))
     if kind := scenario.get("dump_is"):
         make = {"folder": os.mkdir, "fifo": os.mkfifo}.get(kind, lambda path: os.symlink(kind, path))
         make(asked.perf_dump_path)
+    elif "dump" in scenario:
+        dump = json.loads(Path(scenario["dump"]).read_text())
+        dump |= {"timestamp": datetime.now(UTC).isoformat()}
+        dump["meta"] = {"prompt": [asked.prompt], "model": asked.model_path}
+        dump |= scenario.get("dump_changes", {})
+        Path(asked.perf_dump_path).write_text(json.dumps(dump))
     if scenario.get("image", True):
         save(scenario, Path(asked.output_path) / asked.output_file_name, (asked.width, asked.height))
     time.sleep(scenario.get("linger_s", 0))

@@ -199,7 +199,9 @@ def test_a_helper_command_whose_guardians_are_killed_ends(tmp_path):
     marker = f"{os.getpid()}{next(NUMBERS)}.25"
 
     def kill_guardians():
-        wait_until(lambda: processes_like(f"sleep {marker}"), "the helper command has not started")
+        # before that the keeper has not changed its name
+        own = f"sleep {marker} "
+        wait_until(lambda: own in processes_like(own), "the helper command has not started")
         (keeper,) = (child for child in psutil.Process().children() if child.cmdline()[:1] == ["launch-keeper"])
         for guardian in (*keeper.children(), keeper):
             guardian.kill()

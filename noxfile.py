@@ -149,7 +149,7 @@ def engine(session: nox.Session, name: str) -> None:
         return
     session.log(f"installing {configuration.requirement}: about 10 GB on disk")
     marker.unlink(missing_ok=True)
-    session.install("--exact", *configuration.options, configuration.requirement, silent=True)
+    session.install("--exact", *configuration.options, configuration.requirement, silent=False)  # gigabytes: shown
     marker.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
 
 
@@ -227,6 +227,13 @@ def fuzz(session: nox.Session) -> None:
     """Feed random bytes to every reader of what others wrote, for FUZZ_SECONDS (60) each; what failed is kept."""
     install(session, *RUNNER, *group("tests"))
     session.run("pytest", "--numprocesses=0", "tests/fuzz.py", *session.posargs)
+
+
+@nox.session(default=False)
+def signals_versions(session: nox.Session) -> None:
+    """Check signals, flags and qualities against the versions in between, taken from the index (minutes, 150 MB)."""
+    install(session, *RUNNER, *group("tests"), "pip")
+    session.run("pytest", "--numprocesses=0", "tests/versions.py", *session.posargs)
 
 
 @nox.session(default=False)

@@ -7,6 +7,7 @@
     ├── EngineFailed            3   the engine could not be started, crashed, or made no output
     ├── FallbackDetected        4   the verdict is invalid: not the native backend, or not the workload
     ├── EvidenceMissing         5   nothing bad was said, but the proof is not there
+    │   └── RecordEdited        5   a record and its own evidence disagree
     ├── InvalidPerfDump         6   the engine's perf dump is absent, stale, broken or not of this run
     ├── ThresholdMissed         7   a regression, or a quality gate not met
     ├── TimedOut                8   the launch took longer than it was given
@@ -109,6 +110,10 @@ class EvidenceMissing(BenchError):
     """The run cannot be shown to be what was asked for."""
 
     exit_code = 5
+
+
+class RecordEdited(EvidenceMissing):
+    """A record and its evidence disagree: one of them was edited after the run."""
 
 
 class InvalidPerfDump(BenchError):

@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from bench.errors import BenchError, UsageError
 
@@ -23,33 +23,38 @@ SETTINGS_BYTES = 1 << 20
 LINKED = {errno.ELOOP: "it is a symbolic link, and nothing is written through one"}
 
 
-def read_bytes(path: Path, limit: int = DOCUMENT_BYTES, error: type[BenchError] = UsageError) -> bytes:
-    """Return the content of a regular file of at most ``limit`` bytes; a link to one is followed.
-
-    A FIFO or a device is refused without waiting for it, and a file that grows while it is read ends at the limit.
+def opened(path: Path, *, todo: str | None = None, error: type[BenchError] = UsageError) -> IO[bytes]:
+    """Return a regular file, open for reading; a link to one is followed, a FIFO or a device refused without waiting.
 
     Raises:
-        UsageError: or the ``error`` asked for, if it is absent, of another kind, too large or unreadable.
+        UsageError: or the ``error`` asked for, if it is absent, unreadable, or of another kind (``todo``: what to do).
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor, not a path
-            status = os.fstat(descriptor)
-            if stat.S_ISDIR(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            if not stat.S_ISREG(status.st_mode):
-                raise error("cannot be read: not a regular file", where=path)
-            if status.st_size <= limit:
-                content = bytearray()
-                while chunk := file.read(limit + 1 - len(content)):
-                    content += chunk
-            if status.st_size > limit or len(content) > limit:
-                raise error(f"cannot be read: more than {limit / (1 << 20):g} MiB", where=path)
-            return bytes(content)
+        file = open(descriptor, "rb")  # noqa: PTH123, SIM115 - a descriptor, which the caller closes
     except ValueError as failure:  # a NUL in the name
         raise error(f"cannot be read: {failure}", where=repr(str(path))) from failure
     except OSError as failure:
         raise error(f"cannot be read: {failure.strerror}", where=path) from failure
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        file.close()
+        raise error("cannot be read: not a regular file", where=path, todo=todo)
+    return file
+
+
+def read_bytes(path: Path, limit: int = DOCUMENT_BYTES, error: type[BenchError] = UsageError) -> bytes:
+    """Return the content of a file that `opened` takes, of at most ``limit`` bytes.
+
+    Raises:
+        UsageError: or the ``error`` asked for, as `opened` does, and if it is, or grows, too large.
+    """
+    with opened(path, error=error) as file:
+        try:
+            if os.fstat(file.fileno()).st_size <= limit and len(content := file.read(limit + 1)) <= limit:
+                return content
+        except OSError as failure:
+            raise error(f"cannot be read: {failure.strerror}", where=path) from failure
+    raise error(f"cannot be read: more than {limit / (1 << 20):g} MiB", where=path)
 
 
 def write_text(path: Path, text: str, *, replace: bool = False) -> None:

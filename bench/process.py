@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
 
-from bench import orphans, paths
+from bench import orphans, paths, redact
 from bench.conversation import Partner, Pipes
 from bench.errors import BenchError, TimedOut
 
@@ -118,8 +118,9 @@ def stream(
     with log.open("xb") as file:
         child = _start(argv, env, cwd, pipes)
         _KEEPERS[child.pid] = child
+        output = _Output(file, observer)
         try:
-            _hear(child, _Output(file, observer), pipes, deadline=None if timeout_s is None else start + timeout_s)
+            _hear(child, output, pipes, deadline=None if timeout_s is None else start + timeout_s)
             exit_code = _exit_code(child.wait(None if timeout_s is None else start + timeout_s - time.monotonic()))
         except subprocess.TimeoutExpired:
             stopped_by, stopped_at = _limit_reached(timeout_s, log), time.monotonic()
@@ -130,7 +131,7 @@ def stream(
             child.stdin.close()  # the supervisor's lifeline: now it kills whatever is left
             if pipes is not None:
                 pipes.close()
-            _await_end(child, file)
+            _await_end(child, output)
             del _KEEPERS[child.pid]
     end = time.monotonic()
     return Ended(
@@ -241,7 +242,7 @@ def _exit_code(returned: int) -> int:
     return returned if returned >= 0 else 128 - returned
 
 
-def _await_end(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
+def _await_end(child: subprocess.Popen[bytes], output: _Output) -> None:
     """Write the rest of the output to the log until nothing of the program is left, `STOP_SECONDS` at most."""
     assert child.stdout is not None
     deadline = time.monotonic() + STOP_SECONDS
@@ -256,14 +257,15 @@ def _await_end(child: subprocess.Popen[bytes], log: IO[bytes]) -> None:
             if child.stdout in ready:
                 if not (chunk := os.read(child.stdout.fileno(), CHUNK_BYTES)):
                     break
-                log.write(chunk)
+                output.keep(chunk)
+    output.keep(b"", last=True)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(max(0.0, deadline - time.monotonic()))
     _stop_orphans(child)  # those that had closed their output
 
 
 class _Output:
-    """Writes output to the log and hands its lines to the observer."""
+    """Writes output to the log, without secrets, and hands its lines to the observer."""
 
     def __init__(self, file: IO[bytes], observer: Observer) -> None:
         self._file = file
@@ -272,15 +274,21 @@ class _Output:
 
     def take(self, chunk: bytes) -> bool:
         """Take what was read; return False at the end of the output."""
-        self._file.write(chunk)
-        self._file.flush()  # a person may be following the log
-        if (block := self._lines.feed(chunk)) is not None:
+        if (block := self.keep(chunk)) is not None:
             self._observer.observe(*block)
         return bool(chunk)
 
+    def keep(self, chunk: bytes, *, last: bool = False) -> tuple[bytes, int] | None:
+        """Write the lines that are complete now (the ``last`` needs no end) and return them; nobody else sees them."""
+        block = self._lines.finish() if last else self._lines.feed(chunk)
+        if block is not None:
+            self._file.write(redact.log(block[0]))
+            self._file.flush()  # a person may be following the log
+        return block
+
     def finish(self) -> None:
         """Hand over a last line that has no end."""
-        if (block := self._lines.finish()) is not None:
+        if (block := self.keep(b"", last=True)) is not None:
             self._observer.observe(*block)
 
 

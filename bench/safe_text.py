@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 
+from bench import redact
+
 SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, the cursor
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|\Z)"  # OSC, DCS, SOS, PM, APC
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # OSC, DCS, SOS, PM, APC
     r"|\x1b[ -/]+[0-~]"  # character sets
     r"|\x1b[0-Z\\^-~]"  # single functions
 )
-"""Whole control sequences of ECMA-48; one that never ends takes the rest of the text with it."""
+"""Whole control sequences of ECMA-48; of one that never ends the first character becomes harmless, and no more."""
 
 UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # C0, DEL, C1
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of text
     "\u2028\u2029\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
-MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+!|~&$@:]|^\s*(?:[-=]|\d+[.)]))", re.MULTILINE)
+MARKDOWN = re.compile(r"[\\`*\[\]<>#!|~&$@]|(?<!\w)_|_(?!\w)|:(?=//|[A-Za-z]\w*:)|^(?:[-+=]|\d+[.)])")
+"""What is markup on GitHub, where it would be: an underscore in a word is not, nor are the brackets of a sentence."""
+
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """How a cell begins that a spreadsheet computes, full-width signs included (OWASP, CSV injection)."""
 
@@ -35,10 +39,25 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"  # noqa: PLR2004 - what two digits hold
 
 
+def shown(text: object) -> str:
+    """Return what is printed for a person: text without control sequences and without secrets."""
+    return redact.text(terminal(str(text)))
+
+
 def markdown(text: str) -> str:
     """Return ``text`` on one line so that Markdown shows it as it is: no markup, HTML, link, mention or table cell."""
     line = re.sub(r"\s+", " ", terminal(text, keep="\n\t")).strip()
-    return re.sub(r"(?i)\b(www)\.", r"\1\\.", MARKDOWN.sub(r"\\\1", line))
+    return re.sub(r"(?i)\b(www)\.", r"\1\\.", MARKDOWN.sub(lambda match: _backslashed(match[0]), line))
+
+
+def _backslashed(markup: str) -> str:
+    """Return markup with a backslash before its last character, which is punctuation."""
+    return f"{markup[:-1]}\\{markup[-1]}"
+
+
+def json(text: str) -> str:
+    """Return a JSON text with controls in its strings as escapes: the value stays the same."""
+    return UNSAFE.sub(lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text)
 
 
 def csv_cell(text: str) -> str:

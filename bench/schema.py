@@ -9,7 +9,7 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any
 
-from bench import files, paths
+from bench import files, paths, redact
 from bench.errors import BenchError, InvalidDocument
 
 if TYPE_CHECKING:
@@ -105,9 +105,12 @@ def read(path: Path, error: type[BenchError] = InvalidDocument) -> Any:
 def write(document: object, kind: str, path: Path, *, replace: bool = False) -> None:
     """Check ``document`` and write it to ``path``, whole or not at all; a file that exists is only replaced if asked.
 
+    No secret is written that can be known as one.
+
     Raises:
         InvalidDocument: it violates its schema.
         UsageError: the file is there already, or cannot be written.
     """
+    document = redact.document(document)
     check(document, kind, path)
     files.write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n", replace=replace)

@@ -7,12 +7,12 @@ class; a bug keeps its traceback.
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
 import sys
 import time
+import traceback
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +26,12 @@ from invoke.parser.parser import ParseMachine
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
-from bench import mistakes, orphans
+from bench import mistakes, orphans, safe_text, schema
 from bench import options as declarations
 from bench.catalog import presets
 from bench.errors import BenchError, Interrupted, UsageError
 from bench.options import Verb
-from bench.record import campaign, names, store
+from bench.record import names, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,17 +100,22 @@ class GuardedTask(Task[Any]):
             sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter has ended
             return result  # noqa: TRY300 - flushing belongs to the guarded part
         except BenchError as error:
-            raise Exit(self._text(error), code=error.exit_code) from error
+            raise Exit(safe_text.shown(self._text(error)), code=error.exit_code) from error
         except KeyboardInterrupt as error:
             left = orphans.left_running()
             end = f"still running: {', '.join(left)}" if left else "the engine and all its processes were stopped"
-            raise Exit(f"interrupted: {end}{_kept(started)}", Interrupted.exit_code) from error
+            notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+            told = f"interrupted: {end}{notes or _kept(started)}"
+            raise Exit(safe_text.shown(told), Interrupted.exit_code) from error
         except BrokenPipeError as error:
             _discard_output()
             raise Exit(code=1) from error  # as rich ends; whoever closed the pipe wants no message
         except OSError as error:
             place = f"\n  where: {error.filename}" if error.filename else ""
-            raise Exit(f"error: the system refused: {error.strerror or error}{place}", code=1) from error
+            told = f"error: the system refused: {error.strerror or error}{place}"
+            raise Exit(safe_text.shown(told), code=1) from error
+        except Exception as error:
+            raise Exit(safe_text.shown("".join(traceback.format_exception(error))), code=1) from error
         finally:
             signal.signal(signal.SIGTERM, before)
 
@@ -246,33 +251,18 @@ def _verb(machine: ParseMachine) -> Verb | None:
 def _kept(since: float) -> str:
     """Return what an interrupted run has kept and how to go on; nothing if no run was cut off since then."""
     try:
-        if (run := _last(campaign.STATE, since)) is not None:
-            state = campaign.read(run, *campaign.KINDS)
-            verb, parts = campaign.KINDS[state["kind"]]
-            count = len(state["finished"])
-        elif (run := _last(store.PARTIAL, since)) is not None:
-            verb, parts = "bench", "requests"
-            count = len(json.loads((run / store.PARTIAL).read_bytes())["requests"])
-        else:
+        partial = names.resolve(Path("last"), (store.PARTIAL,)) / store.PARTIAL
+        if partial.stat().st_mtime < since:
             return ""
-    except (BenchError, OSError, ValueError, KeyError):
+        requests = len(schema.read(partial)["requests"])
+    except (BenchError, OSError, TypeError, KeyError):
         return ""
-    if count == 0:
-        return ""
-    return f"\n  kept: {count} {parts}, {run}\n  to do: `invoke {verb} --resume {run.name[-6:]}` goes on"
-
-
-def _last(name: str, since: float) -> Path | None:
-    """Return the newest run that has a file of that name, if it was written since then."""
-    try:
-        run = names.resolve(Path("last"), (name,))
-    except BenchError:
-        return None
-    return run if (run / name).stat().st_mtime >= since else None
+    run = partial.parent
+    return f"\n  kept: {requests} requests, {run}\n  to do: `invoke bench --resume {run.name[-6:]}` goes on"
 
 
 def _unread(error: UsageError) -> ParseError:
-    return ParseError(f"error: {error}")
+    return ParseError(safe_text.shown(f"error: {error}"))
 
 
 def _discard_output() -> None:

@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
 
 FLOORS = {
-    "errors": 0, "paths": 0, "supervisor": 0, "orphans": 0, "redact": 0, "conversation": 0, "safe_text": 0,
-    "options": 1, "process": 1, "stats": 1, "files": 1,
+    "errors": 0, "paths": 0, "supervisor": 0, "orphans": 0, "redact": 0, "conversation": 0,
+    "options": 1, "process": 1, "stats": 1, "files": 1, "safe_text": 1,
     "schema": 2,
     "catalog": 3, "machine": 3, "mistakes": 3,
     "record": 4, "fallback": 4,

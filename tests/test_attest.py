@@ -32,6 +32,8 @@ def attest(invoke, name, *more, dump=True):
         ("cpu/warmup_request", "0.5.23", "NATIVE", 0),
         ("h200/native_eager", "0.5.17", "DEGRADED", 0),
         ("h200/diffusers_eager", "0.5.17", "INVALID", 4),
+        ("h100/generator", "0.5.23", "NATIVE", 0),
+        ("h100/graphs", "0.5.23", "DEGRADED", 0),
     ],
 )
 def test_every_captured_run_gets_the_verdict_it_deserves(invoke, name, version, outcome, code):
@@ -39,6 +41,31 @@ def test_every_captured_run_gets_the_verdict_it_deserves(invoke, name, version, 
     assert ended.code == code, ended.out + ended.err
     assert outcome in ended.out.splitlines()[0]
     assert attest(invoke, name).code == code, "without a version all signals judge, with the same result here"
+
+
+@pytest.mark.parametrize(
+    ("version", "line", "finding", "code"),
+    [
+        ("0.5.17", "CFG gating summary: fraction=0.100, gate_step=2/20, computed=2, reused=18", "cache.cfg_gate", 4),
+        ("0.5.18", "cuDNN SDPA failed (no plan); falling back to FlashAttention for 64.", "attn.cudnn_fail", 0),
+        ("0.5.19", "Detected a quantized model format ('awq'). The native", "diffusers.quant_name", 4),
+        ("0.5.20", "Progressive denoising: mode=dct levels=2 delta=0.010 initial=32x32", "cache.progressive", 4),
+        ("0.5.21", "Failed to apply CUDA VAE optimizations; using the unmodified VAE.", "kernel.vae_unmodified", 0),
+        ("0.5.22", "CFG parallel enabled but the CFG group world size is 1 (", "cfg.parallel_sequential", 4),
+        ("0.5.22", "LoRA adapter is set, but not effective. Please", "lora.not_merged", 0),
+        ("0.5.22", "Loading safetensors with the turbo reader", None, 0),
+    ],
+)
+def test_a_line_of_a_version_in_between_is_judged(invoke, tmp_path, version, line, finding, code):
+    """Constructed: a native log of 0.5.23 on a GPU, with a line that the version's source can write."""
+    rows = (LOGS / "h100/generator.log").read_text(encoding="utf-8").splitlines()
+    middle = len(rows) // 2
+    log = tmp_path / "engine.log"
+    log.write_text("\n".join([*rows[:middle], f"[11-24 10:00:00] {line}", *rows[middle:]]) + "\n")
+    ended = invoke("attest", "--log", log, "--engine-version", version, "--json")
+    assert ended.code == code, ended.out + ended.err
+    said = {entry["id"]: entry["severity"] for entry in json.loads(ended.out)["findings"]}
+    assert (finding is None and json.loads(ended.out)["outcome"] == "native") or finding in said
 
 
 @pytest.mark.parametrize("name", ["cpu/unknown_flag", "cpu/warmup_flag"])
@@ -94,7 +121,7 @@ def test_a_fallback_whose_log_was_silenced_is_not_native(invoke, home):
     (home / "log").write_text("".join(kept))
     ended = invoke("attest", "--log", home / "log")
     assert ended.code == 5
-    assert "it is not shown that" in ended.out
+    assert "missing proof that" in ended.out
     with_dump = invoke("attest", "--log", home / "log", "--dump", LOGS / "cpu/awq_sglang.json")
     assert with_dump.code == 4
     assert "dump.diffusers_stage" in with_dump.out

@@ -87,7 +87,7 @@ def test_what_is_going_on_is_not_resumed_beside_it(arms, invoke, cut_off):
 
 
 def test_a_run_that_is_going_on_is_not_resumed_beside_it(home, replay, presets, invoke):
-    replay(name="slow", **NATIVE, hang_at=2)
+    replay(name="slow", **NATIVE, hang_at=3)
     command = ("bench", "--model", "one", "--preset-file", presets, "--engine", "slow", "--repeats", "3")
     task = subprocess.Popen(invoke_command(*command), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     partial = wait_for_task(task, lambda: list((home / "runs").glob("*/run.partial.json")), "no request is finished")[0]
@@ -124,8 +124,8 @@ def change_dump(home, replay, presets, monkeypatch):
     ("change", "arguments", "says"),
     [
         (change_engine, (), "engine"),
-        (change_environment, (), "the environment has changed"),
-        (change_preset, (), "the preset has changed"),
+        (change_environment, (), "OMP_NUM_THREADS"),
+        (change_preset, (), "changed since the run was started: the preset"),
         (change_dump, (), "a perf dump of this run is gone or was changed"),
         (None, ("--candidate", "old"), "the candidate was 'new' when this began"),
         (None, ("--pairs", "9"), "a comparison goes on as it began"),
@@ -184,7 +184,7 @@ def test_an_interrupted_comparison_shows_its_finished_pairs(arms, cut_off, invok
     assert (document["complete"], len(document["pairs"])) == (False, 2)
     assert document["failure"] == {"exit_code": 130, "what": "interrupted after 2 of 4 pairs"}
     shown = invoke("compare", folder, "--metric", "denoise")
-    assert "PARTIAL: interrupted after 2 of 4 pairs" in shown.out
+    assert "CUT OFF: interrupted after 2 of 4 pairs" in shown.out
     for arm in document["arms"].values():
         assert len(json.loads((folder / arm["record"]).read_text())["launches"]) == 2
 

@@ -18,6 +18,7 @@ from bench.compare import calibration
 from bench.fidelity import pairs, score
 from bench.record import store
 from bench.report import run as report
+from bench.run import consistency, timings
 from bench.stats import comparison as stats
 from bench.stats import sequential
 
@@ -33,14 +34,16 @@ def recorded(bench, home):
         record = copy.deepcopy(original)
         record["id"] = f"20260101T{number:06d}Z-bench-flux-tiny-{number:06x}"
         record["started"] = record["finished"] = f"2026-01-{1 + number // 24:02d}T{number % 24:02d}:00:00+00:00"
-        for values in (record["timings"]["metrics"], *(request["metrics"] for request in record["requests"])):
-            values["total_ms"] *= factor
+        for request in record["requests"]:
+            request["metrics"]["total_ms"] *= factor
         for place, value in changes.items():
             *above, last = place.split("__")
             inner = record
             for name in above:
-                inner = inner[name]
+                inner = inner[int(name) if name.isdigit() else name]
             inner[last] = value
+        medians = timings.timings(record["requests"], record["launches"], medians_only=True)
+        record["timings"] |= {name: medians[name] for name in consistency.MEDIANS}
         folder = home / "runs" / record["id"]
         folder.mkdir(parents=True)
         return store.write(record, folder)
@@ -62,6 +65,16 @@ def test_times_taken_under_different_instruments_are_not_compared(invoke, record
     ended = invoke("compare", recorded(1), recorded(2, **change))
     assert ended.code == 1
     assert named in ended.err
+
+
+def test_variables_that_may_explain_a_difference_are_named(invoke, bench, home):
+    path = record_path(bench()).parent
+    words = ("bench", "--model", "flux-tiny", "--engine", "replay", "--model-path", home / "models" / "FLUX.1-dev-tiny")
+    other = record_path(invoke(*words, env={"OMP_NUM_THREADS": "1"})).parent
+    for word in ("--markdown", "--json"):
+        ended = invoke("compare", path, other, word)
+        assert "environment differs: OMP_NUM_THREADS: not set against '1'" in ended.out + ended.err
+    assert "environment differs" not in invoke("compare", path, path).out
 
 
 def test_stages_come_from_a_launch_of_their_own_and_what_they_cost_is_told(bench, invoke):
@@ -197,12 +210,31 @@ def test_profiles_are_no_part_of_the_history(invoke, recorded):
 
 
 def test_history_shows_the_metric_that_is_asked_for(invoke, recorded):
-    recorded(1, timings__load_s=12.5)
+    recorded(1, launches__0__load_s=12.5)
     shown = invoke("history", "--model", "flux-tiny", "--metric", "load").out
     assert "time to load" in shown
     assert "12.50 s" in shown
     ended = invoke("history", "--model", "flux-tiny", "--metric", "NoStage")
     assert (ended.code, "NoStage" in ended.err) == (1, True)
+
+
+def test_the_history_is_filtered_and_written_as_json(invoke, recorded):
+    recorded(1, label="before")
+    recorded(30, label="after", engine__version="0.5.21")
+    points = json.loads(invoke("history", "--model", "flux-tiny", "--json").out)
+    assert [(point["label"], point["unit"]) for point in points] == [("before", "ms"), ("after", "ms")]
+    for words, label in (
+        (("--since", "2026-01-02"), "after"), (("--version", "0.5.23"), "before"), (("--label", "after"), "after"),
+    ):  # fmt: skip
+        (point,) = json.loads(invoke("history", "--model", "flux-tiny", "--json", *words).out)
+        assert point["label"] == label
+
+
+def test_a_history_without_a_record_names_the_presets_that_have_some(invoke, recorded):
+    recorded(1)
+    ended = invoke("history")
+    assert ended.code == 1
+    assert "--model flux-tiny; there are records of flux-tiny" in ended.err
 
 
 # --- hosts and days ---------------------------------------------------------------------------------------------------
@@ -262,6 +294,17 @@ def test_launches_that_jump_between_two_levels_are_named(bench):
     assert "two levels: 2 launches at 5,790.0 ms, 2 at 9,175.0 ms" in console.file.getvalue()
 
 
+def test_compare_names_two_levels_of_a_side(invoke, bench):
+    path = record_path(bench("--launches", "4", "--repeats", "1"))
+    record = json.loads(path.read_text())
+    for request, total_ms in zip(record["requests"], (5780.0, 9150.0, 5800.0, 9200.0), strict=True):
+        request["metrics"]["total_ms"] = total_ms
+    jumping = path.with_name("jumping.json")
+    jumping.write_text(json.dumps(record))
+    shown = " ".join(invoke("compare", path, jumping).out.split())
+    assert "two levels: of the candidate's launches 2 lie at 5,790.0 ms, 2 at 9,175.0 ms" in shown
+
+
 # --- the folder of two arms -------------------------------------------------------------------------------------------
 
 
@@ -269,15 +312,18 @@ def test_launches_that_jump_between_two_levels_are_named(bench):
 def arms(recorded, tmp_path):
     """The folder of two arms whose outputs cannot be compared, decided by the total time."""
     folder = tmp_path / "arms"
+    values = {}
     for number, name in enumerate(("baseline", "candidate"), 1):
-        shutil.copytree(recorded(number, workload__seed=number).parent, folder / name)
+        path = recorded(number, workload__seed=number)
+        values[name] = [request["metrics"]["total_ms"] for request in store.read(path)["requests"]]
+        shutil.copytree(path.parent, folder / name)
     compared = stats.to_document(sequential.decide([-0.05, -0.051, -0.052], sequential.Plan()).comparison)
     outputs = score.compared(pairs.not_compared("none"), compared["verdict"], None)
     document = {
         "schema": "ab-record", "schema_version": 2, "methodology": store.METHODOLOGY, "id": "arms", "complete": True,
         "failure": None, "together": True, "seed": 1, "requests_per_start": 1, "metric": "total", "unit": "ms",
         "arms": {name: {"spec": "", "record": f"{name}/run.json"} for name in ("baseline", "candidate")},
-        "differences": [], "pairs": [{"order": "AB", "baseline": [1.0], "candidate": [0.95]}] * 3, "why": "decided",
+        "differences": [], "pairs": [{"order": "AB", **values}], "why": "decided",
         "comparison": compared, "quality": outputs,
     }  # fmt: skip
     schema.write(document, "ab-record", folder / "comparison.json")
@@ -307,3 +353,40 @@ def test_stages_of_a_bare_dump_carry_their_doubt(invoke):
     dump = "docs/evidence/eager/perf.json"
     ended = invoke("compare", dump, dump)
     assert "does not say whether its stages were synchronised" in " ".join(ended.out.split())
+
+
+# --- what a reader is told --------------------------------------------------------------------------------------------
+
+
+def test_what_differs_and_what_disturbed_stand_before_the_numbers(invoke, recorded):
+    busy = [{"id": "cpu.load", "state": "warn", "saw": "load average 8.0 on 2 cores", "means": "m", "todo": "t"}]
+    slower = recorded(
+        2, factor=1.5, preflight=busy, verdict__findings=[], devices__driver="999.1", engine__packages__torch="9.9"
+    )
+    ended = invoke("compare", recorded(1, preflight=[], verdict__findings=[]), slower)
+    shown = " ".join(ended.out.split())
+    assert "driver unknown against 999.1" in shown
+    assert "torch 2.11.0 against 9.9" in shown
+    assert shown.index("torch 2.11.0 against 9.9") < shown.index("INCONCLUSIVE (measured under disturbance: candidate)")
+    assert "disturbed, candidate: load average 8.0 on 2 cores" in shown
+
+
+def test_two_records_that_decide_nothing_end_with_the_command_that_would(invoke, recorded):
+    ended = invoke("compare", recorded(1), recorded(2, factor=1.5))
+    assert ended.code == 9
+    (told,) = [line for line in ended.out.splitlines() if line.startswith("next: ")]
+    assert re.fullmatch(r"next: invoke bench --model flux-tiny .*--repeats 3 --launches 3", told)
+
+
+def test_markdown_has_no_folder_of_this_machine(invoke, recorded, home):
+    ended = invoke("compare", recorded(1), recorded(2), "--markdown")
+    assert str(home) not in ended.out
+    assert ".../FLUX.1-dev-tiny" in ended.out
+    assert "next: " not in ended.out
+
+
+def test_the_row_that_is_decided_has_the_effect_of_the_headline(invoke, arms):
+    ended = invoke("compare", arms)
+    effect = re.search(r"estimate ([\d.]+) %", ended.out)[1]
+    assert f"-{effect} % (estimate)" in ended.out
+    assert "% interval -" in ended.out

@@ -133,10 +133,20 @@ def test_engines_are_those_that_were_built(complete, replay):
 
 def test_records_are_offered_newest_first(complete, runs):
     cut, old = str(runs / "20261102-cut"), str(runs / "20261101-old")
-    assert complete("invoke compare ") == [cut, old]
+    assert complete("invoke compare ") == ["last", cut, old]
     assert complete(f"invoke compare {old} {runs}/") == [cut, old]
-    assert complete("invoke bench --resume ") == [cut]
-    assert complete("invoke baseline.set ") == [cut, old]
+    assert complete("invoke bench --resume ") == ["last", cut]
+    assert complete("invoke baseline.set ") == ["last", cut, old]
+
+
+def test_a_label_is_offered_as_the_name_of_a_run(complete, runs):
+    (runs / "20261101-old" / "run.json").write_text('{"id": "x", "label": "before"}')
+    assert complete("invoke compare bef") == ["before"]
+
+
+def test_the_words_of_an_arm_are_offered(complete):
+    assert complete("invoke ab --candidate com") == ["compile"]
+    assert complete("invoke ab --baseline qual") == ["quality="]
 
 
 def test_every_list_of_values_belongs_to_an_option():

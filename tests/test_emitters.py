@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import shutil
 
 import pytest
+from engine_support import CONFIGURATIONS
 
 from bench import paths
 from bench.catalog import signals as catalog
@@ -124,18 +125,35 @@ def test_a_folder_without_an_engine_is_refused(tmp_path):
         emitters.check(tmp_path, [], version=None)
 
 
-ENGINES = sorted(paths.ROOT.glob(".nox/engine-*/lib/python*/site-packages/sglang"))
+def test_a_module_that_no_run_reaches_is_triaged_as_a_whole_and_a_reached_one_is_not(engine):
+    line = 'logger.warning("The turbo path is not supported for %s; taking the plain one", name)'
+    assert unheard(engine(line, "runtime/disaggregation/new.py")) == []
+    assert unheard(engine(line, "runtime/layers/new.py")) != []
 
 
-@pytest.mark.parametrize("package", ENGINES, ids=lambda path: path.parents[3].name)
-def test_a_planted_message_of_a_built_engine_is_red_and_the_engine_itself_is_green(package, tmp_path):
-    version = re.search(r"(\d+-\d+-\d+)", str(package))[1].replace("-", ".")
-    real = emitters.check(package, catalog.signals(), version=version)
-    assert (real.gone, real.unheard) == ((), ())
-    copy = tmp_path / "sglang"
-    (copy / "multimodal_gen" / "runtime").mkdir(parents=True)
-    (copy / "multimodal_gen" / "runtime" / "new.py").write_text(
-        'logger.info("Turbo attention is off for %s; ignoring the request", name)\n'
+def test_what_is_said_to_be_heard_names_a_signal():
+    known = {signal.id for signal in catalog.signals()}
+    assert {entry.because for entry in catalog.triaged() if entry.kind == "heard"} <= known
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("configuration", CONFIGURATIONS)
+def test_one_new_message_in_a_copy_of_the_engine_is_red_with_its_place(configuration, invoke, replay, home):
+    (package,) = paths.ROOT.glob(f".nox/engine-{configuration.replace('.', '-')}/lib/python*/site-packages/sglang")
+    copy = home / "environments" / f"engine-{replay(version=configuration.partition('-')[2])}" / "site" / "sglang"
+    shutil.copytree(
+        package / "multimodal_gen",
+        copy / "multimodal_gen",
+        ignore=lambda folder, names: [n for n in names if ("." in n and not n.endswith(".py")) or n == "__pycache__"],
+        dirs_exist_ok=True,
     )
-    (planted,) = emitters.check(copy, catalog.signals(), version=version).unheard
-    assert planted.file.endswith("new.py")
+    green = invoke("signals", "--check-engine", "replay")
+    assert green.code == 0, green.out
+    module = copy / "multimodal_gen" / "runtime" / "pipelines_core" / "stages" / "decoding.py"
+    source = module.read_text(encoding="utf-8")
+    module.write_text(f'{source}\n\nlogger.info("Turbo decoding is not supported for %s; taking the plain path", 1)\n')
+    red = invoke("signals", "--check-engine", "replay")
+    assert red.code == 7
+    said = " ".join(red.out.split())
+    assert f"stages/decoding.py:{source.count(chr(10)) + 3}: 'Turbo decoding is not supported for 1; taking" in said
+    assert "0 signals without an emitter, 1 messages without a signal" in red.err

@@ -1,7 +1,7 @@
 """What stands between a preset, a user's shell and the engine: refused, taken away, or told in the record."""
 
 import pytest
-from helpers import record_of
+from helpers import NATIVE, record_of
 
 from bench.engine import find
 
@@ -49,3 +49,15 @@ def test_what_can_change_how_fast_is_in_the_record_and_a_preload_is_said(bench):
     assert variables.items() <= record["launches"][0]["command"]["environment"].items()
     assert record["verdict"]["outcome"] == "degraded"
     assert "environment.preload" in {finding["id"] for finding in record["verdict"]["findings"]}
+
+
+def test_another_guidance_than_the_preset_asks_for_is_another_workload(invoke, replay, model, tmp_path):
+    """The replayed log says 3.5."""
+    path = tmp_path / "mine.toml"
+    for guidance, code in ((3.5, 0), (5.0, 4)):
+        path.write_text(PRESET + f"guidance = {guidance}\nwidth = 256\nheight = 256\nsteps = 4\n")
+        engine = replay(name=f"of-{guidance}", **NATIVE)
+        words = ("bench", "--model", "mine", "--preset-file", path, "--engine", engine, "--model-path", model())
+        ended = invoke(*words)
+        assert ended.code == code, ended.err
+    assert "request.guidance_scale" in ended.err + ended.out

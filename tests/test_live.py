@@ -6,7 +6,7 @@ import pytest
 from helpers import LOGS
 from rich.console import Console
 
-from bench.report.live import Live
+from bench.report.live import Live, Pairs
 
 LOG = (LOGS / "cpu" / "warmup_request.log").read_bytes()
 SERVED = LOG[LOG.index(b"Running pipeline stages") - 40 :]
@@ -70,3 +70,27 @@ def test_the_clock_goes_on_after_a_full_bar():
     display._show("DecodingStage")
     task.start_time -= 600
     assert str(display._progress.columns[-1].render(task)) >= "10:00"
+
+
+@pytest.mark.parametrize("start_s", [1, 40, 300])
+def test_eight_pairs_in_a_pipe_name_pair_effect_and_time_to_go(start_s):
+    clock = Clock()
+    console = Console(file=io.StringIO(), width=100)
+    display = Pairs(console, pairs=8, requests=4, clock=clock)
+    for number in range(1, 9):
+        display.begin(number, "baseline first, then candidate")
+        for _ in range(start_s):
+            clock.now_s += 1
+            display.heartbeat.beat()
+        for _ in range(10):
+            display.observe(SERVED, 1)
+            clock.now_s += 1
+            display.heartbeat.beat()
+        display.tell(f"pair {number}: total time +20.1 % so far; {number} of at most 8 pairs")
+        if number == 4:
+            display.begin(5, "candidate first, then baseline")
+            assert display.line().startswith(
+                "pair 5/8, starting both engines, pair 4: total time +20.1 % so far, at most"
+            )
+            assert display.line().endswith("to go")
+    assert len(console.file.getvalue().splitlines()) <= 40

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,15 @@ class Sample:
     checks: tuple[str, ...] = option((), name="check", kind=Kind.NAMES, choices={"a": "", "b": ""}, help="checks")
     trace: tuple[Path, ...] = option((), kind=Kind.PATH, repeated=True, help="trace")
     throw_away: str | None = option(None, group=MEASURING, completes="presets", help="an option that one field adds")
+
+
+def test_the_help_of_a_quality_says_what_the_catalogue_says():
+    """Read without the names of versions: each meaning that a quality has in a version is in its help."""
+    rows = tomllib.loads((ROOT / "bench" / "catalog" / "qualities.toml").read_text())["quality"]
+    words = {"exact": r"\bexact\b|bit-identical", "rounding": r"\brounding\b", "approximate": r"\bapproximate\b"}
+    for quality, told in QUALITIES.items():
+        meanings = {row["means"][quality] for row in rows if quality in row["means"]}
+        assert {meaning for meaning, pattern in words.items() if re.search(pattern, told)} == meanings, quality
 
 
 def ran(*words, monkeypatch):

@@ -65,7 +65,7 @@ def test_a_quality_tier_that_a_version_lacks_is_refused_with_one_that_has_it():
     assert "--quality=exact" in spelling.spell(asked, "0.5.23")
     with pytest.raises(UsageError, match=r"0\.5\.21 has no quality 'exact'") as caught:
         spelling.spell(asked, "0.5.21")
-    assert "0.5.23" in caught.value.todo
+    assert "0.5.22" in caught.value.todo
 
 
 def test_a_preset_that_is_never_compiled_refuses_compiling(invoke, replay):
@@ -117,3 +117,22 @@ def test_every_dry_run_is_accepted_by_the_engines_own_parser(version, tmp_path):
     assert len(faults) + len(refused) == len(presets.built_in())
     assert {key: fault for key, fault in faults.items() if fault is not None} == {}
     assert bool(refused) == (version != "0.5.23")
+
+
+# --- which are listed -------------------------------------------------------------------------------------------------
+
+
+def keys(ended):
+    assert ended.code == 0, ended.err
+    return [line.split()[0] for line in ended.out.splitlines()]
+
+
+def test_presets_are_found_by_word_tag_and_machine(invoke):
+    assert keys(invoke("models", "--search", "FLUX.1-dev-tiny")) == ["flux-tiny"]
+    tiny = keys(invoke("models", "--tag", "tiny"))
+    assert tiny
+    assert tiny == keys(invoke("models", "--tag", "tiny", "--runnable"))
+    assert "flux" not in tiny
+    nothing = invoke("models", "--search", "no such model")
+    assert (nothing.code, "no preset is left" in nothing.err) == (1, True)
+    assert "did you mean tiny?" in invoke("models", "--tag", "tiney").err

@@ -1,6 +1,7 @@
 """Every command of the README and the docs is taken by the real tasks and sessions; the quick ones are executed."""
 
 import json
+import math
 import re
 import shlex
 import sys
@@ -193,6 +194,32 @@ def test_the_guide_to_records_has_every_field_and_no_other():
         schema, parts["workload"], parts["launches"]["items"], parts["requests"]["items"], parts["timings"],
     )  # fmt: skip
     assert named == [set(part["properties"]) for part in documented]
+
+
+WINNER = re.compile(
+    r"(FASTER|SLOWER): [\w ]+: (faster|slower) by at least ([\d.]+) % \(estimate ([\d.]+) %[^;]*; "
+    r"interval ([+-][\d.]+) to ([+-][\d.]+) %\); shows at least ([\d.]+) %: (yes|no)"
+)
+
+
+def test_no_example_of_a_winner_contradicts_itself():
+    """The near end leads, the estimate is the middle of the interval, and the claim takes the whole interval."""
+    examples = [found for page in PAGES for found in WINNER.findall(" ".join(page.read_text().split()))]
+    assert examples
+    for verdict, word, least, estimate, low, high, margin, shows in examples:
+        ends = sorted((float(low), float(high)), key=abs)
+        assert word == verdict.lower() == ("slower" if ends[0] > 0 else "faster")
+        assert abs(ends[0]) == float(least)
+        middle = 100 * (math.sqrt((1 + ends[0] / 100) * (1 + ends[1] / 100)) - 1)
+        assert abs(middle) == pytest.approx(float(estimate), abs=0.011)
+        assert shows == ("yes" if float(least) >= float(margin) else "no")
+
+
+def test_no_page_quotes_a_smallest_effect_beside_a_verdict():
+    """Only the evidence of methodology 1 has one, and says that it is wrong."""
+    quoting = [page for page in PAGES if re.search(r"smallest (detectable )?effect", page.read_text())]
+    assert [page.parent.name for page in quoting] == ["evidence"]
+    assert "are of methodology 1" in " ".join(quoting[0].read_text().split())
 
 
 def test_the_pages_have_commands():

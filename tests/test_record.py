@@ -10,7 +10,7 @@ from helpers import ROOT
 from bench import schema
 from bench.catalog import qualities
 from bench.errors import UsageError
-from bench.models import identity
+from bench.models import checkpoint, identity
 from bench.record import comparable, names, store, types
 
 SCHEMA = json.loads((ROOT / "schemas" / "run-record.json").read_text())
@@ -77,7 +77,8 @@ def test_what_is_not_comparable_is_named(record, place, value, told):
 
 
 def test_a_cell_is_of_one_version_and_machine_and_a_family_of_neither(record):
-    for place, value in (("engine.version", "9.9.9"), ("host.identity", "0" * 64)):
+    places = (("engine.version", "9.9.9"), ("host.identity", "0" * 64), ("code", {"sha256": "1"}), ("host.cores", 999))
+    for place, value in places:
         other = changed(record, place, value)
         assert comparable.cell(other) != comparable.cell(record)
         assert comparable.family(other) == comparable.family(record)
@@ -97,7 +98,9 @@ def test_a_cell_is_of_one_version_and_machine_and_a_family_of_neither(record):
         ("0.5.10.post1", None, "exact"),
         ("0.5.19", None, "exact"),
         ("0.5.21", None, "exact"),
+        ("0.5.20", "extra-high", "rounding"),
         ("0.5.21", "extra-high", "rounding"),
+        ("0.5.22", None, "rounding"),
         ("0.5.15", "lossless", None),
         ("0.5.24", None, None),
     ],
@@ -157,6 +160,23 @@ def test_the_weights_of_a_folder_are_told_apart_by_what_they_hold(tmp_path):
     assert known == model("b"), "the folder's name is not part of it"
     assert len({known, model("c", header=b'{"w": 1}'), model("d", config='{"auto_map": 1}')}) == 3
     assert identity.of_model("owner/not-here", {"HF_HUB_CACHE": str(tmp_path)}) is None
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_synthetic_checkpoint_edited_under_its_manifest_is_another(tmp_path, monkeypatch, large):
+    vae = tmp_path / "tiny" / "vae"
+    vae.mkdir(parents=True)
+    (vae / "config.json").write_text("{}")
+    made = {
+        "sha256": checkpoint.sha256(tmp_path / "tiny"),
+        "outline_sha256": identity.of_folder(tmp_path / "tiny", without=checkpoint.MANIFEST),
+    }
+    (tmp_path / "tiny" / checkpoint.MANIFEST).write_text(json.dumps(made))
+    if large:
+        monkeypatch.setattr(checkpoint, "LARGEST_HASHED_BYTES", 0)
+    assert checkpoint.content_sha256(tmp_path / "tiny", made) == made["sha256"]
+    (vae / "config.json").write_text('{"auto_map": 1}')
+    assert checkpoint.content_sha256(tmp_path / "tiny", made) not in (None, made["sha256"])
 
 
 def _comparable_with(**changes):

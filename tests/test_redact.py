@@ -1,4 +1,5 @@
 import json
+import shlex
 
 import pytest
 from helpers import ROOT
@@ -94,3 +95,10 @@ def test_no_member_of_our_own_documents_is_taken_for_a_secret():
 @given(st.text(), st.text("abcdefXYZ0123456789", min_size=8))
 def test_whatever_stands_around_it_a_known_secret_goes(text, secret):
     assert secret not in redact.text(f"{text}{secret}{text}", {secret}).replace(redact.HIDDEN, "")
+
+
+@pytest.mark.parametrize("text", [f"HF_TOKEN='{CANARY}' a=1", f"HF_TOKEN={CANARY} a=1", f"--api-key {CANARY} --seed=1"])
+def test_what_is_hidden_stays_as_it_is(text):
+    shown = redact.text(text)
+    assert redact.text(shown) == shown
+    assert redact.text(shlex.join(["A_TOKEN=" + redact.HIDDEN])) == shlex.join(["A_TOKEN=" + redact.HIDDEN])

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 
+import psutil
 import pytest
 from helpers import (
     LOGS,
@@ -51,7 +53,7 @@ def test_a_fallback_in_a_session_takes_all_its_numbers_away(bench, only_run):
 
 @pytest.mark.parametrize(
     ("scenario", "says"),
-    [({"fail_at": 6}, "illegal memory access"), ({"die_at": 6}, "exit"), ({"error_line_at": 6}, "log line")],
+    [({"fail_at": 7}, "illegal memory access"), ({"die_at": 7}, "exit"), ({"error_line_at": 7}, "log line")],
 )
 def test_a_crash_in_the_middle_keeps_what_was_paid_for(bench, only_run, scenario, says):
     ended = bench("--repeats", "10", **scenario)
@@ -62,12 +64,12 @@ def test_a_crash_in_the_middle_keeps_what_was_paid_for(bench, only_run, scenario
     assert record["complete"] is False
     assert record["timings"]["metrics"]["denoise_ms"] == 200.0
     assert not (only_run() / "run.json").exists(), "nothing may look finished"
-    assert len(list(only_run().rglob("perf.json"))) == 5
+    assert len(list(only_run().rglob("perf.json"))) == 6, "those of five requests, and of the one that is left out"
     assert schema.violations(record, "run-record") == []
 
 
 def test_a_session_killed_with_9_after_its_5th_request_resumes_to_ten(invoke, replay, model, home, only_run):
-    engine, folder = replay(**NATIVE, hang_at=6), model()
+    engine, folder = replay(**NATIVE, hang_at=7), model()
     command = ["bench", "--model", "flux-tiny", "--engine", engine, "--model-path", folder, "--repeats", "10"]
     task = subprocess.Popen(invoke_command(*command), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -89,6 +91,7 @@ def test_a_session_killed_with_9_after_its_5th_request_resumes_to_ten(invoke, re
     assert [request["launch"] for request in record["requests"]] == [1] * 5 + [2] * 5
     assert record["complete"] is True
     assert not (only_run() / "run.partial.json").exists()
+    assert invoke("validate", only_run()).out.endswith(": valid run-record\n"), "the killed launch's log went on"
     again = invoke("bench", "--resume", only_run())
     assert again.code == 1
     assert "nothing to resume" in again.err
@@ -109,7 +112,7 @@ def test_a_crash_keeps_nothing_of_a_session_that_had_not_shown_its_evidence(benc
 
 
 def test_a_launch_that_does_not_count_takes_nothing_from_those_before_it(bench):
-    second = {"without": "Warmup requests", "without_since": 2, "error_line_at": 2, "error_in_launch": 2}
+    second = {"without": "Warmup requests", "without_since": 2, "error_line_at": 3, "error_in_launch": 2}
     ended = bench("--launches", "3", "--repeats", "2", **second)
     assert ended.code == 3
     record = record_of(ended)
@@ -122,7 +125,7 @@ def test_a_launch_that_does_not_count_takes_nothing_from_those_before_it(bench):
 def test_an_arm_is_not_taken_up_by_itself(home, invoke, replay, presets, model):
     """It would be called complete as it is: how many pairs were wanted is not in it."""
     replay(name="old", **NATIVE, die_at=4)
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", presets=presets)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", "--same", presets=presets)
     assert ended.code == 3
     (arm,) = (path.parent for path in (home / "runs").glob("*/baseline/run.partial.json"))
     again = invoke("bench", "--model", "flux-tiny", "--preset-file", presets, "--resume", arm)
@@ -143,7 +146,7 @@ def test_a_run_that_has_all_its_requests_is_finished_without_another_engine(benc
 
 
 def test_a_launch_that_was_cut_off_before_its_first_request_does_not_stop_the_next(bench, invoke, only_run, home):
-    assert bench("--repeats", "3", die_at=3).code == 3
+    assert bench("--repeats", "3", die_at=4).code == 3
     (only_run() / "launch-2").mkdir()
     change(home, "replay", die_at=None)
     ended = invoke("bench", "--resume", only_run())
@@ -163,11 +166,11 @@ def test_a_run_that_was_cut_off_is_neither_compared_nor_a_baseline(bench, invoke
 
 
 def test_a_dump_that_was_changed_is_not_resumed_over(bench, invoke, only_run, home):
-    bench("--repeats", "4", die_at=3)
-    next(iter(only_run().rglob("perf.json"))).write_text("{}")
+    bench("--repeats", "4", die_at=4)
+    (only_run() / "launch-1" / "request-001" / "perf.json").write_text("{}")
     ended = invoke("bench", "--resume", only_run())
-    assert ended.code == 1
-    assert "is gone or was changed" in ended.err
+    assert ended.code == 5
+    assert "has another hash" in ended.err
 
 
 def _edit(place, change):
@@ -179,27 +182,38 @@ def _edit(place, change):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda record: record["requests"][0]["metrics"].update(denoise_ms=1.0), "numbers are not those"),
-        (lambda record: record["workload"].update(steps=1), "the workload has changed"),
-        (lambda record: record["host"].update(cpu="another"), "the host has changed"),
-        (lambda record: record["weights"].update(sha256="0" * 64), "the weights has changed"),
+        (lambda record: record["requests"][0]["metrics"].update(denoise_ms=1.0), "does not follow from the requests"),
+        (lambda record: record["workload"].update(steps=1), "changed since the run was started: the workload"),
+        (lambda record: record["host"].update(cpu="another"), "changed since the run was started: the host"),
+        (lambda record: record["weights"].update(sha256="0" * 64), "changed since the run was started: the weights"),
     ],
 )
 def test_a_partial_record_that_was_changed_is_not_resumed(bench, invoke, only_run, change, says):
-    bench("--repeats", "4", die_at=3)
+    bench("--repeats", "4", die_at=4)
     _edit(only_run() / "run.partial.json", change)
     ended = invoke("bench", "--resume", only_run())
-    assert ended.code == 1
+    assert ended.code == (5 if "requests" in says else 1)
     assert says in ended.err
 
 
 def test_a_run_is_not_resumed_under_other_variables_or_without_its_log(bench, invoke, only_run):
-    bench("--repeats", "4", die_at=3)
+    bench("--repeats", "4", die_at=4)
     ended = invoke("bench", "--resume", only_run(), env={"OMP_NUM_THREADS": "1"})
-    assert (ended.code, "the environment has changed" in ended.err) == (1, True)
+    assert (ended.code, "OMP_NUM_THREADS: not set against '1'" in ended.err) == (1, True)
     next(only_run().rglob("engine.log")).unlink()
     ended = invoke("bench", "--resume", only_run())
-    assert (ended.code, "is gone or was changed" in ended.err) == (1, True)
+    assert (ended.code, "evidence of this run is gone: launch-1/engine.log" in ended.err) == (1, True)
+
+
+def test_variables_of_a_partial_record_are_not_run(bench, invoke, only_run, home):
+    bench("--repeats", "4", die_at=3)
+    change(home, "replay", die_at=None)
+    _edit(
+        only_run() / "run.partial.json", lambda record: record["asked"].update(environment=[["LD_PRELOAD", "evil.so"]])
+    )
+    ended = invoke("bench", "--resume", only_run())
+    assert ended.code == 0, ended.err
+    assert "LD_PRELOAD" not in record_of(ended)["launches"][1]["command"]["environment"]
 
 
 def test_precision_and_repeats_exclude_each_other(bench):
@@ -220,7 +234,10 @@ def test_ten_repeats_are_one_record_with_ten_dumps_and_an_interval(bench, invoke
     record = record_of(ended)
     assert schema.violations(record, "run-record") == []
     dumps = sorted(only_run().rglob("perf.json"))
-    assert len(dumps) == len(record["requests"]) == 10
+    assert len(dumps) == len(record["requests"]) + 1 == 11
+    assert record["launches"][0]["left_out"] == [0]
+    assert dumps[0] == only_run() / "launch-1" / "request-000" / "perf.json"
+    assert "left out: the first request of the launch" in ended.out
     assert invoke("validate", only_run(), *dumps).code == 0
     summary = record["timings"]["summary"]["denoise_ms"]
     assert summary["n"] == 10
@@ -238,6 +255,28 @@ def test_launches_are_replicated_and_their_spread_is_told(bench):
     assert record["timings"]["spread"]["launches"] == 3
     assert record["timings"]["spread"]["between_percent"] > record["timings"]["spread"]["within_percent"]
     assert "between" in ended.out
+
+
+def test_a_precision_that_the_noise_seen_before_cannot_reach_is_refused_with_the_requests_it_takes(
+    bench, invoke, model, monkeypatch
+):
+    monkeypatch.setattr("bench.record.disturbance.of", lambda record: ())
+    assert bench("--repeats", "4", within=0.2).code == 0
+    again = ("bench", "--model", "flux-tiny", "--engine", "replay", "--model-path", model())
+    ended = invoke(*again, "--precision", "0.1%", "--max-repeats", "12")
+    assert ended.code == 1
+    needed = int(re.search(r"a precision of 0.1 % takes about ([\d,]+) requests here", ended.err)[1].replace(",", ""))
+    assert needed > 1000
+    assert f"--max-repeats {needed}" in ended.err
+
+
+@pytest.mark.parametrize("size", [("--width", "100"), ("--height", "248")])
+def test_a_size_that_cannot_be_delivered_is_refused_with_its_neighbours(bench, home, size):
+    ended = bench(*size)
+    assert ended.code == 1
+    assert f"a {size[0][2:]} of {size[1]} cannot be delivered" in ended.err
+    assert {"100": "96 or 112", "248": "240 or 256"}[size[1]] in ended.err
+    assert not (home / "runs").exists()
 
 
 def test_precision_goes_on_until_it_is_known_or_says_that_it_is_not(bench):
@@ -271,6 +310,48 @@ def presets(home, model):
         "width = 256\nheight = 256\nsteps = 4\n"
     )
     return path
+
+
+def test_equal_arms_are_refused_before_a_start_unless_they_are_asked_for(invoke, replay, presets, model, home):
+    replay(name="old", **NATIVE)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", presets=presets)
+    assert ended.code == 1
+    assert "both arms are the same" in ended.err
+    assert "--same" in ended.err
+    assert not (home / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("step=8", "steps=8"), ("compil", "compile"), ("olt", "old"), ("qualty=high", "quality=high")]
+)
+def test_a_mistyped_word_of_an_arm_is_answered_with_the_one_that_was_meant(invoke, replay, presets, model, word, meant):
+    replay(name="old", **NATIVE)
+    ended = ab(invoke, model, "--candidate", word, presets=presets)
+    assert ended.code == 1
+    assert f"unknown word in an arm: {word!r}" in ended.err
+    assert f"did you mean {meant}?" in ended.err
+
+
+def test_a_dry_run_of_two_arms_shows_both_sessions_and_starts_nothing(invoke, replay, presets, home):
+    replay(name="old", **NATIVE)
+    ended = invoke("ab", "--preset-file", presets, "--model", "flux-tiny", "--engine", "old", "--candidate",
+                   "steps=9 OMP_NUM_THREADS=1", "--dry-run")  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "at most 8 pairs, 16 engine starts" in ended.err
+    baseline, candidate = ended.out.split("# candidate")
+    assert baseline.startswith("# baseline")
+    assert ("num-inference-steps=9" in baseline, "num-inference-steps=9" in candidate) == (False, True)
+    assert "session_worker.py" in candidate
+    assert "OMP_NUM_THREADS=1" in candidate
+    assert not (home / "runs").exists()
+
+
+def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, presets, model):
+    replay(name="old", **NATIVE)
+    common = ("--model", "flux-tiny", "--preset-file", presets, "--engine", "old")
+    assert invoke("bench", *common, "--repeats", "2").code == 0
+    ended = invoke("ab", *common, "--candidate", "steps=9", "--dry-run")
+    assert re.search(r"16 engine starts, about \d+ minutes by run [0-9a-f]{6}", ended.err)
 
 
 @pytest.mark.parametrize("mode", [(), ("--alternate",)], ids=["together", "one after the other"])
@@ -311,6 +392,73 @@ def test_one_pair_names_a_winner_only_if_the_spread_between_launches_is_known(
     assert ("these two starts differ by" in told["reason"]) is not calibrated
 
 
+def test_one_pair_shows_one_figure(invoke, replay, presets, model):
+    """The median of its requests, as everywhere: the mean of its rounds is another figure."""
+    replay(name="old", **NATIVE, within=0.05)
+    replay(name="new", **NATIVE, within=0.05, seed=7)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "new", "--pairs", "1", presets=presets)
+    document = json.loads(ended.out)
+    (pair,) = document["pairs"]
+    expected = 100 * (statistics.median(pair["candidate"]) / statistics.median(pair["baseline"]) - 1)
+    assert document["comparison"]["effect"]["percent"] == pytest.approx(expected)
+    assert f"these two starts differ by {expected:+.2f} %" in document["comparison"]["reason"]
+
+
+def test_two_pairs_are_refused_before_an_engine_starts(invoke, replay, presets, model, home):
+    replay(name="old", **NATIVE)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", "--pairs", "2", presets=presets)
+    assert ended.code == 1
+    assert "2 pairs cannot decide: the first look is after 3" in ended.err
+    assert not (home / "runs").exists()
+
+
+def test_engines_that_load_for_the_time_to_load_do_not_load_together(invoke, replay, presets, model, home):
+    replay(name="old", **NATIVE)
+    arms = ("--baseline", "old", "--candidate", "old", "--pairs", "1", "--repeats", "1", "--metric", "load")
+    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", presets, "--json", *arms)
+    assert "start one after the other" in ended.err
+    assert json.loads(ended.out)["together"] is False
+    records = [json.loads(path.read_text()) for path in home.glob("runs/*/*/run.json")]
+    first, second = sorted(
+        (launch["started"], launch["finished"]) for record in records for launch in record["launches"]
+    )
+    assert first[1] <= second[0]
+
+
+def test_an_engine_that_waits_is_frozen_with_all_that_it_started(invoke, replay, presets, model):
+    """A child of each, in a session of its own, spins: a core each unless it is stopped."""
+    for name in ("old", "new"):
+        replay(name=name, **NATIVE, within=0.002, spins=True)
+    arms = ("--baseline", "old", "--candidate", "new", "--pairs", "1")
+    ended = ab(invoke, model, *arms, presets=presets)
+    assert ended.code == 9, ended.err
+    (pair,) = json.loads(ended.out)["pairs"]
+    assert all(share < 2 for share in pair["waiting_cpu_percent"].values()), pair
+
+
+def test_a_frozen_engine_is_gone_with_the_task(replay, presets, home):
+    replay(name="old", **NATIVE, spins=True)
+    replay(name="new", **NATIVE, spins=True, hang_at=2)
+    arms = ("--baseline", "old", "--candidate", "new", "--preset-file", presets)
+    command = invoke_command("ab", "--model", "flux-tiny", *arms)
+    task = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def is_frozen():
+        return [process for process in psutil.process_iter() if _is_stopped(process, home / "runs")]
+
+    wait_for_task(task, is_frozen, "no engine was frozen")
+    os.kill(task.pid, signal.SIGKILL)
+    task.wait()
+    wait_until(lambda: not processes_like("", home / "runs"), "a process of an engine is still there")
+
+
+def _is_stopped(process, runs):
+    try:
+        return process.status() == psutil.STATUS_STOPPED and process.environ().get("BENCH_RUNS") == str(runs)
+    except psutil.Error:
+        return False
+
+
 def test_an_arm_that_falls_back_ends_the_comparison(home, invoke, replay, presets, model):
     replay(name="old", **NATIVE)
     replay(name="new", **NATIVE, fall_back_at=2)
@@ -337,6 +485,15 @@ def test_an_arm_cannot_undo_what_is_pinned(home, invoke, replay, presets, model,
     ended = ab(invoke, model, "--baseline", "old", "--candidate", f"old {name}=0", presets=presets)
     assert ended.code == 1
     assert f"{name} may not be set for one arm" in ended.err
+
+
+@pytest.mark.parametrize("flag", ["--profile", "--profile_all_stages"])
+def test_an_arm_cannot_be_profiled(home, invoke, replay, presets, model, flag):
+    replay(name="old", **NATIVE)
+    ended = ab(invoke, model, "--baseline", "old", "--candidate", f"old {flag}", presets=presets)
+    assert ended.code == 1
+    assert "a profiled run is never a timing" in ended.err
+    assert not (home / "runs").exists()
 
 
 @pytest.mark.parametrize("spec", ["steps=many", "colour=red", "'unclosed"])
@@ -398,7 +555,7 @@ def test_two_bare_dumps_are_told_what_one_sample_shows(invoke, home):
     ended = invoke("compare", dump(home, "a"), dump(home, "b", denoise=345.0))
     assert ended.code == 9
     assert "+50.0 %" in ended.out
-    assert "One sample against one sample" in ended.out
+    assert "1 against 1 launches show no spread" in " ".join(ended.out.split())
     assert "unchanged" not in ended.out
 
 
@@ -454,6 +611,11 @@ def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
     ended = invoke("calibrate", *arguments, "--launches", "5")
     assert ended.code == 0, ended.err
     assert "with --repeats 3" in " ".join(ended.out.split())
+    record = json.loads(next((home / "runs").glob("*/run.json")).read_text())
+    assert [launch["left_out"] for launch in record["launches"]] == [[0]] * 5
+    assert len(record["requests"]) == 15
+    listed = invoke("calibrate", "--list").out
+    assert re.search(r"^[0-9a-f]{6}  flux-tiny, old, total: [\d.]+ % between 5 launches", listed)
     assert len(list((home / "cache").rglob("noise/*.json"))) == 1
 
     one = record_path(invoke("bench", *arguments, "--repeats", "2"))
@@ -462,6 +624,21 @@ def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
     compared = invoke("compare", one, other, "--json")
     assert compared.code == 7
     assert json.loads(compared.out)[0]["comparison"]["method"] == "calibrated"
+
+
+def test_a_calibration_under_disturbance_is_marked_and_can_be_forgotten(invoke, replay, presets, home, monkeypatch):
+    monkeypatch.setattr("bench.record.disturbance.of", lambda record: ("load average 8.0 on 2 cores",))
+    name = replay(name="old", **NATIVE, between=0.02)
+    common = ("--model", "flux-tiny", "--engine", name, "--preset-file", presets)
+    ended = invoke("calibrate", *common, "--launches", "2", "--repeats", "2")
+    (key,) = re.findall(r"invoke calibrate --forget ([0-9a-f]{6})", ended.out)
+    assert "disturbed: load average 8.0" in invoke("calibrate", "--list").out
+    runs = [record_path(invoke("bench", *common, "--repeats", "2")) for _ in range(2)]
+    assert "the calibration was disturbed: load average 8.0" in " ".join(invoke("compare", *runs).out.split())
+    wrong = invoke("calibrate", "--forget", "ffffff")
+    assert (wrong.code, "no calibration begins with 'ffffff'" in wrong.err) == (1, True)
+    assert "forgotten" in invoke("calibrate", "--forget", key).out
+    assert "nothing is kept" in invoke("calibrate", "--list").out
 
 
 def test_the_spread_of_a_quiet_machine_is_kept_too(invoke, replay, presets, home):

@@ -215,15 +215,15 @@ def test_a_watched_launch_is_stopped(name, error):
 
 
 @pytest.mark.parametrize(
-    ("version", "heard"), [("0.5.11", False), ("0.5.23", True), ("0.5.23.post1", True), (None, True)]
+    ("version", "heard"), [("0.5.11", False), ("0.5.21", False), ("0.5.22", True), ("0.5.23.post1", True), (None, True)]
 )
-def test_a_signal_of_0_5_23_does_not_judge_0_5_11(version, heard):
+def test_a_signal_does_not_judge_a_version_before_it(version, heard):
     text = "quality=high has no captured breakable CUDA graphs (warmup captures the server's default level)"
     assert ("bcg.quality_eager" in judged(text, version=version, cuda_graph=True)) is heard
 
 
 @pytest.mark.parametrize(
-    ("version", "heard"), [("0.5.15", False), ("0.5.17", True), ("0.5.21", True), ("0.5.23", False)]
+    ("version", "heard"), [("0.5.15", False), ("0.5.17", True), ("0.5.21", True), ("0.5.22", False)]
 )
 def test_a_signal_with_an_end_does_not_judge_what_comes_after(version, heard):
     text = "[Diffusion BCG] disabled for FLUX.1-dev: only Ideogram-4, MiniMax-H3 are currently supported."
@@ -440,3 +440,8 @@ def test_every_signal_is_still_found_among_pieces_of_all_the_others():
     matcher = Matcher([signal.pattern for signal in SIGNALS if signal.on == "log"])
     for index, text in enumerate(texts):
         assert index in matcher.find(f"{noise[index * 97 : index * 97 + 20_000]}\n{text}")
+
+
+def test_the_log_of_0_5_17_says_that_guidance_was_reused():
+    text = "CFG gating summary: fraction=0.100, gate_step=2/20, computed=2, reused=18"
+    assert judged(text, version="0.5.17")["cache.cfg_gate"] == f.INVALID

@@ -86,6 +86,17 @@ def test_a_winner_leads_with_the_near_end_and_has_no_planning_figure(sign):
     assert schema.violations(comparison.to_document(told), "comparison") == []
 
 
+def test_less_than_the_margin_is_no_claim_of_the_margin():
+    """In logs 1.49 % less is as far from zero as 1.51 % more, which would read: at least 1.49 %, so at least 1.5 %."""
+    inside = comparison.LogInterval(low=-0.03, high=math.log(1 - 0.0149), confidence=0.95)
+    basis = comparison.Basis(
+        metric="total time", method="none", unit="pair", units=3, baseline_launches=3, candidate_launches=3
+    )
+    told = comparison.conclude(basis, -0.02, inside)
+    assert (told.verdict, told.shows_margin) == ("faster", False)
+    assert "at least 1.49 %" in told.reason
+
+
 def test_an_open_session_says_how_many_pairs_it_takes_with_a_range():
     told = decide([0.02, -0.02, 0.03, -0.01, 0.0, 0.025, -0.03, 0.01], Plan()).comparison
     assert told.verdict == "inconclusive"
@@ -119,17 +130,19 @@ def test_planning_agrees_with_the_t_test():
 # --- one pair ---------------------------------------------------------------------------------------------------------
 
 ROUNDS = (0.02, 0.021, 0.019, 0.0205)
+EFFECT = 0.0203
+"""The log ratio of the medians, which is not the mean of the rounds."""
 
 
 def test_one_pair_alone_names_no_winner():
-    told = one_pair(ROUNDS, Plan(), None, requests=4)
+    told = one_pair(EFFECT, ROUNDS, Plan(), None)
     assert (told.verdict, told.exit_code) == ("inconclusive", 9)
-    assert told.reason.startswith("these two starts differ by +2.03 %")
+    assert told.reason.startswith("these two starts differ by +2.05 %")
 
 
 @pytest.mark.parametrize(("sd", "verdict"), [(0.1, "slower"), (1.0, "inconclusive")])
 def test_one_pair_holds_the_spread_between_launches(sd, verdict):
-    told = one_pair(ROUNDS, Plan(), LaunchNoise(sd_percent=sd, launches=8, requests=4), requests=4)
+    told = one_pair(EFFECT, ROUNDS, Plan(), LaunchNoise(sd_percent=sd, launches=8, requests=4))
     assert told.verdict == verdict
 
 

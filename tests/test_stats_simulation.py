@@ -1,17 +1,31 @@
 """A small share of `nox -s simulate`: no printed rate is further off than its Monte-Carlo error allows."""
 
+import functools
+
 import numpy as np
 import pytest
 
-from simulations import rates
+from simulations import findings, rates
+
+
+@functools.cache
+def small(number):
+    return rates.PARTS[number](0.03, np.random.default_rng(number))
 
 
 @pytest.mark.parametrize("number", range(len(rates.PARTS)), ids=[part.__name__ for part in rates.PARTS])
 def test_every_rate_lies_within_its_limits(number):
-    rows = rates.PARTS[number](0.03, np.random.default_rng(number))
+    rows = small(number)
     broken = [f"{row.case}: {row.what} {row.percent:.1f} %" for row in rows if not row.holds]
     assert rows
     assert broken == []
+
+
+def test_every_finding_of_the_review_has_its_row():
+    rows = [row for number in range(len(rates.PARTS)) for row in small(number)]
+    page = findings.page(rows)
+    assert [f"| F{number} |" in page for number in range(1, 17)] == [True] * 16
+    assert page.count(" ± ") >= len(findings.BARS) + sum(len(finding.rows) for finding in findings.FINDINGS)
 
 
 def test_a_rate_that_is_far_off_is_reported():

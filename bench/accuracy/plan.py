@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import schema
 from bench.accuracy import controls
 from bench.accuracy.options import COMPONENT, GOLDEN, TRAJECTORY, Options
 from bench.catalog import families, presets
@@ -113,7 +113,7 @@ def _folder(options: Options, preset: Preset, engine: Engine) -> tuple[Path, Pat
 
 
 def _pipeline_class(folder: Path) -> str:
-    return str(json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"])
+    return str(schema.read(folder / "model_index.json")["_class_name"])
 
 
 def _sampling(options: Options, preset: Preset, family: Family) -> dict[str, Any]:

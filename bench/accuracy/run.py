@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import schema
+from bench import redact, schema
 from bench.accuracy import document, judge, plan, reasons
 from bench.accuracy.options import COMPONENT, GOLDEN, TRAJECTORY
 from bench.engine import command as commands
@@ -98,7 +98,8 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     elif found.reference is not None:
         found.components = _unreached(found.reference, why)
     outcome, because = document.outcome(planned, found, verdict)
-    report = document.document(planned, command, found, verdict, (started, store.now()), directory, (outcome, because))
+    known = document.document(planned, command, found, verdict, (started, store.now()), directory, (outcome, because))
+    report = redact.document(known)
     path = directory / REPORT
     schema.write(report, "accuracy-report", path)
     return Result(report=report, path=path, error=stopped or _error(outcome, because, verdict, path))

@@ -24,6 +24,19 @@ FOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """A name that cannot lead out of the folder that it is in."""
 
 
+RUNS_CODE = re.compile(
+    r"(?:LD|DYLD)_.*|PYTHON(?!HASHSEED$).*|PATH|BASH_ENV|ENV|SHELLOPTS|IFS|GCONV_PATH|GLIBC_TUNABLES"
+    r"|CC|CXX|CUDA_HOME|CUDA_PATH|CUDA_INJECTION64_PATH|COMPILER_PATH|TRITON_\w+_PATH|\w*NVCC\w*|GIT_.*"
+    r"|TORCH_EXTENSIONS_DIR|\w*CACHE_DIR|HF_MODULES_CACHE|SGLANG_EXTERNAL_\w+|\w+_PLUGINS?"
+)
+"""Variables that decide which code runs in an engine: libraries, programs, modules, and caches of compiled code."""
+
+
+def runs_code(variable: str) -> bool:
+    """Tell whether a variable decides which code runs in an engine."""
+    return RUNS_CODE.fullmatch(variable) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
     """A synthetic checkpoint: who makes it (recipe), how large it is, and the seed of its random weights."""
@@ -104,6 +117,12 @@ class Preset:
 def _preset(key: str, document: Mapping[str, Any], source: str) -> Preset:
     schema.check(document, "preset", source)
     values: dict[str, Any] = dict(document)
+    for name in filter(runs_code, values.get("environment", ())):
+        raise InvalidDocument(
+            f"$.environment: {name} decides which code runs: a preset may not set it",
+            where=source,
+            todo="set it in the shell, whose record says so",
+        )
     if "checkpoint" in values:
         if not FOLDER.fullmatch(values["model"]):
             raise InvalidDocument(

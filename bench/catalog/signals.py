@@ -50,11 +50,18 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Triaged:
-    """A message that reads like a degradation and needs no signal (``schemas/triage.json``): a piece of it, and why."""
+    """Messages that read like a degradation and need no signal; the fields are described in ``schemas/triage.json``."""
 
-    says: str
     kind: str
     because: str
+    says: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+
+    def covers(self, text: str, file: str) -> bool:
+        """Tell whether a message of a file of ``multimodal_gen/`` is one of them."""
+        return (not self.within or file.startswith(self.within)) and (
+            not self.says or any(piece in text for piece in self.says)
+        )
 
 
 def applies(versions: str | None, version: str | None) -> bool:
@@ -108,6 +115,7 @@ def triaged() -> tuple[Triaged, ...]:
     path = paths.CATALOG / "triage.toml"
     messages = []
     for entry in tomllib.loads(path.read_text(encoding="utf-8"))["message"]:
-        schema.check(entry, "triage", f"{path} [{entry.get('says')}]")
-        messages.append(Triaged(says=entry["says"], kind=entry["is"], because=entry["because"]))
+        schema.check(entry, "triage", f"{path} [{entry.get('because')}]")
+        pieces = {"says": tuple(entry.get("says", ())), "within": tuple(entry.get("in", ()))}
+        messages.append(Triaged(kind=entry["is"], because=entry["because"], **pieces))
     return tuple(messages)

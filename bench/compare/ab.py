@@ -3,35 +3,36 @@
 Both engines of a pair are started together and their requests alternate; then both are stopped, and the next pair
 starts anew. So the spread between starts is part of what is measured, and what slows the machine slows both arms. Where
 memory does not hold two engines, the starts of a pair follow each other. The first request of every start is left out:
-it compiles and warms up. An engine that waits for its turn is not frozen; what its own busy loop costs the other falls
-on both arms alike if they wait alike.
+it compiles and warms up. An engine that waits for its turn is frozen; the CPU time that it used nevertheless is kept.
 """
 
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bench import redact, schema
 from bench.compare import arms, calibration
 from bench.compare import metric as metrics
 from bench.compare.records import between
 from bench.engine import launch
+from bench.engine.waiting import Waiting
 from bench.errors import BenchError, EngineFailed, FallbackDetected, Interrupted, UsageError
 from bench.fallback.verdict import INVALID
 from bench.fidelity import score
 from bench.record import campaign, comparable, store
 from bench.run import benchmark, document
 from bench.run import plan as plans
-from bench.run.options import Options
+from bench.run.options import Options, restored
+from bench.run.session import Course
 from bench.stats import comparison, sequential
 from bench.stats.pairs import fresh_seed, log_ratio, plan_orders, turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from bench.record.campaign import Campaign
     from bench.run.state import Run
@@ -48,6 +49,19 @@ DOCUMENT = "comparison.json"
 SCHEMA_VERSION = 2
 
 
+class Display(Protocol):
+    """Shows how far a comparison is; it observes the logs of both engines."""
+
+    def observe(self, block: bytes, first_line: int) -> None:
+        """Take a block of whole lines of either log."""
+
+    def begin(self, number: int, order: str) -> None:
+        """Show that a pair of starts begins."""
+
+    def tell(self, told: str) -> None:
+        """Show what a pair has told."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
     """How two arms are measured. ``alternate`` starts the engines of a pair one after the other."""
@@ -62,11 +76,16 @@ class Design:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A pair that is measured: its order and the values of each arm's requests (for the time to load: of its start)."""
+    """A pair that is measured: its order and the values of each arm's requests (for the time to load: of its start).
+
+    ``waiting_cpu_percent`` is the CPU time of each engine while it waited for the other, in percent of one core; None
+    where it did not wait.
+    """
 
     order: str
     baseline: tuple[float, ...]
     candidate: tuple[float, ...]
+    waiting_cpu_percent: dict[str, float | None]
 
     @property
     def log_ratio(self) -> float:
@@ -83,7 +102,7 @@ class Session:
     design: Design
     metric: metrics.Metric
     requests: int
-    tell: Callable[[str], None]
+    display: Display
     runs: dict[str, Run]
     campaign: Campaign
     pairs: list[Pair] = field(default_factory=list)
@@ -99,22 +118,27 @@ class Session:
         """Return the decision that the pairs so far allow."""
         return sequential.decide([pair.log_ratio for pair in self.pairs], self.plan)
 
-    def take(self, order: str) -> bool:
+    def take(self, order: str, waited: dict[str, Waiting]) -> bool:
         """Take the pair whose engines have just ended; return whether the session is decided or at its end."""
         number = len(self.pairs) + 1
-        pair = self.pair(order, number)
+        pair = self.pair(number, order, {name: waiting.cpu_percent for name, waiting in waited.items()})
         for run in self.runs.values():
             document.write(run, complete=False, medians_only=True)
-        self.campaign.finish(f"pair {number}", {"order": order})
+        self.campaign.finish(f"pair {number}", {"order": order, "waiting_cpu_percent": pair.waiting_cpu_percent})
         self.pairs.append(pair)
         decision = self.decide()
         effect = decision.comparison.effect_percent
-        self.tell(f"pair {len(self.pairs)}: {self.metric.title} {effect:+.2f} %; {decision.why}")
+        self.display.tell(f"pair {len(self.pairs)}: {self.metric.title} {effect:+.2f} % so far; {decision.why}")
         return decision.stop
 
-    def pair(self, order: str, number: int) -> Pair:
+    def pair(self, number: int, order: str, waiting_cpu_percent: dict[str, float | None]) -> Pair:
         """Return a pair whose engines have ended."""
-        return Pair(order=order, baseline=self._values(BASELINE, number), candidate=self._values(CANDIDATE, number))
+        return Pair(
+            order=order,
+            baseline=self._values(BASELINE, number),
+            candidate=self._values(CANDIDATE, number),
+            waiting_cpu_percent=waiting_cpu_percent,
+        )
 
     def _values(self, name: str, number: int) -> tuple[float, ...]:
         """Return the values of an arm's start."""
@@ -126,8 +150,7 @@ class Session:
 
     def keep_finished(self) -> None:
         """Go back to the pairs that the campaign's state has: one that was cut off is measured anew."""
-        results = enumerate(self.campaign.finished.values(), 1)
-        self.pairs = [self.pair(result["order"], number) for number, result in results]
+        self.pairs = [self.pair(number, **result) for number, result in enumerate(self.campaign.finished.values(), 1)]
         for run in self.runs.values():
             del run.launches[len(self.pairs) :]
             run.requests[:] = [request for request in run.requests if request["launch"] <= len(self.pairs)]
@@ -148,7 +171,7 @@ def measure(
     specs: dict[str, str],
     design: Design,
     *,
-    tell: Callable[[str], None],
+    display: Display,
     require: str | None = None,
 ) -> Result:
     """Measure baseline and candidate and return the comparison; ``common.repeats`` requests of each start count.
@@ -162,6 +185,9 @@ def measure(
     """
     metric = metrics.named(design.metric)
     sequential.check(sequential.Plan(max_pairs=design.pairs, margin_percent=design.margin_percent))
+    if metric.name == metrics.LOAD and not design.alternate:
+        display.tell("the engines of a pair start one after the other: two that load at once slow each other down")
+        design = replace(design, alternate=True)
     common = replace(common, stage_sync=metric.is_stage)
     planned = {name: plans.plan(arms.options_of(spec, common), in_session=True) for name, spec in specs.items()}
     runs = {name: benchmark.begin(settled, directory=Path(name)) for name, settled in planned.items()}
@@ -177,58 +203,56 @@ def measure(
             run.directory = directory / name
             run.directory.mkdir()
         session = Session(
-            directory=directory, specs=specs, design=design, metric=metric, requests=common.repeats, tell=tell,
+            directory=directory, specs=specs, design=design, metric=metric, requests=common.repeats, display=display,
             runs=runs, campaign=state,
         )  # fmt: skip
         return _measured(session, require)
 
 
-def resume(
-    directory: Path,
-    given: Mapping[str, str],
-    *,
-    timeout_s: float,
-    tell: Callable[[str], None],
-    require: str | None = None,
-) -> Result:
+def resume(directory: Path, given: Mapping[str, str], now: Options, *, display: Display) -> Result:
     """Measure the pairs that a comparison lacks which was cut off, in the orders that it began with.
 
-    ``given`` are the arms' SPECs, empty where they are as before; one that held a secret has to be given again.
+    ``given`` are the arms' SPECs, empty where they are as before; one that held a secret, or that chooses the code that
+    is run, has to be given again. Of ``now`` the time limit and what is required of the outputs count.
 
     Raises:
-        UsageError: it has ended or is going on elsewhere; an arm, its engine, this machine or a file has changed.
+        UsageError: it has ended or is going on elsewhere; an arm, its engine or this machine has changed.
+        RecordEdited: a file of it has changed.
         BenchError: as `measure`.
     """
     with campaign.resume(directory, KIND) as state:
-        specs = {name: _same_arm(name, spec, given[name]) for name, spec in state.asked["arms"].items()}
         design = Design(**state.asked["design"])
-        common = replace(Options.from_document(state.asked["options"]), timeout_s=timeout_s)
+        common = restored(Options.from_document(state.asked["options"]), now)
+        specs = {name: _same_arm(name, spec, given[name], common) for name, spec in state.asked["arms"].items()}
         finished = len(state.finished)
         planned = {name: plans.plan(arms.options_of(spec, common), in_session=True) for name, spec in specs.items()}
         session = Session(
             directory=state.folder, specs=specs, design=design, metric=metrics.named(design.metric),
-            requests=common.repeats, tell=tell, campaign=state,
+            requests=common.repeats, display=display, campaign=state,
             runs={
                 name: benchmark.begin(settled, state.folder / name, launches=finished)
                 for name, settled in planned.items()
             },
         )  # fmt: skip
         session.keep_finished()
-        tell(f"{finished} of {design.pairs} pairs were finished before")
-        return _measured(session, require or state.asked["require"])
+        display.tell(f"{finished} of {design.pairs} pairs were finished before")
+        return _measured(session, now.require or state.asked["require"])
 
 
-def _same_arm(name: str, recorded: str, given: str) -> str:
+def _same_arm(name: str, recorded: str, given: str, common: Options) -> str:
     """Return the SPEC of an arm that goes on.
 
     Raises:
-        UsageError: another one is given, or it held a secret, which is not kept.
+        UsageError: another one is given, or it holds what is not taken from a record: a secret, or which code runs.
     """
-    if given and redact.text(given) != recorded:
-        raise UsageError(f"the {name} was {recorded!r} when this began", todo="leave the arms out, or begin anew")
-    if not given and redact.HIDDEN in recorded:
+    if given:
+        if redact.text(given) != recorded:
+            raise UsageError(f"the {name} was {recorded!r} when this began", todo="leave the arms out, or begin anew")
+        return given
+    if redact.HIDDEN in recorded:
         raise UsageError(f"the {name} holds a secret, which was not kept: {recorded!r}", todo=f"give --{name} again")
-    return given or recorded
+    restored(arms.options_of(recorded, common), common)
+    return recorded
 
 
 def _measured(session: Session, require: str | None) -> Result:
@@ -254,11 +278,12 @@ def _pairs(session: Session) -> BenchError | None:
         if number <= len(session.pairs):
             continue
         first, second = (ARM[letter] for letter in order)
-        session.tell(f"pair {number}/{session.design.pairs}: {first}, then {second}")
-        error = _in_turn(session, order) if session.design.alternate else _together(session, order)
+        session.display.begin(number, f"{first} first, then {second}")
+        waited = {name: Waiting() for name in ARM.values()}
+        error = _in_turn(session, order) if session.design.alternate else _together(session, order, waited)
         if error is not None:
             return error
-        if session.take(order):
+        if session.take(order, waited):
             break
     return None
 
@@ -268,26 +293,22 @@ def _in_turn(session: Session, order: str) -> BenchError | None:
     for letter in order:
         served = 0
 
-        def enough() -> str | None:
+        def enough(_engine: int) -> str | None:
             nonlocal served
             served += 1  # asked once before the first request
             return f"{session.requests} request(s) a start" if served > session.requests + 1 else None
 
-        if (error := _serve(session.runs[ARM[letter]], enough)) is not None:
+        course = Course(enough=enough)
+        if (error := benchmark.session(session.runs[ARM[letter]], course, session.display)) is not None:
             return error
     return None
-
-
-def _serve(run: Run, enough: Callable[[], str | None]) -> BenchError | None:
-    """Make one start of an arm, whose first request does not count; return what it failed with."""
-    first = len(run.requests) + 1
-    return benchmark.session(run, enough, is_timing=lambda number: number != first)
 
 
 class _Turns:
     """Lets the requests of a pair's two engines, each in a thread of its own, alternate."""
 
-    def __init__(self, order: str, requests: int) -> None:
+    def __init__(self, order: str, requests: int, waited: dict[str, Waiting]) -> None:
+        self._waited = waited
         # the first round does not count
         self._schedule = [ARM[letter] for letter in order + turns(order, requests)]
         self._done = 0
@@ -295,12 +316,14 @@ class _Turns:
         self._over: str | None = None
         self._changed = threading.Condition()
 
-    def enough(self, name: str) -> str | None:
+    def enough(self, name: str, engine: int) -> str | None:
         """Take what this arm has finished, wait for its next turn, and return None; or why it has no further turn.
 
-        No engine leaves before the last turn: its end would disturb the other.
+        The engine is frozen before the other one is asked. None leaves before the last turn: its end would disturb.
         """
         with self._changed:
+            following = self._schedule[self._done + (self._asked == name) :][:1]
+        with self._waited[name].frozen(engine) if following not in ([], [name]) else nullcontext(), self._changed:
             if self._asked == name:
                 self._asked = None
                 self._done += 1
@@ -319,14 +342,15 @@ class _Turns:
             self._changed.notify_all()
 
 
-def _together(session: Session, order: str) -> BenchError | None:
+def _together(session: Session, order: str, waited: dict[str, Waiting]) -> BenchError | None:
     """Start the engines of a pair at once and let their requests alternate."""
-    alternation = _Turns(order, session.requests)
+    alternation = _Turns(order, session.requests, waited)
     errors: dict[str, BenchError | None] = {}
 
     def serve(name: str) -> None:
         try:
-            errors[name] = _serve(session.runs[name], lambda: alternation.enough(name))
+            course = Course(enough=lambda engine: alternation.enough(name, engine))
+            errors[name] = benchmark.session(session.runs[name], course, session.display)
         except BenchError as error:
             errors[name] = error
         finally:
@@ -358,7 +382,7 @@ def _concluded(session: Session, baseline: dict[str, Any]) -> tuple[Comparison, 
         for before, after in zip(session.pairs[0].baseline, session.pairs[0].candidate, strict=True)
     ]
     known = calibration.noise(baseline, session.metric.name)
-    compared = sequential.one_pair(rounds, session.plan, known, requests=session.requests)
+    compared = sequential.one_pair(session.pairs[0].log_ratio, rounds, session.plan, known)
     return compared, f"one pair of {session.design.pairs} is measured"
 
 
@@ -381,31 +405,38 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
         raise error or EngineFailed("no pair was finished", where=session.directory)
     compared, why = _concluded(session, records[BASELINE])
     outputs = between(*((records[name], session.directory / name) for name in (BASELINE, CANDIDATE)))
-    written = {
-        "schema": "ab-record",
-        "schema_version": SCHEMA_VERSION,
-        "methodology": store.METHODOLOGY,
-        "id": session.directory.name,
-        "complete": error is None,
-        "failure": None if error is None else {"exit_code": error.exit_code, "what": error.what},
-        "together": not session.design.alternate,
-        "seed": session.design.seed,
-        "requests_per_start": session.requests,
-        "metric": session.metric.name,
-        "unit": session.metric.unit,
-        "arms": {
-            name: {"spec": spec, "record": f"{name}/{store.RECORD if error is None else store.PARTIAL}"}
-            for name, spec in session.specs.items()
-        },
-        "differences": comparable.differences(records[BASELINE], records[CANDIDATE]),
-        "pairs": [
-            {"order": pair.order, "baseline": list(pair.baseline), "candidate": list(pair.candidate)}
-            for pair in session.pairs
-        ],
-        "why": why,
-        "comparison": comparison.to_document(compared),
-        "quality": score.compared(outputs, compared.verdict, require),
-    }
+    written = redact.document(
+        {
+            "schema": "ab-record",
+            "schema_version": SCHEMA_VERSION,
+            "methodology": store.METHODOLOGY,
+            "id": session.directory.name,
+            "complete": error is None,
+            "failure": None if error is None else {"exit_code": error.exit_code, "what": error.what},
+            "together": not session.design.alternate,
+            "seed": session.design.seed,
+            "requests_per_start": session.requests,
+            "metric": session.metric.name,
+            "unit": session.metric.unit,
+            "arms": {
+                name: {"spec": spec, "record": f"{name}/{store.RECORD if error is None else store.PARTIAL}"}
+                for name, spec in session.specs.items()
+            },
+            "differences": comparable.differences(records[BASELINE], records[CANDIDATE]),
+            "pairs": [
+                {
+                    "order": pair.order,
+                    "baseline": list(pair.baseline),
+                    "candidate": list(pair.candidate),
+                    "waiting_cpu_percent": pair.waiting_cpu_percent,
+                }
+                for pair in session.pairs
+            ],
+            "why": why,
+            "comparison": comparison.to_document(compared),
+            "quality": score.compared(outputs, compared.verdict, require),
+        }
+    )
     path = session.directory / DOCUMENT
     # of a comparison that was cut off, the one so far is replaced
     schema.write(written, "ab-record", path, replace=session.campaign.resumed)

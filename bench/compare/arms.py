@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bench.engine import find
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,12 +56,23 @@ def options_of(spec: str, common: Options) -> Options:
             changes[NUMBERS[name]] = _number(value, word)
         elif equals and name in TEXTS and value:
             changes[TEXTS[name]] = value
-        elif not equals or name.startswith("source:"):
+        elif name.startswith(find.SOURCE_PREFIX) or (not equals and (word == find.ON_PATH or word in find.built())):
             changes["engine"] = word
         else:
-            known = [*(f"{key}=" for key in (*NUMBERS, *TEXTS)), *SWITCHES, "NAME=VALUE", "--flag"]
-            raise UsageError(f"{word!r} means nothing in an arm", where=spec, todo=f"known: {', '.join(known)}")
+            raise _unknown(word, spec)
     return replace(common, **changes)
+
+
+def _unknown(word: str, spec: str) -> UsageError:
+    """Return the error for a word that an arm does not know, with the one that is most like it."""
+    name, equals, value = word.partition("=")
+    known = [f"{key}=" for key in (*NUMBERS, *TEXTS)] if equals else [*SWITCHES, *find.built(), find.ON_PATH]
+    close = difflib.get_close_matches(name + equals, known, n=1)
+    listed = [*(f"{key}=" for key in (*NUMBERS, *TEXTS)), *SWITCHES, "NAME=VALUE", "--flag", *find.built()]
+    todo = f"did you mean {close[0]}{value}?" if close else f"known: {', '.join(listed)}"
+    if not close and not equals:
+        todo += f"; an engine must be built: `{find.build_command(word)}`"
+    return UsageError(f"unknown word in an arm: {word!r}", where=None if spec == word else spec, todo=todo)
 
 
 def _number(value: str, word: str) -> int:

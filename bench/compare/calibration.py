@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +12,8 @@ import numpy as np
 from bench import files, paths, schema
 from bench.compare import metric as metrics
 from bench.errors import BenchError, UsageError
-from bench.record import comparable
-from bench.record import store as records
+from bench.record import comparable, disturbance
+from bench.run import evidence
 from bench.stats import comparison, planning
 from bench.stats.sequential import LaunchNoise
 from bench.stats.spread import launch_spread
@@ -54,8 +54,73 @@ def store(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> Path:
             "launches": spread.launches,
             "requests": min(spread.requests),
             "record": record["id"],
+            "preset": record["preset"]["key"],
+            "engine": record["engine"]["name"],
+            "disturbed": list(disturbance.of(record)),
         },
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A spread that is kept: of which cell and metric, from which record, and what disturbed it."""
+
+    cell: str
+    metric: str
+    preset: str
+    engine: str
+    record: str
+    sd_percent: float
+    launches: int
+    disturbed: tuple[str, ...]
+
+
+UNKNOWN = "unknown"
+"""Of which preset and engine a spread is that was kept before that was written down."""
+
+
+def kept() -> list[Kept]:
+    """Return every spread between launches that is kept, by cell and metric."""
+    spreads = []
+    for path in sorted((paths.cache() / "noise").glob("*.json")):
+        try:
+            values = dict(json.loads(path.read_text(encoding="utf-8"))["metrics"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        spreads += [
+            Kept(
+                cell=path.stem,
+                metric=metric,
+                preset=value.get("preset", UNKNOWN),
+                engine=value.get("engine", UNKNOWN),
+                record=value["record"],
+                sd_percent=value["sd_percent"],
+                launches=value["launches"],
+                disturbed=tuple(value.get("disturbed", ())),
+            )
+            for metric, value in values.items()
+        ]
+    return spreads
+
+
+def forget(cell: str) -> list[Kept]:
+    """Remove the spreads of the cell whose key begins so, and return them.
+
+    Raises:
+        UsageError: no cell's key begins so, or several do.
+    """
+    gone = [known for known in kept() if known.cell.startswith(cell)]
+    if not cell or len({known.cell for known in gone}) != 1:
+        many = "several calibrations begin" if gone and cell else "no calibration begins"
+        raise UsageError(f"{many} with {cell!r}", todo="`invoke calibrate --list` shows them")
+    (paths.cache() / "noise" / f"{gone[0].cell}.json").unlink()
+    return gone
+
+
+def disturbed(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> tuple[str, ...]:
+    """Return what disturbed the calibration of a record's cell; empty where nothing did or nothing is kept."""
+    told = _kept(_file(record)).get(metric, {}).get("disturbed")
+    return tuple(map(str, told)) if isinstance(told, list) else ()
 
 
 def store_days(paths_of_records: Sequence[Path], metric: str = metrics.DEFAULT) -> tuple[Path, DayNoise]:
@@ -64,7 +129,7 @@ def store_days(paths_of_records: Sequence[Path], metric: str = metrics.DEFAULT) 
     Raises:
         UsageError: fewer than three records, one that does not count, or records of different cells.
     """
-    documents = [records.read(path) for path in paths_of_records]
+    documents = [evidence.read(path).record for path in paths_of_records]
     if len({document["id"] for document in documents}) < FEWEST_DAYS:
         raise UsageError(f"the spread between days and hosts takes at least {FEWEST_DAYS} records of one workload")
     for path, document in zip(paths_of_records, documents, strict=True):

@@ -5,11 +5,15 @@ Records are the truth; `record.index` spares reading those again that have not c
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import InvalidDocument
 from bench.record import comparable, index, store
-from bench.record.baselines import baseline_of, baselines, name_baseline
+from bench.record.baselines import baseline_of, baselines, is_baseline_of, name_baseline
+from bench.run import consistency
 from bench.stats import levels
 
 if TYPE_CHECKING:
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from bench.compare import metric as metrics
     from bench.stats.levels import TwoLevels
 
-__all__ = ["Point", "baseline_of", "baselines", "jumps", "name_baseline", "read"]
+__all__ = ["Point", "baseline_of", "baselines", "is_baseline_of", "jumps", "name_baseline", "read"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class Point:
     outcome: str
     requests: int
     value: float
+    label: str | None
     is_baseline: bool
     changed: bool = False
 
@@ -56,6 +61,7 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
             outcome=said["outcome"],
             requests=said["requests"],
             value=said["value"],
+            label=said["label"],
             is_baseline=named.get(said["family"]) == str(path.parent.relative_to(root)),
         )
         for path, said in known
@@ -65,7 +71,7 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
     return _marked(points), [f"{path}: {why}" for path, why in faults]
 
 
-QUESTION = "history 1"
+QUESTION = "history 2"
 """Names what `_asked` returns; another one for each change of that."""
 
 
@@ -73,7 +79,7 @@ def _asked(path: Path, metric: metrics.Metric) -> dict[str, Any] | None:
     """Return what a trend needs of a record, None for one that it leaves out.
 
     Raises:
-        BenchError: it cannot be read.
+        BenchError: it cannot be read, or contradicts itself.
     """
     document = store.read(path)
     if not _is_plain(document) or document["timings"] is None or not document["complete"]:
@@ -81,8 +87,11 @@ def _asked(path: Path, metric: metrics.Metric) -> dict[str, Any] | None:
     value = metric.of_record(document)
     if value is None:
         return None
+    if wrong := consistency.contradictions(document):
+        raise InvalidDocument(f"the record contradicts itself: {wrong[0]}", where=path)
     return {
         "id": document["id"],
+        "label": document["label"],
         "preset": document["preset"]["key"],
         "started": document["started"],
         "family": comparable.family(document),
@@ -91,6 +100,16 @@ def _asked(path: Path, metric: metrics.Metric) -> dict[str, Any] | None:
         "requests": document["timings"]["requests"],
         "value": value,
     }
+
+
+def presets_of(root: Path) -> list[str]:
+    """Return the presets that a benchmark below ``root`` has a finished record of."""
+    keys = set()
+    for path in root.glob(f"*/{store.RECORD}"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            document = json.loads(path.read_bytes())
+            keys |= {str(document["preset"]["key"])} if _is_plain(document) else set()
+    return sorted(keys)
 
 
 def _is_plain(document: Mapping[str, Any]) -> bool:

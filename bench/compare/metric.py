@@ -43,7 +43,7 @@ class Metric:
         """Return the median of a record that counts, None where it has none."""
         timings = record["timings"]
         if self.name in KEYS:
-            value = timings["metrics"][KEYS[self.name]]
+            value = timings["metrics"].get(KEYS[self.name])
         elif self.name in OF_TIMINGS:
             key, factor = OF_TIMINGS[self.name]
             value = None if timings[key] is None else factor * timings[key]
@@ -54,7 +54,7 @@ class Metric:
     def of_request(self, request: Mapping[str, Any]) -> float | None:
         """Return a request's value, None where it has none."""
         if self.name in KEYS:
-            value = request["metrics"][KEYS[self.name]]
+            value = request["metrics"].get(KEYS[self.name])
         elif self.name == "wall":
             value = None if request["wall_s"] is None else 1000 * request["wall_s"]
         else:
@@ -101,6 +101,12 @@ def _synchronised(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def named(name: str) -> Metric:
-    """Return the metric of a word; any other word is taken for the name of a stage."""
+    """Return the metric of a word; any other word is taken for the name of a stage.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if not name.strip():
+        raise UsageError("a metric has a name", todo=f"one of {', '.join(TITLES)}, or a stage's name", field="metric")
     unit = "MiB" if name == "peak-memory" else "s" if name == LOAD else "ms"
     return Metric(name=name, title=TITLES.get(name, f"time of {name}"), unit=unit)

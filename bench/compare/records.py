@@ -12,7 +12,8 @@ from bench.compare import calibration
 from bench.compare import metric as metrics
 from bench.errors import BenchError, InvalidPerfDump, UsageError
 from bench.fidelity import pairs, score
-from bench.record import baselines, comparable, store
+from bench.record import baselines, comparable
+from bench.run import evidence
 from bench.run.metrics import denoise_ms
 from bench.stats import comparison, unpaired
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.fidelity.pairs import Between
+    from bench.run.evidence import Reviewed
     from bench.run.state import Run
 
 
@@ -37,6 +39,8 @@ class Side:
     """How many requests each of these is the median of, at least."""
     directory: Path | None = None
     """Where a record's outputs are; None for a bare dump."""
+    note: str | None = None
+    """What of its evidence is gone."""
 
 
 WITHIN = timedelta(hours=1)
@@ -49,11 +53,13 @@ def read(path: Path, metric: str = metrics.DEFAULT) -> Side:
     Raises:
         UsageError: it cannot be read, is not complete, does not count, or does not have the metric.
         InvalidDocument: it is neither.
+        RecordEdited: it is a record that its evidence contradicts.
         InvalidPerfDump: it is a broken dump.
     """
     wanted = metrics.named(metric)
     if path.is_dir() or _is_record(path):
-        document = store.read(path)
+        reviewed = evidence.read(path)
+        document = reviewed.record
         if document["timings"] is None:
             raise UsageError(
                 "this run does not count: its verdict is invalid, so it has no number to compare", where=path
@@ -72,6 +78,7 @@ def read(path: Path, metric: str = metrics.DEFAULT) -> Side:
             launches=tuple(statistics.median(group) for group in groups),
             requests=min(map(len, groups)),
             directory=directory,
+            note=reviewed.note(),
         )
     dump = schema.read(path, InvalidPerfDump)
     schema.check(dump, "perf-dump", path, InvalidPerfDump)
@@ -151,6 +158,27 @@ def _apart(baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str | N
     return f"{between.total_seconds() / 3600:.1f} hours" if between > WITHIN else None
 
 
+def circumstances(baseline: Side, candidate: Side) -> list[str]:
+    """Return what else differs between two records and may explain a difference; nothing is known of a perf dump."""
+    return [] if baseline.is_dump else comparable.circumstances(baseline.document, candidate.document)
+
+
+def of_arms(document: Mapping[str, Any], place: Path) -> tuple[Reviewed, Reviewed]:
+    """Return the records of a comparison of two arms, held against their evidence, and it against them.
+
+    Raises:
+        RecordEdited: something in the folder ``place`` was edited.
+    """
+    baseline, candidate = (evidence.read(place / name) for name in ("baseline", "candidate"))
+    metric = metrics.named(document["metric"])
+    for name, reviewed in (("baseline", baseline), ("candidate", candidate)):
+        measured = calibration.by_launch(reviewed.record, metric)
+        pairs_of_arm = [pair[name] for pair in document["pairs"]]
+        if measured[: len(pairs_of_arm)] != pairs_of_arm:
+            evidence.refuse([f"the pairs of the {name} are not its record's requests"], place)
+    return baseline, candidate
+
+
 def outputs(baseline: Side, candidate: Side) -> Between:
     """Return the comparison of two sides' outputs; bare perf dumps have none."""
     if baseline.directory is None or candidate.directory is None:
@@ -182,7 +210,7 @@ def _named_baseline(record: Mapping[str, Any], directory: Path) -> score.Baselin
             unknown="no baseline is named for this workload on these devices (`invoke baseline.set RECORD`)"
         )
     try:
-        baseline = store.read(root / place)
+        baseline = evidence.read(root / place).record
     except BenchError as error:
         return score.Baseline(unknown=f"the named baseline cannot be read: {error.what} ({root / place})")
     return score.Baseline(record=baseline["id"], between=between((baseline, root / place), (record, directory)))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import collections
 import os
+import re
 import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from bench.options import Option
 
@@ -54,6 +55,14 @@ def engines() -> dict[str, str]:
     return {**built_engines(), "path": "the sglang on PATH", "source:": "a checkout of SGLang: source:PATH"}
 
 
+def arms() -> dict[str, str]:
+    """Return the words of an arm: engines, switches, and what takes a value."""
+    from bench.compare import arms as words  # noqa: PLC0415 - only for an arm
+
+    named = dict.fromkeys(words.SWITCHES, "changes the arm")
+    return {**engines(), **named, **{f"{name}=": "takes a value" for name in (*words.NUMBERS, *words.TEXTS)}}
+
+
 def records(*names: str) -> dict[str, str]:
     """Return the newest run directories that have one of these files, as one would type them here."""
     try:
@@ -66,7 +75,25 @@ def records(*names: str) -> dict[str, str]:
             break
         if (name := next((name for name in names if (folder / name).exists()), None)) is not None:
             found[_typed(folder)] = name
-    return found
+    newest = {"last": "the newest"} if found else {}
+    return newest | found | {label: "label" for label in map(_label, found) if label}
+
+
+LABEL = re.compile(rb'"label": "([^"\\]+)"')
+HEAD_BYTES = 1024
+"""A record's label is among its first lines: a TAB cannot wait for the whole."""
+
+
+def _label(folder: str) -> str | None:
+    """Return the label of a run, None if it has none."""
+    for name in ("run.json", "run.partial.json"):
+        try:
+            with Path(folder, name).open("rb") as file:
+                seen = LABEL.search(file.read(HEAD_BYTES))
+        except OSError:
+            continue
+        return None if seen is None else seen[1].decode("utf-8", "replace")
+    return None
 
 
 def _typed(folder: Path) -> str:
@@ -98,7 +125,7 @@ def tour_steps() -> dict[str, str]:
 
 LISTS: Mapping[str, Values] = {
     values.__name__: values
-    for values in (presets, tags, built_engines, engines, finished, cut_off, categories, tour_steps)
+    for values in (presets, tags, built_engines, engines, arms, finished, cut_off, categories, tour_steps)
 }
 """By the name that an option's ``completes`` gives."""
 

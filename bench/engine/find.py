@@ -13,8 +13,10 @@ import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
-from bench import paths, process
+from bench import paths, process, redact
 from bench.engine import source
 from bench.errors import EngineFailed, UnknownName, UsageError
 
@@ -50,6 +52,10 @@ class Engine:
     python_version: str
     packages: Mapping[str, str]
     source: source.Source | None = None
+    install: Mapping[str, str | None] | None = None
+    """What the installer wrote of an engine that did not come from an index: kind, url, commit, sha256."""
+    code: tuple[Path, ...] = ()
+    """The folders that its code is in: its package, and checkouts that it imports."""
 
     def for_record(self) -> dict[str, Any]:
         """Return the engine without any path: its name, versions, and the code it ran if that is a checkout."""
@@ -164,7 +170,14 @@ def find(spec: str | None) -> Engine:
         checkout = source.read(Path(folder).expanduser())
         _, python = _configuration(over) if over else _unnamed()
         engine = describe(f"{SOURCE_PREFIX}{checkout.commit[:12]}", python)
-        return replace(engine, version=checkout.release or engine.version, source=checkout)
+        package = checkout.python_path / "sglang"
+        return replace(
+            engine,
+            version=checkout.release or engine.version,
+            source=checkout,
+            install=None,
+            code=(package, *engine.code[1:]),
+        )
     unnamed = spec is None or spec == ON_PATH
     name, python = _unnamed(only_on_path=spec is not None) if unnamed else _configuration(str(spec))
     return describe(name, python)
@@ -201,6 +214,8 @@ def describe(name: str, python: Path) -> Engine:
     if "sglang" not in found["packages"]:
         raise EngineFailed("this interpreter has no sglang", where=python, todo="choose another engine", field="engine")
     program = python.with_name("sglang")
+    linked = {package: _linked(url) for package, url in found["direct_urls"].items()}
+    checkouts = [folder for package, folder in linked.items() if folder is not None and package != "sglang"]
     return Engine(
         name=name,
         python=python,
@@ -210,7 +225,42 @@ def describe(name: str, python: Path) -> Engine:
         version=found["packages"]["sglang"],
         python_version=found["python"],
         packages=found["packages"],
+        source=_checkout(linked.get("sglang")),
+        install=_install(found["direct_urls"].get("sglang")),
+        code=(*([] if found["folder"] is None else [Path(found["folder"])]), *checkouts),
     )
+
+
+def _linked(direct_url: Mapping[str, Any]) -> Path | None:
+    """Return the folder that an editable install runs from, None for any other."""
+    if not direct_url.get("dir_info", {}).get("editable"):
+        return None
+    folder = Path(url2pathname(urlsplit(str(direct_url["url"])).path))
+    return folder if folder.is_dir() else None
+
+
+def _checkout(folder: Path | None) -> source.Source | None:
+    """Return the checkout that an engine is installed from, None where it is not one of git."""
+    try:
+        return None if folder is None else source.read(folder)
+    except UsageError:
+        return None
+
+
+def _install(direct_url: Mapping[str, Any] | None) -> dict[str, str | None] | None:
+    """Return what PEP 610's file says of an install; a folder of this machine is not named."""
+    if direct_url is None:
+        return None
+    vcs, archive = direct_url.get("vcs_info", {}), direct_url.get("archive_info", {})
+    folder = direct_url.get("dir_info")
+    of_folder = "editable" if folder and folder.get("editable") else "folder"
+    digest = archive.get("hashes", {}).get("sha256") or str(archive.get("hash", "")).removeprefix("sha256=")
+    return {
+        "kind": of_folder if folder is not None else "vcs" if vcs else "archive",
+        "url": redact.text(str(direct_url["url"])) if folder is None else None,
+        "commit": vcs.get("commit_id"),
+        "sha256": digest or None,
+    }
 
 
 def interpreter_environment() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench import process
+from bench import process, redact
 from bench.engine import command as commands
 from bench.fallback.verdict import conclude
 from bench.record import store
@@ -89,6 +89,7 @@ def launch(
 
     Returns how it ended, also where guard, partner or the time limit stopped it. No process of it is left.
     """
+    redact.learn(command.added, command.argv)
     guard.start()
     return process.stream(
         command.argv,

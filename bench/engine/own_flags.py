@@ -9,10 +9,10 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from bench import paths
+from bench import files, paths, schema
 from bench.catalog import flags
 from bench.engine import interpreter
-from bench.errors import EngineFailed
+from bench.errors import BenchError, EngineFailed, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,30 +31,27 @@ def parser_flags(engine: Engine) -> frozenset[str] | None:
     """Return the flags of the engine's own parser; None if it cannot be asked (its launch will say why)."""
     file = _file(engine)
     try:
-        return _flags(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return _flags(schema.read(file))
+    except (BenchError, ValueError):
         pass  # not asked yet, or what was kept is broken
     try:
-        found = _flags(interpreter.run_program(engine, PROGRAM, []).splitlines()[-1])
+        found = _flags(json.loads(interpreter.run_program(engine, PROGRAM, []).splitlines()[-1]))
     except (EngineFailed, ValueError, IndexError):
         return None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(sorted(found)) + "\n", encoding="utf-8")
-        part.replace(file)
-    except OSError:
+        files.write_text(file, json.dumps(sorted(found)) + "\n", replace=True)
+    except (OSError, UsageError):
         pass  # a cache that cannot be written costs time, no more
     return found
 
 
-def _flags(text: str) -> frozenset[str]:
-    """Return the flags in a JSON list.
+def _flags(known: object) -> frozenset[str]:
+    """Return the flags in a list.
 
     Raises:
         ValueError: it is not one.
     """
-    known = json.loads(text)
     if not isinstance(known, list) or not all(isinstance(flag, str) for flag in known):
         raise ValueError("not a list of flags")
     return frozenset(known)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
@@ -91,7 +92,7 @@ OFFLOAD = {
     "vae": "--vae-cpu-offload",
 }
 
-QUALITY_SINCE = {"lossless": "0.5.17", "high": "0.5.17", "extra-high": "0.5.21", "exact": "0.5.23"}
+QUALITY_SINCE = {"lossless": "0.5.17", "high": "0.5.17", "extra-high": "0.5.20", "exact": "0.5.22"}
 """The first probed version whose parser takes a quality tier."""
 
 GRAPHS_SINCE = "0.5.17"
@@ -264,7 +265,14 @@ def refuse_pinned(workload: Workload) -> None:
 
 
 def refuse_unknown(arguments: Sequence[str], version: str, where: str, own: frozenset[str] | None = None) -> None:
-    """Raise UsageError for a flag that ``version`` does not know, or only as an abbreviation of another."""
+    """Raise UsageError for a word without a flag, a flag that ``version`` does not know, or an abbreviated one."""
+    for before, word in pairwise(("--=", *arguments)):
+        if not word.startswith("-") and before.startswith("--") and "=" in before:
+            raise UsageError(
+                f"{word!r} belongs to no flag of the engine",
+                where=where,
+                todo="--flag=value hands a value on; this task's own options come before --",
+            )
     for name in _flag_names(arguments):
         if _knows(version, name, own) or COMPONENT_PATH.fullmatch(name):
             continue

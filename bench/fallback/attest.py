@@ -11,8 +11,10 @@ import zlib
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from itertools import chain
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from bench import files
 from bench.errors import InvalidPerfDump, UsageError
 from bench.fallback import dump as dumps
 from bench.fallback import finding as f
@@ -22,8 +24,7 @@ from bench.fallback.guard import Guard
 from bench.fallback.verdict import Verdict, conclude
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 18
@@ -43,7 +44,7 @@ def _open(log: str) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
         return
     try:
-        with open(log, "rb") as file:  # noqa: PTH123 - the name may also be "-"
+        with files.opened(Path(log), todo="pipe it: ... | invoke attest --log -") as file:
             magic = file.read(2)
             file.seek(0)
             if magic == b"\x1f\x8b":
@@ -95,16 +96,31 @@ def attest(
         if not head:
             raise UsageError("the log is empty: there is nothing to judge", where=log)
         guard = Guard(_asked(head, expect, version, loaded), stop=False)
-        number = 1
-        for block in chain(head, blocks):
-            guard.observe(block, number)
-            number += block.count(b"\n")
+        _observe(guard, chain(head, blocks))
     if loaded is None:
         return conclude(guard, None)
     if isinstance(loaded, InvalidPerfDump):
         return conclude(guard, None, [dumps.unreadable(loaded)])
+    guard.facts.learn_steps(loaded)
     against = dumps.check(loaded, guard.expectation, None, None, guard.facts.requests)
     return conclude(guard, None, [*_left_over(guard, loaded), *against])
+
+
+def listen(guard: Guard, log: Path) -> None:
+    """Let a guard that stops at nothing hear a whole log.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    with _open(str(log)) as file:
+        _observe(guard, _blocks(file))
+
+
+def _observe(guard: Guard, blocks: Iterable[bytes]) -> None:
+    number = 1
+    for block in blocks:
+        guard.observe(block, number)
+        number += block.count(b"\n")
 
 
 def _load(dump: Path | None) -> dict[str, Any] | InvalidPerfDump | None:
@@ -121,10 +137,7 @@ def _asked(
 ) -> Expectation:
     """Return what the run was asked to be, by its own resolved arguments."""
     scout = Guard(Expectation(backend=expect, version=version), stop=False)
-    number = 1
-    for block in head:
-        scout.observe(block, number)
-        number += block.count(b"\n")
+    _observe(scout, head)
     facts = scout.facts
     said = facts.server_args or {}
     serves = bool(scout.seen_lines("listening"))

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 TOLD_SINCE = ">=0.5.15"
 """Versions that tell the attention backend by component; before, the text encoders told theirs in the same words."""
 
-SAMPLING = {"seed": "seed", "steps": "infer_steps", "width": "width", "height": "height", "frames": "num_frames"}
+SAMPLING = {
+    "seed": "seed",
+    "steps": "infer_steps",
+    "width": "width",
+    "height": "height",
+    "frames": "num_frames",
+    "guidance": "guidance_scale",
+}
 """Field of the expectation -> name in the engine's list of sampling parameters."""
 
 
@@ -57,7 +64,7 @@ def components(facts: Facts, expectation: Expectation, known: Iterable[Finding])
                 "unproven",
                 name,
                 f"{name} was announced, and no line says which class was loaded",
-                "it is not shown that the component is the engine's own class",
+                "missing proof that the component is the engine's own class",
                 exit_code=f.EVIDENCE_MISSING,
             )
 
@@ -115,7 +122,7 @@ def _attention(facts: Facts, expectation: Expectation) -> Iterator[Finding]:
             _finding(
                 "request.attention_untold",
                 f"no line tells which attention backend was dispatched, asked for {wanted}",
-                "it is not shown that the backend that was asked for ran",
+                "missing proof that the requested backend ran",
                 "families with attention of their own (SD3, SANA) leave the engine's choice unused: ask for none there",
             ),
             severity=f.DEGRADED,

@@ -32,6 +32,7 @@ class Expectation:
     width: int | None = None
     height: int | None = None
     frames: int | None = None
+    guidance: float | None = None
     gpus: int | None = None
     warmup: bool = False
     compile: bool = False

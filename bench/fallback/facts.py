@@ -62,6 +62,8 @@ class Facts:
     attention: dict[str, str] = field(default_factory=dict)
     requests: deque[list[StageTime]] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
     """The stages of each request, the last one's last; a line about a dump ends a request."""
+    steps_ms: deque[tuple[float, ...]] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
+    """The denoise steps of each request whose perf dump was read."""
     _starts: dict[str, float] = field(default_factory=dict)
     _is_over: bool = True
 
@@ -88,6 +90,11 @@ class Facts:
             self.sampling[groups["name"]] = float(value) if "." in value else int(value)
         elif kind == "attention":
             self.attention[groups["component"]] = groups["backends"].strip()
+
+    def learn_steps(self, dump: Mapping[str, Any]) -> None:
+        """Take the denoise steps of a request's perf dump, if it has any."""
+        if steps := tuple(step["duration_ms"] for step in dump["denoise_steps_ms"]):
+            self.steps_ms.append(steps)
 
     def _stage(self, kind: str, groups: Mapping[str, str], at_s: float | None) -> None:
         if kind == "dumped":

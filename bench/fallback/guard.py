@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING
 
 from bench.catalog import signals as catalog
 from bench.fallback import finding as f
-from bench.fallback import own_code, settings
+from bench.fallback import own_code, receipts, settings
 from bench.fallback.expectation import DIFFUSERS, NATIVE
 from bench.fallback.facts import CORE_COMPONENT, PATTERNS, Facts
 from bench.fallback.finding import Finding, Proof
 from bench.fallback.matcher import Matcher, clean, lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from bench.catalog.receipts import Sign
     from bench.catalog.signals import Evidence, Signal
     from bench.fallback.expectation import Expectation
+    from bench.fallback.receipts import Asked, Receipt
 
 SHOWN_CHARACTERS = 300
 KEPT_FINDINGS = 200
@@ -37,10 +39,11 @@ ERROR_LINE = re.compile(r"^(?!\s).*?(?:Error|Exception|error)\b.*: ?\S")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rules:
-    """The signals and evidence of one version, compiled."""
+    """The signals, the evidence and the receipts' signs of one version, compiled."""
 
     log_signals: tuple[Signal, ...]
     evidence: tuple[Evidence, ...]
+    signs: tuple[Sign, ...]
     matcher: Matcher
     on_settings: Mapping[str, tuple[Signal, ...]]
     """Signals on arguments and variables, by where they look."""
@@ -52,11 +55,19 @@ def _rules(version: str | None) -> _Rules:
     signals = [signal for signal in catalog.signals() if catalog.applies(signal.versions, version)]
     evidence = tuple(entry for entry in catalog.evidence() if catalog.applies(entry.versions, version))
     by_source = {on: tuple(s for s in signals if s.on == on) for on in ("log", "argument", "environment")}
-    logged = by_source.pop("log")
+    logged, signs = by_source.pop("log"), tuple(receipts.signs_of(version))
     return _Rules(
         log_signals=logged,
         evidence=evidence,
-        matcher=Matcher([*(s.pattern for s in logged), *(e.pattern for e in evidence), *PATTERNS.values()]),
+        signs=signs,
+        matcher=Matcher(
+            [
+                *(signal.pattern for signal in logged),
+                *(entry.pattern for entry in evidence),
+                *(sign.pattern for sign in signs),
+                *PATTERNS.values(),
+            ]
+        ),
         on_settings=by_source,
     )
 
@@ -81,6 +92,9 @@ class Guard:
         rules = _rules(expectation.version)
         self._evidence = rules.evidence
         self._log_signals = rules.log_signals
+        self._receipt_signs = rules.signs
+        self._signs = receipts.Signs()
+        self._asked: list[Asked] | None = None  # by arguments and variables; None: they are not known
         self._matcher = rules.matcher
         self._on_settings = rules.on_settings
         self._lines: dict[str, deque[str]] = {}
@@ -109,6 +123,7 @@ class Guard:
 
     def note(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
         """Keep what arguments and environment say beside the number; what makes a run invalid is `precheck`'s."""
+        self._asked = receipts.wanted(argv, environment)
         scout = Guard(self.expectation, stop=False)
         scout.precheck(argv, environment)
         for found in scout.findings.values():
@@ -147,7 +162,7 @@ class Guard:
             if self.facts.server_args is not None:  # else it was cut: what was asked for cannot be read in it
                 self._count("server-args", number, line)
             return
-        signals, evidence = len(self._log_signals), len(self._evidence)
+        signals, evidence, signs = len(self._log_signals), len(self._evidence), len(self._receipt_signs)
         for index in self._matcher.find(line):
             if index in known:
                 continue
@@ -156,8 +171,11 @@ class Guard:
                 self._signal(self._log_signals[index], line, number, groups)
             elif index < signals + evidence:
                 self._proof(self._evidence[index - signals], number, line, groups)
+            elif index < signals + evidence + signs:
+                sign = self._receipt_signs[index - signals - evidence]
+                self._signs.see(sign, number, line[:SHOWN_CHARACTERS], groups)
             else:
-                kind = list(PATTERNS)[index - signals - evidence]
+                kind = list(PATTERNS)[index - signals - evidence - signs]
                 self.facts.learn(kind, groups, line, number, at_s=self._elapsed())
                 if kind == "loading" and self._stop and self.expectation.backend == NATIVE:
                     # a model of the hub is on this machine only now
@@ -247,6 +265,20 @@ class Guard:
             if entry.proves not in joined or (proof.holds and not joined[entry.proves].holds):
                 joined[entry.proves] = proof
         return list(joined.values())
+
+    def receipts(self, known: Iterable[Finding]) -> tuple[list[Receipt], list[Finding]]:
+        """Return a receipt for each optional feature that was asked for, and what those say that did not engage.
+
+        ``known`` are the findings so far. A launch that the guard stopped may not have come to a feature.
+        """
+        if self.expectation.backend != NATIVE:
+            return [], []
+        asked = self._asked
+        if asked is None:
+            asked = receipts.wanted_by_resolved(self.facts.server_args or {})
+        is_whole = self.stopped_by is None
+        given = receipts.judge(asked, self._signs, self.facts, self.expectation.version, is_whole=is_whole)
+        return given, receipts.findings(asked, given, known) if is_whole else []
 
 
 def _native_instead(line: str, number: int, at_s: float | None) -> Finding:

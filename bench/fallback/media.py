@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 VIDEOS = frozenset({".mp4", ".mov", ".webm", ".gif"})
-LARGEST_IMAGE_PIXELS = 1 << 29
-"""23,000 squared, which takes 1.6 GB as RGB."""
 OTHERS = frozenset({".wav", ".flac", ".glb", ".obj"})
 """Outputs without pixels: they are hashed, and nothing of them is compared."""
+
+
+LARGEST_PIXELS = 1 << 28
+"""Of one frame: 16,384 x 16,384. A file of a few kilobytes can claim any size."""
+MOST_PIXELS = 1 << 35
+"""Of all frames: 4.6 hours of 512 x 512 at 8 a second, minutes of decoding."""
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
+VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,gif"
+"""What a file is decoded as, whatever its name: some formats of either library run programs or open other files."""
 
 
 class Undecodable(Exception):
@@ -79,11 +86,13 @@ def image(data: bytes) -> NDArray[np.uint8]:
 
 
 def _seen(decoded: Iterator[tuple[str | None, NDArray[np.uint8]]]) -> Seen:
+    import numpy as np  # noqa: PLC0415 - only a finished run needs them
+
     digest, frames, size, one_colour, kind = hashlib.sha256(), 0, (0, 0), True, None
     for kind, frame in decoded:  # noqa: B007 - the last one is used below
-        digest.update(frame.tobytes())
+        digest.update(np.ascontiguousarray(frame).data)
         size = (frame.shape[1], frame.shape[0])
-        one_colour = one_colour and bool((frame == frame[0, 0]).all())
+        one_colour = one_colour and all(bool((row == frame[0, 0]).all()) for row in frame)
         frames += 1
     return Seen(
         format=kind, width=size[0], height=size[1], frames=frames, pixels_sha256=digest.hexdigest(),
@@ -105,35 +114,51 @@ def _decoded(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
     """Yield format and pixels of each frame."""
     if not has_pixels(path):
         raise Undecodable(f"no pixels to compare in a {path.suffix or 'file without suffix'}")
+    if not path.is_file():
+        raise Undecodable("not a regular file")
     yield from (_video if is_video(path) else _image)(path)
+
+
+def _refuse_large(width: int, height: int) -> None:
+    if width * height > LARGEST_PIXELS:
+        raise Undecodable(f"{width}x{height}: more than {LARGEST_PIXELS >> 20} megapixels")
 
 
 def _image(path: Path | IO[bytes]) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
     import numpy as np  # noqa: PLC0415 - only a finished run needs them
     from PIL import Image  # noqa: PLC0415
 
-    Image.MAX_IMAGE_PIXELS = LARGEST_IMAGE_PIXELS // 2  # Pillow warns above it, and refuses twice as much
     try:
-        with Image.open(path) as image:
-            yield image.format, np.asarray(image.convert("RGB"), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        Image.MAX_IMAGE_PIXELS = None  # ours is the limit that counts
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            _refuse_large(*image.size)
+            yield image.format, np.asarray(image if image.mode == "RGB" else image.convert("RGB"), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError) as error:
         raise Undecodable(str(error)) from error
+    except MemoryError as error:  # a length in a broken file may claim any number of bytes
+        raise Undecodable("it takes more memory than there is") from error
 
 
 def _video(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
     import av  # noqa: PLC0415 - 50 MB of libraries that only videos need
 
-    found = False
+    pixels = 0
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options={"format_whitelist": VIDEO_FORMATS}) as container:
             if not container.streams.video:
                 raise Undecodable("it has no video stream")
             stream: Any = container.streams.video[0]
             stream.thread_type = "AUTO"
+            _refuse_large(stream.codec_context.width, stream.codec_context.height)
             for frame in container.decode(stream):
-                found = True
+                _refuse_large(frame.width, frame.height)
+                pixels += frame.width * frame.height
+                if pixels > MOST_PIXELS:
+                    raise Undecodable(f"more than {MOST_PIXELS >> 30} gigapixels in its frames")
                 yield stream.codec_context.name, frame.to_ndarray(format="rgb24")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise Undecodable(str(error)) from error
-    if not found:
+    except MemoryError as error:
+        raise Undecodable("it takes more memory than there is") from error
+    if pixels == 0:
         raise Undecodable("it has no frame")

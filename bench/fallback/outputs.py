@@ -91,7 +91,7 @@ def _check(outputs: Sequence[Output], expectation: Expectation) -> Iterator[Find
         yield _finding(
             "none",
             "no output file",
-            "the run made nothing, so its time is of nothing",
+            "no output was produced, so there is nothing to time",
             "read the log's last lines; some versions exit 0 when saving fails",
             f.ENGINE_FAILED,
         )

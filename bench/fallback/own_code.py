@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import files, schema
+from bench.errors import BenchError
 from bench.fallback import finding as f
 from bench.fallback import settings
 from bench.fallback.facts import CORE_COMPONENT
@@ -35,10 +37,8 @@ def findings(argv: Iterable[str]) -> Iterator[Finding]:
 def of_component(name: str, config: Path) -> Iterator[Finding]:
     """Yield a finding if a component's ``config`` names code of the checkpoint's own."""
     try:
-        if config.stat().st_size > LARGEST_CONFIG_BYTES:
-            return
-        content = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = schema.parse(files.read_bytes(config, LARGEST_CONFIG_BYTES), config)
+    except BenchError:
         return  # the engine's own words about it come first
     mapped = content.get("auto_map") if isinstance(content, dict) else None
     if not mapped:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import re2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from bench.catalog.signals import Signal
 
 ABSENT = ""
 """The value of a flag that stands alone."""
@@ -37,18 +35,43 @@ def of_arguments(argv: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield flag, ABSENT
 
 
-def holds(signal: Signal, value: str) -> bool:
-    """Tell whether a value is one that the signal is about."""
+class Condition(Protocol):
+    """What a signal or a feature says of a setting's values."""
+
+    @property
+    def on(self) -> str:
+        """Where the setting is: an argument may stand without a value."""
+
+    @property
+    def when(self) -> str | None:
+        """The kind of values, in the words of the schemas."""
+
+    @property
+    def pattern(self) -> str:
+        """What is searched in a value, for ``matches``."""
+
+
+def holds(condition: Condition, value: str) -> bool:
+    """Tell whether a value is one that the condition is about."""
     word = value.strip().strip("\"'").lower()
-    if signal.when == "set":
+    if condition.when == "set":
         return bool(word)
-    if signal.when == "true":
-        return word not in FALSE_WORDS and (bool(word) or signal.on == "argument")
-    if signal.when == "false":
+    if condition.when == "true":
+        return word not in FALSE_WORDS and (bool(word) or condition.on == "argument")
+    if condition.when == "false":
         return word in FALSE_WORDS
-    if signal.when == "below-1":
+    if condition.when == "below-1":
         return bool(word) and _below_one(word)
-    return re2.search(signal.pattern, value.strip()) is not None
+    if condition.when == "above-1":
+        return _above_one(word)
+    return re2.search(condition.pattern, value.strip()) is not None
+
+
+def _above_one(word: str) -> bool:
+    try:
+        return float(word) > 1
+    except ValueError:
+        return False
 
 
 def _below_one(word: str) -> bool:

@@ -10,6 +10,7 @@ from bench.fallback import delivered
 from bench.fallback import finding as f
 from bench.fallback.expectation import NATIVE
 from bench.fallback.finding import Component, Finding, Proof
+from bench.fallback.receipts import Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,6 +49,8 @@ class Verdict:
     findings: tuple[Finding, ...]
     proofs: tuple[Proof, ...]
     components: tuple[Component, ...]
+    receipts: tuple[Receipt, ...] | None = None
+    """Of the optional features that were asked for; None: nobody looked."""
 
     @property
     def counts(self) -> bool:
@@ -76,7 +79,7 @@ class Verdict:
             else finding
             for finding in self.findings
         )
-        outcome = _outcome(findings, self.expected)
+        outcome = outcome_of(findings, self.expected)
         return self if outcome == INVALID else replace(self, findings=findings, outcome=outcome, exit_code=0)
 
     def document(self) -> dict[str, Any]:
@@ -88,6 +91,7 @@ class Verdict:
             "findings": [asdict(finding) for finding in self.findings],
             "evidence": [asdict(proof) | {"holds": proof.holds} for proof in self.proofs],
             "components": [asdict(component) for component in self.components],
+            "receipts": None if self.receipts is None else [asdict(receipt) for receipt in self.receipts],
         }
 
     @classmethod
@@ -101,6 +105,9 @@ class Verdict:
             findings=tuple(Finding(**finding) for finding in document["findings"]),
             proofs=tuple(Proof(**proof) for proof in proofs),
             components=tuple(Component(**component) for component in document["components"]),
+            receipts=None
+            if document["receipts"] is None
+            else tuple(Receipt(**receipt) for receipt in document["receipts"]),
         )
 
     def error(self, where: str | Path) -> BenchError | None:
@@ -138,8 +145,10 @@ def conclude(guard: Guard, ended: Ended | None, findings: Sequence[Finding] = ()
     if stopped_by is None or stopped_by.exit_code == f.ENGINE_FAILED:
         # requests that a session finished before it failed count only if they were of the workload that was asked for
         against += delivered.check(guard.facts, expectation)
+    receipts, not_engaged = guard.receipts(against)
+    against += not_engaged
     against.sort(key=lambda finding: _rank(finding, stopped_by))
-    outcome = _outcome(against, expectation.backend)
+    outcome = outcome_of(against, expectation.backend)
     return Verdict(
         outcome=outcome,
         expected=expectation.backend,
@@ -147,10 +156,12 @@ def conclude(guard: Guard, ended: Ended | None, findings: Sequence[Finding] = ()
         findings=tuple(against),
         proofs=tuple(proofs),
         components=tuple(sorted(guard.facts.components.values(), key=lambda component: component.line)),
+        receipts=tuple(receipts),
     )
 
 
-def _outcome(findings: Sequence[Finding], expected: str) -> str:
+def outcome_of(findings: Sequence[Finding], expected: str) -> str:
+    """Return the outcome that findings come to."""
     severities = {finding.severity for finding in findings}
     if f.INVALID in severities:
         return INVALID
@@ -225,8 +236,9 @@ def _missing(proof: Proof) -> Finding:
         category="process",
         severity=f.INVALID,
         source="log",
-        text=f"the line for {proof.proves!r} {seen}",
-        means=f"it is not shown that {proof.proves}",
-        todo="run at log level info, which prints it; if a newer engine phrases it differently, update evidence.toml",
+        text=f"its log line {seen}",
+        means=f"missing proof that {proof.proves}",
+        todo="run at log level info, which prints it; if a newer engine words it differently,"
+        " update bench/catalog/evidence.toml",
         exit_code=f.EVIDENCE_MISSING,
     )

@@ -111,6 +111,11 @@ def compare(model: str, key: Mapping[str, Any], machine: str, picture: NDArray[n
     return Golden(status=status, key=key, number=numbers[-1], same_machine=same, picture=similar)
 
 
+def are_kept(model: str) -> bool:
+    """Tell whether there is a golden of this model in any configuration."""
+    return any((paths.goldens() / model).glob(f"*/*/{DOCUMENT}"))
+
+
 def _nearest(model: str, key: Mapping[str, Any]) -> tuple[str, ...]:
     """Return how the configuration of this model's closest golden differs; empty if the model has no golden."""
     best: tuple[str, ...] = ()

@@ -40,7 +40,9 @@ def golden_key(
         "device": machine.devices[0].name if machine.devices else f"cpu: {host.as_document()['cpu']}",
         "attention_backend": ", ".join(f"{name}: {used}" for name, used in sorted(attention.items())) or None,
         **request,
-        "checkpoint_sha256": manifest["sha256"] if manifest is not None else checkpoint.sha256(model),
+        "checkpoint_sha256": checkpoint.sha256(model)
+        if manifest is None
+        else checkpoint.content_sha256(model, manifest),
     }
 
 

@@ -9,7 +9,7 @@ where output and perf dump go is said with each request. Standard output and err
 
 Commands: {"do": "generate", "request": N, "output_path": DIR, "output_file_name": NAME, "perf_dump_path": FILE,
            "sampling": {...}} and {"do": "stop"}.
-Events:   {"event": "ready"}, {"event": "finished", "request": N, "ok": BOOL, "wall_s": S},
+Events:   {"event": "ready", "pid": N}, {"event": "finished", "request": N, "ok": BOOL, "wall_s": S},
           {"event": "failed", "request": N or null, "error": TEXT}, {"event": "stopped"}.
 """
 
@@ -78,7 +78,7 @@ def main() -> None:
         say(events, event="failed", request=None, error=f"{type(error).__name__}: {error}")
         raise
     try:
-        say(events, event="ready")
+        say(events, event="ready", pid=os.getpid())
         serve(generator, sampling, commands, events)
     finally:
         generator.shutdown()

@@ -14,16 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import files, paths
+from bench import files, paths, schema
 from bench.engine import interpreter
-from bench.errors import PreflightFailed, UnknownName, UsageError
+from bench.errors import BenchError, InvalidDocument, PreflightFailed, UnknownName, UsageError
+from bench.models import identity
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.catalog.presets import Checkpoint
     from bench.engine.find import Engine
 
 MANIFEST = "checkpoint.json"
 HASH_BLOCK_BYTES = 1 << 22
+LARGEST_HASHED_BYTES = 1 << 30
+"""A larger checkpoint is known by names, sizes, texts and headers: reading 34 GB before each run takes minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +100,7 @@ def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Pa
             "seed": seed,
             "made_with": dict(engine.packages),
             "sha256": sha256(work / out.name),
+            "outline_sha256": identity.of_folder(work / out.name, without=MANIFEST),
         }
         (work / out.name / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         (work / out.name).rename(out)
@@ -157,11 +163,20 @@ def sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def content_sha256(folder: Path, made: Mapping[str, Any]) -> str | None:
+    """Return the hash of a synthetic checkpoint as it is now: that in its manifest ``made`` while nothing is edited."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if size <= LARGEST_HASHED_BYTES:
+        return sha256(folder)
+    outline = identity.of_folder(folder, without=MANIFEST)
+    return str(made["sha256"]) if outline == made.get("outline_sha256") else outline
+
+
 def manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a synthetic checkpoint, None for any other."""
     try:
-        known = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = schema.read(folder / MANIFEST)
+    except (BenchError, ValueError):
         return None
     return known if isinstance(known, dict) and isinstance(known.get("sha256"), str) else None
 
@@ -174,12 +189,14 @@ def inspect(folder: Path) -> None:
             "no such model folder", where=folder, todo="give a folder in diffusers layout, or a hub name owner/model"
         )
     try:
-        content = json.loads(index.read_text(encoding="utf-8"))
+        if not index.exists():
+            raise UsageError("no model_index.json: not a pipeline in diffusers layout", where=folder)
+        content = schema.read(index)
         components = {name: value for name, value in content.items() if isinstance(value, list) and value[0]}
-    except FileNotFoundError as error:
-        raise UsageError("no model_index.json: not a pipeline in diffusers layout", where=folder) from error
-    except (OSError, ValueError, AttributeError, IndexError) as error:
-        raise UsageError(f"model_index.json cannot be read: {error}", where=index, todo="fetch it again") from error
+    except (InvalidDocument, AttributeError, IndexError) as error:
+        raise UsageError(
+            f"model_index.json cannot be read: {_what(error)}", where=index, todo="fetch it again"
+        ) from error
     if "_class_name" not in content:
         raise UsageError("model_index.json names no pipeline class (_class_name)", where=index, todo="fetch it again")
     for name in components:
@@ -188,19 +205,23 @@ def inspect(folder: Path) -> None:
     _check_weights(folder)
 
 
+def _what(error: Exception) -> str:
+    return error.what if isinstance(error, BenchError) else str(error)
+
+
 def _check_weights(folder: Path) -> None:
     for index in folder.rglob("*.safetensors.index.json"):
         try:
-            files = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise UsageError(f"not an index of weights: {error}", where=index) from error
-        missing = sorted(name for name in files if not (index.parent / name).is_file())
+            names = {str(name) for name in schema.read(index)["weight_map"].values()}
+        except (InvalidDocument, TypeError, KeyError, AttributeError) as error:
+            raise UsageError(f"not an index of weights: {_what(error)}", where=index) from error
+        missing = sorted(name for name in names if not (index.parent / name).is_file())
         if missing:
             raise UsageError(
                 f"weights are missing: {', '.join(missing[:3])}", where=index.parent, todo="fetch it again"
             )
     for path in folder.rglob("*.safetensors"):
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             header = int.from_bytes(file.read(8), "little")
         if not 0 < header < path.stat().st_size:
             raise UsageError("not a safetensors file, or cut short", where=path, todo="fetch it again")

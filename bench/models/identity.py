@@ -29,13 +29,17 @@ def of_model(model: str, environment: Mapping[str, str]) -> str | None:
     return None if folder is None else of_folder(folder)
 
 
-def of_folder(folder: Path) -> str | None:
+def of_folder(folder: Path, *, without: str | None = None) -> str | None:
     """Return a hash over names, sizes, texts and safetensors headers of a folder's files; None where it has none.
+
+    Files called ``without`` are left out.
 
     Equal headers and sizes do not prove equal weights: two fine-tunings of one model may share them.
     """
     digest, count = hashlib.sha256(), 0
     for path in _files(folder):
+        if path.name == without:
+            continue
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size

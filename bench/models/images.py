@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, UnidentifiedImageError
 
-from bench import paths
+from bench import files, paths
 from bench.catalog import assets
 from bench.errors import PreflightFailed, UsageError
+from bench.fallback import media
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from bench.catalog.assets import Asset
 
 TIMEOUT_S = 30
+LARGEST_BYTES = 64 << 20
 FIRST_SEEN = ".sha256"
 """Suffix of the file beside an image with the hash of its first download, for images without one in the catalogue."""
 
@@ -36,7 +38,7 @@ def expected_sha256(path: Path) -> str | None:
     if asset is not None and asset.sha256 is not None:
         return asset.sha256
     first = path.with_name(path.name + FIRST_SEEN)
-    return first.read_text(encoding="utf-8").strip() if first.is_file() else None
+    return files.read_bytes(first, files.SETTINGS_BYTES).decode(errors="replace").strip() if first.is_file() else None
 
 
 def check(path: Path) -> str:
@@ -50,10 +52,11 @@ def check(path: Path) -> str:
         todo = "`invoke assets` fetches it; or name a file of your own" if known else "name another file"
         raise UsageError("the input image is missing", where=path, todo=todo, field="image")
     try:
-        with Image.open(path) as opened:
+        Image.MAX_IMAGE_PIXELS = media.LARGEST_PIXELS // 2  # Pillow refuses twice as many
+        with Image.open(path, formats=media.IMAGE_FORMATS) as opened:
             size = f"{opened.width}x{opened.height} {opened.format}"
             opened.verify()
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise UsageError(f"not an image: {error}", where=path, todo="fetch it again", field="again") from error
     digest, expected = paths.sha256(path), expected_sha256(path)
     if expected not in (None, digest):
@@ -86,7 +89,10 @@ def fetch(asset: Asset, *, mirror: str | None, again: bool) -> tuple[Path, bool]
     with _accepted(asset, again=again) as part:
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310 - as above
-                part.write_bytes(response.read())
+                content = response.read(LARGEST_BYTES + 1)
+                if len(content) > LARGEST_BYTES:
+                    raise PreflightFailed(f"the server sends more than {LARGEST_BYTES >> 20} MiB", where=url)
+                part.write_bytes(content)
         except urllib.error.HTTPError as error:
             raise PreflightFailed(f"the server refuses: {error.code} {error.reason}", where=url) from error
         except (urllib.error.URLError, HTTPException, TimeoutError, ConnectionError) as error:
@@ -126,6 +132,6 @@ def _accepted(asset: Asset, *, again: bool) -> Iterator[Path]:
                 )
             part.replace(target)
             if asset.sha256 is None:
-                target.with_name(target.name + FIRST_SEEN).write_text(f"{digest}\n", encoding="utf-8")
+                files.write_text(target.with_name(target.name + FIRST_SEEN), f"{digest}\n", replace=True)
     except OSError as error:
         raise UsageError(f"cannot be stored: {error.strerror}", where=target, todo="set BENCH_ASSETS") from error

@@ -65,8 +65,8 @@ def load(state: MachineState) -> Iterator[CheckResult]:
             id="cpu.load",
             state=WARN,
             saw=saw,
-            means="other work shares the CPU: on a busy one a tiny run took 60 times as long",
-            todo="wait until the machine is quiet before you measure",
+            means="this machine is busy: timings may be far too high (a tiny run once took 60 times as long)",
+            todo="wait until it is quiet, or do not quote the timings",
         )
     else:
         yield CheckResult(id="cpu.load", state=OK, saw=saw)

@@ -13,6 +13,7 @@ from bench.preflight.state import FAIL, OK, WARN, CheckResult
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bench.catalog.presets import Preset
     from bench.preflight.state import MachineState
 
 
@@ -34,6 +35,11 @@ def weights_bytes(state: MachineState) -> int | None:
 def runs_on_cpu(tags: tuple[str, ...]) -> bool:
     """Return whether a preset with these tags is small enough for a CPU."""
     return "tiny" in tags
+
+
+def runs_with(preset: Preset, accelerators: int) -> bool:
+    """Return whether a machine with so many accelerators has enough of them for a preset."""
+    return accelerators >= preset.gpus or (accelerators == 0 and preset.gpus == 1 and runs_on_cpu(preset.tags))
 
 
 def engine(state: MachineState) -> Iterator[CheckResult]:

@@ -15,6 +15,7 @@ from bench.errors import EngineFailed, PreflightFailed
 from bench.record import store
 from bench.run import benchmark, document
 from bench.run import plan as plans
+from bench.run.session import Course
 
 if TYPE_CHECKING:
     from bench.process import Observer
@@ -77,8 +78,8 @@ def capture(
     run = benchmark.begin(planned, kind="profile", directory=directory)
     asked: list[int] = []
 
-    def enough() -> str | None:
-        return f"{TIMED_REQUESTS} timed and one traced" if len(asked) > TIMED_REQUESTS else None
+    def enough(_engine: int) -> str | None:
+        return f"{TIMED_REQUESTS} timed and one traced" if TIMED_REQUESTS + 1 in asked else None
 
     def sampling(number: int) -> dict[str, Any]:
         asked.append(number)
@@ -86,9 +87,8 @@ def capture(
             return {}
         return {"profile": True, "num_profiled_timesteps": steps, "profile_all_stages": all_stages}
 
-    error = benchmark.session(
-        run, enough, display, sampling=sampling, is_timing=lambda number: number <= TIMED_REQUESTS
-    )
+    course = Course(enough=enough, is_timing=lambda number: number <= TIMED_REQUESTS, sampling=sampling)
+    error = benchmark.session(run, course, display)
     traces = tuple(sorted((directory / TRACES).rglob("*.json*")))
     if error is None and not traces:
         error = EngineFailed("the profiler left no trace", where=directory / TRACES, todo="read the log's last lines")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,9 @@ def source(trace: Trace) -> dict[str, Any]:
     base = trace.head.get("baseTimeNanoseconds")
     captured = None
     if isinstance(base, int):
-        moment = base / 1e9 + trace.origin_us / 1e6
-        captured = dt.datetime.fromtimestamp(moment, dt.UTC).isoformat(timespec="seconds")
+        with contextlib.suppress(OverflowError, ValueError, OSError):  # beyond the year 9999
+            moment = base / 1e9 + trace.origin_us / 1e6
+            captured = dt.datetime.fromtimestamp(moment, dt.UTC).isoformat(timespec="seconds")
     return {
         "path": str(trace.path),
         "file_bytes": trace.file_bytes,

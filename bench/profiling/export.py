@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench import redact, safe_text
 from bench.errors import UsageError
 from bench.profiling import timeline
 from bench.profiling.table import module_path
@@ -74,10 +75,12 @@ def events_csv(attribution: Attribution, path: Path) -> None:
     """
     trace = attribution.trace
     gpu, names, signatures = trace.gpu, trace.names, trace.signatures
-    classes = [module_path(one) for one in attribution.paths]
-    instances = [" > ".join(one) for one in attribution.paths]
-    shapes = [signature.shape for signature in signatures]
-    labels = attribution.steps.labels
+    classes = [_cell(module_path(one)) for one in attribution.paths]
+    instances = [_cell(" > ".join(one)) for one in attribution.paths]
+    operators = [_cell(signature.operator) for signature in signatures]
+    shapes = [_cell(signature.shape) for signature in signatures]
+    kernels = [_cell(name) for name in names]
+    labels = [_cell(label) for label in attribution.steps.labels]
     launched = attribution.launched
     launch_us = np.full(len(gpu), np.nan)
     launch_us[launched] = trace.calls.start_us[attribution.call[launched]]
@@ -96,13 +99,18 @@ def events_csv(attribution: Attribution, path: Path) -> None:
                     int(gpu.device[row]),
                     int(gpu.stream[row]),
                     attribution.categories[attribution.category[row]],
-                    names[gpu.name[row]],
-                    signatures[called].operator if called >= 0 else "",
+                    kernels[gpu.name[row]],
+                    operators[called] if called >= 0 else "",
                     shapes[called] if called >= 0 else "",
                     classes[where],
                     instances[where],
                 )
             )
+
+
+def _cell(text: str) -> str:
+    """Return text of a trace for a cell: no formula, no secret."""
+    return safe_text.csv_cell(redact.text(text))
 
 
 def typical_step(attribution: Attribution) -> int | None:
@@ -140,10 +148,13 @@ def slim_trace(attribution: Attribution, path: Path) -> str | None:
         if name in attribution.trace.head
     }
     with _open(path) as file:
-        file.write("{" + "".join(f'\n  "{name}": {orjson.dumps(value).decode()},' for name, value in head.items()))
+        secrets = redact.known()
+        shown = redact.document(head, secrets)
+        file.write("{" + "".join(f'\n  "{name}": {orjson.dumps(value).decode()},' for name, value in shown.items()))
         file.write('\n  "displayTimeUnit": "ms",\n  "traceEvents": [')
         for number, event in enumerate(_events(attribution, step)):
-            members = ", ".join(f'"{name}": {orjson.dumps(value).decode()}' for name, value in event.items())
+            shown = redact.document(event, secrets)
+            members = ", ".join(f'"{name}": {orjson.dumps(value).decode()}' for name, value in shown.items())
             file.write(("," if number else "") + "\n  {\n    " + members + "\n  }")
         file.write("\n  ]\n}\n")
     return attribution.steps.labels[step]

@@ -148,7 +148,8 @@ class Trace:
     def device(self) -> Mapping[str, Any] | None:
         """The properties of the first device that the trace names, as Kineto wrote them."""
         properties = self.head.get("deviceProperties")
-        return properties[0] if isinstance(properties, list) and properties else None
+        first = properties[0] if isinstance(properties, list) and properties else None
+        return first if isinstance(first, dict) else None
 
     @property
     def rank(self) -> int | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bench.errors import UsageError
+from bench import files, schema
+from bench.errors import BenchError, UsageError
 from bench.record import store
 from bench.record.comparable import family
 
@@ -18,9 +19,21 @@ BASELINES = "baselines.json"
 def baselines(root: Path) -> dict[str, str]:
     """Return the baselines that were named: what for -> run directory below ``root``."""
     try:
-        return dict(json.loads((root / BASELINES).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        named = dict(schema.read(root / BASELINES))
+    except (BenchError, ValueError, TypeError):
         return {}
+    return {family: place for family, place in named.items() if isinstance(place, str)}
+
+
+def is_baseline_of(root: Path, preset_sha256: str) -> bool:
+    """Tell whether a baseline was named for a workload of this preset; one that cannot be read may be."""
+    for place in baselines(root).values():
+        try:
+            if store.read(root / place)["preset"]["sha256"] == preset_sha256:
+                return True
+        except BenchError:
+            return True
+    return False
 
 
 def name_baseline(root: Path, path: Path) -> str:
@@ -37,9 +50,7 @@ def name_baseline(root: Path, path: Path) -> str:
         raise UsageError("only a run below the runs folder can be a baseline", where=folder, todo=f"runs are in {root}")
     place = str(folder.relative_to(root.resolve()))
     named = baselines(root) | {family(document): place}
-    temporary = root / f".{BASELINES}"
-    temporary.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(root / BASELINES)
+    files.write_text(root / BASELINES, json.dumps(named, indent=2) + "\n", replace=True)
     return place
 
 
@@ -47,11 +58,11 @@ def baseline_of(root: Path, path: Path) -> Path:
     """Return the run directory of the baseline for a record.
 
     Raises:
-        UsageError: none was named.
+        UsageError: none was named, or one outside ``root``.
     """
     place = baselines(root).get(family(store.read(path)))
     if place is None:
         raise UsageError(
             "no baseline is named for this workload on these devices", where=path, todo="`invoke baseline.set RECORD`"
         )
-    return root / place
+    return files.below(root, [place])

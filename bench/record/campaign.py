@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import schema
+from bench import paths, schema
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +61,19 @@ class Campaign:
         """Remove the state: nothing is missing, or nothing can be added."""
         (self.folder / STATE).unlink(missing_ok=True)
 
+    @contextmanager
+    def noting(self) -> Iterator[Campaign]:
+        """Yield this; an interrupt takes a note of what is kept and of the command that goes on."""
+        try:
+            yield self
+        except KeyboardInterrupt as interrupt:
+            if self.finished:
+                verb, parts = KINDS[self.kind]
+                called = self.folder.name[-6:] if self.folder.parent == paths.runs().absolute() else self.folder
+                interrupt.add_note(f"kept: {len(self.finished)} {parts}, {self.folder}")
+                interrupt.add_note(f"to do: `invoke {verb} --resume {called}` goes on")
+            raise
+
 
 @contextmanager
 def begin(kind: str, folder: Path, asked: dict[str, Any]) -> Iterator[Campaign]:
@@ -72,7 +85,8 @@ def begin(kind: str, folder: Path, asked: dict[str, Any]) -> Iterator[Campaign]:
     with hold(folder):
         campaign = Campaign(kind=kind, folder=folder, asked=asked)
         campaign.write()
-        yield campaign
+        with campaign.noting():
+            yield campaign
 
 
 @contextmanager
@@ -85,13 +99,15 @@ def resume(folder: Path, *kinds: str) -> Iterator[Campaign]:
     """
     with hold(folder):
         state = read(folder, *kinds)
-        yield Campaign(
+        campaign = Campaign(
             kind=state["kind"],
             folder=folder.absolute(),
             asked=state["asked"],
             finished={entry["part"]: entry["result"] for entry in state["finished"]},
             resumed=True,
         )
+        with campaign.noting():
+            yield campaign
 
 
 def read(folder: Path, *kinds: str) -> dict[str, Any]:

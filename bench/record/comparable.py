@@ -106,6 +106,23 @@ def _delivered(baseline: Record, candidate: Record) -> list[str]:
     ]
 
 
+OF_THE_ENGINE = frozenset({"SGLANG_GIT_COMMIT", "PYTHONPATH"})
+"""Variables that only repeat which engine it is."""
+
+
+def unlike_variables(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """Return in words the variables that two environments do not share, without those that name the engine."""
+    return [
+        f"{name}: {_set(first.get(name))} against {_set(second.get(name))}"
+        for name in sorted(first.keys() | second.keys())
+        if first.get(name) != second.get(name) and name not in OF_THE_ENGINE
+    ]
+
+
+def _set(value: str | None) -> str:
+    return "not set" if value is None else repr(value)
+
+
 def _why(place: str, baseline: Record, candidate: Record) -> str:
     """Return what explains a difference that nobody asked for, as the rest of its line."""
     quality = baseline["workload"]["quality"]
@@ -114,6 +131,76 @@ def _why(place: str, baseline: Record, candidate: Record) -> str:
     name = "the default quality" if quality is None else f"the quality {quality!r}"
     first, second = baseline["engine"]["version"], candidate["engine"]["version"]
     return f" ({name} changed its meaning between sglang {first} and {second})"
+
+
+CIRCUMSTANCES = (
+    ("engine", "engine.name"),
+    ("sglang", "engine.version"),
+    ("engine's Python", "engine.python"),
+    ("driver", "devices.driver"),
+    ("host", "host.identity"),
+    ("CPU", "host.cpu"),
+    ("CPU cores", "host.cores"),
+    ("system", "host.system"),
+)
+"""What two comparable records may differ in beside their arms, by name and place."""
+
+OF_ONE_RUN = ("--master-port", "--scheduler-port", "--output-path", "--output-file-name", "--perf-dump-path")
+"""Arguments that are different in every launch."""
+
+OWN_CLOCKS = 0.98
+"""GPUs whose highest clocks under load differ by more than this share ran at different clocks."""
+
+
+def circumstances(baseline: Record, candidate: Record) -> list[str]:
+    """Return one phrase for everything else that differs: versions, host, clocks, variables and arguments."""
+    lines = [
+        _against(name, at(baseline, place), at(candidate, place))
+        for name, place in CIRCUMSTANCES
+        if at(baseline, place) != at(candidate, place)
+    ]
+    lines += _unlike(baseline["engine"]["packages"], candidate["engine"]["packages"])
+    if (first := _commit(baseline)) != (second := _commit(candidate)):
+        lines.append(_against("commit", first, second))
+    clocks = _highest_mhz(baseline), _highest_mhz(candidate)
+    if all(clocks) and min(clocks) < OWN_CLOCKS * max(clocks):
+        lines.append(_against("highest GPU clock under load", *(f"{mhz} MHz" for mhz in clocks)))
+    if not (baseline["launches"] and candidate["launches"]):
+        return lines
+    one, other = baseline["launches"][0]["command"], candidate["launches"][0]["command"]
+    lines += [f"environment differs: {line}" for line in unlike_variables(one["environment"], other["environment"])]
+    for name, words, others in (("baseline", one, other), ("candidate", other, one)):
+        only = [word for word in _own(words) if word not in _own(others)]
+        lines += [f"only the {name} has {' '.join(only)}"] if only else []
+    return lines
+
+
+def _against(name: str, first: Any, second: Any) -> str:
+    def shown(value: Any) -> str:
+        return "unknown" if value is None else str(value)
+
+    return f"{name} {shown(first)} against {shown(second)}"
+
+
+def _unlike(packages: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
+    names = sorted(name for name in {*packages, *others} if packages.get(name) != others.get(name))
+    return [_against(name, packages.get(name), others.get(name)) for name in names if name != "sglang"]
+
+
+def _commit(record: Record) -> str | None:
+    source = record["engine"]["source"]
+    return None if source is None else str(source["commit"])[:12]
+
+
+def _highest_mhz(record: Record) -> int:
+    """Return the highest clock that a GPU had under load, 0 if that was not seen."""
+    seen = [gpu["working_mhz"] for launch in record["launches"] for gpu in launch["gpus_during"]]
+    return max((high for low_high in seen if low_high for high in low_high[1:]), default=0)
+
+
+def _own(command: Mapping[str, Any]) -> list[str]:
+    """Return the flags of a command that say what is run, not where its files go."""
+    return [word for word in command["argv"] if word.startswith("--") and word.partition("=")[0] not in OF_ONE_RUN]
 
 
 def other_requests(baseline: Record, candidate: Record) -> list[str]:
@@ -143,8 +230,9 @@ def same_machine(baseline: Record, candidate: Record) -> bool | None:
 
 
 def cell(record: Record) -> str:
-    """Return the key of records that share their noise: one preset, engine, workload, machine and methodology."""
-    return _key([*_question(record, record["workload"]), record["engine"]["version"], machine(record)])
+    """Return the key of records that share their noise: one preset, engine, code, workload, machine and methodology."""
+    engine = [record["engine"], record["code"]]
+    return _key([*_question(record, record["workload"]), engine, machine(record), record["host"]["cores"]])
 
 
 def family(record: Record) -> str:

@@ -46,7 +46,7 @@ def validate(path: Path) -> str:
             store.read(path)
             return "run-record"
         path = other
-    if not path.is_file():
+    if not path.exists():
         raise UsageError("no such file", where=path)
     if path.suffix == ".toml":
         presets.read_file(path)

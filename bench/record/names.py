@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING
 
-from bench import paths
-from bench.errors import UsageError
+from bench import paths, schema
+from bench.errors import BenchError, UsageError
 from bench.record import store
 
 if TYPE_CHECKING:
@@ -64,8 +63,8 @@ def _label(run: Path) -> str | None:
     """Return the label of a run, None if it has none or its record cannot be read."""
     for place in (*(run / name for name in RECORDS), run / "baseline" / store.RECORD):
         try:
-            label = json.loads(place.read_bytes()).get("label")
-        except (OSError, ValueError, AttributeError):
+            label = schema.read(place).get("label")
+        except (BenchError, AttributeError):
             continue
         return None if label is None else str(label)
     return None

@@ -7,11 +7,12 @@ import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bench import paths, schema
+from bench import paths, redact, schema
 from bench.errors import InvalidDocument, UsageError
 from bench.record.upgrade import READABLE, upgrade
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 # Format history of run records:
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 #      `outputs[].frames` were added to it as optional fields
 #   2  all of these are required; `quality` is `fidelity`; new are `instrument` (of the record and of each launch),
 #      `stages`, `instrument_cost_percent`, `workload.quality_meaning`, `host.identity`, `launches[].load_s` and
-#      `first_answer_s`, and their medians in `timings`
+#      `first_answer_s`, their medians in `timings`, and `launches[].left_out`; `receipts` in each verdict; `evidence`
+#      names every file that the record rests on, `code` the engine's files
 SCHEMA_VERSION = READABLE[-1]
 
 # Methodology history:
 #   1  each stage waited for its device in every timed request
-#   2  timed requests run as a user's do; synchronised stages are a launch of their own
+#   2  timed requests run as a user's do, after a first one of each session that is left out; synchronised stages are a
+#      launch of their own
 METHODOLOGY = 2
 """Raised by every change of the workbench that makes earlier numbers incomparable with later ones."""
 
@@ -56,7 +59,7 @@ def new_run(kind: str, name: str, root: Path | None) -> Path:
         UsageError: it cannot be made.
     """
     root = (root or paths.runs()).absolute()
-    folder = root / f"{now():%Y%m%dT%H%M%SZ}-{kind}-{safe(name)}-{secrets.token_hex(3)}"
+    folder = root / f"{now():%Y%m%dT%H%M%SZ}-{kind}-{safe(redact.text(name))}-{secrets.token_hex(3)}"
     try:
         folder.mkdir(parents=True, exist_ok=False)
     except OSError as error:
@@ -110,4 +113,17 @@ def read(path: Path) -> dict[str, Any]:
         known = " and ".join(map(str, READABLE))
         raise InvalidDocument(f"a run record of version {version!r}; this workbench reads {known}", where=path)
     schema.check(document, "run-record" if version == SCHEMA_VERSION else f"run-record-{version}", path)
+    _check_times(document, path)
     return upgrade(document)
+
+
+def _check_times(document: Mapping[str, Any], path: Path) -> None:
+    """Raise InvalidDocument unless each moment can be read and has a zone: the schema's format is not enforced."""
+    for entry in (document, *document["launches"]):
+        for name in ("started", "finished"):
+            try:
+                has_zone = datetime.fromisoformat(entry[name]).tzinfo is not None
+            except ValueError:
+                has_zone = False
+            if not has_zone:
+                raise InvalidDocument(f"{name}: {entry[name]!r} is not a moment with a time zone", where=path)

@@ -33,6 +33,17 @@ class Instrument(TypedDict):
     profiler: bool
 
 
+class Receipt(TypedDict):
+    """An optional feature that was asked for: engaged, asked and not engaged, or without evidence, and why."""
+
+    id: str
+    feature: str
+    asked: str
+    result: str
+    text: str
+    line: int | None
+
+
 class Verdict(TypedDict):
     """The outcome of a launch or a run, with everything that it rests on."""
 
@@ -42,6 +53,7 @@ class Verdict(TypedDict):
     findings: list[dict[str, Any]]
     evidence: list[dict[str, Any]]
     components: list[dict[str, Any]]
+    receipts: list[Receipt] | None
 
 
 class Stage(TypedDict):
@@ -120,6 +132,7 @@ class Launch(TypedDict):
     rejected: Rejected | None
     verdict: Verdict
     instrument: Instrument
+    left_out: list[int]
     load_s: float | None
     first_answer_s: float | None
 
@@ -207,6 +220,7 @@ class Record(TypedDict):
     workload: Workload
     weights: dict[str, str | None]
     engine: dict[str, Any]
+    code: dict[str, Any] | None
     devices: dict[str, Any]
     host: Host
     preflight: list[dict[str, Any]]
@@ -220,3 +234,4 @@ class Record(TypedDict):
     requests: list[Request]
     fidelity: dict[str, Any] | None
     profiled: dict[str, Any] | None
+    evidence: list[File] | None

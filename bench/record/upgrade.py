@@ -27,12 +27,16 @@ def _from_1(document: Mapping[str, Any]) -> dict[str, Any]:
     record["fidelity"] = record.pop("quality", None)
     record["instrument"] = dict(instrument)
     record["stages"] = None
+    record["evidence"] = None
+    record["code"] = None
     record["instrument_cost_percent"] = None
     record["host"]["identity"] = None
+    record["verdict"]["receipts"] = None
     record["workload"] = {"quality": None, "cuda_graph": False, **record["workload"], "quality_meaning": None}
     for launch in record["launches"]:
         launch.update({"stopped": launch.get("stopped"), "instrument": dict(instrument)})
-        launch.update({"load_s": None, "first_answer_s": None})
+        launch.update({"load_s": None, "first_answer_s": None, "left_out": []})
+        launch["verdict"]["receipts"] = None
         if launch["rejected"] is not None:
             _count_frames(launch["rejected"]["outputs"])
     for request in record["requests"]:

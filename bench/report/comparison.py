@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shlex
-import sys
+import statistics
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.markdown import Markdown
 
-from bench.report import quality, text
-from bench.report.figures import change, number
+from bench import safe_text
+from bench.record import comparable, disturbance
+from bench.report import figures, next_step, quality, text
+from bench.report.figures import number
 from bench.report.run import instrument
 from bench.run import metrics
+from bench.safe_text import markdown as escaped
+from bench.stats import levels
 from bench.stats.comparison import DEFAULT_MARGIN_PERCENT
 
 if TYPE_CHECKING:
@@ -21,22 +26,37 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from bench.compare.calibration import Kept
     from bench.stats.comparison import Planning
     from bench.stats.sequential import LaunchNoise
     from bench.stats.unpaired import DayNoise
-
-ONE_SAMPLE = (
-    "One sample against one sample shows what two runs took, not that the next two would differ: nothing is known of"
-    " the spread between launches. Measure with `invoke ab`, or keep this machine's noise: `invoke calibrate`."
-)
 
 UNKNOWN_SYNC = (
     "A perf dump does not say whether its stages were synchronised: unless they were, work of one stage may be charged"
     " to a later one."
 )
 
+IDLE_PERCENT = 2
+"""An engine that uses more of a core than this while it waits disturbs the one that is measured."""
+
 CLOCKS = (("request, client's wall clock", "wall_ms", "ms"), ("time to load", "load_s", "s"))
 """What a record has and a dump has not: title, key and unit."""
+
+
+ROWS = {
+    "total time": "end to end",
+    "denoise time": "denoise",
+    "wall-clock time of a request": CLOCKS[0][0],
+    "time to load": CLOCKS[1][0],
+    "peak memory": "peak memory, allocated",
+}
+"""The row of the table that a comparison's metric is in; any other metric is the time of a stage."""
+
+SHORTEST_STAGE_MS = 1.0
+"""Shorter stages are one row together: their changes are the clock's."""
+
+LOCAL_PATH = re.compile(r"(?<![\w.:/~])/(?:[^\s'\"/:,;`]+/)+")
+"""The folders of an absolute path, but not of an address."""
 
 
 def show_arms(
@@ -47,16 +67,47 @@ def show_arms(
     *,
     as_source: bool = False,
 ) -> None:
-    """Print the comparison of two arms; the last line is its path, unless it is Markdown for a pull request."""
-    notes = [] if document["complete"] else [f"PARTIAL: {document['failure']['what']}; this is said of the pairs done"]
-    notes += [document["why"], f"pairs: {len(document['pairs'])}, {_how(document)}"]
-    notes += [f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all"]
-    notes += [f"differs: {line}" for line in document["differences"]]
-    show_markdown(
-        of_records(*records, document["comparison"], document["quality"], notes), console, as_source=as_source
-    )
+    """Print the comparison of two arms, and what one would type next; the last line is its path.
+
+    As source it is Markdown for a pull request and nothing else.
+    """
+    specs = [_spec(document["arms"][name]["spec"]) for name in ("baseline", "candidate")]
+    heads = [f"baseline: {specs[0]}; candidate: {specs[1]}"]
+    heads += [] if document["complete"] else [f"CUT OFF: {document['failure']['what']}"]
+    heads += [f"differs: {'; '.join(document['differences'])}"] if document["differences"] else []
+    notes = [
+        document["why"],
+        f"pairs: {len(document['pairs'])}, {_how(document)}",
+        f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all",
+    ]
+    if (busiest := _busiest_percent(document)) > IDLE_PERCENT:
+        notes.append(f"an engine that waited used up to {busiest:.0f} % of a core: it could not be frozen")
+    for name in document["arms"]:
+        notes += two_levels(name, [statistics.median(pair[name]) for pair in document["pairs"]], document["unit"])
+    markdown = of_records(*records, document["comparison"], document["quality"], notes, heads=heads)
+    show_markdown(markdown, console, as_source=as_source)
     if not as_source:
+        text.line(console, f"next: {next_step.after_arms(document, records[0], path.parent)}")
         text.line(console, f"record: {path}")
+
+
+def _spec(words: str) -> str:
+    return words or "as the options say"
+
+
+def two_levels(name: str, launches: Sequence[float], unit: str) -> list[str]:
+    """Return a line where the launches of one side jump between two levels; their mean is then of neither."""
+    jumping = levels.two_levels(launches)
+    if jumping is None:
+        return []
+    low, high = number(jumping.low, unit), number(jumping.high, unit)
+    return [f"two levels: of the {name}'s launches {jumping.low_count} lie at {low}, {jumping.high_count} at {high}"]
+
+
+def _busiest_percent(document: Mapping[str, Any]) -> float:
+    """Return the largest share of a core, in percent, that an engine used in a pair while it waited."""
+    used = [share for pair in document["pairs"] for share in pair.get("waiting_cpu_percent", {}).values()]
+    return max((share for share in used if share is not None), default=0.0)
 
 
 def _wall_minutes(records: Sequence[Mapping[str, Any]]) -> float:
@@ -74,9 +125,14 @@ def _how(document: Mapping[str, Any]) -> str:
 def show_markdown(markdown: str, console: Console, *, as_source: bool = False) -> None:
     """Print Markdown, laid out for the terminal or as its source."""
     if as_source:
-        sys.stdout.write(markdown + "\n")
-    else:
-        console.print(Markdown(markdown))
+        text.write(masked(markdown))
+    else:  # how both were run is folded on a page; here the record has it
+        console.print(Markdown(markdown.partition("\n<details>")[0]))
+
+
+def masked(markdown: str) -> str:
+    """Return a text without the folders of this machine: of a local path only the last part is left."""
+    return LOCAL_PATH.sub(".../", markdown)
 
 
 def show_noise(noise: LaunchNoise, pairs: Mapping[int, Planning | None], console: Console) -> None:
@@ -97,6 +153,19 @@ def show_noise(noise: LaunchNoise, pairs: Mapping[int, Planning | None], console
             f"an effect of {DEFAULT_MARGIN_PERCENT:g} % needs about {likely} pairs ({low} to {high}, by how well"
             f" {noise.launches} launches know the noise) with --repeats {requests}"
         )
+
+
+def show_kept(kept: Sequence[Kept], console: Console, *, forgotten: bool = False) -> None:
+    """Print the spreads that are kept (or were just forgotten), one line each."""
+    for known in kept:
+        disturbed = f", disturbed: {'; '.join(known.disturbed)}" if known.disturbed else ""
+        noise = f"{known.sd_percent:.2f} % between {known.launches} launches"
+        key = f"{'forgotten: ' if forgotten else ''}{known.cell[:6]}"
+        text.line(
+            console, f"{key}  {known.preset}, {known.engine}, {known.metric}: {noise} ({known.record}){disturbed}"
+        )
+    if not kept:
+        text.line(console, "nothing is kept; `invoke calibrate` measures this machine's noise")
 
 
 def show_days(known: DayNoise, console: Console) -> None:
@@ -144,9 +213,24 @@ def of_records(
     comparison: Mapping[str, Any],
     found: Mapping[str, Any],
     notes: Sequence[str],
+    *,
+    heads: Sequence[str] = (),
 ) -> str:
-    """Return a comparison of two records as Markdown: verdict, table, quality (``found``), how each was run."""
-    lines = [_table(_of(baseline), _of(candidate), comparison, found, notes), ""]
+    """Return a comparison of two records as Markdown.
+
+    First ``heads`` and everything that differs, then verdict, table, quality (``found``), and how each was run.
+    """
+    other = comparable.circumstances(baseline, candidate)
+    also = "also differs" if heads else "differs"
+    heads = [*heads, *([f"{also}: {'; '.join(other)}"] if other else [])]
+    disturbed = {
+        name: phrases
+        for name, record in (("baseline", baseline), ("candidate", candidate))
+        if (phrases := disturbance.of(record))
+    }
+    notes = [*(f"disturbed, {name}: {'; '.join(phrases)}" for name, phrases in disturbed.items()), *notes]
+    table = _table(_of(baseline), _of(candidate), comparison, found, notes, disturbed=", ".join(disturbed))
+    lines = [*(line for head in heads for line in (escaped(head), "")), table, ""]
     lines += ["<details><summary>how both were run</summary>", ""]
     for name, record in (("baseline", baseline), ("candidate", candidate)):
         engine, launch = record["engine"], record["launches"][0]
@@ -154,9 +238,16 @@ def of_records(
         devices = [device["name"] for device in record["devices"]["items"]] or [record["host"]["cpu"]]
         weights = record["weights"]["kind"]
         head = f"{name}: {record['id']}, sglang {engine['version']}{source}, {', '.join(devices)}, weights {weights}"
-        command = " ".join(shlex.quote(word) for word in launch["command"]["argv"])
-        lines += [head, "", "```sh", command, "```", ""]
+        variables = [f"{key}={shlex.quote(value)}" for key, value in launch["command"]["environment"].items()]
+        command = " ".join([*variables, shlex.join(launch["command"]["argv"])])
+        lines += [escaped(head), "", *_code(command), ""]
     return "\n".join([*lines, "</details>"])
+
+
+def _code(command: str) -> list[str]:
+    """Return a command as a block of code that nothing in it can end."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
+    return [f"{fence}sh", safe_text.terminal(command, keep=""), fence]
 
 
 def _table(
@@ -165,33 +256,52 @@ def _table(
     comparison: Mapping[str, Any],
     found: Mapping[str, Any],
     notes: Sequence[str],
+    *,
+    disturbed: str = "",
 ) -> str:
     warning = quality.warning(found)
+    under = f" (measured under disturbance: {disturbed})" if disturbed else ""
     lines = [
-        f"**{comparison['verdict'].upper()}**: {comparison['reason']}.",
+        f"**{comparison['verdict'].upper()}**{under}: {escaped(comparison['reason'])}.",
         "",
         *([] if warning is None else [warning, ""]),
         "| | baseline | candidate | change |",
         "|---|---:|---:|---:|",
-        f"| verdict | {baseline['outcome']} | {candidate['outcome']} | |",
+        f"| verdict | {escaped(baseline['outcome'])} | {escaped(candidate['outcome'])} | |",
     ]
     if "instrument" in baseline:
-        lines.append(f"| instrument | {baseline['instrument']} | {candidate['instrument']} | |")
+        lines.append(f"| instrument | {escaped(baseline['instrument'])} | {escaped(candidate['instrument'])} | |")
     one, other = baseline["timings"], candidate["timings"]
     rows = [*CLOCKS, *((metric.title, metric.key, metric.unit) for metric in metrics.METRICS)]
-    lines += [_row(title, one[key], other[key], unit) for title, key, unit in rows if key in one]
-    stages = {stage["name"]: stage["ms"] for stage in candidate["stages_ms"]}
-    for stage in baseline["stages_ms"]:
-        if stage["kind"] != "transport":
-            lines.append(_row(stage["name"], stage["ms"], stages.pop(stage["name"], None), "ms"))
-    lines += [
-        _row(name, None, value, "ms") for name, value in stages.items() if metrics.stage_kind(name) != "transport"
-    ]
+    known = [(title, one[key], other.get(key), unit) for title, key, unit in rows if key in one]
+    known = [row for row in known if row[1:3] != (None, None)]
+    known += _stages(baseline["stages_ms"], candidate["stages_ms"])
+    decided = ROWS.get(comparison["metric"], comparison["metric"].removeprefix("time of "))
+    effect = f"{comparison['effect']['percent'] + 0.0:+.2f} % (estimate)"
+    lines += [_row(*row, change=effect if row[0] == decided else None) for row in known]
     one, other = map(quality.short, found["between"]["pixels_sha256"])
     same = {True: "equal", False: "not equal", None: "not known"}[found["between"]["identical"]]
     lines.append(f"| pixels | {one} | {other} | {same} |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in [*quality.notes(found), *notes])])
+    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in [*quality.notes(found), *notes])])
 
 
-def _row(name: str, one: float | None, other: float | None, unit: str) -> str:
-    return f"| {name} | {number(one, unit)} | {number(other, unit)} | {change(one, other)} |"
+def _stages(
+    baseline: Sequence[Mapping[str, Any]], candidate: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, float | None, float | None, str]]:
+    """Return the rows of the stages, those below a millisecond on both sides as one."""
+    sides: list[dict[str, float]] = [
+        {stage["name"]: stage["ms"] for stage in stages if metrics.stage_kind(stage["name"]) != "transport"}
+        for stages in (baseline, candidate)
+    ]
+    names = list(dict.fromkeys(name for side in sides for name in side))
+    short = [name for name in names if max(side.get(name, 0.0) for side in sides) < SHORTEST_STAGE_MS]
+    rows = [(name, sides[0].get(name), sides[1].get(name), "ms") for name in names if name not in short]
+    if short:
+        sums = [sum(side[name] for name in short if name in side) if side else None for side in sides]
+        rows.append((f"{len(short)} stages below {SHORTEST_STAGE_MS:g} ms each", sums[0], sums[1], "ms"))
+    return rows
+
+
+def _row(name: str, one: float | None, other: float | None, unit: str, *, change: str | None) -> str:
+    told = figures.change(one, other) if change is None else change
+    return f"| {escaped(name)} | {number(one, unit)} | {number(other, unit)} | {told} |"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from bench.preflight.state import FAIL, OK, UNKNOWN, WARN
 from bench.report import text
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bench.preflight.state import CheckResult
+from bench.preflight.state import CheckResult
 
 STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red", UNKNOWN: "dim"}
 
@@ -21,7 +23,7 @@ STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red", UNKNOWN: "dim"}
 def show(lines: Sequence[CheckResult], console: Console) -> None:
     """Print lines; one that is ok takes one row, any other also says what it means and what to do."""
     for line in lines:
-        console.print(f"[{STYLES[line.state]}]{line.state:<8}[/]", end="")
+        console.print(Text(f"{line.state:<8}", style=STYLES[line.state]), end="")
         text.line(console, f"{line.id}: {line.saw}")
         for title, told in (("means", line.means), ("to do", line.todo)):
             if told is not None:
@@ -30,7 +32,7 @@ def show(lines: Sequence[CheckResult], console: Console) -> None:
 
 def show_runnable(can: Sequence[str], cannot: Mapping[str, str], console: Console) -> None:
     """Print the presets that run here, and by reason those that do not."""
-    console.print(f"\ncan run here ({len(can)}): {', '.join(can) or 'nothing'}", markup=False)
+    console.print(f"\ncan run here ({len(can)}): {', '.join(can) or 'nothing'}")
     for reason, count in Counter(cannot.values()).most_common():
         keys = ", ".join(key for key, why in cannot.items() if why == reason)
-        console.print(f"cannot, {reason} ({count}): {keys}", markup=False)
+        console.print(f"cannot, {reason} ({count}): {keys}")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 NOT_AVAILABLE = "n/a"
 NO_FIGURE = "-"
 
@@ -12,6 +17,13 @@ def number(value: float | None, unit: str) -> str:
         return NOT_AVAILABLE
     digits = 0 if value >= 10_000 else 1 if value >= 100 else 2 if value >= 1 else 3  # noqa: PLR2004
     return f"{value:,.{digits}f} {unit}"
+
+
+def interval(known: Mapping[str, Any] | None) -> str:
+    """Return the ends of an interval without their unit; ``n/a`` for None."""
+    if known is None:
+        return NOT_AVAILABLE
+    return f"{number(known['low'], '').strip()} to {number(known['high'], '').strip()}"
 
 
 def percent(value: float | None) -> str:

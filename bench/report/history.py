@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from bench.compare.history import jumps
 from bench.report import text
 from bench.report.figures import change, number
@@ -36,7 +38,7 @@ def show(model: str, points: Sequence[Point], metric: Metric, console: Console) 
         marks = [text for text, on in (("new level", point.changed), ("engine", point.engine != engine)) if on]
         marks += ["baseline"] if point.is_baseline else []
         engine = point.engine
-        outcome = f"[{STYLES[point.outcome]}]{point.outcome}[/]"
+        outcome = Text(point.outcome, style=STYLES[point.outcome])
         row = (point.started[:16].replace("T", " "), point.engine, outcome, str(point.requests))
         table.add_row(*row, number(point.value, metric.unit), since, ", ".join(marks), point.path.parent.name[-6:])
     console.print(table)

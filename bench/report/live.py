@@ -87,7 +87,7 @@ class Heartbeat:
         """Print a line with the time; the next one of its own comes an interval later."""
         elapsed = self.elapsed_s
         self._next = elapsed + max(BEAT_S, elapsed / 3)
-        self._console.print(f"[{elapsed:6.1f} s] {told}", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(f"[{elapsed:6.1f} s] {told}", soft_wrap=True)
 
 
 class _Clock(ProgressColumn):
@@ -200,6 +200,79 @@ class Live:
         # a line for every phase until the first request comes; from then on one now and then is enough
         if not self._console.is_terminal and (not self._requests or (phase == REQUEST and self._requests == 1)):
             self.heartbeat.say(self.line())
+
+
+class Pairs:
+    """A context that shows how far a comparison of two arms is: the pair, its requests, and the time to go."""
+
+    def __init__(
+        self, console: Console, *, pairs: int, requests: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console = console
+        self._pairs = pairs
+        self._in_pair = 2 * (requests + 1)
+        self._number = self._done = 0
+        self._before = 0
+        """Pairs that were finished before this began."""
+        self._told = ""
+        self._clock = clock
+        self._began = clock()
+        self.heartbeat = Heartbeat(console, self.line, clock)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            _Clock(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("starting", total=pairs * self._in_pair)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        self.heartbeat.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.heartbeat.__exit__(kind, error, trace)
+        self._progress.stop()
+
+    def begin(self, number: int, order: str) -> None:
+        """Show that a pair of starts begins."""
+        if not self._number:
+            self._before = number - 1
+        self._number, self._done = number, 0
+        self._show()
+        self.heartbeat.say(f"pair {number}/{self._pairs}: {order}")
+
+    def tell(self, told: str) -> None:
+        """Show what a pair has told."""
+        self._told = told.partition(";")[0]
+        self.heartbeat.say(told)
+
+    def observe(self, block: bytes, first_line: int) -> None:  # noqa: ARG002 - the observer's interface
+        """Take a block of either engine's log."""
+        ended = len(ENDED.findall(clean(block[-LOOKED_AT_BYTES:].decode("utf-8", "replace"))))
+        if ended:
+            self._done = min(self._in_pair, self._done + ended)
+            self._show()
+
+    def line(self) -> str:
+        """Return how far it is, in one line."""
+        doing = f"request {self._done} of {self._in_pair}" if self._done else "starting both engines"
+        parts = [f"pair {self._number}/{self._pairs}", doing, *([self._told] if self._told else [])]
+        if (measured := self._number - 1 - self._before) > 0:
+            each = (self._clock() - self._began) / (measured + self._done / self._in_pair)
+            left = each * (self._pairs - self._number + 1 - self._done / self._in_pair)
+            parts.append(f"at most about {_duration(left)} to go")
+        return ", ".join(parts)
+
+    def _show(self) -> None:
+        self._progress.update(
+            self._task, description=self.line(), completed=(self._number - 1) * self._in_pair + self._done
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from rich.padding import Padding
 from rich.text import Text
 
-from bench.report import text
-from bench.report.figures import NOT_AVAILABLE, change, number
+from bench.record import disturbance
+from bench.report import next_step, text
+from bench.report.figures import NOT_AVAILABLE, change, interval, number
 from bench.report.verdict import STYLES
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def show(document: Mapping[str, Any], path: Path, console: Console) -> None:
-    """Print a matrix; the last line is its path."""
+def show(document: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]], path: Path, console: Console) -> None:
+    """Print a matrix (``records`` by cell) and what to type next; the last line is its path."""
     rows = document["cells"]
     console.print(_numbers(rows))
     if any(row["reference"] or row["same_pixels_as_eager"] is not None for row in rows):
@@ -31,16 +32,21 @@ def show(document: Mapping[str, Any], path: Path, console: Console) -> None:
         if row["reason"] is not None:
             reasons.setdefault((row["reason"], row["todo"]), []).append(row["name"])
     for (reason, todo), names in reasons.items():
-        console.print(Text(f"\n{', '.join(names)}: {reason}"), highlight=False)
+        console.print(Text(f"\n{', '.join(names)}: {reason}"))
         if todo is not None:
-            console.print(Padding(Text(f"to do: {todo}"), (0, 0, 0, 2)), highlight=False)
+            console.print(Padding(Text(f"to do: {todo}"), (0, 0, 0, 2)))
     told = [row for row in rows if row["against_eager"] is not None]
     if told:
         console.print()
     for row in told:
         comparison = row["against_eager"]
-        console.print(Text(f"{row['name']} against eager: {comparison['verdict']}: {comparison['reason']}"))
+        under = " (measured under disturbance)" if disturbance.of(records[row["name"]]) else ""
+        console.print(Text(f"{row['name']} against eager: {comparison['verdict']}{under}: {comparison['reason']}"))
     console.print()
+    for name, record in records.items():
+        if phrases := disturbance.of(record):
+            text.line(console, f"disturbed, {name}: {'; '.join(phrases)}")
+    text.line(console, f"next: {next_step.after_matrix(document)}")
     text.line(console, f"record: {path}")
 
 
@@ -49,21 +55,16 @@ def _numbers(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = text.table("cell", "verdict", *figures, right=figures)
     for row in rows:
         outcome = row["outcome"]
-        interval = row["denoise_interval_ms"]
         told = row["against_eager"]
         table.add_row(
             row["name"],
-            f"[{STYLES.get(outcome, 'dim')}]{outcome}[/]",
+            Text(outcome, style=STYLES.get(outcome, "dim")),
             number(row["denoise_ms"], "ms"),
-            NOT_AVAILABLE if interval is None else _range(interval),
+            interval(row["denoise_interval_ms"]),
             number(row["total_ms"], "ms"),
             "" if told is None else change(1.0, told["effect"]["ratio"]),
         )
     return table
-
-
-def _range(interval: Mapping[str, Any]) -> str:
-    return f"{number(interval['low'], '').strip()} to {number(interval['high'], '').strip()}"
 
 
 def _pictures(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -30,6 +30,14 @@ def show(presets: Mapping[str, Preset], console: Console) -> None:
         text.line(console, line[: console.width] if console.is_terminal else line)
 
 
+def show_receipts(wanted: Sequence[Mapping[str, str]], console: Console) -> None:
+    """Print the optional features whose engagement a run of a preset will show or miss."""
+    if not wanted:
+        text.line(console, "receipts: none, it asks for no optional feature")
+    for receipt in wanted:
+        text.line(console, f"receipt {receipt['id']}: {receipt['asked']} ({receipt['feature']})")
+
+
 def show_differences(read: Mapping[str, Path], differences: Sequence[Difference], console: Console) -> None:
     """Print which files were read and one row for each difference."""
     for name, path in read.items():

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from bench.report.figures import figure
 from bench.report.profile_cells import Table, columns, short_kernel
-from bench.report.profile_forms import WIDE_COLUMNS, escaped, grid, table_lines
+from bench.report.profile_forms import WIDE_COLUMNS, grid, table_lines
+from bench.safe_text import markdown as escaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -98,7 +99,7 @@ def _steps(document: Mapping[str, Any]) -> Table:
 def _categories(document: Mapping[str, Any]) -> Table:
     return Table(
         title="By category",
-        note="milliseconds of a step; the change is parted in work and speed",
+        note="ms per step; the change is parted in work and speed",
         columns=columns("category | >A | >B | >work | >speed"),
         rows=tuple(
             (

@@ -11,6 +11,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from bench.report.profile_plots import plots
+from bench.safe_text import markdown as escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +26,6 @@ WIDE_COLUMNS = 150
 
 FIRST_TABLES = 2
 """How many tables a short report has; all are in Markdown and HTML."""
-
-ESCAPED = str.maketrans({"|": "\\|", "<": "&lt;", "*": "\\*", "_": "\\_", "\n": " "})
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 
@@ -74,11 +73,6 @@ def grid(table: Table, *, wide: bool) -> RenderableType:
 def markdown(shown: View) -> str:
     """Return a profile report as Markdown."""
     return "\n".join(_lines(shown)) + "\n"
-
-
-def escaped(text: str) -> str:
-    """Return text in which nothing is Markdown."""
-    return text.translate(ESCAPED)
 
 
 def _lines(shown: View) -> Iterator[str]:

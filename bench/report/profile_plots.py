@@ -58,7 +58,7 @@ STEPS = """GPU time and idle time of each step. A step that stands out alone is 
 figures of this report."""
 ROOFLINE = """Left: matrix products. Right: whatever is nearer to the memory's ceiling. A dot is a shape, its area the
 time that it takes in a step; a large dot far below its line is where to work."""
-GAPS = "Of all steps. Host wait is gained by launching earlier or less, kernel wait by fewer kernels or a CUDA graph."
+GAPS = "Of all steps. Reduce host wait by launching earlier or less, kernel wait by fewer kernels or a CUDA graph."
 BLOCKS = "One cell for each instance, in order. Blocks of one kind do the same work: an odd one is worth a look."
 
 

@@ -41,7 +41,7 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
     """Return the tables of a trace without GPU events."""
     operators = Table(
         title="Operators",
-        note=f"the {SHOWN_ROWS} with most time of their own; milliseconds of a step",
+        note=f"the {SHOWN_ROWS} with most time of their own; ms per step",
         columns=columns("operator | shape | >n | >own ms | >with callees ms"),
         rows=tuple(
             (
@@ -56,7 +56,7 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
     )
     modules = Table(
         title="Modules",
-        note="with everything inside them; milliseconds of a step",
+        note="with everything inside them; ms per step",
         columns=columns("module | >n | >ms"),
         rows=tuple(
             (one["module"], figure(one["per_step"], 1), figure(one["total_ms"], 3))
@@ -113,7 +113,7 @@ def _categories(entries: Sequence[Mapping[str, Any]]) -> Table:
 def _fast_paths(entries: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="Fast paths",
-        note="what a path saves is a model and an upper bound, milliseconds of a step; savings do not add up",
+        note="what a path saves is a model and an upper bound, ms per step; savings do not add up",
         columns=columns("path | state | >ms | >saves | why | ?to do | ?confidence"),
         rows=tuple(
             (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.fidelity import thresholds
+from bench.safe_text import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +87,7 @@ def lines(quality: Document) -> list[str]:
         first,
         f"golden: {quality['golden_unknown'] if quality['golden'] is None else golden(quality['golden'])}",
         f"baseline: {baseline}",
-        f"asked = delivered: {_delivered(quality['delivered'])}",
+        _delivered(quality["delivered"]),
     ]
     if quality["required"] is not None:
         found.append(f"required {quality['required']}: {'met' if quality['met'] else 'MISSED, ' + quality['missed']}")
@@ -94,19 +95,18 @@ def lines(quality: Document) -> list[str]:
 
 
 def _delivered(rows: list[Document]) -> str:
+    """Return what was delivered of what was asked for; what was left to the engine is named only if it is unknown."""
+    asked = [row for row in rows if row["asked"] is not None]
     said = []
-    for row in rows:
-        if row["asked"] is None and row["delivered"] is None:
-            continue
+    for row in asked:
         if row["agrees"]:
             said.append(f"{row['name']} {row['asked']}")
         elif row["agrees"] is None:
-            asked = "the engine's default" if row["asked"] is None else row["asked"]
-            shown = "not known" if row["delivered"] is None else row["delivered"]
-            said.append(f"{row['name']} asked {asked}, delivered {shown}")
+            said.append(f"{row['name']} asked {row['asked']}, delivered unknown")
         else:
             said.append(f"{row['name']} asked {row['asked']}, DELIVERED {row['delivered']}")
-    return ", ".join(said)
+    as_asked = all(row["agrees"] for row in asked)
+    return f"delivered{' as asked' if as_asked else ''}: {', '.join(said) or 'nothing was asked for'}"
 
 
 def notes(compared: Document) -> list[str]:
@@ -124,4 +124,4 @@ def warning(compared: Document) -> str | None:
     if not compared["different"]:
         return None
     found = compared["between"]
-    return f"**FASTER BUT DIFFERENT**: the outputs are not alike at {found['threshold']}: {found['missed']}."
+    return f"**FASTER BUT DIFFERENT**: the outputs are not alike at {found['threshold']}: {markdown(found['missed'])}."

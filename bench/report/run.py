@@ -8,14 +8,14 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from bench.report import quality, text, verdict
+from bench.report import next_step, quality, text, verdict
 from bench.report.figures import number, percent
 from bench.run import metrics
 from bench.run.timings import PRIMARY
 from bench.stats import levels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from rich.console import Console, RenderableType
@@ -24,29 +24,24 @@ SYNCHRONISED = "synchronised stages"
 
 
 SENSIBLE_DRIFT_PERCENT = 50
+TWICE_PERCENT = 100
+"""From here on a factor says more than a percentage."""
+
+SHORTEST_STAGE_MS = 1.0
+"""Shorter stages are one row together."""
 
 
-def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
+def show(record: Mapping[str, Any], path: Path, console: Console, *, with_receipts: bool = False) -> None:
     """Print a run record, where its first output is, and what one would type next; the last line is its path."""
-    console.print(Group(*_parts(record)))
+    console.print(Group(*_parts(record, with_receipts=with_receipts)))
     counts = record["timings"] is not None and record["requests"]
     if counts and record["requests"][0]["outputs"]:
         text.line(console, f"output: {path.parent / record['requests'][0]['outputs'][0]['file']}")
+    if record["verdict"]["outcome"] == "invalid":
+        text.line(console, f"next: {next_step.after_invalid(path)}")
     if counts:
-        text.line(console, f"next: {_next(record)}")
+        text.line(console, f"next: {next_step.after_bench(record)}")
     text.line(console, f"record: {path}")
-
-
-def _next(record: Mapping[str, Any]) -> str:
-    """Return the command that a person would type after this run."""
-    model = record["preset"]["key"]
-    if not record["complete"]:
-        return "invoke bench --resume last"
-    if record["timings"]["requests"] == 1:
-        return f"invoke bench --model {model} --repeats 10"
-    if len(record["launches"]) == 1:
-        return f"invoke bench --model {model} --repeats {record['timings']['requests']} --launches 3"
-    return f"invoke history --model {model}"
 
 
 def warnings(record: Mapping[str, Any]) -> list[str]:
@@ -57,11 +52,12 @@ def warnings(record: Mapping[str, Any]) -> list[str]:
     return [*lines, *(f"warning: {line['id']}: {line['text']}" for line in seen)]
 
 
-def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
-    parts: list[RenderableType] = [_headline(record), *verdict.parts(record["verdict"])]
+def _parts(record: Mapping[str, Any], *, with_receipts: bool) -> list[RenderableType]:
+    judged = verdict.parts(record["verdict"], with_receipts=with_receipts)
+    parts: list[RenderableType] = [_headline(record), *judged]
     parts += [
         Text(
-            f"stopped {number(launch['stopped']['after_s'], 's')} after the start, at that line;"
+            f"stopped {number(launch['stopped']['after_s'], 's')} after the start, {_stopped_by(launch)};"
             f" no process of the engine was left {number(launch['stopped']['within_s'], 's')} later"
         )
         for launch in record["launches"]
@@ -70,12 +66,19 @@ def _parts(record: Mapping[str, Any]) -> list[RenderableType]:
     if record["timings"] is not None:
         parts += [Text(), _metrics(record), Text(), *_stages(record)]
         if record["timings"]["summary"] is not None:
-            parts += [Text(), *(Text(line) for line in _session(record))]
+            notes = _without_interval(record["timings"]["summary"].values())
+            parts += [Text(), *(Text(line) for line in [*notes, *_session(record)])]
         if record["fidelity"] is not None:
             parts += [Text(), *(Text(line) for line in quality.lines(record["fidelity"]))]
     if record["failure"] is not None and record["requests"]:
         parts += [Text(), Text(f"not complete: {record['failure']['what']}", style="yellow")]
     return [*parts, Text()]
+
+
+def _stopped_by(launch: Mapping[str, Any]) -> str:
+    """Return at what a launch was stopped: its time limit, or the decisive line of its log."""
+    timed_out = any(finding["id"] == "process.timeout" for finding in launch["verdict"]["findings"])
+    return "at its time limit (--timeout)" if timed_out else "at that line"
 
 
 def _headline(record: Mapping[str, Any]) -> RenderableType:
@@ -119,7 +122,7 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
     for metric in metrics.METRICS:
         value = timings["metrics"][metric.key]
         summary = (timings["summary"] or {}).get(metric.key)
-        interval = _interval(summary, metric.unit) if summary else ""
+        interval = _interval(summary, metric.unit) if summary and summary["interval"] else ""
         table.add_row(metric.title, number(value, metric.unit), interval, _flag(record) if value is not None else "")
     for title, key in (("time to load", "load_s"), ("time to the first answer", "first_answer_s")):
         if timings[key] is not None:
@@ -129,13 +132,17 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
 
 
 def _interval(summary: Mapping[str, Any], unit: str) -> str:
-    """Return a median's interval in words, or why it is missing."""
+    """Return a median's interval in words."""
     interval = summary["interval"]
-    if interval is None:
-        return f"no interval: {summary['interval_note']}"
     low, high = number(interval["low"], unit), number(interval["high"], unit)
     scope = interval.get("scope")  # records of version 1 do not say
     return f"{100 * interval['confidence']:.0f} %{f' {scope}' if scope else ''}: {low} to {high}"
+
+
+def _without_interval(summaries: Iterable[Mapping[str, Any] | None]) -> list[str]:
+    """Return why medians have no interval, each reason once."""
+    notes = [summary["interval_note"] for summary in summaries if summary and summary["interval"] is None]
+    return [f"no interval: {note}" for note in dict.fromkeys(notes)]
 
 
 def _session(record: Mapping[str, Any]) -> list[str]:
@@ -143,14 +150,15 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     timings, primary = record["timings"], record["timings"]["summary"][PRIMARY]
     launches = len(record["launches"])
     lines = [f"{timings['requests']} requests, {launches} launch{'' if launches == 1 else 'es'}"]
-    if record["stopped_because"]:
+    if record["stopped_because"] and "were asked for" not in record["stopped_because"]:
         lines[0] += f"; {record['stopped_because']}"
+    if any(launch["left_out"] for launch in record["launches"]):
+        lines.append(f"left out: the first request of {'the' if launches == 1 else 'each'} launch")
     if (spread := timings["spread"]) is not None:
         within, between = spread["within_percent"], spread["between_percent"]
-        note = f" ({spread['note']})" if spread["note"] else ""
-        lines.append(
-            f"spread of the end-to-end time: within launches {percent(within)}, between {percent(between)}{note}"
-        )
+        several = f"{percent(between)}{f' ({note})' if (note := spread['note']) else ''}"
+        told = "unknown from one launch; add --launches 3" if spread["launches"] == 1 else several
+        lines.append(f"spread of the end-to-end time: within a launch {percent(within)}, between launches {told}")
         if (jumping := levels.two_levels(spread["medians"])) is not None:
             low, high = number(jumping.low, "ms"), number(jumping.high, "ms")
             lines.append(f"two levels: {jumping.low_count} launches at {low}, {jumping.high_count} at {high}")
@@ -161,14 +169,22 @@ def _session(record: Mapping[str, Any]) -> list[str]:
         if primary["drift"] and primary["drift"]["drifting"]:
             lines.append(_drift(primary["drift"]["session_percent"]))
         if primary["warm_up"] and primary["warm_up"]["falling"]:
-            lines.append(
-                f"warm-up: the first {primary['warm_up']['falling']} request(s) were slower, the first by"
-                f" {primary['warm_up']['first_excess_percent']:.1f} %"
-            )
+            lines.append(_warm_up(primary["warm_up"]))
     identical = timings["outputs_identical"]
     if identical is not None:
         lines.append("outputs: all identical" if identical else "outputs: NOT identical, though the seed is one")
     return lines
+
+
+def _warm_up(seen: Mapping[str, Any]) -> str:
+    """Return how many requests at the start were slower, and by how much the first was."""
+    excess, count = seen["first_excess_percent"], seen["falling"]
+    first = f"by {excess:.1f} %" if excess < TWICE_PERCENT else f"{1 + excess / 100:.0f} times as long as the rest"
+    return (
+        f"warm-up: the first request took {first}"
+        if count == 1
+        else (f"warm-up: the first {count} requests were slower, the first {first}")
+    )
 
 
 def _drift(percent: float) -> str:
@@ -192,9 +208,12 @@ def _stages(record: Mapping[str, Any]) -> list[RenderableType]:
 def _table(timed: Mapping[str, Any]) -> RenderableType:
     table = text.table("stage", "time", "of total", right=("time", "of total"))
     total = timed["metrics"]["total_ms"]
-    for stage in timed["stages_ms"]:
-        if stage["kind"] != "transport":
-            table.add_row(stage["name"], number(stage["ms"], "ms"), f"{100 * stage['ms'] / total:.1f} %")
+    stages = [(stage["name"], stage["ms"]) for stage in timed["stages_ms"] if stage["kind"] != "transport"]
+    short = [ms for _, ms in stages if ms < SHORTEST_STAGE_MS]
+    rows = [(name, ms) for name, ms in stages if ms >= SHORTEST_STAGE_MS]
+    rows += [(f"{len(short)} below {SHORTEST_STAGE_MS:g} ms each", sum(short))] if short else []
+    for name, ms in rows:
+        table.add_row(name, number(ms, "ms"), f"{100 * ms / total:.1f} %")
     return table
 
 
@@ -204,7 +223,7 @@ def _costs(cost: Mapping[str, Any] | None) -> list[str]:
     known = {title: cost[key] for key, title in titles.items() if cost and cost[key] is not None}
     if not known:
         return []
-    told = ", ".join(f"{cost_percent:+.2f} % {title}" for title, cost_percent in known.items())
+    told = ", ".join(f"{cost_percent + 0.0:+.2f} % {title}" for title, cost_percent in known.items())
     if min(known.values()) < 0:
         return [f"synchronised stages: {told}: the launches differ by more than the instrument can cost"]
-    return [f"synchronised stages add {told}; it holds what two launches differ by"]
+    return [f"synchronised stages add {told}; the difference between two launches is in it"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.text import Text
+
 from bench.report import text
 from bench.report.verdict import STYLES
 
@@ -20,7 +22,7 @@ def show(signals: Sequence[Signal], console: Console) -> None:
     """Print one row for each signal."""
     table = text.table("signal", "severity", "only", "versions", "means")
     for signal in signals:
-        severity = f"[{STYLES.get(signal.severity, 'dim')}]{signal.severity}"
+        severity = Text(signal.severity, style=STYLES.get(signal.severity, "dim"))
         table.add_row(signal.id, severity, ", ".join(signal.only), signal.versions or "all", signal.means)
     console.print(table)
     console.print(f"{len(signals)} signals")
@@ -28,10 +30,10 @@ def show(signals: Sequence[Signal], console: Console) -> None:
 
 def show_emitters(name: str, emitters: Emitters, console: Console) -> None:
     """Print what an engine's source says about the signals."""
-    console.print(f"engine {name} (sglang {emitters.version}): {emitters.files} source files read", markup=False)
+    console.print(f"engine {name} (sglang {emitters.version}): {emitters.files} source files read")
     for signal in emitters.gone:
-        console.print(f"gone: {signal.id}: no message of this version can match {signal.pattern!r}", markup=False)
+        console.print(f"gone: {signal.id}: no message of this version can match {signal.pattern!r}")
     for message in emitters.unheard:
-        console.print(f"unheard: {message.file}:{message.line}: {message.text!r}", markup=False)
+        console.print(f"unheard: {message.file}:{message.line}: {message.text!r}")
     if not emitters.gone and not emitters.unheard:
         console.print("every signal has its emitter, and every message about a degradation has a signal or was triaged")

@@ -1,4 +1,8 @@
-"""Where text and JSON are printed: the one kind of console, table and line that every report uses."""
+"""Where everything is printed: the one kind of console, table, line and JSON, safe for a terminal and without secrets.
+
+What is printed may come from others (a log, a label, a record, a preset, a trace): nothing in it is markup, controls
+the terminal, or is a secret that can be known as one.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,54 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.segment import Segment
 from rich.table import Table
 
+from bench import redact, safe_text
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
+
+    from rich.console import ConsoleOptions, RenderableType
+
+
+class SafeConsole(Console):
+    """A console that takes no text for markup and lets through no control sequence but those of its own styles."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of what is printed; everything that rich prints comes through here."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else _safe(segment)
+
+
+def _safe(segment: Segment) -> Segment:
+    style = segment.style
+    if style is not None and style.link is not None:
+        style = style.update_link(None)  # rich writes an address as it is
+    return Segment(safe_text.terminal(segment.text), style)
 
 
 def stdout() -> Console:
     """Return the console for results."""
-    return Console(highlight=False)
+    return SafeConsole()
 
 
 def stderr() -> Console:
     """Return the console for progress and messages, which never mix with a result."""
-    return Console(stderr=True, highlight=False)
+    return SafeConsole(stderr=True)
 
 
 def line(console: Console, text: object) -> None:
     """Print text as it is, on one line however narrow the terminal: a path can be copied."""
-    console.print(str(text), soft_wrap=True, highlight=False, markup=False)
+    console.print(safe_text.shown(text), soft_wrap=True)
+
+
+def write(text: object) -> None:
+    """Write text and a line end to stdout as it is, for a program or a shell to read."""
+    sys.stdout.write(f"{safe_text.shown(text)}\n")
 
 
 def table(*titles: str, right: Collection[str] = ()) -> Table:
@@ -46,4 +79,5 @@ def facts() -> Table:
 
 def write_json(document: Any, default: Callable[[Any], Any] | None = None) -> None:
     """Write a document to stdout, where it is the only thing."""
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=default) + "\n")
+    text = json.dumps(redact.document(document), indent=2, ensure_ascii=False, default=default)
+    sys.stdout.write(safe_text.json(text) + "\n")

@@ -10,15 +10,16 @@ from rich.text import Text
 from bench.report import text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
 
+RECEIPT_STYLES = {"engaged": "", "asked, not engaged": "red", "no evidence": "yellow"}
 STYLES = {"native": "bold green", "diffusers": "bold cyan", "degraded": "bold yellow", "invalid": "bold red"}
 
 
-def parts(verdict: Mapping[str, Any], *, everything: bool = False) -> list[RenderableType]:
-    """Return what to print for a verdict document; ``everything`` adds evidence and components."""
+def parts(verdict: Mapping[str, Any], *, everything: bool = False, with_receipts: bool = False) -> list[RenderableType]:
+    """Return what to print for a verdict document; ``everything`` adds evidence, components and receipts."""
     outcome = verdict["outcome"]
     held = sum(proof["holds"] for proof in verdict["evidence"])
     line = Text("verdict  ", style="dim")
@@ -40,6 +41,12 @@ def parts(verdict: Mapping[str, Any], *, everything: bool = False) -> list[Rende
         found += [Text(), _evidence(verdict)]
         if verdict["components"]:
             found += [Text(), _components(verdict)]
+    if with_receipts or (everything and verdict.get("receipts")):
+        found += [Text(), _receipts(verdict.get("receipts"))]
+        return found
+    unproven = [receipt["asked"] for receipt in verdict.get("receipts") or () if receipt["result"] == "no evidence"]
+    if unproven:
+        found.append(Text(f"  no evidence that these engaged: {', '.join(unproven)}", style="yellow"))
     return found
 
 
@@ -73,6 +80,19 @@ def _evidence(verdict: Mapping[str, Any]) -> RenderableType:
         style = "" if proof["holds"] else "red"
         line = "-" if proof["line"] is None else str(proof["line"])
         table.add_row(proof["proves"], f"{proof['seen']} of {proof['needed']}", line, style=style)
+    return table
+
+
+def _receipts(receipts: Sequence[Mapping[str, Any]] | None) -> RenderableType:
+    """Return the receipts as a table, or why there are none."""
+    if not receipts:
+        return Text("receipts: none, no optional feature was asked for" if receipts == [] else "receipts: not recorded")
+    table = text.table("asked", "receipt", "because", "log line", right=("log line",))
+    for receipt in receipts:
+        line = "-" if receipt["line"] is None else str(receipt["line"])
+        style = RECEIPT_STYLES[receipt["result"]]
+        cells = (receipt["asked"], receipt["result"], receipt["text"], line)
+        table.add_row(*map(Text, cells), style=style)
     return table
 
 

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.engine import code, launch
 from bench.engine import command as commands
-from bench.engine import launch
 from bench.fallback.expectation import SESSION
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
@@ -18,15 +18,16 @@ from bench.record import campaign, store
 from bench.run import document
 from bench.run import request as requests
 from bench.run.document import write
-from bench.run.session import Session
+from bench.run.session import Course, Session
 from bench.run.state import Launched, Run
 from bench.run.stopping import Enough
 from bench.run.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from bench.engine.code import Code
     from bench.engine.launch import Attempt
     from bench.errors import BenchError
     from bench.fallback.finding import Finding
@@ -126,24 +127,28 @@ def begin(
     gpus = tuple(gpu.uuid for gpu in used_now(situation))
     with locks.hold(gpus):
         pass  # said before anything is made; each launch takes them again
+    known = code.read(planned.engine.code)
     if resume is not None:
-        running = _taken_up(planned, resume, launches)
+        running = _taken_up(planned, resume, known, launches)
     else:
         name = "-".join(filter(None, (options.model, options.label)))
-        running = Run(planned=planned, directory=directory or store.new_run(kind, name, options.output_dir), kind=kind)
+        directory = directory or store.new_run(kind, name, options.output_dir)
+        running = Run(planned=planned, directory=directory, kind=kind, code=known)
     running.preflight = [asdict(line) for line in lines]
     running.gpus = gpus
     return running
 
 
-def _taken_up(planned: Plan, directory: Path, launches: int | None) -> Run:
+def _taken_up(planned: Plan, directory: Path, known: Code, launches: int | None) -> Run:
     """Return the run in ``directory`` with what it has, its files checked by hash."""
-    running = Run(planned=planned, directory=directory.absolute())
+    running = Run(planned=planned, directory=directory.absolute(), code=known)
     if launches is not None and (directory / store.RECORD).exists():
         (directory / store.RECORD).rename(directory / store.PARTIAL)  # cut off between its end and the campaign's
     if launches != 0:
-        earlier = document.resumable(planned, directory, launches)
+        earlier = document.resumable(planned, known, directory, launches)
         running.launches, running.requests = earlier["launches"], earlier["requests"]
+    if launches:
+        write(running, complete=False, medians_only=True)  # the files of a later launch are set aside: none names them
     _set_aside(directory / f"launch-{len(running.launches) + 1}")
     return running
 
@@ -160,12 +165,12 @@ def _stages(running: Run, display: Observer | None) -> BenchError | None:
     planned = running.planned
     because = running.stopped_because
     running.staging = replace(planned.workload, stage_sync=True)
+
+    def enough(_engine: int) -> str | None:
+        return "the stage table has its requests" if len(running.staged) >= planned.options.repeats else None
+
     try:
-        return session(
-            running,
-            lambda: "the stage table has its requests" if len(running.staged) >= planned.options.repeats else None,
-            display,
-        )
+        return session(running, Course(enough=enough, leaves_first_out=planned.options.leaves_first_out), display)
     finally:
         running.staging, running.stopped_because = None, because
 
@@ -173,26 +178,25 @@ def _stages(running: Run, display: Observer | None) -> BenchError | None:
 def _launch(running: Run, enough: Enough, display: Observer | None) -> BenchError | None:
     """Make one launch, add what it gave to the run, and return what it failed with."""
     index = len(running.launches) + 1
-    if running.planned.options.in_session:
-        return session(running, lambda: enough.of_requests(running.requests, index), display)
+    options = running.planned.options
+    if options.in_session:
+        course = Course(
+            enough=lambda _: enough.of_requests(running.requests, index), leaves_first_out=options.leaves_first_out
+        )
+        return session(running, course, display)
+    if (error := _edited(running)) is not None:
+        return error
     return _add(running, _single(running, index, display))
 
 
-def session(
-    running: Run,
-    enough: Callable[[], str | None],
-    display: Observer | None = None,
-    *,
-    sampling: Callable[[int], Mapping[str, Any]] = lambda _: {},
-    is_timing: Callable[[int], bool] = lambda _: True,
-) -> BenchError | None:
-    """Make one launch that serves requests until ``enough`` gives a reason to stop; return what it failed with.
+def session(running: Run, course: Course, display: Observer | None = None) -> BenchError | None:
+    """Make one launch that serves what ``course`` says; return what it failed with.
 
     The requests that count and the launch are added to the run, and its partial record is kept up as it goes.
-    ``sampling`` gives what is different for a request (by number); one that is not a timing is not added.
     """
-    index = len(running.launches) + 1
-    return _add(running, _session(running, index, enough, display, sampling=sampling, is_timing=is_timing))
+    if (error := _edited(running)) is not None:
+        return error
+    return _add(running, _session(running, len(running.launches) + 1, course, display))
 
 
 def _add(running: Run, launched: Launched) -> BenchError | None:
@@ -203,6 +207,21 @@ def _add(running: Run, launched: Launched) -> BenchError | None:
         kept = running.kept()
         kept[:] = [request for request in kept if request["launch"] != launched.index]
     return launched.error
+
+
+def _edited(running: Run) -> BenchError | None:
+    """Return the error about code that is not what it was when the run began, None if it is."""
+    now = code.read(running.code.roots)
+    if names := running.code.differing(now):
+        return code.changed(names).error()
+    running.code = now
+    return None
+
+
+def _written(running: Run) -> list[Finding]:
+    """Return the finding about code that was written during a launch, if any was."""
+    names = running.code.written()
+    return [code.changed(names)] if names else []
 
 
 def _single(running: Run, index: int, display: Observer | None) -> Launched:
@@ -220,7 +239,7 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
             display=display,
         )
     done = requests.read(directory, outputs, attempt.guard, (attempt.started, attempt.finished))
-    verdict = attempt.conclude([*done.findings, *watch.findings()])
+    verdict = attempt.conclude([*done.findings, *watch.findings(), *_written(running)])
     if verdict.counts:
         running.requests.append(requests.document(done, directory))
     return Launched(
@@ -241,29 +260,20 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
     )
 
 
-def _session(
-    running: Run,
-    index: int,
-    enough: Callable[[], str | None],
-    display: Observer | None,
-    *,
-    sampling: Callable[[int], Mapping[str, Any]],
-    is_timing: Callable[[int], bool],
-) -> Launched:
+def _session(running: Run, index: int, course: Course, display: Observer | None) -> Launched:
     """Make one launch that serves requests over pipes."""
     planned = running.planned
     directory = running.directory / f"launch-{index}"
     directory.mkdir()
-    serving = _Serving(running, index, directory, is_timing)
+    serving = _Serving(running, index, directory, course)
     partner = Session(
         directory,
         launch=index,
         first_request=len(running.kept()) + 1,
         suffix=commands.SUFFIXES[planned.workload.preset.modality],
         guard=serving.guard,
-        enough=enough,
+        course=course,
         tell=serving.tell,
-        sampling=sampling,
     )
     serving.partner = partner
     with locks.hold(running.gpus), serving.watch:
@@ -283,11 +293,12 @@ def _session(
 class _Serving:
     """One launch that serves requests: keeps the run's partial record up with each of them."""
 
-    def __init__(self, running: Run, index: int, directory: Path, is_timing: Callable[[int], bool]) -> None:
+    def __init__(self, running: Run, index: int, directory: Path, course: Course) -> None:
         planned = running.planned
         self._running = running
         self._index = index
-        self._is_timing = is_timing
+        self._course = course
+        self._left_out: tuple[int, ...] = ()
         self._started = store.now()
         self._told: dict[str, Finding] = {}
         """What requests that count have against them, the first of each kind."""
@@ -301,8 +312,9 @@ class _Serving:
         self.watch = Watch(running.gpus)
 
     def tell(self, done: Request) -> None:
-        """Take a request that counts."""
-        if not self._is_timing(done.index):
+        """Take a request that has nothing against it."""
+        if not self._course.counts(done.index):
+            self._left_out += (done.index,)
             return
         for finding in done.findings:
             self._told.setdefault(finding.id, finding)
@@ -315,6 +327,8 @@ class _Serving:
     def launched(self, attempt: Attempt | None, rejected: Request | None) -> Launched:
         """Return the launch as it is now; without an ``attempt`` it is still going on."""
         found = [*(self._told.values() if rejected is None else rejected.findings), *self.watch.findings()]
+        if attempt is not None:
+            found += _written(self._running)
         verdict = conclude(self.guard, None if attempt is None else attempt.ended, found)
         error = verdict.error(self.log) if attempt is None else attempt.error(verdict)
         return Launched(
@@ -332,6 +346,7 @@ class _Serving:
             error=error,
             stage_sync=self._stage_sync,
             profiler=self._running.planned.expectation.profile,
+            left_out=self._left_out,
             load_s=None if self.partner is None else self.partner.load_s,
             first_answer_s=None if self.partner is None else self.partner.first_answer_s,
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +9,18 @@ from bench import paths, redact
 from bench.catalog import qualities
 from bench.engine import command as commands
 from bench.errors import FallbackDetected, UsageError
-from bench.fallback import dump as dumps
 from bench.fallback import verdict as verdicts
 from bench.fallback.verdict import Verdict
 from bench.machine import gpus, host
 from bench.record import comparable, store
-from bench.run import metrics
+from bench.run import consistency, evidence
+from bench.run import request as requests
 from bench.run.timings import instrument_cost, stage_table, timings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bench.engine.code import Code
     from bench.errors import BenchError
     from bench.process import Ended
     from bench.run.plan import Plan
@@ -45,7 +44,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
     headline = [launch for launch in run.launches if launch["index"] in {one["launch"] for one in run.requests}]
     numbers = timings(run.requests, headline, medians_only=medians_only) if counts else None
     stages = stage_table(run.staged, _instrument(stage_sync=True, profiler=False)) if run.staged else None
-    return {
+    known = {
         "schema": "run-record",
         "schema_version": store.SCHEMA_VERSION,
         "methodology": store.METHODOLOGY,
@@ -60,11 +59,12 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "preset": {
             "key": planned.preset.key,
             "sha256": planned.preset.sha256,
-            "document": redact.document(planned.preset.document),
+            "document": dict(planned.preset.document),
         },
         "workload": _workload(planned),
         "weights": dict(planned.resolved.weights),
         "engine": planned.engine.for_record(),
+        "code": _code(planned, run.code),
         "devices": gpus.as_document(planned.machine),
         "host": _host(),
         "preflight": run.preflight,
@@ -80,7 +80,9 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "requests": run.requests if counts else [],
         "fidelity": run.fidelity,
         "profiled": run.profiled,
+        "evidence": consistency.files(run.launches, [*run.requests, *run.staged], run.profiled),
     }
+    return dict(redact.document(known))
 
 
 def launch(launched: Launched, directory: Path) -> dict[str, Any]:
@@ -106,10 +108,11 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
         if rejected is None
         else {
             "perf_dump": None if dump is None else store.file_entry(dump, directory),
-            "outputs": [asdict(output) for output in rejected.outputs],
+            "outputs": requests.outputs(rejected, directory),
         },
         "verdict": launched.verdict.document(),
         "instrument": _instrument(stage_sync=launched.stage_sync, profiler=launched.profiler),
+        "left_out": list(launched.left_out),
         "load_s": launched.load_s,
         "first_answer_s": launched.first_answer_s,
     }
@@ -148,29 +151,38 @@ def save(run: Run, known: dict[str, Any]) -> Path:
     return writer(known, run.directory)
 
 
-def resumable(planned: Plan, directory: Path, launches: int | None = None) -> dict[str, Any]:
-    """Return the partial record in ``directory``, its dumps checked by hash.
+def _code(planned: Plan, known: Code) -> dict[str, Any] | None:
+    """Return the code that ran and how it was installed, None where no file of it was found."""
+    files = known.document()
+    return None if files is None else {**files, "install": planned.engine.install}
+
+
+def resumable(planned: Plan, known: Code, directory: Path, launches: int | None = None) -> dict[str, Any]:
+    """Return the partial record in ``directory``, held against its evidence.
 
     ``launches`` says how many launches of a part of a campaign are finished; later ones are left out. None: it is a
     run by itself, whose requests all count.
 
     Raises:
-        UsageError: it is complete, a part of something else, of another preset, engine or weights, or a file of it was
-            changed.
+        UsageError: it is complete, a part of something else, or of another preset, engine, machine or environment.
+        RecordEdited: a file of it was changed, or the record was.
         InvalidDocument: it is not a record.
     """
     if not (directory / store.PARTIAL).is_file():
         raise UsageError("there is nothing to resume: no partial record", where=directory / store.PARTIAL)
     earlier = store.read(directory / store.PARTIAL)
-    if launches is not None:
-        _keep(earlier, launches)
-    elif earlier["kind"] != "bench" or not store.RUN.match(earlier["id"]):
+    if launches is None and (earlier["kind"] != "bench" or not store.RUN.match(earlier["id"])):
         raise UsageError(
             "only a plain benchmark run can be resumed by itself, not a profile, an arm or a matrix cell",
             where=directory,
             todo="resume the whole",
         )
-    check_unchanged(planned, earlier, directory)
+    check_unchanged(planned, known, earlier, directory)
+    if launches is not None:
+        _keep(earlier, launches)
+    for entry in earlier["launches"]:
+        if evidence.is_going_on(earlier, entry):  # it was killed: its log went on after the record was written
+            entry["log"] = store.file_entry(directory / entry["log"]["file"], directory)
     return earlier
 
 
@@ -189,45 +201,41 @@ def _keep(earlier: dict[str, Any], launches: int) -> None:
         raise UsageError(f"{launches} launches were finished, and the record has fewer", where=earlier["id"])
 
 
-def check_unchanged(planned: Plan, earlier: Mapping[str, Any], directory: Path) -> None:
-    """Raise `UsageError` unless the plan, this machine and the files of a record are what they were."""
+def check_unchanged(planned: Plan, known: Code, earlier: dict[str, Any], directory: Path) -> None:
+    """Hold a record against the plan, the engine's code, this machine and its own evidence.
+
+    Raises:
+        UsageError: one of them is another, or evidence is gone.
+        RecordEdited: a file of it was changed, or the record was.
+    """
     same = {
         "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
         "engine": (earlier["engine"], planned.engine.for_record()),
+        "code of the engine": (earlier["code"], _code(planned, known)),
         "methodology": (earlier["methodology"], store.METHODOLOGY),
         "devices": (earlier["devices"], gpus.as_document(planned.machine)),
         "weights": (comparable.same_weights(earlier["weights"], planned.resolved.weights), True),
         "workload": (earlier["workload"], _workload(planned)),
         "host": ([earlier["host"].get(name) for name in HOST], [_host()[name] for name in HOST]),
-        "environment": _environments(earlier, planned),
     }
-    for name, (then, now) in same.items():
-        if then != now:
-            raise UsageError(
-                f"the {name} has changed since the run was started; new requests would not be comparable",
-                where=directory,
-            )
-    for request in earlier["requests"]:
-        path = directory / request["perf_dump"]["file"]
-        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != request["perf_dump"]["sha256"]:
-            raise UsageError("a perf dump of this run is gone or was changed", where=path)
-        if metrics.compute(dumps.load(path)) != request["metrics"]:
-            raise UsageError("the record's numbers are not those of this perf dump", where=path)
-    for entry in earlier["launches"]:
-        path = directory / entry["log"]["file"]
-        # of a launch that was killed the log went on after the record was written
-        ended = entry["exit_code"] is not None
-        if not path.is_file() or (ended and paths.sha256(path) != entry["log"]["sha256"]):
-            raise UsageError("a log of this run, the proof of its launch, is gone or was changed", where=path)
+    different = [f"the {name}" for name, (then, now) in same.items() if then != now] + _variables(earlier, planned)
+    if different:
+        raise UsageError(
+            f"changed since the run was started: {'; '.join(different)}",
+            where=directory,
+            todo="new requests would not be comparable: put it back, or measure the whole again",
+        )
+    reviewed = evidence.review(earlier, directory)
+    if reviewed.gone:
+        raise UsageError(f"evidence of this run is gone: {', '.join(reviewed.gone)}", where=directory)
 
 
-def _environments(earlier: Mapping[str, Any], planned: Plan) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the variables that can matter of a run's first launch and of one that would start now."""
-    now = commands.recorded_variables(planned.resolved.environment)
+def _variables(earlier: Mapping[str, Any], planned: Plan) -> list[str]:
+    """Return the variables that can matter and differ between a run's last launch and one that would start now."""
     if not earlier["launches"]:
-        return now, now
-    then = commands.recorded_variables(earlier["launches"][0]["command"]["environment"])
-    return then, now
+        return []
+    then = commands.recorded_variables(earlier["launches"][-1]["command"]["environment"])
+    return comparable.unlike_variables(then, commands.recorded_variables(planned.resolved.environment))
 
 
 def _host() -> dict[str, Any]:

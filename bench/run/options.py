@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
+from bench import redact
+from bench.catalog import presets
+from bench.engine import find
+from bench.errors import InvalidDocument, UsageError
 from bench.options import ENGINE, FIDELITY, MEASURING, OUTPUT, WORKLOAD, Kind, option
 
 if TYPE_CHECKING:
@@ -15,10 +20,10 @@ DEFAULT_TIMEOUT_S = 3600.0
 DEFAULT_MAX_REPEATS = 100
 
 QUALITIES = {
-    "exact": "no approximation",
-    "lossless": "the engine's default",
-    "extra-high": "approximate, 0.5.21 and later",
-    "high": "approximate",
+    "exact": "bit-identical to the reference, 0.5.22 and later",
+    "lossless": "the engine's default: exact before 0.5.22, rounding may differ since",
+    "extra-high": "rounding may differ, 0.5.20 and later",
+    "high": "approximate: precision, sparsity, reuse",
 }
 REQUIRED = {"lossless": "the same pixels", "high": "upstream's SSIM and PSNR"}
 
@@ -87,7 +92,7 @@ class Options(RunOptions):
         None, kind=Kind.PATH, group=ENGINE, help="fetch models into a new folder in here, not into the user's cache"
     )
     cleanup_model_cache: bool = option(
-        False, group=ENGINE, help="remove that new folder after the run, even a failed one; nothing else ever"
+        False, group=ENGINE, help="remove that new folder after the run, even a failed one, and nothing else"
     )
     seed_model_cache_root: Path | None = option(
         None,
@@ -99,7 +104,10 @@ class Options(RunOptions):
     environment: tuple[tuple[str, str], ...] = ()
     """Variables for the engine, as (name, value)."""
     repeats: int = option(
-        1, kind=Kind.WHOLE, group=MEASURING, help="requests to one loaded engine (default 1: one `sglang generate`)"
+        1,
+        kind=Kind.WHOLE,
+        group=MEASURING,
+        help="requests to one loaded engine that count, after one that does not (default 1: one `sglang generate`)",
     )
     launches: int = option(
         1, kind=Kind.WHOLE, group=MEASURING, help="engine starts, each serving --repeats requests (default 1)"
@@ -145,13 +153,78 @@ class Options(RunOptions):
         """Whether engines are kept to serve several requests; otherwise `sglang generate` serves one."""
         return self.repeats > 1 or self.launches > 1 or self.precision is not None
 
+    @property
+    def leaves_first_out(self) -> bool:
+        """Whether the first request of each launch is left out: it compiles and warms up, unless that is asked for."""
+        return self.in_session and self.warmup
+
+    @property
+    def served(self) -> int | None:
+        """How many requests a launch serves; None if a precision decides that."""
+        return None if self.precision else self.repeats + self.leaves_first_out
+
     def document(self) -> dict[str, Any]:
         """Return the options as a record holds them, to resume from."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Options:
-        """Return the options that a record holds."""
-        places = {name: Path(document[name]) if document[name] else None for name in PLACES}
-        pairs = tuple((name, value) for name, value in document["environment"])
-        return cls(**{**document, **places, "extra": tuple(document["extra"]), "environment": pairs})
+        """Return the options that a record holds.
+
+        Raises:
+            InvalidDocument: it lacks one, has another, or one is of another type.
+        """
+        try:
+            places = {name: Path(document[name]) if document[name] else None for name in PLACES}
+            pairs = tuple((str(name), str(value)) for name, value in document["environment"])
+            extra = tuple(map(str, document["extra"]))
+            options = cls(**{**document, **places, "extra": extra, "environment": pairs})
+        except (TypeError, ValueError, KeyError) as error:
+            raise InvalidDocument(f"$.asked: not the options of a run: {error}") from error
+        for name, kind in get_type_hints(cls).items():
+            if get_origin(kind) is not tuple and not isinstance(getattr(options, name), _accepted(kind)):
+                raise InvalidDocument(f"$.asked.{name}: {document[name]!r} is not of its type")
+        return options
+
+
+def _accepted(kind: Any) -> Any:
+    """Return what a value read from JSON may be for a field of this type: a whole number is a number."""
+    return kind | int if float in (kind, *get_args(kind)) else kind
+
+
+def restored(then: Options, now: Options) -> Options:
+    """Return the options of an earlier run, read from its record, with the time limit and the secrets given ``now``.
+
+    A variable's secret comes from the shell, an argument's from what is typed.
+
+    Raises:
+        UsageError: a secret is missing, or the record, which may be somebody else's, chooses the code that is run.
+    """
+    if then.engine is not None and then.engine.startswith(find.SOURCE_PREFIX) and now.engine != then.engine:
+        raise UsageError(
+            "the engine of this run is a checkout, and no record chooses the code that is run",
+            todo=f"name it again: {then.engine}",
+            field="engine",
+        )
+    variables = tuple((name, _restored_variable(name, value)) for name, value in then.environment)
+    if any(redact.HIDDEN in word for word in then.extra):
+        if redact.arguments(now.extra) != list(then.extra):
+            raise UsageError(
+                "an argument of this run is a secret, which a record does not hold",
+                where=f"-- {' '.join(then.extra)}",
+                todo="type the same arguments again, after --",
+            )
+        then = replace(then, extra=now.extra)
+    return replace(then, environment=variables, timeout_s=now.timeout_s)
+
+
+def _restored_variable(name: str, value: str) -> str:
+    if presets.runs_code(name):
+        raise UsageError(
+            f"{name} decides which code runs: it is not taken from a record", todo="measure the whole again"
+        )
+    if redact.HIDDEN not in value:
+        return value
+    if redact.value(name, os.environ.get(name, "")) != value:
+        raise UsageError(f"{name} is a secret, which a record does not hold", todo=f"set {name} in the shell")
+    return os.environ[name]

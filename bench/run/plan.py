@@ -13,6 +13,7 @@ from bench.engine import command as commands
 from bench.engine import find
 from bench.engine.workload import Workload
 from bench.errors import PreflightFailed, UsageError
+from bench.fallback import receipts
 from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
 from bench.machine import gpus
 from bench.models import checkpoint, identity, private_cache
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from bench.engine.find import Engine
     from bench.machine.gpus import Machine
     from bench.run.options import Options
+
+
+PIXELS = ("image", "edit", "video", "audio-video")
+SIZE_STEP = 16
+"""Pixels of a transformer's patch: 8 of the VAE, times 2. Every preset's size is a multiple; others are rounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +129,7 @@ def _weights(model_path: str) -> dict[str, str | None]:
     name = Path(model_path).name if Path(model_path).is_absolute() else model_path  # not where it lies on this machine
     made = checkpoint.manifest(Path(model_path))
     if made is not None:
-        return {"kind": "synthetic", "sha256": made["sha256"], "model": name}
+        return {"kind": "synthetic", "sha256": checkpoint.content_sha256(Path(model_path), made), "model": name}
     return {"kind": "real", "sha256": identity.of_model(model_path, os.environ), "model": name}
 
 
@@ -162,6 +168,14 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
             todo="keep the warm-up",
             field="warmup",
         )
+    for field in ("width", "height") if preset.modality in PIXELS else ():
+        if (asked := getattr(options, field)) is not None and asked % SIZE_STEP:
+            below = asked // SIZE_STEP * SIZE_STEP
+            raise UsageError(
+                f"a {field} of {asked} cannot be delivered: the model's patches cover {SIZE_STEP} pixels",
+                todo=f"{f'{below} or ' if below else ''}{below + SIZE_STEP}",
+                field=field,
+            )
     image = options.image or (assets.path(preset.image, options.preset_file) if preset.image else None)
     return Workload(
         preset=preset,
@@ -199,11 +213,14 @@ def expect(workload: Workload, engine: Engine, machine: Machine, *, in_session: 
         width=workload.width,
         height=workload.height,
         frames=workload.frames,
+        guidance=workload.preset.guidance,
         gpus=workload.preset.gpus,
         warmup=workload.warmup,
         compile=workload.torch_compile,
         cuda_graph=workload.cuda_graph,
         attention_backend=workload.attention_backend,
+        # a preset is where a run with a cache is requested: it names the workload, and its hash tells runs apart
+        cache=receipts.asks_for_cache(workload.preset.arguments, workload.preset.environment),
     )
 
 
@@ -223,7 +240,8 @@ def dry_run(options: Options, engine: Engine) -> Command:
     Raises:
         what `plan` and `commands.build` raise.
     """
-    return commands.build(engine, workload(options), Path("RUN_DIRECTORY").absolute())
+    build = commands.build_session if options.in_session else commands.build
+    return build(engine, workload(options), Path("RUN_DIRECTORY").absolute())
 
 
 @contextmanager

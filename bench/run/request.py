@@ -60,6 +60,7 @@ def read(
     try:
         dump = dumps.load(path)
         against = dumps.check(dump, guard.expectation, *window, list(guard.facts.requests)[-1:])
+        guard.facts.learn_steps(dump)
     except InvalidPerfDump as error:
         dump, against = error, [dumps.unreadable(error)]
     made = tuple(files.read(outputs))
@@ -82,6 +83,15 @@ def document(request: Request, directory: Path) -> dict[str, Any]:
         "index": request.index,
         "launch": request.launch,
         "wall_s": request.wall_s,
+        **figures(dump),
+        "outputs": outputs(request, directory),
+        "perf_dump": store.file_entry(request.dump_file, directory),
+    }
+
+
+def figures(dump: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a record says of a request in numbers: all of it comes from the perf dump."""
+    return {
         "metrics": metrics.compute(dump),
         "steps_ms": metrics.steps_ms(dump),
         "stages_ms": [
@@ -89,9 +99,12 @@ def document(request: Request, directory: Path) -> dict[str, Any]:
             for step in dump["steps"]
         ],
         "memory": dump["memory_checkpoints"],
-        "outputs": [
-            asdict(output) | {"file": str((request.dump_file.parent / output.file).relative_to(directory))}
-            for output in request.outputs
-        ],
-        "perf_dump": store.file_entry(request.dump_file, directory),
     }
+
+
+def outputs(request: Request, directory: Path) -> list[dict[str, Any]]:
+    """Return a request's outputs as a record holds them, named from the run's ``directory``."""
+    return [
+        asdict(output) | {"file": str((request.dump_file.parent / output.file).relative_to(directory))}
+        for output in request.outputs
+    ]

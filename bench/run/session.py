@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.engine import command as commands
@@ -20,11 +21,34 @@ if TYPE_CHECKING:
     from bench.run.request import Request
 
 
+LEFT_OUT = 0
+"""The number of a launch's first request where it is left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What a launch serves.
+
+    ``enough``, which gets the engine's process id, is asked before each request for a reason to stop (None: go on). The
+    launch's first request, which compiles and warms up, has the number 0 and does not count if ``leaves_first_out``.
+    ``is_timing`` tells which of the others, numbered from 1 over all launches, count; ``sampling`` gives the parameters
+    in which a request differs from the command line's.
+    """
+
+    enough: Callable[[int], str | None]
+    leaves_first_out: bool = True
+    is_timing: Callable[[int], bool] = lambda _: True
+    sampling: Callable[[int], Mapping[str, Any]] = lambda _: {}
+
+    def counts(self, number: int) -> bool:
+        """Tell whether a request's time counts."""
+        return number != LEFT_OUT and self.is_timing(number)
+
+
 class Session:
     """The partner of ``bench/inside/session_worker.py`` for one launch; `process.stream` carries their messages.
 
-    ``enough`` is asked after each request for a reason to stop (None: go on); ``tell`` hears of each that counts;
-    ``sampling`` gives the parameters in which a request (by number) differs from the command line's.
+    ``tell`` hears of each finished request that has nothing against it.
     """
 
     def __init__(
@@ -35,18 +59,18 @@ class Session:
         first_request: int,
         suffix: str,
         guard: Guard,
-        enough: Callable[[], str | None],
+        course: Course,
         tell: Callable[[Request], None],
-        sampling: Callable[[int], Mapping[str, Any]] = lambda _: {},
     ) -> None:
         self._directory = directory
         self._launch = launch
-        self._next_request = first_request
+        self._first_request = first_request
+        self._next_request = LEFT_OUT if course.leaves_first_out else first_request
         self._suffix = suffix
         self._guard = guard
-        self._enough = enough
+        self._course = course
         self._tell = tell
-        self._sampling = sampling
+        self._engine: int | None = None
         self._asked_at = store.now()
         self.stopped_because: str | None = None
         self.rejected: Request | None = None
@@ -70,11 +94,13 @@ class Session:
         if event["event"] == "stopped":
             return None
         if event["event"] == "ready":
+            self._engine = int(event["pid"])
             self.load_s = round(time.monotonic() - self._start, 3)
         if event["event"] == "finished":
             self.first_answer_s = self.first_answer_s or round(time.monotonic() - self._start, 3)
             self._finish(event)
-        self.stopped_because = self._enough()
+        assert self._engine is not None
+        self.stopped_because = self._course.enough(self._engine)
         return self._command()
 
     def _folder(self, number: int) -> Path:
@@ -93,7 +119,7 @@ class Session:
                 "output_path": str(folder / commands.OUTPUTS),
                 "output_file_name": f"output{self._suffix}",
                 "perf_dump_path": str(folder / commands.PERF_DUMP),
-                "sampling": dict(self._sampling(self._next_request)),
+                "sampling": dict(self._course.sampling(self._next_request)),
             }
         ).encode()
 
@@ -115,5 +141,5 @@ class Session:
             self.rejected = done
             kind = worst(finding.exit_code for finding in done.findings if finding.severity == INVALID)
             raise kind(f"request {number} does not count", where=folder)
-        self._next_request += 1
+        self._next_request = self._first_request if number == LEFT_OUT else number + 1
         self._tell(done)

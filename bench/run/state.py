@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from bench.engine.code import Code
     from bench.engine.command import Command
     from bench.engine.workload import Workload
     from bench.errors import BenchError
@@ -39,6 +40,8 @@ class Launched:
     error: BenchError | None
     stage_sync: bool
     profiler: bool
+    left_out: tuple[int, ...] = ()
+    """Numbers of the served requests whose times do not count."""
     load_s: float | None = None
     first_answer_s: float | None = None
 
@@ -59,6 +62,8 @@ class Run:
 
     planned: Plan
     directory: Path
+    code: Code
+    """The engine's code when the run began."""
     launches: list[dict[str, Any]] = field(default_factory=list)
     requests: list[dict[str, Any]] = field(default_factory=list)
     stopped_because: str | None = None

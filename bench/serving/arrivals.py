@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench import schema
+from bench import files, schema
 from bench.errors import UsageError
 from bench.serving.request import refuse_unknown_fields
 
@@ -94,10 +94,7 @@ def replay(path: Path) -> Arrivals:
     Raises:
         UsageError: the file cannot be read, has no line, a line without a time, or times that go back.
     """
-    try:
-        lines = [line for line in path.read_bytes().splitlines() if line.strip()]
-    except OSError as error:
-        raise UsageError(f"the trace cannot be read: {error.strerror}", where=path) from error
+    lines = [line for line in files.read_bytes(path).splitlines() if line.strip()]
     if not lines:
         raise UsageError("the trace is empty: there is nothing to send", where=path)
     times: list[float] = []

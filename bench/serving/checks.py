@@ -334,6 +334,4 @@ def error(rows: Sequence[Row], where: str) -> BenchError | None:
     if not failed:
         return None
     first = min(failed, key=lambda row: order.index(row.exit_code) if row.exit_code in order else len(order))
-    return ERRORS.get(first.exit_code, EvidenceMissing)(
-        f"it is not shown that {first.proves}: {first.says}", where=where
-    )
+    return ERRORS.get(first.exit_code, EvidenceMissing)(f"missing proof that {first.proves}: {first.says}", where=where)

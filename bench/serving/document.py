@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from bench import schema
+from bench import redact, schema
 from bench.errors import UsageError
 from bench.record import store
 
@@ -151,7 +151,11 @@ def write(record: dict[str, Any], campaign: Campaign, facts: Facts) -> Path:
     temporary = path.with_name(f".{ROWS}")
     try:
         with temporary.open("xb") as file:
-            file.writelines(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in rows(campaign, facts))
+            secrets = redact.known()
+            file.writelines(
+                orjson.dumps(redact.document(row, secrets), option=orjson.OPT_APPEND_NEWLINE)
+                for row in rows(campaign, facts)
+            )
         temporary.rename(path)
     except OSError as failure:
         raise UsageError(f"cannot be written: {failure.strerror}", where=path, todo="free space") from failure

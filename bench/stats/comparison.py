@@ -167,7 +167,8 @@ def conclude(
     interval = _effect_interval(inside)
     won = verdict in {FASTER, SLOWER}
     nearer = None if inside is None or not won else inside.high if verdict == FASTER else inside.low
-    beyond = nearer is not None and abs(nearer) >= margin_log(basis.margin_percent)
+    at_least = None if nearer is None else abs(percent(math.exp(nearer)))
+    beyond = at_least is not None and at_least >= basis.margin_percent
     clauses = [_sentence(basis, verdict, ratio, interval, early=early), *remarks]
     if won:
         clauses.append(f"shows at least {basis.margin_percent:g} %: {'yes' if beyond else 'no'}")
@@ -184,7 +185,7 @@ def conclude(
         ratio=ratio,
         interval=interval,
         margin_percent=basis.margin_percent,
-        at_least_percent=None if nearer is None else abs(percent(math.exp(nearer))),
+        at_least_percent=at_least,
         shows_margin=beyond,
         noise_percent=log_as_percent(noise),
         planning=planning if open_question else None,
@@ -210,16 +211,18 @@ def _sentence(basis: Basis, verdict: str, ratio: float, interval: EffectInterval
     seen = f"{basis.metric}: {percent(ratio):+.2f} %"
     if interval is None:
         return f"{seen} was seen, and its spread is unknown"
-    between = f"{interval.low_percent:+.2f} to {interval.high_percent:+.2f} %"
+    between = (
+        f"{100 * interval.confidence:.3g} % interval {interval.low_percent:+.2f} to {interval.high_percent:+.2f} %"
+    )
     if verdict == SAME:
-        return f"{basis.metric}: the whole interval, {between}, lies inside the margin of {basis.margin_percent:g} %"
+        return f"{basis.metric}: the whole {between} lies inside the margin of {basis.margin_percent:g} %"
     if verdict == INCONCLUSIVE:
-        return f"{seen} was seen, interval {between}"
+        return f"{seen} was seen, {between}"
     near = interval.high_percent if verdict == FASTER else interval.low_percent
     likely = ", likely too large: stopped early" if early else ""
     return (
         f"{basis.metric}: {verdict} by at least {abs(near):.2f} %"
-        f" (estimate {abs(percent(ratio)):.2f} %{likely}; interval {between})"
+        f" (estimate {abs(percent(ratio)):.2f} %{likely}; {between})"
     )
 
 

@@ -77,8 +77,11 @@ def change_points(values: Sequence[float]) -> list[int]:
 
     logs = np.log(np.asarray(values, dtype=float))
     tick = _tick(logs)
+    steps = np.diff(logs)
     # the median absolute difference of two normal values is 0.954 of their standard deviation
-    noise = max(float(np.median(np.abs(np.diff(logs)))) / 0.954, tick, 1e-6)
+    noise = max(float(np.median(np.abs(steps))) / 0.954, tick, 1e-6)
+    if np.count_nonzero(steps) < steps.size / 2:  # few values, a coarse clock: the median sees no noise
+        noise = max(noise, math.sqrt(float((steps**2).mean()) / 2))
     penalty = 3 * math.log(len(values)) * noise**2
     ends = ruptures.Pelt(model="l2", min_size=SMALLEST_SEGMENT, jump=1).fit(logs.reshape(-1, 1)).predict(pen=penalty)
     places = [int(place) for place in ends[:-1]]

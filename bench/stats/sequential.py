@@ -86,9 +86,14 @@ class Decision:
 
 
 def check(plan: Plan) -> None:
-    """Raise UsageError if the plan contradicts itself."""
+    """Raise UsageError if the plan contradicts itself, or has too few pairs for its first look."""
     if not 1 <= plan.max_pairs <= MOST_PAIRS or not plan.margin_percent >= 0:
         raise UsageError(f"a plan has 1 to {MOST_PAIRS} pairs and a margin of at least 0 %")
+    if 1 < plan.max_pairs < FIRST_LOOK:
+        raise UsageError(
+            f"{plan.max_pairs} pairs cannot decide: the first look is after {FIRST_LOOK}",
+            todo=f"{FIRST_LOOK} pairs at least, or one and the spread that `invoke calibrate` keeps",
+        )
 
 
 @functools.cache
@@ -149,9 +154,10 @@ def decide(differences: Sequence[float], plan: Plan) -> Decision:
             return Decision(stop=True, why=f"decided after {count} of {plan.max_pairs} pairs", comparison=comparison)
     comparison = _compare(values, at.get(values.size), plan, early=False)
     if values.size == plan.max_pairs:
-        why = f"all {plan.max_pairs} pairs are measured and the question is open"
+        why = f"all {plan.max_pairs} pairs measured, still undecided"
         return Decision(stop=True, why=why, comparison=comparison)
-    why = f"not decided after {values.size} of {plan.max_pairs} pairs"
+    first = f" (first decision after {FIRST_LOOK})" if values.size < FIRST_LOOK else ""
+    why = f"{values.size} of at most {plan.max_pairs} pairs{first}"
     return Decision(stop=False, why=why, comparison=comparison)
 
 
@@ -186,8 +192,8 @@ def _compare(values: FloatArray, level: float | None, plan: Plan, *, early: bool
     )
 
 
-def one_pair(rounds: Sequence[float], plan: Plan, noise: LaunchNoise | None, *, requests: int) -> Comparison:
-    """Return the comparison of one pair of starts, whose rounds of requests gave these log ratios.
+def one_pair(effect: float, rounds: Sequence[float], plan: Plan, noise: LaunchNoise | None) -> Comparison:
+    """Return the comparison of one pair of starts: its log ratio, and those of its rounds of requests.
 
     Without the spread between launches it is true of these two starts only, and names no winner. With it, the interval
     is effect +- sqrt(h^2 + 2 (t s)^2): h the half width from the rounds, s the sd of one launch.
@@ -195,14 +201,14 @@ def one_pair(rounds: Sequence[float], plan: Plan, noise: LaunchNoise | None, *, 
     from scipy import special  # noqa: PLC0415 - time that other tasks need not pay
 
     values = np.asarray(rounds, dtype=np.float64)
-    effect = float(values.mean())
     alone = interval(values, outcome.ALPHA)
+    within = 0.0 if alone is None else (alone.high - alone.low) / 2
     basis = _basis("one-pair", 1, plan)
     if noise is None or alone is None:
         ends = (
             ""
             if alone is None
-            else f", {outcome.log_as_percent(alone.low):+.2f} to {outcome.log_as_percent(alone.high):+.2f} %"
+            else f", {outcome.log_as_percent(effect - within):+.2f} to {outcome.log_as_percent(effect + within):+.2f} %"
         )
         known = "one pair of starts has no spread between starts"
         return outcome.conclude(
@@ -212,13 +218,13 @@ def one_pair(rounds: Sequence[float], plan: Plan, noise: LaunchNoise | None, *, 
             caution=f"these two starts differ by {outcome.log_as_percent(effect):+.2f} %{ends}; {known}"
             " (`invoke calibrate` measures it, or more pairs)",
         )
-    reach = float(special.stdtrit(noise.freedom, 1 - outcome.ALPHA / 2)) * noise.sd_of_launch(requests)
-    half = math.hypot((alone.high - alone.low) / 2, math.sqrt(2) * reach)
+    reach = float(special.stdtrit(noise.freedom, 1 - outcome.ALPHA / 2)) * noise.sd_of_launch(values.size)
+    half = math.hypot(within, math.sqrt(2) * reach)
     known = f"with the spread of {noise.sd_percent:.2g} % between {noise.launches} earlier launches"
     caution = (
         "the rounds of this pair depend on each other, so that their spread is too small" if dependent(values) else None
     )
     inside = outcome.LogInterval(low=effect - half, high=effect + half, confidence=1 - outcome.ALPHA)
     return outcome.conclude(
-        basis, effect, inside, noise=math.sqrt(2) * noise.sd_of_launch(requests), remarks=(known,), caution=caution
+        basis, effect, inside, noise=math.sqrt(2) * noise.sd_of_launch(values.size), remarks=(known,), caution=caution
     )

@@ -262,7 +262,7 @@ def known_well_enough(samples: Samples, precision: float, confidence: float = CO
 
     A stopping rule for `--precision`: call it after each request. It needs at least 10 samples. Who looks again and
     again stops at intervals that are narrow by chance: with a noise of 1 %, those it stops at miss the true median in
-    7 to 9 % of sessions instead of 5 (docs/simulation.md).
+    7 to 14 % of sessions instead of 5 (docs/simulation.md).
     It says how long to measure one configuration; whether two differ is for `bench.stats.sequential`.
 
     Raises:

@@ -11,7 +11,7 @@ from bench.errors import BenchError, FallbackDetected, worst
 from bench.fallback.verdict import DEGRADED, NATIVE_VERDICT
 from bench.record import campaign, store
 from bench.run import benchmark, plan
-from bench.run.options import Options
+from bench.run.options import Options, restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,23 +54,25 @@ def run(
     folder = store.new_run("batch", name, options.output_dir)
     asked = {"options": options.document(), "presets": list(keys), "started": store.now().isoformat()}
     with campaign.begin(KIND, folder, asked) as state:
-        return _measured(state, display)
+        return _measured(state, options, display)
 
 
-def resume(folder: Path, display: Callable[[str], AbstractContextManager[Observer]]) -> tuple[dict[str, Any], Path]:
+def resume(
+    folder: Path, now: Options, display: Callable[[str], AbstractContextManager[Observer]]
+) -> tuple[dict[str, Any], Path]:
     """Run the presets that a batch lacks which was cut off; return as `run` does.
 
     Raises:
-        UsageError: it has ended or is going on elsewhere.
+        UsageError: it has ended or is going on elsewhere, or a secret of it is not given ``now``.
     """
     with campaign.resume(folder, KIND) as state:
-        return _measured(state, display)
+        return _measured(state, restored(Options.from_document(state.asked["options"]), now), display)
 
 
 def _measured(
-    state: Campaign, display: Callable[[str], AbstractContextManager[Observer]]
+    state: Campaign, options: Options, display: Callable[[str], AbstractContextManager[Observer]]
 ) -> tuple[dict[str, Any], Path]:
-    options, keys = Options.from_document(state.asked["options"]), state.asked["presets"]
+    keys = state.asked["presets"]
     try:
         for key in keys:
             if key not in state.finished:

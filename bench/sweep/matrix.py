@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.compare import records
+from bench.engine import code
 from bench.errors import BenchError, ThresholdMissed, worst
 from bench.fidelity import frames
 from bench.record import campaign, store
 from bench.run import benchmark, document, plan
-from bench.run.options import Options
+from bench.run.options import Options, restored
+from bench.run.session import Course
 from bench.stats import comparison
 from bench.stats.unpaired import WELCH_MINIMUM
 
@@ -111,15 +113,17 @@ def measure(
 
 
 def resume(
-    folder: Path, display: Callable[[str], AbstractContextManager[Observer]]
+    folder: Path, now: Options, display: Callable[[str], AbstractContextManager[Observer]]
 ) -> tuple[dict[str, Any], Path, BenchError | None]:
     """Make the launches that a matrix lacks which was cut off; return as `measure` does.
 
     Raises:
-        UsageError: it has ended or is going on elsewhere, or engine, machine or a file have changed.
+        UsageError: it has ended or is going on elsewhere, engine or machine have changed, or a secret is not given
+            ``now``.
+        RecordEdited: a file of it has changed.
     """
     with campaign.resume(folder, KIND) as state:
-        matrix = cells(Options.from_document(state.asked["options"]), state.asked["axes"])
+        matrix = cells(restored(Options.from_document(state.asked["options"]), now), state.asked["axes"])
         for cell in matrix:
             _take_up(cell, state)
         return _measured(state, matrix, display)
@@ -137,7 +141,8 @@ def _take_up(cell: Cell, state: Campaign) -> None:
         cell.path = next((folder / name for name in (store.PARTIAL, store.RECORD) if (folder / name).exists()), None)
         cell.record = None if cell.path is None else store.read(cell.path)
         if cell.record is not None:
-            document.check_unchanged(plan.plan(cell.options, in_session=True), cell.record, folder)
+            planned = plan.plan(cell.options, in_session=True)
+            document.check_unchanged(planned, code.read(planned.engine.code), cell.record, folder)
     elif cell.launched:
         cell.run = benchmark.begin(plan.plan(cell.options, in_session=True), folder, launches=cell.launched)
 
@@ -189,13 +194,13 @@ def _launch(cell: Cell, folder: Path, observer: Observer) -> None:
             folder.mkdir(exist_ok=True)
             cell.run = benchmark.begin(planned, folder, launches=0)
         run = cell.run
-        launch, first = len(run.launches) + 1, len(run.requests) + 1
+        launch = len(run.launches) + 1
 
-        def enough() -> str | None:
+        def enough(_engine: int) -> str | None:
             done = sum(request["launch"] == launch for request in run.requests)
             return f"{cell.options.repeats} request(s) a launch" if done >= cell.options.repeats else None
 
-        cell.failure = benchmark.session(run, enough, observer, is_timing=lambda number: number != first)
+        cell.failure = benchmark.session(run, Course(enough=enough), observer)
     except BenchError as error:
         cell.failure = error
     cell.launched += 1

@@ -5,27 +5,27 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.padding import Padding
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
 from bench import paths
 from bench.engine import find
 from bench.errors import BY_EXIT_CODE, BenchError, UsageError
 from bench.record import store
+from bench.report import text
 from bench.tour import shell
 from bench.tour.steps import HERE, ON_A_GPU, PLACEHOLDER, STEPS, Step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
 
 KIND = "tour"
 MADE = re.compile(r"^(?:record|checkpoint): (.+)$", re.MULTILINE)
@@ -43,12 +43,10 @@ class Settings:
 
 def show_steps() -> None:
     """Print the steps with what each takes."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "step", "about", ""):
-        table.add_column(heading, justify="right" if heading == "about" else "left")
+    table = text.table("", "step", "about", "", right=("about",))
     for number, step in enumerate(STEPS, 1):
         table.add_row(str(number), step.name, f"{step.seconds} s", step.title)
-    console = Console(highlight=False)
+    console = text.stdout()
     console.print(table)
     console.print(f"{sum(step.seconds for step in STEPS) / 60:.0f} minutes on two cores, without the reading")
 
@@ -63,10 +61,10 @@ def take(steps: Sequence[Step], settings: Settings) -> None:
     console = _console()
     engine = find.find(settings.engine)
     folder = _folder(steps, settings)
-    console.print(f"engine  sglang {engine.version} [{engine.name}]", markup=False)
-    console.print(f"folder  {shown(folder)}", markup=False, soft_wrap=True)
+    console.print(f"engine  sglang {engine.version} [{engine.name}]")
+    console.print(f"folder  {shown(folder)}", soft_wrap=True)
     if (typed := shell.typed_as()) is not None:
-        console.print(f"invoke  is {typed} here: type that, or put its folder on PATH", markup=False, soft_wrap=True)
+        console.print(f"invoke  is {typed} here: type that, or put its folder on PATH", soft_wrap=True)
     begun = time.monotonic()
     for position, step in enumerate(steps):
         _take_one(step, settings, folder, console)
@@ -80,7 +78,7 @@ def take(steps: Sequence[Step], settings: Settings) -> None:
     elapsed = time.monotonic() - begun
     done = f"all {len(steps)} steps as expected" if len(steps) > 1 else "the step as expected"
     console.print(f"\n{done}, in {elapsed / 60:.1f} minutes")
-    console.print(f"what each printed: {shown(folder)}", markup=False, soft_wrap=True)
+    console.print(f"what each printed: {shown(folder)}", soft_wrap=True)
 
 
 def shown(path: Path) -> str:
@@ -90,7 +88,7 @@ def shown(path: Path) -> str:
 
 
 def _console() -> Console:
-    console = Console(highlight=False, file=sys.stdout)
+    console = text.stdout()
     console.width = min(console.width, WIDEST)
     return console
 

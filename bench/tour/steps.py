@@ -124,24 +124,27 @@ STEPS = (
         "dump of its own, for the price of one start.",
         read="Beside each median is the interval in which it lies with 95 % confidence. Outliers are kept and named. "
         "`outputs: all identical` says that ten times the same picture came out, bit for bit. The spread between "
-        "launches is n/a: one launch cannot show it; --launches does.",
+        "launches is unknown: one launch cannot show it; --launches 3 does. `invoke compare last~1 last` names "
+        "runs by their place in time; a label or the six digits of a run do as well.",
         seconds=50,
     ),
     Step(
         name="ab",
         title="Is B slower than A?",
         command=(
-            *("ab", "--model", "flux-tiny", "--pairs", "8"),
-            *("--baseline", "steps=4 OMP_NUM_THREADS=1", "--candidate", "steps=24 OMP_NUM_THREADS=1"),
+            *("ab", "--model", "flux-tiny", "--pairs", "6"),
+            *("--baseline", "steps=4 OMP_NUM_THREADS=1", "--candidate", "steps=60 OMP_NUM_THREADS=1"),
         ),
         takes_output_dir=True,
         why="Pairs of engine starts whose requests alternate, so that a slower machine slows both; it stops as soon as "
-        "the answer is decided. The candidate does 24 denoise steps instead of 4: the answer is known, so you "
-        "see whether the tool finds it, also on a busy laptop. One thread for each engine, because two that wait "
-        "beside each other on two cores disturb each other more than any real effect.",
-        read="SLOWER, with an interval that leaves out 0. Exit code 7 is a regression, so CI can stop at it. Below "
-        "stands what differs. The other answers are faster and same (0), and inconclusive (9): then more "
-        "pairs are needed, and the report says how many.",
+        "the answer is decided. The candidate does 60 denoise steps instead of 4: the answer is known, so you "
+        "see whether the tool finds it, also on a busy laptop. On a quiet machine three pairs decide it, the fewest "
+        "that decide anything; a real question gets the default of eight. One thread for each engine, because two "
+        "that wait beside each other on two cores disturb each other more than any real effect.",
+        read="First the words of both arms and what differs, then SLOWER, with an interval that leaves out 0. Exit "
+        "code 7 is a regression, so CI can stop at it. If other work disturbed the machine, the verdict says so. The "
+        "other answers are faster and same (0), and inconclusive (9): then `next:` is the command with the pairs that "
+        "it takes. Each report ends with such a line.",
         seconds=150,
         exit_code=ThresholdMissed.exit_code,
     ),

@@ -29,8 +29,10 @@ LIBRARY = "library"
 HOLE = "1"
 PLACEHOLDER = re.compile(r"%[-+#0]*\d*(?:\.\d+)?[sdrfgxieEGc]|\{[^{}]*\}")
 DEGRADES = re.compile(
-    r"fall(?:ing|s)? ?back|fell back|fallback|sequential|clamp|silently|degrad|slower|incomplete|not merged|ignor"
-    r"|disabling|kv_gather|re-?rout",
+    r"fall(?:ing|s)? ?back|fell back|fallback|sequential|clamp|capping|truncat|resiz|silently|degrad|slow|incomplete"
+    r"|missing|mismatch|unmatched|unmerged|unmodified|ignor|skipp|disabl|unavailable|unsupported|ineffective|no effect"
+    r"|\bnot\b|cannot|\bfail|kv_gather|re-?rout|defaulting|default |instead|anyway|overrid|retry|exceed|idle|dummy"
+    r"|differ",
     re.IGNORECASE,
 )
 """The words of a message that somebody has to look at: heard by a signal, or triaged with the reason."""
@@ -88,7 +90,7 @@ def check(package: Path, signals: Sequence[Signal], *, version: str | None) -> E
         files += 1
         source = path.read_text(encoding="utf-8", errors="replace")
         found.update(s.id for s in by_literal if s.emitter is not None and s.emitter in source)
-        name = str(path.relative_to(package))
+        name, inside = str(path.relative_to(package)), str(path.relative_to(root))
         try:
             texts = list(messages(source, name))
         except (SyntaxError, ValueError):
@@ -105,7 +107,7 @@ def check(package: Path, signals: Sequence[Signal], *, version: str | None) -> E
                 and not matched
                 and DEGRADES.search(message.text)
                 and not any(s.emitter is not None and s.emitter in message.text for s in by_literal)
-                and not any(entry.says in message.text for entry in looked_at)
+                and not any(entry.covers(message.text, inside) for entry in looked_at)
             ):
                 unheard.setdefault(message.text, message)
     return Emitters(

@@ -11,6 +11,7 @@ import os
 import sys
 from pathlib import Path
 
+from bench import safe_text
 from bench.engine import find, interpreter
 from bench.errors import PreflightFailed
 from bench.machine import gpus
@@ -38,7 +39,7 @@ def run(suite: str, spec: str | None) -> None:
             where=engine.python,
             todo="use a machine that has them; the built-in accuracy checks need none of this",
         )
-    sys.stdout.write(interpreter.run_module(engine, "pytest", ["-s", "-q", str(tests)]))
+    sys.stdout.write(safe_text.shown(interpreter.run_module(engine, "pytest", ["-s", "-q", str(tests)])))
 
 
 def _missing(engine: find.Engine, tests: Path) -> list[str]:

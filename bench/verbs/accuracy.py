@@ -78,6 +78,7 @@ def accuracy(c: Context, options: AccuracyOptions) -> None:
 def _check(options: Options, *, as_json: bool) -> Result:
     """Run one model's checks and show the report; its error, if any, is in the result."""
     from bench.accuracy import plan, run
+    from bench.record import store
     from bench.report import accuracy as report
     from bench.report import accuracy_page, live, text
 
@@ -94,6 +95,8 @@ def _check(options: Options, *, as_json: bool) -> Result:
     page = accuracy_page.write(result.report, folder, arrays)
     if not as_json:
         report.show(result.report, text.stdout())
-        for name, path in (("page", page), ("report", result.path)):
-            text.line(text.stdout(), f"{name}: {path}")
+        again = f'invoke accuracy --model {options.model} --update-golden "looked at"'
+        step = again if result.error is None else f"invoke attest --log {folder / store.LOG}"
+        for name, told in (("next", step), ("page", page), ("report", result.path)):
+            text.line(text.stdout(), f"{name}: {told}")
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import FallbackDetected, ThresholdMissed, UsageError
@@ -12,7 +13,6 @@ from bench.task import Context, task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from bench.catalog.signals import Signal
 
@@ -58,14 +58,18 @@ def _judge(log: str, options: AttestOptions) -> None:
     """
     from rich.console import Group
 
-    from bench import schema
+    from bench import redact, schema
     from bench.fallback import attest as judge
     from bench.report import text
     from bench.report import verdict as report
+    from bench.run import evidence
 
     _check_version(options.engine_version)
+    for path in (None if log == judge.STDIN else Path(log), options.dump):
+        if path is not None and path.is_file():
+            evidence.refuse_changed(path)
     verdict = judge.attest(log, dump=options.dump, expect=options.expect, version=options.engine_version)
-    document = verdict.document()
+    document = redact.document(verdict.document())
     schema.check(document, "verdict", log)
     if options.as_json:
         text.write_json(document)
@@ -143,6 +147,8 @@ def signals(c: Context, options: SignalsOptions) -> None:
             raise UnknownName("category of signals", options.category, categories)
         known = tuple(signal for signal in known if signal.category == options.category)
     if options.check_engine is not None:
+        if options.category is not None:
+            raise UsageError("--check-engine looks up every signal", todo="leave --category out")
         _check_engine(options.check_engine, known)
     elif options.as_json:
         text.write_json([asdict(signal) for signal in known])
@@ -185,9 +191,13 @@ class ValidateOptions:
 
 @task(ValidateOptions, example="validate runs/RUN/run.json")
 def validate(c: Context, options: ValidateOptions) -> None:
-    """Check documents against their schemas: invoke validate FILE [FILE ...]."""
+    """Check documents against their schemas, and records against their evidence: invoke validate FILE [FILE ...]."""
     from bench.record import documents, names
+    from bench.report import text
+    from bench.run import evidence
 
     for word in options.files:
         path = names.resolve(word, (*names.RECORDS, *documents.IN_DIRECTORIES))
-        print(f"{path}: valid {documents.validate(path)}")
+        kind = documents.validate(path)
+        note = evidence.read(path).note() if kind == "run-record" else None
+        text.write(f"{path}: valid {kind}{'' if note is None else f'; {note}'}")

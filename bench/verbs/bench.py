@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, Inconclusive, UsageError
 from bench.options import MEASURING, OUTPUT, Kind, nested, option
-from bench.run.options import Options
+from bench.run.options import Options, restored
 from bench.task import Context, extra_arguments, task
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 AXES = {"quality": "every quality", "cuda-graph": "with and without CUDA graphs"}
 DEFAULT_MODELS = ("flux",)
-MATRIX_REPEATS, MATRIX_LAUNCHES = 5, 2
+MATRIX_REPEATS, MATRIX_LAUNCHES = 5, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,14 @@ class BenchOptions:
     repeats: int | None = option(
         None,
         kind=Kind.WHOLE,
-        help="requests to one loaded engine (default 1: a single `sglang generate`; in a matrix 5)",
+        help="requests to one loaded engine that count, after one that does not (default 1: a single `sglang generate`;"
+        " in a matrix 5)",
     )
     launches: int | None = option(
         None,
         kind=Kind.WHOLE,
         group=MEASURING,
-        help="engine starts, each serving --repeats requests (default 1; in a matrix 2)",
+        help="engine starts, each serving --repeats requests (default 1; in a matrix 3)",
     )
     matrix: tuple[str, ...] = option(
         (),
@@ -67,6 +68,9 @@ class BenchOptions:
         completes="cut_off",
         help="run, matrix or batch that was cut off: go on with what is missing",
     )
+    show_receipts: bool = option(
+        False, group=OUTPUT, help="show for each optional feature that was asked for whether it engaged, and why"
+    )
     dry_run: bool = option(False, help="print the exact command and environment, run nothing")
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the record as JSON on stdout")
 
@@ -76,10 +80,7 @@ def bench(c: Context, options: BenchOptions) -> None:
     """Time one request on the native engine and keep the proof; what follows -- goes to the engine."""
     from bench.catalog import presets
 
-    if options.run.precision and (options.repeats or options.launches):
-        raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
-    if options.all and options.tag:
-        raise UsageError("--all and --tag exclude each other")
+    _check_choice(options)
     keys = presets.chosen(options.models, options.tag, everything=options.all, preset_file=options.run.preset_file)
     fixed = (MATRIX_REPEATS, MATRIX_LAUNCHES) if options.matrix else (1, 1)
     asked = replace(
@@ -90,12 +91,13 @@ def bench(c: Context, options: BenchOptions) -> None:
         launches=options.launches or fixed[1],
     )
     many = options.all or options.tag is not None or len(keys) > 1
+    if options.show_receipts and (many or options.matrix):
+        raise UsageError("--show-receipts is for one run", todo="each record has its receipts")
     if options.matrix:
         _check_matrix(options, keys, many=many)
         _run_matrix(asked, options)
         return
-    if (options.all or options.tag) and options.models != DEFAULT_MODELS:
-        raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
+    _check_require(asked, keys, resumed=options.resume is not None)
     if many and (asked.model_path is not None or options.resume is not None):
         raise UsageError("--model-path and --resume are for one preset", todo="run them one by one")
     if options.dry_run and options.resume is not None:
@@ -103,15 +105,15 @@ def bench(c: Context, options: BenchOptions) -> None:
     if options.dry_run:
         show_commands({key: replace(asked, model=key) for key in keys})
     elif options.resume is not None:
-        _resume(asked, options.resume, as_json=options.as_json)
+        _resume(asked, options, options.resume)
     elif many:
         name = "all" if options.all else options.tag or "chosen"
         _run_presets(asked, keys, name, as_json=options.as_json)
     else:
-        run_one(asked, as_json=options.as_json)
+        run_one(asked, as_json=options.as_json, with_receipts=options.show_receipts)
 
 
-def _resume(asked: Options, word: Path, *, as_json: bool) -> None:
+def _resume(asked: Options, options: BenchOptions, word: Path) -> None:
     """Go on with what was cut off: a run, a matrix or a batch.
 
     Raises:
@@ -123,23 +125,76 @@ def _resume(asked: Options, word: Path, *, as_json: bool) -> None:
 
     place = names.resolve(word, (store.PARTIAL, campaign.STATE), asked.output_dir)
     if not (place / campaign.STATE).exists():
-        run_one(asked, as_json=as_json, resume=place)
+        run_one(asked, as_json=options.as_json, resume=place, with_receipts=options.show_receipts)
         return
     state = campaign.read(place, matrix.KIND, batch.KIND)
     then = Options.from_document(state["asked"]["options"])
     if state["kind"] == matrix.KIND:
         starts = len(matrix.cells(then, state["asked"]["axes"])) * then.launches - len(state["finished"])
-        one_start = replace(then, launches=1, repeats=then.repeats + 1)  # its first request is not counted
-        _show_matrix(matrix.resume(place, _titled(text.stderr(), starts, one_start)), as_json=as_json)
+        shown = _titled(text.stderr(), starts, then.repeats + 1)  # its first request is left out
+        _show_matrix(matrix.resume(place, asked, shown), as_json=options.as_json)
     else:
         presets = len(state["asked"]["presets"]) - len(state["finished"])
-        _show_batch(batch.resume(place, _titled(text.stderr(), presets, then)), as_json=as_json)
+        shown = _titled(text.stderr(), presets, then.served, then.launches)
+        _show_batch(batch.resume(place, asked, shown), as_json=options.as_json)
+
+
+def _check_choice(options: BenchOptions) -> None:
+    """Raise UsageError for options that exclude each other."""
+    if options.run.precision and (options.repeats or options.launches):
+        raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
+    if options.all and options.tag:
+        raise UsageError("--all and --tag exclude each other")
+    if (options.all or options.tag) and options.models != DEFAULT_MODELS:
+        raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
+
+
+def _check_require(asked: Options, keys: Sequence[str], *, resumed: bool) -> None:
+    """Raise UsageError if nothing is kept that any of these presets' outputs could be compared with."""
+    from pathlib import Path
+
+    from bench import paths
+    from bench.catalog import presets
+    from bench.compare import history
+    from bench.fidelity import goldens
+
+    if asked.require is None or asked.update_golden is not None or resumed:
+        return
+    known = [presets.get(key, asked.preset_file) for key in keys]
+    models = [Path(asked.model_path or preset.model).name for preset in known]
+    wanted = {preset.sha256 for preset in known}
+    if not any(map(goldens.are_kept, models)) and not any(
+        history.is_baseline_of(paths.runs(), sha256) for sha256 in wanted
+    ):
+        raise UsageError(
+            "--require compares outputs with a golden or a baseline, and there is neither",
+            todo="run once without it, then `invoke baseline.set last`; or keep a golden: --update-golden REASON",
+        )
+
+
+def _check_reachable(options: Options, preset_sha256: str) -> None:
+    """Raise UsageError if this machine's noise takes more requests than are allowed for the precision asked for."""
+    from bench import paths
+    from bench.compare import forecast
+
+    past = forecast.past(options.output_dir or paths.runs(), preset_sha256)
+    if options.precision is None or past is None or (needed := past.requests_for(options.precision)) is None:
+        return
+    if needed > options.max_repeats:
+        raise UsageError(
+            f"a precision of {100 * options.precision:g} % takes about {needed:,} requests here, and"
+            f" {options.max_repeats} are allowed (requests of run {past.run[-6:]} differed by"
+            f" {past.within_percent:.2g} %)",
+            todo=f"ask for less, or --max-repeats {needed}",
+        )
 
 
 # --- one preset -------------------------------------------------------------------------------------------------------
 
 
-def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> dict[str, Any]:
+def run_one(
+    options: Options, *, as_json: bool, resume: Path | None = None, with_receipts: bool = False
+) -> dict[str, Any]:
     """Run, show and return the record; with ``as_json`` stdout holds the record and nothing else.
 
     Raises:
@@ -147,23 +202,26 @@ def run_one(options: Options, *, as_json: bool, resume: Path | None = None) -> d
     """
     from bench.compare.records import scored
     from bench.record import store
-    from bench.report import run, text
+    from bench.report import live, run, text
     from bench.run import benchmark, plan
 
     messages = text.stderr()
     if resume is not None:
-        options = _resumed(options, Options.from_document(store.read(resume)["asked"]))
+        options = _resumed(options, restored(Options.from_document(store.read(resume)["asked"]), options))
     planned = plan.plan(options)
+    if resume is None:
+        _check_reachable(options, planned.preset.sha256)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
-    with plan.private_model_cache(planned) as isolated, _live(messages, planned.options) as display:
+    display = live.Live(messages, requests=planned.options.served, launches=planned.options.launches)
+    with plan.private_model_cache(planned) as isolated, display:
         result = benchmark.run(isolated, display, resume, score=scored if isolated.options.scored else None)
     for warning in run.warnings(result.record):
         text.line(messages, warning)
     if as_json:
         text.write_json(result.record)
     else:
-        run.show(result.record, result.path, text.stdout())
+        run.show(result.record, result.path, text.stdout(), with_receipts=with_receipts)
     if result.error is not None:
         raise _short(result)
     if options.precision is not None:
@@ -192,10 +250,13 @@ def _check_precision(result: Result, wanted: float) -> None:
 
 
 def _resumed(now: Options, then: Options) -> Options:
-    """Return the options of a resumed run: those it began with, scored if either asks for it."""
+    """Return the options of a resumed run: those it began with, scored if either asks for it.
+
+    Variables come from this shell alone: those in a record may be somebody else's, and `resumable` tells which differ.
+    """
     return replace(
         then,
-        timeout_s=now.timeout_s,
+        environment=now.environment,
         check_accuracy=now.check_accuracy or then.check_accuracy,
         require=now.require or then.require,
         update_golden=now.update_golden or then.update_golden,
@@ -212,7 +273,7 @@ def _short(result: Result) -> BenchError:
         todo = f"`invoke bench --resume {result.path.parent}` goes on with what is missing"
         return type(result.error)(f"cut off after {done} request(s): {result.error.what}", where=result.path, todo=todo)
     decisive = result.record["verdict"]["findings"][0]
-    return type(result.error)(f"{decisive['id']}: no number of this run counts", where=result.path)
+    return type(result.error)(f"run rejected: {decisive['id']}; no timings are reported", where=result.path)
 
 
 # --- several runs -----------------------------------------------------------------------------------------------------
@@ -227,7 +288,7 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     from bench.report import text
     from bench.sweep import batch
 
-    shown = _titled(text.stderr(), len(keys), options)
+    shown = _titled(text.stderr(), len(keys), options.served, options.launches)
     _show_batch(batch.run(options, keys, name, shown), as_json=as_json)
 
 
@@ -237,6 +298,9 @@ def _show_batch(ended: tuple[dict[str, Any], Path], *, as_json: bool) -> None:
     Raises:
         BenchError: not all of them count.
     """
+    from pathlib import Path
+
+    from bench.record import store
     from bench.report import batch as report
     from bench.report import text
     from bench.sweep import batch
@@ -245,7 +309,8 @@ def _show_batch(ended: tuple[dict[str, Any], Path], *, as_json: bool) -> None:
     if as_json:
         text.write_json(summary)
     else:
-        report.show(summary, path, text.stdout())
+        records = {row["preset"]: store.read(Path(row["record"])) for row in summary["rows"] if row["record"]}
+        report.show(summary, records, path, text.stdout())
     error = batch.error_of(summary, path)
     if error is not None:
         raise error
@@ -278,6 +343,7 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     """
     from bench.report import text
     from bench.run import plan
+    from bench.stats.unpaired import WELCH_MINIMUM
     from bench.sweep import matrix
 
     if options.dry_run:
@@ -288,9 +354,10 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
             with suppress(UsageError):  # a quality that this engine lacks ends its own cell only
                 plan.plan(cell.options, in_session=True)  # without a GPU refused now, not after the eager cells
             break
+    if "cuda-graph" in options.matrix and asked.launches < WELCH_MINIMUM:
+        text.line(text.stderr(), f"no verdict on the times: that takes --launches {WELCH_MINIMUM} of each cell")
     starts = len(matrix.cells(asked, options.matrix)) * asked.launches
-    one_start = replace(asked, launches=1, repeats=asked.repeats + 1)  # its first request is not counted
-    shown = _titled(text.stderr(), starts, one_start)
+    shown = _titled(text.stderr(), starts, asked.repeats + 1)  # its first request is left out
     _show_matrix(matrix.measure(asked, options.matrix, shown), as_json=options.as_json)
 
 
@@ -300,6 +367,7 @@ def _show_matrix(ended: tuple[dict[str, Any], Path, BenchError | None], *, as_js
     Raises:
         BenchError: what it ended with.
     """
+    from bench.record import store
     from bench.report import matrix as report
     from bench.report import text
 
@@ -307,32 +375,29 @@ def _show_matrix(ended: tuple[dict[str, Any], Path, BenchError | None], *, as_js
     if as_json:
         text.write_json(document)
     else:
-        report.show(document, path, text.stdout())
+        records = {
+            cell["name"]: store.read(path.parent / cell["record"]) for cell in document["cells"] if cell["record"]
+        }
+        report.show(document, records, path, text.stdout())
     if error is not None:
         raise error
 
 
-def _titled(messages: Console, of: int, options: Options) -> Callable[[str], AbstractContextManager[Live]]:
+def _titled(
+    messages: Console, of: int, requests: int | None, launches: int = 1
+) -> Callable[[str], AbstractContextManager[Live]]:
     """Return what shows the progress of a named run, under its name and its place among ``of`` runs."""
-    from bench.report import text
+    from bench.report import live, text
 
     places = count(1)
 
     @contextmanager
     def shown(name: str) -> Iterator[Live]:
         text.line(messages, f"[{next(places)}/{of}] {name}")
-        with _live(messages, options) as display:
+        with live.Live(messages, requests=requests, launches=launches) as display:
             yield display
 
     return shown
-
-
-def _live(messages: Console, options: Options) -> Live:
-    """Return the display of a run, which knows how many requests it will take unless a precision decides that."""
-    from bench.report import live
-
-    requests = None if options.precision else options.repeats
-    return live.Live(messages, requests=requests, launches=options.launches)
 
 
 # --- dry run ----------------------------------------------------------------------------------------------------------
@@ -345,23 +410,24 @@ def show_commands(asked: Mapping[str, Options]) -> None:
         BenchError: of the one run that was asked for, or that some of several are refused.
     """
     from bench.engine import command
+    from bench.report import text
     from bench.run import plan
 
     engine = _engine_to_spell_for(next(iter(asked.values())).engine)
     if len(asked) == 1:
         (options,) = asked.values()
-        print(command.shown(plan.dry_run(options, engine)))
+        text.write(command.shown(plan.dry_run(options, engine)))
         return
-    refused = []
+    refused: dict[str, list[str]] = {}
     for name, options in asked.items():
         try:
-            shown = command.shown(plan.dry_run(options, engine))
+            text.write(f"# {name}\n{command.shown(plan.dry_run(options, engine))}")
         except BenchError as error:
-            refused.append(name)
-            shown = f"# refused: {error.what}; {error.todo}"
-        print(f"# {name}\n{shown}")
-    if refused:
-        raise UsageError(f"{len(refused)} of {len(asked)} runs are refused: {', '.join(refused)}")
+            refused.setdefault(f"{error.what}; {error.todo}", []).append(name)
+    for why, names in refused.items():
+        text.write(f"# refused: {', '.join(names)}\n#   {why}")
+    if count := sum(map(len, refused.values())):
+        raise UsageError(f"{count} of {len(asked)} runs are refused", todo="the reasons stand above")
 
 
 def _engine_to_spell_for(spec: str | None) -> Engine:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import Inconclusive, ThresholdMissed, UsageError
+from bench.errors import Inconclusive, ThresholdMissed, UnknownName, UsageError
 from bench.options import FIDELITY, MEASURING, OUTPUT, Kind, nested, option
 from bench.run.options import COMMON, REQUIRED, Options
 from bench.task import Context, task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
+    from bench.compare.ab import Design, Result
+    from bench.compare.history import Point
     from bench.compare.records import Side
 
 ARM = "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
 METRIC = "what is compared: total, denoise, wall, load, peak-memory, or the name of a stage (default total)"
+MARKDOWN = "print Markdown source, for a pull request"
 REQUIRE = "exit 7 unless the outputs are this similar to the baseline's"
 
 
@@ -25,8 +28,8 @@ REQUIRE = "exit 7 unless the outputs are this similar to the baseline's"
 class AbOptions:
     """What `invoke ab` takes."""
 
-    baseline: str = option("", completes="engines", help=f"first arm; {ARM}")
-    candidate: str = option("", completes="engines", help="second arm, likewise")
+    baseline: str = option("", completes="arms", help=f"first arm; {ARM}")
+    candidate: str = option("", completes="arms", help="second arm, likewise")
     pairs: int | None = option(
         None, kind=Kind.WHOLE, help="pairs of engine starts at most (default 8); it stops earlier when decided"
     )
@@ -42,6 +45,8 @@ class AbOptions:
         group=MEASURING,
         help="start the engines of a pair one after the other, where memory does not hold both",
     )
+    same: bool = option(False, group=MEASURING, help="measure an arm against itself: how noisy this machine is")
+    dry_run: bool = option(False, help="print both arms' commands and how long it would take, run nothing")
     co_resident: bool = option(False, group=MEASURING, help="gone: the engines of a pair start together by default")
     blocks: int | None = option(None, kind=Kind.WHOLE, group=MEASURING, help="gone: --pairs")
     run: Options = nested(
@@ -58,6 +63,7 @@ class AbOptions:
         completes="cut_off",
         help="comparison that was cut off: go on with the pairs that are missing",
     )
+    as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparison as JSON on stdout")
 
 
@@ -67,59 +73,107 @@ def ab(c: Context, options: AbOptions) -> None:
     from dataclasses import replace
 
     from bench.compare import ab as comparing
+    from bench.compare import arms
     from bench.report import comparison as report
-    from bench.report import text
+    from bench.report import live, text
+    from bench.verbs.bench import show_commands
 
     if options.co_resident:
         raise UsageError("--co-resident is gone: the engines of a pair start together by default", todo="leave it out")
     if options.blocks is not None:
         raise UsageError("--blocks is gone: arms are measured in pairs of engine starts", todo="--pairs N")
-    messages = text.stderr()
     specs = {"baseline": options.baseline, "candidate": options.candidate}
+    common = replace(options.run, require=None)
+    messages = text.stderr()
     if options.resume is not None:
-        result = comparing.resume(
-            _cut_off(options.resume, options),
-            specs,
-            timeout_s=options.run.timeout_s,
-            tell=lambda told: text.line(messages, told),
-            require=options.run.require,
-        )
+        result = _resumed(options, options.resume, specs)
     else:
-        design = comparing.Design(metric=options.metric, alternate=options.alternate)
-        if options.pairs is not None:
-            design = replace(design, pairs=options.pairs)
-        if options.margin is not None:
-            design = replace(design, margin_percent=100 * options.margin)
-        result = comparing.measure(
-            replace(options.run, require=None),
-            specs,
-            design,
-            tell=lambda told: text.line(messages, told),
-            require=options.run.require,
-        )
+        design = _design(options)
+        _check_arms({name: arms.options_of(spec, common) for name, spec in specs.items()}, options)
+        text.line(messages, _length(design, options))
+        if options.dry_run:
+            show_commands(
+                {
+                    name: replace(arms.options_of(spec, common), launches=max(2, design.pairs))
+                    for name, spec in specs.items()
+                }
+            )
+            return
+        with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats) as display:
+            result = comparing.measure(common, specs, design, display=display, require=options.run.require)
     if options.as_json:
         text.write_json(result.document)
     else:
         sides = (result.records[comparing.BASELINE], result.records[comparing.CANDIDATE])
-        report.show_arms(result.document, sides, result.path, text.stdout())
+        report.show_arms(result.document, sides, result.path, text.stdout(), as_source=options.as_markdown)
     if result.error is not None:
         raise result.error
     _raise([{**result.document, "candidate": str(result.path)}])
 
 
-def _cut_off(word: Path, options: AbOptions) -> Path:
-    """Return the folder of the comparison that is resumed.
+def _design(options: AbOptions) -> Design:
+    """Return how the arms are measured."""
+    from dataclasses import replace
+
+    from bench.compare import ab as comparing
+
+    design = comparing.Design(metric=options.metric, alternate=options.alternate)
+    if options.pairs is not None:
+        design = replace(design, pairs=options.pairs)
+    if options.margin is not None:
+        design = replace(design, margin_percent=100 * options.margin)
+    return design
+
+
+def _resumed(options: AbOptions, word: Path, specs: Mapping[str, str]) -> Result:
+    """Measure the pairs that a comparison lacks which was cut off.
 
     Raises:
-        UsageError: no comparison was cut off there, or another design is asked for.
+        UsageError: no comparison was cut off there, or another design or only a look is asked for.
+        BenchError: as `bench.compare.ab.resume`.
     """
+    from bench.compare import ab as comparing
     from bench.record import campaign, names
+    from bench.report import live, text
 
+    if options.dry_run:
+        raise UsageError(
+            "--resume takes its arms from the comparison: --dry-run cannot show them", todo="leave one out"
+        )
     if options.pairs is not None or options.margin is not None or options.alternate or options.metric != "total":
         raise UsageError(
             "a comparison goes on as it began", todo="leave --pairs, --margin, --metric and --alternate out"
         )
-    return names.resolve(word, (campaign.STATE,), options.run.output_dir)
+    folder = names.resolve(word, (campaign.STATE,), options.run.output_dir)
+    asked = campaign.read(folder, comparing.KIND)["asked"]
+    pairs, requests = asked["design"]["pairs"], asked["options"]["repeats"]
+    with live.Pairs(text.stderr(), pairs=pairs, requests=requests) as display:
+        return comparing.resume(folder, specs, options.run, display=display)
+
+
+def _check_arms(asked: Mapping[str, Options], options: AbOptions) -> None:
+    """Raise UsageError for arms between which nothing can differ, unless that is what was asked for."""
+    baseline, candidate = asked.values()
+    if baseline == candidate and not options.same:
+        raise UsageError(
+            "both arms are the same, so nothing can differ",
+            todo='change one, e.g. --candidate "steps=8"; or --same: how noisy is this machine?',
+        )
+
+
+def _length(design: Design, options: AbOptions) -> str:
+    """Return how many engine starts are planned and, where this machine has a run of the preset, how long they take."""
+    from bench import paths
+    from bench.catalog import presets
+    from bench.compare import forecast
+
+    known = presets.get(options.run.model, options.run.preset_file)
+    past = forecast.past(options.run.output_dir or paths.runs(), known.sha256)
+    told = f"at most {design.pairs} pairs, {2 * design.pairs} engine starts"
+    if past is None:
+        return f"{told}; how long a start takes is unknown: this machine has no run of {options.run.model} yet"
+    minutes = past.minutes_of_pairs(design.pairs, options.run.repeats)
+    return f"{told}, about {minutes:.0f} minutes by run {past.run[-6:]}; it stops as soon as it is decided"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +188,7 @@ class CompareOptions:
         " named one); or one ab's folder",
     )
     metric: str = option("total", help=METRIC)
-    as_markdown: bool = option(False, name="markdown", group=OUTPUT, help="print Markdown source, for a pull request")
+    as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
     require: str | None = option(None, group=FIDELITY, choices=REQUIRED, help=REQUIRE)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparisons as JSON on stdout")
 
@@ -147,7 +201,7 @@ def compare(c: Context, options: CompareOptions) -> None:
     from bench.fidelity import score
     from bench.record import names
     from bench.report import comparison as report
-    from bench.report import text
+    from bench.report import next_step, text
     from bench.stats import comparison as statistics
 
     if len(options.files) == 1 and _is_of_arms(place := names.resolve(options.files[0], (*names.RECORDS, ARMS))):
@@ -157,15 +211,21 @@ def compare(c: Context, options: CompareOptions) -> None:
     if len(files) == 1:
         files = [history.baseline_of(paths.runs(), files[0]), files[0]]
     baseline, *candidates = [records.read(path, options.metric) for path in files]
+    _note([side.note for side in (baseline, *candidates)])
     documents: list[dict[str, Any]] = []
     for candidate in candidates:
         compared = statistics.to_document(records.compare(baseline, candidate))
         outputs = score.compared(records.outputs(baseline, candidate), compared["verdict"], options.require)
         sides = {"baseline": baseline.name, "candidate": candidate.name}
         documents.append({**sides, "comparison": compared, "quality": outputs})
-        if not options.as_json:
-            shown = _markdown(baseline, candidate, documents[-1])
+        if options.as_json:
+            _note(records.circumstances(baseline, candidate))
+        else:
+            shown = _markdown(baseline, candidate, documents[-1], options.metric)
             report.show_markdown(shown, text.stdout(), as_source=options.as_markdown)
+            if not options.as_markdown and not baseline.is_dump:
+                places = (Path(baseline.name), baseline.document), (Path(candidate.name), candidate.document)
+                text.line(text.stdout(), f"next: {next_step.after_records(*places, compared)}")
     if options.as_json:
         text.write_json(documents)
     _raise(documents)
@@ -193,7 +253,7 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
     from bench import schema
     from bench.compare import metric, records
     from bench.fidelity import score
-    from bench.record import documents, store
+    from bench.record import documents
     from bench.report import comparison as report
     from bench.report import text
 
@@ -207,7 +267,9 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
             where=place / ARMS,
             todo=f"`invoke compare {place / 'baseline'} {place / 'candidate'} --metric {options.metric}`",
         )
-    sides = (store.read(place / "baseline"), store.read(place / "candidate"))
+    arms = records.of_arms(document, place)
+    _note([reviewed.note() for reviewed in arms])
+    sides = (arms[0].record, arms[1].record)
     if options.require is not None:
         outputs = records.between((sides[0], place / "baseline"), (sides[1], place / "candidate"))
         document["quality"] = score.compared(outputs, document["comparison"]["verdict"], options.require)
@@ -218,12 +280,24 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
     _raise([{**document, "candidate": str(place / ARMS)}])
 
 
-def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> str:
+def _note(notes: Sequence[str | None]) -> None:
+    """Say once what of the records' evidence is gone."""
+    from bench.report import text
+
+    for note in dict.fromkeys(filter(None, notes)):
+        text.line(text.stderr(), note)
+
+
+def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any], metric: str) -> str:
+    from bench.compare import calibration
     from bench.report import comparison as report
 
-    notes = [] if document["comparison"]["interval"] is not None else [report.ONE_SAMPLE]
-    if baseline.is_dump:
-        notes.append(report.UNKNOWN_SYNC)
+    notes = [report.UNKNOWN_SYNC] if baseline.is_dump else []
+    for name, side in (("baseline", baseline), ("candidate", candidate)):
+        notes += report.two_levels(name, side.launches, side.metric.unit)
+    if document["comparison"]["method"] == "calibrated":
+        disturbed = calibration.disturbed(baseline.document, metric)
+        notes += [f"the calibration was disturbed: {'; '.join(disturbed)}"] if disturbed else []
     make = report.of_dumps if baseline.is_dump else report.of_records
     return make(baseline.document, candidate.document, document["comparison"], document["quality"], notes)
 
@@ -249,7 +323,8 @@ def _raise(documents: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _said(comparison: Mapping[str, Any]) -> str:
-    return f"{comparison['verdict']}: {comparison['reason']}"
+    """Return the outcome in a few words: the report has the whole sentence."""
+    return f"{comparison['verdict']}: {comparison['metric']} {comparison['effect']['percent']:+.2f} %"
 
 
 # --- a machine's own noise --------------------------------------------------------------------------------------------
@@ -267,11 +342,13 @@ class CalibrateOptions:
         completes="finished",
         help="measure nothing: keep the spread between these records of several hosts or days; again for each record",
     )
+    list: bool = option(False, help="measure nothing: show what is kept")
+    forget: str | None = option(None, help="measure nothing: drop what is kept under this key (--list shows it)")
     run: Options = nested(
         Options,
         *("model", "engine", "preset_file", "output_dir", "launches", "repeats"),
         launches={"default": 4, "least": 2, "help": "engine starts (default 4)"},
-        repeats={"default": 3, "help": "requests of each (default 3)"},
+        repeats={"default": 3, "help": "requests of each that count, after one that does not (default 3)"},
     )
 
 
@@ -286,6 +363,10 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
     from bench.report import text
     from bench.verbs.bench import run_one
 
+    if options.list or options.forget is not None:
+        shown = calibration.kept() if options.forget is None else calibration.forget(options.forget)
+        report.show_kept(shown, text.stdout(), forgotten=options.forget is not None)
+        return
     if options.hosts:
         path, known = calibration.store_days(options.hosts, options.metric)
         report.show_days(known, text.stdout())
@@ -297,6 +378,11 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
     assert noise is not None
     needed = {count: calibration.pairs_for(noise, count) for count in sorted({1, options.run.repeats})}
     report.show_noise(noise, needed, text.stdout())
+    if calibration.disturbed(record, options.metric):
+        told = (
+            "this machine was disturbed: the noise may be far too large. Calibrate again when it is quiet, or drop it:"
+        )
+        text.line(text.stdout(), f"{told} invoke calibrate --forget {path.stem[:6]}")
     text.line(text.stdout(), f"kept: {path}")
 
 
@@ -317,8 +403,11 @@ def baseline_set(c: Context, options: BaselineOptions) -> None:
     from bench.compare import history
     from bench.record import names
     from bench.report import text
+    from bench.run import evidence
 
-    text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), names.resolve(options.record))}")
+    place = names.resolve(options.record)
+    _note([evidence.read(place).note()])
+    text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), place)}")
 
 
 @task(example="baseline.show")
@@ -340,6 +429,10 @@ class HistoryOptions:
     """What `invoke history` takes."""
 
     metric: str = option("total", help=METRIC)
+    label: str | None = option(None, help="only runs with this label")
+    since: str | None = option(None, help="only runs from this day on, e.g. 2026-11-24")
+    version: str | None = option(None, help="only runs of this version of the engine, e.g. 0.5.23")
+    as_json: bool = option(False, name="json", group=OUTPUT, help="print the points as a JSON list on stdout")
     run: Options = nested(
         Options,
         *("model", "output_dir"),
@@ -351,7 +444,8 @@ class HistoryOptions:
 @task(HistoryOptions, example="history --model flux")
 def history(c: Context, options: HistoryOptions) -> None:
     """Show every record of a preset in order of time, with change points and engine versions."""
-    from bench import paths
+    from bench import mistakes, paths
+    from bench.catalog import presets
     from bench.compare import history as records
     from bench.compare import metric as metrics
     from bench.report import history as report
@@ -362,10 +456,29 @@ def history(c: Context, options: HistoryOptions) -> None:
     points, faults = records.read(root, options.run.model, metric)
     for fault in faults:
         text.line(text.stderr(), f"left out: {fault}")
-    if not points:
+    points = [point for point in points if _is_wanted(point, options)]
+    if not points and not options.as_json:
+        if options.run.model not in presets.built_in():
+            raise UnknownName("model", options.run.model, presets.built_in(), lister="invoke models")
+        close = None if metric.name in metrics.TITLES else mistakes.closest(metric.name, metrics.TITLES)
+        others = [key for key in records.presets_of(root) if key != options.run.model]
+        todo = (
+            f"--model {others[0]}; there are records of {', '.join(others)}" if others else "`invoke bench` makes one"
+        )
         raise UsageError(
             f"no complete record of {options.run.model} that counts and has a {metric.title}",
             where=root,
-            todo="`invoke bench` makes one",
+            todo=f"did you mean --metric {close}?" if close else todo,
         )
-    report.show(options.run.model, points, metric, text.stdout())
+    if options.as_json:
+        text.write_json([{**asdict(point), "path": str(point.path), "unit": metric.unit} for point in points])
+    else:
+        report.show(options.run.model, points, metric, text.stdout())
+
+
+def _is_wanted(point: Point, options: HistoryOptions) -> bool:
+    return (
+        options.label in (None, point.label)
+        and (options.since is None or point.started >= options.since)
+        and options.version in (None, point.engine.partition(" ")[0])
+    )

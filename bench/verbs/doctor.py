@@ -86,7 +86,7 @@ def _runnable(situation: MachineState) -> tuple[list[str], dict[str, str]]:
     there = len(situation.machine.devices) or max((vendor.count or 0 for vendor in situation.vendors), default=0)
     can, cannot = [], {}
     for key, preset in presets.built_in().items():
-        if there >= preset.gpus or (there == 0 and preset.gpus == 1 and model.runs_on_cpu(preset.tags)):
+        if model.runs_with(preset, there):
             can.append(key)
         else:
             cannot[key] = f"needs {preset.gpus} GPU{'s' if preset.gpus > 1 else ''}"

@@ -36,6 +36,7 @@ def _show_command(asked: LoadOptions) -> None:
 
     from bench.engine import command, find
     from bench.machine import gpus
+    from bench.report import text
     from bench.run import plan
     from bench.serving import command as servers
     from bench.serving import local
@@ -45,7 +46,7 @@ def _show_command(asked: LoadOptions) -> None:
     engine, on_cpu = find.find(asked.run.engine), gpus.machine().kind == "cpu"
     directory = Path("RUN_DIRECTORY").absolute()
     server = servers.build(engine, workload, directory, batching=asked.batching, on_cpu=on_cpu)
-    print(command.shown(server.command))
+    text.write(command.shown(server.command))
 
 
 def _run(asked: LoadOptions, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,10 @@ from bench.run.options import Options
 from bench.task import Context, task
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.catalog.assets import Asset
+    from bench.catalog.presets import Preset
 
 RECIPES = {"flux": "tiny and full", "flux2-klein": "tiny", "sd3": "tiny", "zimage": "tiny"}
 SIZES = {"tiny": "runs on a CPU", "full": "the real shapes; tens of GB"}
@@ -23,6 +27,16 @@ SIZES = {"tiny": "runs on a CPU", "full": "the real shapes; tens of GB"}
 class ModelsOptions:
     """What `invoke models` takes."""
 
+    search: str | None = option(None, help="only presets with this word in key, model or description")
+    tag: str | None = option(None, completes="tags", help="only presets with this tag, e.g. tiny")
+    runnable: bool = option(False, help="only presets for which this machine has enough accelerators")
+    names: tuple[str, ...] = option(
+        (),
+        name="model",
+        kind=Kind.NAMES,
+        completes="presets",
+        help="only these presets, each with the optional features that it asks for and a run has to show",
+    )
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the presets as JSON on stdout")
     check_upstream: bool = option(
         False, help="compare our presets with those of an engine's own helper script; exit code 7 if any differs"
@@ -37,7 +51,7 @@ class ModelsOptions:
 
 @task(ModelsOptions, example="models")
 def models(c: Context, options: ModelsOptions) -> None:
-    """List the presets that --model takes, or find where upstream's have moved on."""
+    """List the presets that --model takes, show some, or find where upstream's have moved on."""
     from bench.catalog import presets
     from bench.report import models as report
     from bench.report import text
@@ -48,10 +62,69 @@ def models(c: Context, options: ModelsOptions) -> None:
     if options.run.engine or options.source:
         raise UsageError("--engine and --source are for --check-upstream")
     known = presets.listed(options.run.preset_file)
+    if options.names:
+        known = {name: presets.get(name, options.run.preset_file) for name in options.names}
+    known = _filtered(known, options)
     if options.as_json:
-        text.write_json({key: dict(preset.document) for key, preset in known.items()})
-    else:
-        report.show(known, text.stdout())
+        text.write_json({key: dict(preset.document) | {"receipts": _receipts(preset)} for key, preset in known.items()})
+        return
+    report.show(known, text.stdout())
+    for name in options.names:
+        report.show_receipts(_receipts(known[name]), text.stdout())
+
+
+def _receipts(preset: Preset) -> list[dict[str, str]]:
+    """Return the optional features that a preset asks for, each with the setting that asks, for the newest version."""
+    from bench.catalog import flags
+    from bench.engine import spelling
+    from bench.engine.workload import Workload
+    from bench.fallback import receipts
+
+    workload = Workload(
+        preset=preset,
+        model_path=preset.model,
+        prompt=preset.prompt,
+        seed=preset.seed,
+        width=preset.width,
+        height=preset.height,
+        frames=preset.frames,
+        steps=preset.steps,
+        quality=preset.quality,
+        attention_backend=preset.attention_backend,
+    )
+    wanted = receipts.wanted(spelling.spell(workload, flags.table().versions[-1]), preset.environment)
+    return [{"id": one.feature.id, "asked": one.setting, "feature": one.feature.feature} for one in wanted]
+
+
+def _filtered(known: Mapping[str, Preset], options: ModelsOptions) -> dict[str, Preset]:
+    """Return the presets that were asked for.
+
+    Raises:
+        UnknownName: no preset has this tag.
+        UsageError: nothing is left.
+    """
+    from bench.machine import gpus
+    from bench.preflight import model
+
+    chosen = dict(known)
+    if options.tag is not None:
+        tags = {tag for preset in known.values() for tag in preset.tags}
+        if options.tag not in tags:
+            raise UnknownName("tag", options.tag, tags)
+        chosen = {key: preset for key, preset in chosen.items() if options.tag in preset.tags}
+    if options.search is not None:
+        word = options.search.lower()
+        chosen = {
+            key: preset
+            for key, preset in chosen.items()
+            if any(word in place.lower() for place in (key, preset.model, preset.description))
+        }
+    if options.runnable:
+        count = len(gpus.visible(gpus.machine(), os.environ.get(gpus.VISIBLE)).devices)
+        chosen = {key: preset for key, preset in chosen.items() if model.runs_with(preset, count)}
+    if not chosen:
+        raise UsageError("no preset is left", todo="`invoke models` lists all; `invoke doctor` says what runs here")
+    return chosen
 
 
 def _check_upstream(options: ModelsOptions) -> None:
@@ -111,11 +184,13 @@ def checkpoint(c: Context, options: CheckpointOptions) -> None:
     """Make a random-weight checkpoint in diffusers layout, offline."""
     from bench.engine import find
     from bench.models import checkpoint as checkpoints
+    from bench.report import text
 
     if options.out is None:
         raise UsageError("--out is missing", todo="name the folder to make, e.g. --out models/FLUX.1-dev-tiny")
     engine = find.find(options.run.engine)
-    print(f"checkpoint: {checkpoints.make(engine, options.model, options.size, options.out, options.seed)}")
+    made = checkpoints.make(engine, options.model, options.size, options.out, options.seed)
+    text.write(f"checkpoint: {made}")
 
 
 # --- input images -----------------------------------------------------------------------------------------------------

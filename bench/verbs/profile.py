@@ -88,7 +88,15 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
         },
     )
     _analyse(captured.traces, context, captured.path.parent / REPORT, full=options.full)
+    text.line(messages, f"next: {_next(asked)}")
     text.line(messages, f"record: {captured.path}")
+
+
+def _next(asked: Options) -> str:
+    """Return the command after a profile: try what it proposes, or set two profiles side by side."""
+    if asked.torch_compile:
+        return "invoke profile-diff last~1 last"
+    return f"invoke ab --model {asked.model} --metric denoise --candidate compile"
 
 
 def _made_elsewhere(options: ProfileOptions) -> None:
@@ -110,13 +118,14 @@ def _made_elsewhere(options: ProfileOptions) -> None:
 
 
 def _analyse(traces: Sequence[Path], context: AnalysisContext, directory: Path, *, full: bool) -> None:
+    from bench import redact
     from bench.profiling import analysis, export
     from bench.report import profile as report
     from bench.report import profile_forms, text
     from bench.report.profile_view import view
 
     directory.mkdir()
-    document = analysis.analyse(list(traces), context, each=export.into(directory))
+    document = redact.document(analysis.analyse(list(traces), context, each=export.into(directory)))
     shown = view(document)
     report.write(document, shown, directory)
     profile_forms.show(shown, text.stdout(), full=full)
@@ -147,6 +156,7 @@ class ProfileDiffOptions:
 @task(ProfileDiffOptions, example="profile-diff A B")
 def profile_diff(c: Context, options: ProfileDiffOptions) -> None:
     """Compare two traces: what appeared, vanished or got slower; invoke profile-diff A B."""
+    from bench import redact
     from bench.profiling import analysis, load
     from bench.profiling.diff import diff
     from bench.record import store
@@ -160,7 +170,7 @@ def profile_diff(c: Context, options: ProfileDiffOptions) -> None:
     context = analysis.Context(engine_version=options.engine_version)
     a, b = load.pair(*(load.load(_report(file), context) for file in files))
     a_steps, b_steps = (None if steps is None else list(steps) for steps in (options.a_steps, options.b_steps))
-    document = diff(a, b, a_steps=a_steps, b_steps=b_steps, force=options.force)
+    document = redact.document(diff(a, b, a_steps=a_steps, b_steps=b_steps, force=options.force))
     directory = store.new_run("profile-diff", "traces", options.output_dir)
     report.write_diff(document, directory)
     shown.render(document, text.stdout())

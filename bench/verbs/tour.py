@@ -79,9 +79,10 @@ class CompletionOptions:
 def completion(c: Context, options: CompletionOptions) -> None:
     """Print the completion script for a shell: source <(invoke completion bash)."""
     from bench.completion import candidates, scripts
+    from bench.report import text
 
     if options.line is None:
         print(scripts.script(options.shell), end="")
         return
-    for value, text in candidates.complete(options.line, VERBS).items():
-        print(f"{value}\t{text}")
+    for value, meaning in candidates.complete(options.line, VERBS).items():
+        text.write(f"{value}\t{meaning}")

@@ -59,6 +59,8 @@ class DiffGenerator:
         if self.graphs:
             print("[11-22 08:53:49] [Diffusion BCG] captured 58 segment(s)", flush=True)
         self.request_lines = [line for line in lines[cut:] if b"Metrics dumped" not in line]
+        if SCENARIO.get("spins"):
+            subprocess.Popen([sys.executable, "-c", "while True: pass"], start_new_session=True)
         self.served = 0
         self.random = random.Random(f"{SCENARIO.get('seed', 0)} {LAUNCH}")
         self.launch = self.random.gauss(0, SCENARIO.get("between", 0))
@@ -73,6 +75,8 @@ class DiffGenerator:
         asked = sampling_params_kwargs
         self.served += 1
         total = SCENARIO.get("served_before", 0) + self.served
+        if SCENARIO.get("edit_at") == total:
+            (Path(__file__).parent / "sglang" / "edited.py").write_text("x = 1\n")
         if SCENARIO.get("die_at") == total:
             os.kill(os.getpid(), 9)
         if SCENARIO.get("hang_at") == total and SCENARIO.get("hang_in_launch", LAUNCH) == LAUNCH:

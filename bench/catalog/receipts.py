@@ -1,0 +1,73 @@
+"""Receipts: the optional features that a run can ask for, and what shows that each engaged (``receipts.toml``)."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench import paths, schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A setting that asks for a feature; the fields are described in ``schemas/receipt.json``."""
+
+    on: str
+    names: tuple[str, ...]
+    when: str
+    pattern: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """A line, a resolved argument, or steps that reuse earlier ones: what shows or denies a feature."""
+
+    pattern: str = ""
+    resolved: str = ""
+    reuses_steps: bool = False
+    versions: str | None = None
+    example: str = ""
+    example_is: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """One optional feature; the fields are described in ``schemas/receipt.json``."""
+
+    id: str
+    feature: str
+    kind: str
+    asked: tuple[Ask, ...]
+    means: str
+    todo: str
+    unless: tuple[str, ...] = ()
+    shown: tuple[Sign, ...] = ()
+    denied: tuple[Sign, ...] = ()
+    silence: str | None = None
+    told_by: tuple[str, ...] = ()
+
+
+def _feature(entry: Mapping[str, Any]) -> Feature:
+    lists = {name: tuple(entry.get(name, ())) for name in ("unless", "told_by")}
+    signs = {name: tuple(Sign(**sign) for sign in entry.get(name, ())) for name in ("shown", "denied")}
+    asked = tuple(Ask(**(ask | {"names": tuple(ask["names"])})) for ask in entry["asked"])
+    return Feature(**(dict(entry) | lists | signs | {"asked": asked}))
+
+
+@functools.cache
+def features() -> tuple[Feature, ...]:
+    """Return all features.
+
+    Raises:
+        InvalidDocument: an entry violates ``schemas/receipt.json``.
+    """
+    path = paths.CATALOG / "receipts.toml"
+    entries = tomllib.loads(path.read_text(encoding="utf-8"))["receipt"]
+    for entry in entries:
+        schema.check(entry, "receipt", f"{path} [{entry.get('id')}]")
+    return tuple(map(_feature, entries))

@@ -1,0 +1,113 @@
+"""The line that a person would type after a report."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from bench import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+FEWEST_PAIRS, MOST_PAIRS = 3, 60
+"""Fewer decide nothing, more are not proposed."""
+
+
+def after_bench(record: Mapping[str, Any]) -> str:
+    """Return the command after a run that counts."""
+    asked = _asked(record)
+    if not record["complete"]:
+        return f"invoke bench --resume {record['id'][-6:]}"
+    if record["timings"]["requests"] == 1:
+        return f"invoke bench {asked} --repeats 10"
+    if len(record["launches"]) < 3:  # noqa: PLR2004 - what a later comparison needs of each side
+        return f"invoke bench {asked} --repeats {record['timings']['requests']} --launches 3"
+    return f"invoke history --model {record['preset']['key']}"
+
+
+def after_invalid(path: Path) -> str:
+    """Return the command that shows all that the guard saw of a run that does not count."""
+    return f"invoke attest --log {path.parent / 'engine.log'}"
+
+
+def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder: Path) -> str:
+    """Return the command after a comparison of two arms: more pairs where it is open, else its text for a pull request.
+
+    ``baseline`` is the record of that arm.
+    """
+    if document["comparison"]["verdict"] != "inconclusive":
+        return f"invoke compare {_called(folder)} --markdown"
+    planning = document["comparison"]["planning"]
+    wanted = None if planning is None else planning["likely"]
+    pairs = min(MOST_PAIRS, max(wanted or 0, 2 * len(document["pairs"]), FEWEST_PAIRS))
+    specs = {name: document["arms"][name]["spec"] for name in ("baseline", "candidate")}
+    asked = baseline["asked"]
+    engine = asked["engine"] if asked["engine"] and asked["engine"] not in specs["baseline"] else None
+    options = {
+        "model": baseline["preset"]["key"],
+        "engine": engine,
+        "preset-file": asked["preset_file"],
+        **{name: spec or None for name, spec in specs.items()},
+        "metric": None if document["metric"] == "total" else document["metric"],
+        "repeats": document["requests_per_start"],
+        "output-dir": asked["output_dir"],
+        "pairs": pairs,
+    }
+    alone = [] if document["together"] else ["--alternate"]
+    return shlex.join(["invoke", "ab", *_words(options), *alone])
+
+
+def after_batch(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the command after a batch: its first failure alone, else the history of its first preset."""
+    failed = next((row for row in rows if row["exit_code"] != 0), None)
+    if failed is None:
+        return f"invoke history --model {rows[0]['preset']}"
+    if failed["outcome"] == "refused":
+        return f"invoke doctor --model {failed['preset']}"
+    return f"invoke bench --model {failed['preset']}"
+
+
+def after_matrix(document: Mapping[str, Any]) -> str:
+    """Return the command after a matrix: the fastest quality against the default, decided by pairs of starts."""
+    eager = [cell for cell in document["cells"] if cell["denoise_ms"] is not None]
+    fastest = min(eager, key=lambda cell: float(cell["denoise_ms"]), default=None)
+    if fastest is None:
+        return f"invoke doctor --model {document['model']}"
+    quality = [f"quality={fastest['quality']}"] if fastest["quality"] else []
+    words = " ".join([*quality, *(["cuda-graph"] if fastest["cuda_graph"] else [])])
+    return shlex.join(["invoke", "ab", "--model", document["model"], "--metric", "denoise", "--candidate", words])
+
+
+def after_records(
+    baseline: tuple[Path, Mapping[str, Any]], candidate: tuple[Path, Mapping[str, Any]], comparison: Mapping[str, Any]
+) -> str:
+    """Return the command after a comparison of two records, each with its place: what would decide it if it is open."""
+    if comparison["verdict"] != "inconclusive":
+        return f"invoke compare {_called(baseline[0])} {_called(candidate[0])} --markdown"
+    records = baseline[1], candidate[1]
+    engines = [record["asked"]["engine"] or record["engine"]["name"] for record in records]
+    if engines[0] != engines[1]:
+        options = {"model": records[0]["preset"]["key"], "baseline": engines[0], "candidate": engines[1]}
+        return shlex.join(["invoke", "ab", *_words(options)])
+    repeats = max(FEWEST_PAIRS, records[0]["timings"]["requests"])
+    return f"invoke bench {_asked(records[0])} --repeats {repeats} --launches 3"
+
+
+def _called(place: Path) -> str:
+    """Return the shortest name of a run: its six digits where they are looked up, else its place."""
+    folder = (place if place.is_dir() else place.parent).resolve()
+    return folder.name[-6:] if folder.parent == paths.runs().resolve() else shlex.quote(str(place))
+
+
+def _asked(record: Mapping[str, Any]) -> str:
+    """Return the words that choose what a record measured, as they are typed behind `invoke bench`."""
+    asked = record["asked"]
+    names = ("engine", "preset_file", "model_path", "steps", "width", "height", "quality", "output_dir")
+    options = {"model": record["preset"]["key"]} | {name.replace("_", "-"): asked.get(name) for name in names}
+    return shlex.join(_words(options))
+
+
+def _words(options: Mapping[str, object]) -> list[str]:
+    return [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]

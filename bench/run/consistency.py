@@ -1,0 +1,77 @@
+"""What a record says of itself: the files that it rests on, and whether all of it can be true. No file is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bench.fallback.verdict import Verdict, outcome_of, overall
+from bench.run.timings import timings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from bench.record.types import File
+
+    Document = Mapping[str, Any]
+
+MEDIANS = ("requests", "metrics", "stages_ms", "launch_s", "wall_s", "load_s", "first_answer_s")
+"""What of a record's timings follows from its requests by arithmetic that no version of a library changes."""
+
+
+def files(launches: Sequence[Document], of_requests: Sequence[Document], profiled: Document | None) -> list[File]:
+    """Return every file that a record of these launches and requests rests on, each once; nothing is hashed anew."""
+    rejected = [launch["rejected"] for launch in launches if launch["rejected"] is not None]
+    entries = [
+        *(launch["log"] for launch in launches),
+        *(request["perf_dump"] for request in [*of_requests, *rejected]),
+        *(output for request in [*of_requests, *rejected] for output in request["outputs"]),
+        *([] if profiled is None else [profiled["perf_dump"], *profiled["traces"]]),
+    ]
+    named = {entry["file"]: entry for entry in entries if entry is not None}
+    return [
+        {"file": name, "sha256": entry["sha256"], "size_bytes": entry["size_bytes"]} for name, entry in named.items()
+    ]
+
+
+def contradictions(record: Document) -> list[str]:
+    """Return what a record says of itself that cannot all be true; no file is read."""
+    return [*_unlisted(record), *_false_verdicts(record), *_false_medians(record)]
+
+
+def _unlisted(record: Document) -> Iterator[str]:
+    if record["evidence"] is None:
+        return
+    known = {entry["file"]: entry["sha256"] for entry in record["evidence"]}
+    for entry in files(record["launches"], record["requests"], record["profiled"]):
+        if known.get(entry["file"]) != entry["sha256"]:
+            yield f"{entry['file']} is not in the list of evidence"
+
+
+def _false_verdicts(record: Document) -> Iterator[str]:
+    verdicts = {launch["index"]: Verdict.from_document(launch["verdict"]) for launch in record["launches"]}
+    for index, verdict in verdicts.items():
+        if outcome_of(verdict.findings, verdict.expected) != verdict.outcome:
+            yield f"launch {index} is called {verdict.outcome}, against its own findings"
+        elif verdict.counts and verdict.missing():
+            yield f"launch {index} is called {verdict.outcome}, and lacks proof that {verdict.missing()[0].proves}"
+    serving = {request["launch"] for request in record["requests"]}
+    if not serving <= verdicts.keys():
+        yield "a request belongs to no launch"
+    elif serving:
+        whole = overall([(verdict, index in serving) for index, verdict in verdicts.items()])
+        if whole.outcome != record["verdict"]["outcome"]:
+            yield f"the run is called {record['verdict']['outcome']}, its launches come to {whole.outcome}"
+
+
+def _false_medians(record: Document) -> Iterator[str]:
+    if record["timings"] is None:
+        return
+    if not record["requests"]:
+        yield "it has timings and no request"
+        return
+    serving = {request["launch"] for request in record["requests"]}
+    launches = [launch for launch in record["launches"] if launch["index"] in serving]
+    computed = timings(record["requests"], launches, medians_only=True)
+    for name in MEDIANS:
+        if computed[name] != record["timings"][name]:
+            yield f"timings.{name} does not follow from the requests"

@@ -9,6 +9,7 @@ import pytest
 from helpers import NATIVE, ROOT, invoke_command, processes_like, wait_for_task, wait_until
 
 from bench import schema
+from bench.errors import RecordEdited
 
 STEADY = NATIVE | {"between": 0.02, "within": 0.001}
 HANGS = {"hang_at": 1, "hang_in_launch": 3}
@@ -121,26 +122,27 @@ def change_dump(home, replay, presets, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "arguments", "says"),
+    ("change", "arguments", "code", "says"),
     [
-        (change_engine, (), "engine"),
-        (change_environment, (), "OMP_NUM_THREADS"),
-        (change_preset, (), "changed since the run was started: the preset"),
-        (change_dump, (), "a perf dump of this run is gone or was changed"),
-        (None, ("--candidate", "old"), "the candidate was 'new' when this began"),
-        (None, ("--pairs", "9"), "a comparison goes on as it began"),
+        (change_engine, (), 1, "engine"),
+        (change_environment, (), 1, "OMP_NUM_THREADS"),
+        (change_preset, (), 1, "changed since the run was started: the preset"),
+        (change_dump, (), RecordEdited.exit_code, "launch-1/request-002/perf.json has another hash"),
+        (None, ("--candidate", "old"), 1, "the candidate was 'new' when this began"),
+        (None, ("--pairs", "9"), 1, "a comparison goes on as it began"),
+        (None, ("--dry-run",), 1, "--dry-run cannot show them"),
     ],
-    ids=["engine", "environment", "preset", "dump", "arm", "design"],
+    ids=["engine", "environment", "preset", "dump", "arm", "design", "dry run"],
 )
 def test_what_has_changed_is_not_mixed_with_what_was_measured(
-    arms, cut_off, invoke, home, replay, presets, monkeypatch, change, arguments, says
+    arms, cut_off, invoke, home, replay, presets, monkeypatch, change, arguments, code, says
 ):
     folder, *_ = cut_off(signal.SIGKILL, 2, *arms, hanging="new")
     started = starts(home, "old"), starts(home, "new")
     if change is not None:
         change(home, replay, presets, monkeypatch)
     ended = invoke("ab", "--resume", folder, *arguments)
-    assert ended.code == 1, ended.err
+    assert ended.code == code, ended.err
     assert says in ended.err
     assert (starts(home, "old"), starts(home, "new")) == started
     assert len(state_of(folder)["finished"]) == 2

@@ -195,7 +195,7 @@ def test_an_interrupted_comparison_shows_its_finished_pairs(arms, cut_off, invok
 @pytest.mark.parametrize("mode", [(), ("--alternate",)], ids=["together", "one after the other"])
 def test_a_comparison_goes_on_with_the_pairs_that_are_missing(arms, cut_off, invoke, home, number, mode):
     folder, *_ = cut_off(number, 2, *arms, *mode, hanging="new")
-    seed = state_of(folder)["asked"]["design"]["seed"]
+    state = state_of(folder)
     before = {path: path.read_bytes() for path in folder.glob("*/launch-[12]/**/*") if path.is_file()}
     cut = starts(home, "old")
     ended = invoke("ab", "--resume", folder, "--json")
@@ -203,7 +203,9 @@ def test_a_comparison_goes_on_with_the_pairs_that_are_missing(arms, cut_off, inv
     document = json.loads(ended.out)
     assert document["complete"]
     assert document == json.loads((folder / "comparison.json").read_text())
-    assert document["seed"] == seed
+    assert document["seed"] == state["asked"]["design"]["seed"]
+    kept = [{name: pair[name] for name in ("order", "waiting_cpu_percent")} for pair in document["pairs"][:2]]
+    assert kept == [part["result"] for part in state["finished"]]
     pairs = len(document["pairs"])
     assert pairs in (3, 4)
     assert all(path.read_bytes() == content for path, content in before.items())
@@ -217,6 +219,40 @@ def test_a_comparison_goes_on_with_the_pairs_that_are_missing(arms, cut_off, inv
     assert "nothing to resume" in invoke("ab", "--resume", folder).err
 
 
+def test_a_comparison_that_is_killed_twice_in_one_pair_goes_on(replay, presets, invoke, home):
+    replay(name="old", **STEADY)
+    replay(name="new", **STEADY, hang_at=3, seed=7)
+    scenario = home / "environments" / "engine-new" / "replay.json"
+
+    def kill(launch, *arguments):
+        """Kill it in the third pair, when the candidate's record has a request of that and the next one hangs."""
+        scenario.write_text(json.dumps(json.loads(scenario.read_text()) | {"hang_in_launch": launch}))
+        task = subprocess.Popen(
+            invoke_command(*arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+        def hangs():
+            for path in (home / "runs").glob("*/candidate/run.partial.json"):
+                requests = json.loads(path.read_text())["requests"]
+                if starts(home, "new") == launch and requests[-1]["launch"] == 3:
+                    return path.parent.parent
+            return None
+
+        folder = wait_for_task(task, hangs, "the launch that hangs has not come")
+        task.kill()
+        task.wait()
+        wait_until(lambda: not processes_like("session_worker.py", home / "runs"), "an engine is still there")
+        return folder
+
+    folder = kill(3, *ab(presets, "--baseline", "old", "--candidate", "new", "--pairs", "4"))
+    assert kill(4, "ab", "--resume", folder) == folder
+    ended = invoke("ab", "--resume", folder)
+    assert ended.code in (0, 7, 9), ended.err
+    assert len(list(folder.glob("candidate/launch-3-cut-off-*"))) == 2
+    shown = invoke("compare", folder, "--metric", "denoise")
+    assert (shown.code, "disagree" in shown.err) == (ended.code, False)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_matrix_goes_on_with_the_launches_that_are_missing(replay, presets, cut_off, invoke, home, number):
     engine = replay(**STEADY, **HANGS)
@@ -224,13 +260,13 @@ def test_a_matrix_goes_on_with_the_launches_that_are_missing(replay, presets, cu
     folder, *_ = cut_off(number, 2, *asked, "--matrix", "quality", hanging=engine)
     ended = invoke("bench", "--resume", folder, "--json")
     assert ended.code == 0, ended.err
-    assert "[1/4]" in ended.err
+    assert "[1/7]" in ended.err
     document = json.loads(ended.out)
     assert schema.violations(document, "matrix") == []
     assert {cell["name"]: cell["requests"] for cell in document["cells"]} == dict.fromkeys(
-        ("exact-eager", "lossless-eager", "high-eager"), 4
+        ("exact-eager", "lossless-eager", "high-eager"), 6
     )
-    assert starts(home, engine) == 6 + 1
+    assert starts(home, engine) == 9 + 1
     assert not (folder / "campaign.json").exists()
 
 

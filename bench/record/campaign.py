@@ -67,11 +67,10 @@ class Campaign:
         try:
             yield self
         except KeyboardInterrupt as interrupt:
-            if self.finished:
-                verb, parts = KINDS[self.kind]
-                called = self.folder.name[-6:] if self.folder.parent == paths.runs().absolute() else self.folder
-                interrupt.add_note(f"kept: {len(self.finished)} {parts}, {self.folder}")
-                interrupt.add_note(f"to do: `invoke {verb} --resume {called}` goes on")
+            verb, parts = KINDS[self.kind]
+            called = self.folder.name[-6:] if self.folder.parent == paths.runs().absolute() else self.folder
+            interrupt.add_note(f"kept: {len(self.finished)} {parts}, {self.folder}")
+            interrupt.add_note(f"to do: `invoke {verb} --resume {called}` goes on")
             raise
 
 

@@ -175,9 +175,10 @@ def content_sha256(folder: Path, made: Mapping[str, Any]) -> str | None:
 def manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a synthetic checkpoint, None for any other."""
     try:
-        return dict(schema.read(folder / MANIFEST))
-    except (BenchError, TypeError, ValueError):
+        known = schema.read(folder / MANIFEST)
+    except (BenchError, ValueError):
         return None
+    return known if isinstance(known, dict) and isinstance(known.get("sha256"), str) else None
 
 
 def inspect(folder: Path) -> None:

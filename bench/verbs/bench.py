@@ -66,7 +66,7 @@ class BenchOptions:
         kind=Kind.PATH,
         group=MEASURING,
         completes="cut_off",
-        help="run directory that was cut off: go on with what is missing",
+        help="run, matrix or batch that was cut off: go on with what is missing",
     )
     show_receipts: bool = option(
         False, group=OUTPUT, help="show for each optional feature that was asked for whether it engaged, and why"
@@ -104,11 +104,39 @@ def bench(c: Context, options: BenchOptions) -> None:
         raise UsageError("--resume takes its options from the run: --dry-run cannot show them", todo="leave one out")
     if options.dry_run:
         show_commands({key: replace(asked, model=key) for key in keys})
+    elif options.resume is not None:
+        _resume(asked, options, options.resume)
     elif many:
         name = "all" if options.all else options.tag or "chosen"
         _run_presets(asked, keys, name, as_json=options.as_json)
     else:
-        run_one(asked, as_json=options.as_json, resume=options.resume, with_receipts=options.show_receipts)
+        run_one(asked, as_json=options.as_json, with_receipts=options.show_receipts)
+
+
+def _resume(asked: Options, options: BenchOptions, word: Path) -> None:
+    """Go on with what was cut off: a run, a matrix or a batch.
+
+    Raises:
+        BenchError: as these do.
+    """
+    from bench.record import campaign, names, store
+    from bench.report import text
+    from bench.sweep import batch, matrix
+
+    place = names.resolve(word, (store.PARTIAL, campaign.STATE), asked.output_dir)
+    if not (place / campaign.STATE).exists():
+        run_one(asked, as_json=options.as_json, resume=place, with_receipts=options.show_receipts)
+        return
+    state = campaign.read(place, matrix.KIND, batch.KIND)
+    then = Options.from_document(state["asked"]["options"])
+    if state["kind"] == matrix.KIND:
+        starts = len(matrix.cells(then, state["asked"]["axes"])) * then.launches - len(state["finished"])
+        shown = _titled(text.stderr(), starts, then.repeats + 1)  # its first request is left out
+        _show_matrix(matrix.resume(place, asked, shown), as_json=options.as_json)
+    else:
+        presets = len(state["asked"]["presets"]) - len(state["finished"])
+        shown = _titled(text.stderr(), presets, then.served, then.launches)
+        _show_batch(batch.resume(place, asked, shown), as_json=options.as_json)
 
 
 def _check_choice(options: BenchOptions) -> None:
@@ -173,13 +201,12 @@ def run_one(
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
     """
     from bench.compare.records import scored
-    from bench.record import names, store
+    from bench.record import store
     from bench.report import live, run, text
     from bench.run import benchmark, plan
 
     messages = text.stderr()
     if resume is not None:
-        resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
         options = _resumed(options, restored(Options.from_document(store.read(resume)["asked"]), options))
     planned = plan.plan(options)
     if resume is None:
@@ -230,7 +257,6 @@ def _resumed(now: Options, then: Options) -> Options:
     return replace(
         then,
         environment=now.environment,
-        timeout_s=now.timeout_s,
         check_accuracy=now.check_accuracy or then.check_accuracy,
         require=now.require or then.require,
         update_golden=now.update_golden or then.update_golden,
@@ -259,6 +285,19 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     Raises:
         BenchError: not all of them count.
     """
+    from bench.report import text
+    from bench.sweep import batch
+
+    shown = _titled(text.stderr(), len(keys), options.served, options.launches)
+    _show_batch(batch.run(options, keys, name, shown), as_json=as_json)
+
+
+def _show_batch(ended: tuple[dict[str, Any], Path], *, as_json: bool) -> None:
+    """Show how each preset of a batch ended.
+
+    Raises:
+        BenchError: not all of them count.
+    """
     from pathlib import Path
 
     from bench.record import store
@@ -266,8 +305,7 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     from bench.report import text
     from bench.sweep import batch
 
-    shown = _titled(text.stderr(), len(keys), options.served, options.launches)
-    summary, path = batch.run(options, keys, name, shown)
+    summary, path = ended
     if as_json:
         text.write_json(summary)
     else:
@@ -303,8 +341,6 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     Raises:
         BenchError: a cell does not count, or the pictures of a graph cell differ from its eager cell's.
     """
-    from bench.record import store
-    from bench.report import matrix as report
     from bench.report import text
     from bench.run import plan
     from bench.stats.unpaired import WELCH_MINIMUM
@@ -322,8 +358,21 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
         text.line(text.stderr(), f"no verdict on the times: that takes --launches {WELCH_MINIMUM} of each cell")
     starts = len(matrix.cells(asked, options.matrix)) * asked.launches
     shown = _titled(text.stderr(), starts, asked.repeats + 1)  # its first request is left out
-    document, path, error = matrix.measure(asked, options.matrix, shown)
-    if options.as_json:
+    _show_matrix(matrix.measure(asked, options.matrix, shown), as_json=options.as_json)
+
+
+def _show_matrix(ended: tuple[dict[str, Any], Path, BenchError | None], *, as_json: bool) -> None:
+    """Show a matrix.
+
+    Raises:
+        BenchError: what it ended with.
+    """
+    from bench.record import store
+    from bench.report import matrix as report
+    from bench.report import text
+
+    document, path, error = ended
+    if as_json:
         text.write_json(document)
     else:
         records = {

@@ -9,7 +9,9 @@ import pytest
 from helpers import NATIVE, record_of
 
 from bench import paths
+from bench.catalog import presets
 from bench.fallback import media
+from bench.models import checkpoint, identity
 
 
 def claims(path, width, height):
@@ -127,6 +129,22 @@ def test_a_comparison_that_cannot_start_leaves_no_folder(invoke, replay, model, 
     ended = invoke("ab", *asked, "--candidate", "model-path=/nowhere", "--pairs", "2")
     assert ended.code != 0
     assert not list((home / "runs").glob("*")), ended.err
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_cached_checkpoint_that_was_cut_to_half_is_named(invoke, replay, cut):
+    preset = presets.get("flux-tiny")
+    folder = checkpoint.cached_path(preset.checkpoint, preset.model)
+    folder.mkdir(parents=True)
+    weights = folder / "a.safetensors"
+    weights.write_bytes((2).to_bytes(8, "little") + b"{}" + bytes(100))
+    outline = identity.of_folder(folder, without=checkpoint.MANIFEST)
+    (folder / checkpoint.MANIFEST).write_text(json.dumps({"sha256": "0" * 64, "outline_sha256": outline}))
+    if cut:
+        os.truncate(weights, 50)
+    ended = invoke("bench", "--model", "flux-tiny", "--engine", replay(**NATIVE))
+    assert ("was damaged or edited" in ended.err) is cut
+    assert ended.code == cut, ended.err
 
 
 # --- what costs itself alone ------------------------------------------------------------------------------------------

@@ -198,7 +198,7 @@ def test_a_preset_that_asks_for_more_than_a_version_can_is_refused(invoke, repla
     ended = invoke("bench", "--model", "flux", "--engine", replay(version="0.5.17"), "--dry-run")
     assert ended.code == 1
     assert "sglang 0.5.17 does not know --component-residency" in ended.err
-    assert "0.5.19 to 0.5.23" in ended.err
+    assert "0.5.18 to 0.5.23" in ended.err
 
 
 def test_the_program_ends_as_its_task_does(invoke_program):

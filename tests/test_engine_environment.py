@@ -20,7 +20,7 @@ seed = 42
         ('environment = { PYTHONPATH = "/evil" }', "PYTHONPATH decides which code runs: a preset may not set it"),
         (
             'environment = { LD_PRELOAD = "slowclock.so" }',
-            "LD_PRELOAD decides which code runs: a preset may not set it",
+            "LD_PRELOAD decides which code runs",
         ),
         ('environment = { PATH = "/evil" }', "PATH decides which code runs: a preset may not set it"),
         ('environment = { LOCAL_RANK = "1" }', "LOCAL_RANK may not be set by a preset"),

@@ -92,7 +92,19 @@ def test_a_log_that_tells_of_a_fallback_makes_the_record_invalid_whatever_it_say
     edit(run, lambda record: with_its_hash(run, log, record))
     ended = invoke("compare", run, run)
     assert ended.code == 4
-    assert "called native, its evidence makes it invalid" in ended.err
+    assert "judged again by this workbench: launch 1 is invalid" in ended.err
+    assert "and its record says native" in ended.err
+
+
+def test_a_sign_that_only_a_newer_workbench_knows_is_no_edit(run, invoke):
+    """Its files and figures agree; nothing shows who is right but the log itself."""
+    log = next(run.rglob("engine.log"))
+    log.write_text(log.read_text() + "[11-22 10:00:00] Could not merge layer blocks.0\n")
+    edit(run, lambda record: with_its_hash(run, log, record))
+    ended = invoke("validate", run)
+    assert ended.code == 5
+    assert "judged again by this workbench: launch 1 is degraded (lora.not_merged" in ended.err
+    assert "edited" not in ended.err
 
 
 def test_a_dump_with_times_that_the_log_does_not_give_is_refused(bench, invoke):
@@ -111,7 +123,7 @@ def test_a_dump_with_times_that_the_log_does_not_give_is_refused(bench, invoke):
 
     edit(run, follow)
     ended = invoke("validate", run)
-    assert (ended.code, "its evidence makes it invalid (dump.log" in ended.err) == (6, True), ended.err
+    assert (ended.code, "launch 1 is invalid (dump.log" in ended.err) == (6, True), ended.err
 
 
 def test_a_run_that_is_called_native_against_its_own_finding_is_refused(bench, run, invoke, home):
@@ -166,7 +178,9 @@ def test_a_single_launch_is_judged_again_too(bench, invoke):
 def test_the_pairs_of_an_ab_are_those_of_its_records(invoke, replay, model, home):
     replay(name="old", **NATIVE)
     arm = f"old model-path={model()}"
-    invoke("ab", "--model", "flux-tiny", "--baseline", arm, "--candidate", arm, "--same", "--pairs", "3")
+    invoke(
+        "ab", "--model", "flux-tiny", "--baseline", arm, "--candidate", arm, "--same", "--pairs", "3", "--repeats", "1"
+    )
     folder = next((home / "runs").glob("*/comparison.json")).parent
     edit(folder, lambda document: document["pairs"][0].update(candidate=[1.0]), "comparison.json")
     ended = invoke("compare", folder)

@@ -218,12 +218,6 @@ def _edited(running: Run) -> BenchError | None:
     return None
 
 
-def _written(running: Run) -> list[Finding]:
-    """Return the finding about code that was written during a launch, if any was."""
-    names = running.code.written()
-    return [code.changed(names)] if names else []
-
-
 def _single(running: Run, index: int, display: Observer | None) -> Launched:
     """Make the canonical single launch, `sglang generate`, which serves one request."""
     planned, directory = running.planned, running.directory
@@ -239,7 +233,7 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
             display=display,
         )
     done = requests.read(directory, outputs, attempt.guard, (attempt.started, attempt.finished))
-    verdict = attempt.conclude([*done.findings, *watch.findings(), *_written(running)])
+    verdict = attempt.conclude([*done.findings, *watch.findings(), *code.written_since(running.code)])
     if verdict.counts:
         running.requests.append(requests.document(done, directory))
     return Launched(
@@ -328,7 +322,7 @@ class _Serving:
         """Return the launch as it is now; without an ``attempt`` it is still going on."""
         found = [*(self._told.values() if rejected is None else rejected.findings), *self.watch.findings()]
         if attempt is not None:
-            found += _written(self._running)
+            found += code.written_since(self._running.code)
         verdict = conclude(self.guard, None if attempt is None else attempt.ended, found)
         error = verdict.error(self.log) if attempt is None else attempt.error(verdict)
         return Launched(

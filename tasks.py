@@ -20,6 +20,7 @@ ns = namespace(
     attest.signals,
     attest.validate,
     bench.bench,
+    bench.reference,
     compare.ab,
     compare.calibrate,
     compare.compare,

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from bench import paths
+from bench.record import store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +19,10 @@ FEWEST_PAIRS, MOST_PAIRS = 3, 60
 def after_bench(record: Mapping[str, Any]) -> str:
     """Return the command after a run that counts."""
     asked = _asked(record)
+    if record["kind"] == store.REFERENCE:
+        counts = {"repeats": record["asked"]["repeats"], "launches": record["asked"]["launches"]}
+        native = shlex.join(_words({name: count for name, count in counts.items() if count > 1}))
+        return f"invoke bench {asked} {native}".rstrip() + f" && invoke compare {record['id'][-6:]} last"
     if not record["complete"]:
         return f"invoke bench --resume {record['id'][-6:]}"
     if record["timings"]["requests"] == 1:

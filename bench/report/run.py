@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bench.record import store
 from bench.report import next_step, quality, text, verdict
 from bench.report.figures import number, percent
 from bench.run import metrics
@@ -88,11 +89,12 @@ def _headline(record: Mapping[str, Any]) -> RenderableType:
     devices = [device["name"] for device in record["devices"]["items"][: workload["gpus"]]] or [record["host"]["cpu"]]
     mode = "torch.compile" if workload["torch_compile"] else "CUDA graphs" if workload["cuda_graph"] else "eager"
     mode += f", quality {workload['quality']}" if workload["quality"] else ""
+    backend = ", DIFFUSERS BACKEND, a reference" if record["kind"] == store.REFERENCE else ""
     table = text.facts()
     label = f" ({record['label']})" if record["label"] else ""
     table.add_row("model", Text(f"{record['preset']['key']}{label}: {size}, {steps}, seed {workload['seed']}"))
     table.add_row(
-        "engine", Text(f"sglang {engine['version']} [{engine['name']}], {mode}, warm-up {workload['warmup']}")
+        "engine", Text(f"sglang {engine['version']} [{engine['name']}], {mode}, warm-up {workload['warmup']}{backend}")
     )
     table.add_row("device", Text(f"{record['devices']['kind']}: {', '.join(devices)}"))
     table.add_row("instrument", Text(instrument(record)))

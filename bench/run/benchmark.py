@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.engine import code, launch
 from bench.engine import command as commands
-from bench.fallback.expectation import SESSION
+from bench.fallback.expectation import DIFFUSERS, SESSION
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
 from bench.machine import locks
@@ -67,7 +67,8 @@ def run(
         FallbackDetected: arguments or environment show beforehand that the run would be invalid.
         UsageError: the run directory or the record cannot be written, or that run cannot be resumed by this plan.
     """
-    running = begin(planned, resume)
+    kind = store.REFERENCE if planned.expectation.backend == DIFFUSERS else "bench"
+    running = begin(planned, resume, kind=kind)
     enough = Enough(planned.options)
     error = None
     if resume is not None and (reason := enough.already(running.requests, len(running.launches))) is not None:

@@ -8,8 +8,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, Inconclusive, UsageError
+from bench.fallback.expectation import DIFFUSERS, NATIVE
 from bench.options import MEASURING, OUTPUT, Kind, nested, option
-from bench.run.options import Options, restored
+from bench.run.options import COMMON, Options, restored
 from bench.task import Context, extra_arguments, task
 
 if TYPE_CHECKING:
@@ -111,6 +112,29 @@ def bench(c: Context, options: BenchOptions) -> None:
         run_one(asked, as_json=options.as_json, resume=options.resume, with_receipts=options.show_receipts)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceOptions:
+    """What `invoke reference` takes."""
+
+    run: Options = nested(
+        Options,
+        *("model", "model_path", *COMMON, "steps", "seed", "width", "height", "repeats", "launches"),
+        *("warmup", "preflight"),
+    )
+    dry_run: bool = option(False, help="print the exact command and environment, run nothing")
+    as_json: bool = option(False, name="json", group=OUTPUT, help="print the record as JSON on stdout")
+
+
+@task(ReferenceOptions, example="reference --model flux-tiny --repeats 3")
+def reference(c: Context, options: ReferenceOptions) -> None:
+    """Time the diffusers backend of the engine, and prove that it was: the labelled slow arm of a speed-up."""
+    asked = replace(options.run, extra=extra_arguments(c))
+    if options.dry_run:
+        show_commands({asked.model: asked}, DIFFUSERS)
+    else:
+        run_one(asked, as_json=options.as_json, backend=DIFFUSERS)
+
+
 def _check_choice(options: BenchOptions) -> None:
     """Raise UsageError for options that exclude each other."""
     if options.run.precision and (options.repeats or options.launches):
@@ -165,7 +189,12 @@ def _check_reachable(options: Options, preset_sha256: str) -> None:
 
 
 def run_one(
-    options: Options, *, as_json: bool, resume: Path | None = None, with_receipts: bool = False
+    options: Options,
+    *,
+    as_json: bool,
+    resume: Path | None = None,
+    with_receipts: bool = False,
+    backend: str = NATIVE,
 ) -> dict[str, Any]:
     """Run, show and return the record; with ``as_json`` stdout holds the record and nothing else.
 
@@ -181,7 +210,7 @@ def run_one(
     if resume is not None:
         resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
         options = _resumed(options, restored(Options.from_document(store.read(resume)["asked"]), options))
-    planned = plan.plan(options)
+    planned = plan.plan(options, backend=backend)
     if resume is None:
         _check_reachable(options, planned.preset.sha256)
     if planned.made_checkpoint is not None:
@@ -242,7 +271,7 @@ def _short(result: Result) -> BenchError:
     assert result.error is not None
     if result.record["complete"] and result.record["fidelity"] is not None:
         return result.error
-    if result.record["requests"]:
+    if result.record["requests"] and result.record["kind"] == "bench":
         done = len(result.record["requests"])
         todo = f"`invoke bench --resume {result.path.parent}` goes on with what is missing"
         return type(result.error)(f"cut off after {done} request(s): {result.error.what}", where=result.path, todo=todo)
@@ -354,7 +383,7 @@ def _titled(
 # --- dry run ----------------------------------------------------------------------------------------------------------
 
 
-def show_commands(asked: Mapping[str, Options]) -> None:
+def show_commands(asked: Mapping[str, Options], backend: str = NATIVE) -> None:
     """Print the command that each named run would use; one that is refused is a comment and stops no other.
 
     Raises:
@@ -367,7 +396,7 @@ def show_commands(asked: Mapping[str, Options]) -> None:
     engine = _engine_to_spell_for(next(iter(asked.values())).engine)
     if len(asked) == 1:
         (options,) = asked.values()
-        text.write(command.shown(plan.dry_run(options, engine)))
+        text.write(command.shown(plan.dry_run(options, engine, backend)))
         return
     refused: dict[str, list[str]] = {}
     for name, options in asked.items():

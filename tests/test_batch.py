@@ -132,7 +132,7 @@ def test_a_dry_run_of_many_prints_each_command(batch, home):
 def test_a_dry_run_that_is_refused_stops_no_other(batch):
     ended = batch("--tag", "mine", "--dry-run", scenario={"version": "0.5.17"}, one='residency = { dit = "resident" }')
     assert ended.code == 1
-    assert "# refused: one\n#   sglang 0.5.17 does not know --component-residency; sglang 0.5.19" in ended.out
+    assert "# refused: one\n#   sglang 0.5.17 does not know --component-residency; sglang 0.5.18" in ended.out
     assert "--model-path=owner/two" in ended.out
     assert "1 of 2 runs are refused" in ended.err
 

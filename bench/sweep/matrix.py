@@ -105,7 +105,7 @@ def measure(
         for index in range(matrix[0].options.launches):
             for cell in matrix if index % 2 == 0 else reversed(matrix):
                 if cell.failure is None:
-                    with display(f"{cell.name}, launch {index + 1}") as observer:
+                    with display(cell.name) as observer:
                         _launch(cell, folder / cell.name, observer)
     except KeyboardInterrupt as interrupt:
         interrupt.add_note(f"kept: {sum(cell.launched for cell in matrix)} launches, {folder / DOCUMENT}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import count
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, Inconclusive, UsageError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.engine.find import Engine
-    from bench.report.live import Live
+    from bench.report.live import Live, Series
     from bench.run.benchmark import Result
 
 AXES = {"quality": "every quality", "cuda-graph": "with and without CUDA graphs"}
@@ -202,6 +202,7 @@ def run_one(
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
     """
     from bench.compare.records import scored
+    from bench.models import hub
     from bench.record import names, store
     from bench.report import live, run, text
     from bench.run import benchmark, plan
@@ -215,8 +216,15 @@ def run_one(
         _check_reachable(options, planned.preset.sha256)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
-    display = live.Live(messages, requests=planned.options.served, launches=planned.options.launches)
-    with plan.private_model_cache(planned) as isolated, display:
+    with (
+        plan.private_model_cache(planned) as isolated,
+        live.Live(
+            messages,
+            requests=planned.options.served,
+            launches=planned.options.launches,
+            fetched_bytes=partial(hub.fetched_bytes, isolated.workload.model_path, isolated.resolved.environment),
+        ) as display,
+    ):
         result = benchmark.run(isolated, display, resume, score=scored if isolated.options.scored else None)
     for warning in run.warnings(result.record):
         text.line(messages, warning)
@@ -292,10 +300,10 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
 
     from bench.record import store
     from bench.report import batch as report
-    from bench.report import text
+    from bench.report import live, text
     from bench.sweep import batch
 
-    shown = _titled(text.stderr(), len(keys), options.served, options.launches)
+    shown = _titled(text.stderr(), live.Series("preset", len(keys)), options.served, options.launches)
     summary, path = batch.run(options, keys, name, shown)
     if as_json:
         text.write_json(summary)
@@ -333,8 +341,8 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
         BenchError: a cell does not count, or the pictures of a graph cell differ from its eager cell's.
     """
     from bench.record import store
+    from bench.report import live, text
     from bench.report import matrix as report
-    from bench.report import text
     from bench.run import plan
     from bench.stats.unpaired import WELCH_MINIMUM
     from bench.sweep import matrix
@@ -349,8 +357,8 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
             break
     if "cuda-graph" in options.matrix and asked.launches < WELCH_MINIMUM:
         text.line(text.stderr(), f"no verdict on the times: that takes --launches {WELCH_MINIMUM} of each cell")
-    starts = len(matrix.cells(asked, options.matrix)) * asked.launches
-    shown = _titled(text.stderr(), starts, asked.repeats + 1)  # its first request is left out
+    series = live.Series("cell", len(matrix.cells(asked, options.matrix)), rounds=asked.launches)
+    shown = _titled(text.stderr(), series, asked.repeats + 1)  # its first request is left out
     document, path, error = matrix.measure(asked, options.matrix, shown)
     if options.as_json:
         text.write_json(document)
@@ -364,18 +372,20 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
 
 
 def _titled(
-    messages: Console, of: int, requests: int | None, launches: int = 1
+    messages: Console, series: Series, requests: int | None, launches: int = 1
 ) -> Callable[[str], AbstractContextManager[Live]]:
-    """Return what shows the progress of a named run, under its name and its place among ``of`` runs."""
+    """Return what shows the progress of a named run, under its name and its place in a series."""
     from bench.report import live, text
-
-    places = count(1)
 
     @contextmanager
     def shown(name: str) -> Iterator[Live]:
-        text.line(messages, f"[{next(places)}/{of}] {name}")
-        with live.Live(messages, requests=requests, launches=launches) as display:
-            yield display
+        text.line(messages, f"{series.place()}: {name}")
+        series.begin()
+        try:
+            with live.Live(messages, requests=requests, launches=launches, series=series) as display:
+                yield display
+        finally:
+            series.end()
 
     return shown
 

@@ -32,7 +32,7 @@ PHASES = (
     (re.compile(r"Loading pipeline modules|Loading diffusers pipeline"), "loading the model"),
     (re.compile(r"Compiling \w+ with mode"), "compiling"),
     (re.compile(r"Processing \d+ grouped request"), WARMING),
-    (re.compile(r"Running pipeline stages"), REQUEST),
+    (re.compile(r"Running pipeline stages|\[DiffusersExecutionStage\] started"), REQUEST),
     (re.compile(r"\[(?P<stage>\w+)\] started"), None),
     (re.compile(r"Output saved to"), "saving"),
 )
@@ -217,7 +217,7 @@ class Live:
             parts.append(self._request())
         if self._phase == DOWNLOADING and self._fetched_bytes is not None:
             parts.append(f"{self._fetched_bytes() / 1e9:.1f} GB here")
-        if self._phase not in (REQUEST, "saving"):
+        if self._phase not in (REQUEST, "saving") or not self._requests:
             parts.append(f"{self._phase} {self._steps}".rstrip())
         if len(self._seconds) > 1:
             parts.append(f"median {statistics.median(self._seconds):.3g} s")

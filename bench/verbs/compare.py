@@ -107,12 +107,30 @@ def ab(c: Context, options: AbOptions) -> None:
 
 def _check_arms(asked: Mapping[str, Options], options: AbOptions) -> None:
     """Raise UsageError for arms between which nothing can differ, unless that is what was asked for."""
-    baseline, candidate = asked.values()
+    baseline, candidate = map(_meant, asked.values())
     if baseline == candidate and not options.same:
         raise UsageError(
             "both arms are the same, so nothing can differ",
             todo='change one, e.g. --candidate "steps=8"; or --same: how noisy is this machine?',
         )
+
+
+def _meant(options: Options) -> object:
+    """Return what an arm comes to, however it is said: its engine, its workload and its environment.
+
+    What is said is returned where that cannot be told: its own error comes later, with the arm that it is of.
+    """
+    import os
+    from dataclasses import replace
+
+    from bench.engine import find
+    from bench.run import plan
+
+    try:
+        workload = replace(plan.workload(options), environment={})
+        return find.find(options.engine), workload, os.environ | dict(options.environment)
+    except UsageError:
+        return options
 
 
 def _length(design: Design, options: AbOptions) -> str:
@@ -314,7 +332,7 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
     from bench.compare import calibration
     from bench.compare import metric as metrics
     from bench.report import comparison as report
-    from bench.report import text
+    from bench.report import next_step, text
     from bench.verbs.bench import run_one
 
     if options.list or options.forget is not None:
@@ -338,6 +356,7 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
         )
         text.line(text.stdout(), f"{told} invoke calibrate --forget {path.stem[:6]}")
     text.line(text.stdout(), f"kept: {path}")
+    text.line(text.stdout(), f"next: {next_step.after_calibration(options.run)}")
 
 
 # --- records over time ------------------------------------------------------------------------------------------------

@@ -567,7 +567,7 @@ def test_two_bare_dumps_are_told_what_one_sample_shows(invoke, home):
     ended = invoke("compare", dump(home, "a"), dump(home, "b", denoise=345.0))
     assert ended.code == 9
     assert "+50.0 %" in ended.out
-    assert "1 against 1 launches show no spread" in " ".join(ended.out.split())
+    assert "1 against 1 engine starts do not tell how much starts differ" in " ".join(ended.out.split())
     assert "unchanged" not in ended.out
 
 

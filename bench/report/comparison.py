@@ -127,7 +127,13 @@ def show_markdown(markdown: str, console: Console, *, as_source: bool = False) -
     if as_source:
         text.write(masked(markdown))
     else:  # how both were run is folded on a page; here the record has it
-        console.print(Markdown(markdown.partition("\n<details>")[0]))
+        with console.capture() as captured:
+            console.print(Markdown(markdown.partition("\n<details>")[0]))
+        # rich pads lines to the width, and sets a table apart by two blank lines
+        lines = [line.rstrip() for line in captured.get().splitlines()]
+        for line, above in zip(lines, ["", *lines], strict=False):
+            if line or above:
+                console.file.write(f"{line}\n")
 
 
 def masked(markdown: str) -> str:

@@ -227,7 +227,7 @@ def run_one(
     ):
         result = benchmark.run(isolated, display, resume, score=scored if isolated.options.scored else None)
     for warning in run.warnings(result.record):
-        text.line(messages, warning)
+        text.prose(messages, warning)
     if as_json:
         text.write_json(result.record)
     else:

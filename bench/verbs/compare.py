@@ -257,7 +257,7 @@ def _note(notes: Sequence[str | None]) -> None:
     from bench.report import text
 
     for note in dict.fromkeys(filter(None, notes)):
-        text.line(text.stderr(), note)
+        text.prose(text.stderr(), note)
 
 
 def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any], metric: str) -> str:

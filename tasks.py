@@ -14,7 +14,7 @@ if "--" not in sys.argv and {"--help", "-h", "--list", "-l"}.intersection(sys.ar
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Invoke prints these itself; a reader that has gone ends it silently
 
 from bench.task import namespace
-from bench.verbs import accuracy, attest, bench, compare, doctor, loadtest, models, profile, tour
+from bench.verbs import accuracy, attest, bench, compare, doctor, evidence, loadtest, models, profile, report, tour
 
 ns = namespace(
     tour.start,
@@ -29,12 +29,15 @@ ns = namespace(
     compare.compare,
     compare.history,
     doctor.doctor,
+    evidence.evidence,
+    evidence.evidence_check,
     loadtest.loadtest,
     models.assets,
     models.checkpoint,
     models.models,
     profile.profile,
     profile.profile_diff,
+    report.report,
     tour.completion,
     tour.tour,
     baseline={"set": compare.baseline_set, "show": compare.baseline_show},

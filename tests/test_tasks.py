@@ -386,3 +386,12 @@ def test_secrets_do_not_reach_the_record(bench, only_run):
 
 def test_the_captured_logs_are_there():
     assert len(list(LOGS.rglob("*.log"))) >= 12
+
+
+@pytest.mark.parametrize("words", ["compare --help", "bench --help", "--list"])
+def test_a_reader_of_the_help_that_has_gone_is_met_with_silence(words):
+    program = shlex.join([sys.executable, "-m", "invoke", *words.split()])
+    ended = subprocess.run(
+        ["bash", "-c", f"{program} | true"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.stderr == ""

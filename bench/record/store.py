@@ -38,6 +38,9 @@ PARTIAL = "run.partial.json"
 RUN = re.compile(r"\d{8}T\d{6}Z-")
 """How the id of a run begins that is a run by itself; arms of a comparison and cells of a matrix have other names."""
 
+REFERENCE = "reference"
+"""The kind of a run that proved the diffusers backend: the slow arm of a speed-up, never a baseline or a trend."""
+
 LOG = "engine.log"
 REJECTED_DUMP = "perf.rejected.json"
 

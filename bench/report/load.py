@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 HELD = {True: "held", False: "NOT HELD", None: "unknown"}
 
 
-def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
-    """Print a load record; no figure is printed of one that does not count."""
+def show(record: Mapping[str, Any], path: Path, console: Console, next_step: str) -> None:
+    """Print a load record and what one would type next; no figure is printed of one that does not count."""
     verdict = record["verdict"]
     text.line(console, f"verdict  {'UNATTESTED' if verdict is None else verdict['outcome'].upper()}")
     if record["server"] is not None and record["server"]["ready_s"] is not None:
@@ -29,6 +29,7 @@ def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
         _figures(record, console)
     text.line(console, "")
     console.print(_checks(record))
+    text.line(console, f"next: {next_step}")
     text.line(console, f"record: {path}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.engine import code, launch
 from bench.engine import command as commands
-from bench.fallback.expectation import SESSION
+from bench.fallback.expectation import DIFFUSERS, SESSION
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
 from bench.machine import locks
@@ -68,10 +68,11 @@ def run(
         FallbackDetected: arguments or environment show beforehand that the run would be invalid.
         UsageError: the run directory or the record cannot be written, or that run cannot be resumed by this plan.
     """
+    kind = store.REFERENCE if planned.expectation.backend == DIFFUSERS else "bench"
     with ExitStack() as lock:
         if resume is not None:
             lock.enter_context(campaign.hold(resume))
-        running = begin(planned, resume)
+        running = begin(planned, resume, kind=kind)
         if resume is None:
             lock.enter_context(campaign.hold(running.directory))
         return _finished(running, display, score, resumed=resume is not None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bench.fallback.expectation import DIFFUSERS, NATIVE
 from bench.fallback.verdict import Verdict, outcome_of, overall
+from bench.record.store import REFERENCE
 from bench.run.timings import timings
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ def _false_verdicts(record: Document) -> Iterator[str]:
             yield f"launch {index} is called {verdict.outcome}, against its own findings"
         elif verdict.counts and verdict.missing():
             yield f"launch {index} is called {verdict.outcome}, and lacks proof that {verdict.missing()[0].proves}"
+    if {verdict.expected for verdict in verdicts.values()} - {DIFFUSERS if record["kind"] == REFERENCE else NATIVE}:
+        yield f"a run of kind {record['kind']} was held against the other backend"
     serving = {request["launch"] for request in record["requests"]}
     if not serving <= verdicts.keys():
         yield "a request belongs to no launch"

@@ -25,8 +25,9 @@ def picture(seed, width, height):
 
 
 class StandIn:
-    """A context manager; ``fault`` is called with the request's number and body before its answer.
+    """A context manager, with a thread of its own or, as ``async with``, in the loop that runs.
 
+    ``fault`` is called with the request's number and body before its answer.
     It returns None, or a dict: status (HTTP), raw (bytes of the answer), size, seed (other pictures), steps (logged),
     stall_s (the server does nothing for that long), silent (nothing is logged), die (the server ends here).
     """
@@ -49,6 +50,16 @@ class StandIn:
             self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(10)
         assert not self._thread.is_alive()
+
+    async def __aenter__(self):
+        self._loop, started = asyncio.get_running_loop(), asyncio.Event()
+        self._task = self._loop.create_task(self._serve(started))
+        await started.wait()
+        return self
+
+    async def __aexit__(self, *_):
+        self._over.set()
+        await self._task
 
     def _run(self, started):
         asyncio.set_event_loop(self._loop)

@@ -164,19 +164,20 @@ def run(
     ``limit_s`` is the phase's, from its start: what is unanswered then is kept as such. ``alive`` tells whether the
     server still runs; requests that come due after its end are kept as unsent. Indices count from ``first_index``.
     """
-    return asyncio.run(_run(url, name, arrivals, requests, limit_s=limit_s, alive=alive, first_index=first_index))
+    return asyncio.run(send(url, name, arrivals, requests, limit_s=limit_s, alive=alive, first_index=first_index))
 
 
-async def _run(
+async def send(
     url: str,
     name: str,
     arrivals: Arrivals,
     requests: Iterator[ImageRequest],
     *,
     limit_s: float,
-    alive: Callable[[], bool],
-    first_index: int,
+    alive: Callable[[], bool] = lambda: True,
+    first_index: int = 0,
 ) -> Phase:
+    """Do what `run` does, in the loop that runs."""
     due = []
     for index, (intended_s, request) in enumerate(zip(arrivals.times_s, requests, strict=False), first_index):
         due.append((Exchange(index=index, request=request, intended_s=intended_s), request.body()))

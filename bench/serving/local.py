@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.engine import command as engine_commands
-from bench.errors import BenchError, EngineFailed, Interrupted, UsageError
+from bench.errors import BenchError, EngineFailed, UsageError
 from bench.fallback.expectation import SERVER
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
@@ -93,10 +93,6 @@ def loadtest(
             died = not server.alive()
     except BenchError as error:
         campaign.failure = error
-    except KeyboardInterrupt:
-        if identity is None:
-            raise
-        campaign.failure = Interrupted("interrupted: what was measured until then is kept", where=running.directory)
     # the pictures came with the answers and were judged there
     shutil.rmtree(running.directory / commands.SAVED, ignore_errors=True)
     if campaign.failure is None and died:
@@ -128,10 +124,5 @@ def loadtest_elsewhere(
     directory = store.new_run(KIND, options.run.label or "elsewhere", options.run.output_dir)
     campaign = Campaign(options=options, workload=request, started=store.now(), directory=directory)
     target = Remote(url=url.rstrip("/"))
-    try:
-        campaigns.run(campaign, target)
-    except BenchError as error:
-        campaign.failure = error
-    except KeyboardInterrupt:
-        campaign.failure = Interrupted("interrupted: what was measured until then is kept", where=directory)
+    campaigns.run(campaign, target)
     return campaigns.finish(campaign, target, None)

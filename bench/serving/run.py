@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
-from bench.errors import UsageError
+from bench.catalog.stages import DIFFUSERS_STAGE
+from bench.errors import BenchError, FallbackDetected, Interrupted, UsageError
 from bench.serving import arrivals, checks, client, document, joins, outputs, queueing, server
 from bench.serving.checks import Facts, Measured
 from bench.serving.client import LOAD, WARM
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from bench.errors import BenchError
     from bench.serving.arrivals import Arrivals
     from bench.serving.campaign import Attested, Campaign
     from bench.serving.client import Exchange
@@ -88,7 +88,7 @@ class Remote:
 
 
 def run(campaign: Campaign, target: Target) -> None:
-    """Put every phase on the server; what was measured is kept in the campaign, also when this raises.
+    """Put every phase on the server. The campaign keeps what was measured, and what ended it early if anything did.
 
     Raises:
         UsageError: a request that the server would change, or a trace that cannot be sent.
@@ -99,6 +99,16 @@ def run(campaign: Campaign, target: Target) -> None:
     if trace is not None:
         for request in itertools.islice(_requests(campaign.workload, trace), len(trace.times_s)):
             refuse(request, str(options.trace))
+    try:
+        _phases(campaign, target, trace)
+    except BenchError as error:
+        campaign.failure = error
+    except KeyboardInterrupt:
+        campaign.failure = Interrupted("interrupted: what was measured until then is kept", where=campaign.directory)
+
+
+def _phases(campaign: Campaign, target: Target, trace: Arrivals | None) -> None:
+    options = campaign.options
     warm = arrivals.Arrivals(kind=arrivals.REPLAY, duration_s=1e-9, times_s=(0.0,) * checks.WARM_UPS)
     _measure(campaign, target, WARM, warm)
     unloaded = _measure(campaign, target, "closed-1", arrivals.closed(1, options.duration_s))
@@ -192,6 +202,9 @@ def _measure(campaign: Campaign, target: Target, name: str, wanted: Arrivals) ->
     campaign.measured.append(measured)
     if phase.interrupted:
         raise KeyboardInterrupt
+    # below level info no line of the log tells of a fallback, and every answer is HTTP 200
+    if measured.grown is not None and (count := measured.grown.stages.get(DIFFUSERS_STAGE)):
+        raise FallbackDetected(f"the server's counters show {count} times {DIFFUSERS_STAGE}", where=target.url)
     return measured
 
 

@@ -76,7 +76,7 @@ def loadtest(
         planned.engine,
         planned.workload,
         running.directory,
-        batching=options.batching,
+        most_merged=options.batching,
         on_cpu=planned.machine.kind == "cpu",
     )
     commands.link(served, planned.workload)

@@ -16,10 +16,12 @@ import psutil
 from bench.engine import launch
 from bench.errors import EngineFailed, EvidenceMissing, FallbackDetected, TimedOut
 from bench.record import store
-from bench.serving import joins
+from bench.serving import batching, joins
 from bench.serving.command import REQUEST_LOG
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from bench.errors import BenchError
     from bench.fallback.guard import Guard
     from bench.process import Observer
@@ -179,6 +181,10 @@ class Server:
         except psutil.Error:
             return None
         return sum(time.user + time.system for time in times) if times else None
+
+    def merged(self) -> Counter[int]:
+        """Return its batches of two requests or more so far by their size."""
+        return batching.merged(self.log)
 
     def _roots(self) -> list[psutil.Process]:
         """Return the server's own first process: below the supervisor, which has its arguments too."""

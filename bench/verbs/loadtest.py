@@ -45,7 +45,7 @@ def _show_command(asked: LoadOptions) -> None:
     local.request_of(workload)
     engine, on_cpu = find.find(asked.run.engine), gpus.machine().kind == "cpu"
     directory = Path("RUN_DIRECTORY").absolute()
-    server = servers.build(engine, workload, directory, batching=asked.batching, on_cpu=on_cpu)
+    server = servers.build(engine, workload, directory, most_merged=asked.batching, on_cpu=on_cpu)
     text.write(command.shown(server.command))
 
 

@@ -248,12 +248,13 @@ def test_a_closed_loop_against_nobody_ends_and_keeps_its_rows():
     assert all("ClientConnectorError" in exchange.error for exchange in phase.exchanges)
 
 
-def test_ctrl_c_keeps_what_was_answered_and_names_the_rest():
-    with StandIn(
-        service_s=0.01, fault=lambda number, _: os.kill(os.getpid(), signal.SIGINT) if number == 9 else None
-    ) as server:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_ends_a_phase_keeps_what_was_answered_and_names_the_rest(number):
+    before = signal.getsignal(signal.SIGTERM)
+    with StandIn(service_s=0.01, fault=lambda index, _: os.kill(os.getpid(), number) if index == 9 else None) as server:
         phase = load(server, burst(400, apart_s=0.01))
     assert phase.interrupted
     assert len(phase.exchanges) == 400
     assert phase.exchanges[0].status == 200
     assert phase.exchanges[-1].error == client.UNFINISHED_SEND
+    assert signal.getsignal(signal.SIGTERM) == before

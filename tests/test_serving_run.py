@@ -1,13 +1,15 @@
 """Whole load tests against a server that stands in: what is judged, what is recorded, what ends them."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import pytest
 from stand_in_server import StandIn
 
 from bench import schema
-from bench.errors import EngineFailed, FallbackDetected, Inconclusive, UsageError
+from bench.errors import EngineFailed, FallbackDetected, Inconclusive, Interrupted, UsageError
 from bench.record import store
 from bench.serving import run as campaigns
 from bench.serving.campaign import Campaign
@@ -124,6 +126,15 @@ def test_an_overload_ends_inconclusive_and_keeps_its_rows(loadtest):
     assert "saturated" in record["phases"][-1]["figures"]["flags"]
     assert isinstance(error, Inconclusive)
     assert len([row for row in rows if row["phase"] == "load"]) == record["phases"][-1]["figures"]["offered"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_load_test_that_is_ended_keeps_its_rows_and_is_partial(loadtest, number):
+    record, rows, error = loadtest(fault=lambda index, _: os.kill(os.getpid(), number) if index == 20 else None)
+    assert isinstance(error, Interrupted)
+    assert record["complete"] is False
+    assert record["failure"]["exit_code"] == 130
+    assert len([row for row in rows if row["status"] == 200]) >= 20
 
 
 @pytest.mark.parametrize("fields", [{"width": 100}, {"outputs": 11}])

@@ -17,7 +17,9 @@ SHARES = (0.3, 0.6, 0.9)
 class LoadOptions:
     """What the user asked of a load test; None is left to the run."""
 
-    run: Options = nested(Options, "model", *RUN)
+    run: Options = nested(
+        Options, "model", *RUN, "precheck", "model_cache_root", "cleanup_model_cache", "seed_model_cache_root"
+    )
     rate_hz: float | None = option(
         None,
         name="rate",

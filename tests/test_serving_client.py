@@ -188,7 +188,7 @@ def test_another_seeds_picture_is_noticed_against_the_rest_and_against_a_golden(
     assert difference.index == 5
     assert difference.seed == 1
     assert not difference.within_batching
-    golden = {outputs.asked(answered[0][0]): answered[5][1].pixels_sha256}
+    golden = {outputs.asked(answered[0][0].request): answered[5][1].pixels_sha256}
     against = outputs.differences(answered, golden, "the offline output")
     assert {item.index for item in against} == {0, 4, 5, 8, 12}
     assert {item.against for item in against} == {"the offline output", "the other answers to this request"}

@@ -71,6 +71,7 @@ class Measured:
 class Facts:
     """What the checks look at. None: it could not be known, as of somebody else's server.
 
+    ``golden_answers`` counts the pictures that were held against an offline run's.
     ``ours`` tells whether the server was started here: what is unknown of it then is missing evidence.
     """
 
@@ -82,7 +83,7 @@ class Facts:
     join: Join | None
     measured: Sequence[Measured]
     differences: Sequence[Difference]
-    has_golden: bool
+    golden_answers: int
     batching: int
     died: bool
 
@@ -187,7 +188,9 @@ def _outputs(facts: Facts) -> Outcome:
         merged = facts.batching > 1 and first.is_near  # then the first is the least near: none is another picture
         return Outcome(held=False, says=says, exit_code=0 if merged else f.FALLBACK)
     batched = f", {len(facts.differences)} within one level (batching)" if facts.differences else ""
-    against = "the offline output" if facts.has_golden else "each other, by request (no offline output was given)"
+    against = "each other, by request"
+    if facts.golden_answers:
+        against = f"the offline run's ({facts.golden_answers} pictures), or {against}"
     return Outcome(held=True, says=f"every picture decodes, has its size and equals {against}{batched}")
 
 

@@ -82,6 +82,7 @@ def _asked(campaign: Campaign) -> dict[str, Any]:
         "batching": options.batching,
         "arrival_seed": options.arrival_seed,
         "url": options.url,
+        "golden": None if options.golden is None else str(options.golden),
     }
 
 

@@ -54,6 +54,12 @@ class LoadOptions:
     batching: int = option(
         1, kind=Kind.WHOLE, least=1, group=WORKLOAD, help="requests that the server may merge (default 1: none)"
     )
+    golden: Path | None = option(
+        None,
+        kind=Kind.PATH,
+        group=MEASURING,
+        help="an `invoke bench` run of the same engine and workload: pictures of its seed must equal it",
+    )
     arrival_seed: int = option(
         1, kind=Kind.WHOLE, least=0, group=MEASURING, help="seed that the arrivals are drawn from (default 1)"
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from bench.fidelity.similarity import Similarity
     from bench.serving.client import Exchange
+    from bench.serving.request import ImageRequest
 
 SHOWN_CHARACTERS = 200
 NEAR_DB = 15.0
@@ -118,7 +119,7 @@ def differences(
     by_request: dict[tuple[str, ...], list[tuple[Exchange, Answer]]] = defaultdict(list)
     for exchange, answer in answered:
         if answer.fault is None:
-            by_request[asked(exchange)].append((exchange, answer))
+            by_request[asked(exchange.request)].append((exchange, answer))
     differing = []
     for key, answers in by_request.items():
         reference = (references or {}).get(key)
@@ -140,9 +141,8 @@ def differences(
     return differing
 
 
-def asked(exchange: Exchange) -> tuple[str, ...]:
+def asked(request: ImageRequest) -> tuple[str, ...]:
     """Return what decides a request's pixels, as a key."""
-    request = exchange.request
     return (
         request.prompt, str(request.negative_prompt), str(request.seed), str(request.steps),
         f"{request.width}x{request.height}", str(request.outputs), str(request.guidance),

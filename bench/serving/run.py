@@ -245,7 +245,7 @@ def _without_bodies(exchanges: tuple[Exchange, ...], answers: tuple[Answer, ...]
     kept: set[tuple[object, ...]] = set()
     result: deque[Exchange] = deque()
     for exchange, answer in zip(exchanges, answers, strict=True):
-        key = (outputs.asked(exchange), answer.pixels_sha256)
+        key = (outputs.asked(exchange.request), answer.pixels_sha256)
         keep = answer.fault is None and key not in kept
         kept.add(key)
         result.append(exchange if keep else replace(exchange, body=None))
@@ -287,7 +287,7 @@ def _lone_pictures(campaign: Campaign) -> dict[tuple[str, ...], tuple[str, ...]]
     """Return what requests that ran alone brought, for those that may have been merged; else nothing."""
     alone = [measured for measured in campaign.measured if measured.phase.name == batching.ALONE]
     return {
-        outputs.asked(exchange): answer.pixels_sha256
+        outputs.asked(exchange.request): answer.pixels_sha256
         for measured in alone
         for exchange, answer in measured.answered
         if answer.fault is None and campaign.options.batching > 1
@@ -309,8 +309,12 @@ def finish(
         verdict=None if attested is None else attested.verdict,
         join=None if log is None else joins.join(answered, log, own_failures=failures),
         measured=campaign.measured,
-        differences=outputs.differences(answered, _lone_pictures(campaign), "the lone output"),
-        has_golden=False,
+        differences=outputs.differences(answered, campaign.golden, "the offline output")
+        if campaign.golden
+        else outputs.differences(answered, _lone_pictures(campaign), "the lone output"),
+        golden_answers=sum(
+            answer.fault is None and outputs.asked(exchange.request) in campaign.golden for exchange, answer in answered
+        ),
         batching=campaign.options.batching,
         died=attested is not None and attested.died,
     )

@@ -25,6 +25,8 @@ def loadtest(c: Context, options: LoadtestOptions) -> None:
     asked = replace(options.load, run=replace(options.load.run, extra=extra_arguments(c)))
     if sum(way is not None for way in (asked.rate_hz, asked.concurrency, asked.trace)) + asked.find_max > 1:
         raise UsageError("--rate, --concurrency, --trace and --find-max exclude each other", todo="choose one")
+    if asked.golden is not None and asked.batching > 1:
+        raise UsageError("--golden and --batching exclude each other", todo="merging changes pixels")
     if options.dry_run:
         _show_command(asked)
     else:

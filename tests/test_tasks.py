@@ -172,11 +172,12 @@ def test_of_several_engines_the_named_or_the_default_one_is_taken(replay, monkey
     assert find.find("one").name == "one"
 
 
-def test_a_dry_run_needs_no_engine_and_says_so(invoke):
-    ended = invoke("bench", "--model", "flux-tiny", "--dry-run", env={"PATH": "/nowhere"})
+@pytest.mark.parametrize(("verb", "program"), [("bench", "generate"), ("loadtest", "serve")])
+def test_a_dry_run_needs_no_engine_and_says_so(invoke, verb, program):
+    ended = invoke(verb, "--model", "flux-tiny", "--dry-run", env={"PATH": "/nowhere"})
     assert ended.code == 0, ended.err
     assert "no engine was asked: spelled for sglang 0.5.23" in ended.err
-    assert "sglang generate" in ended.out.replace("\\\n", " ")
+    assert f"sglang {program}" in ended.out.replace("\\\n", " ")
 
 
 def test_a_dry_run_for_an_engine_that_is_not_built_is_refused(invoke):

@@ -452,7 +452,7 @@ def show_commands(asked: Mapping[str, Options], backend: str = NATIVE) -> None:
     from bench.report import text
     from bench.run import plan
 
-    engine = _engine_to_spell_for(next(iter(asked.values())).engine)
+    engine = engine_to_spell_for(next(iter(asked.values())).engine)
     if len(asked) == 1:
         (options,) = asked.values()
         text.write(command.shown(plan.dry_run(options, engine, backend)))
@@ -469,7 +469,7 @@ def show_commands(asked: Mapping[str, Options], backend: str = NATIVE) -> None:
         raise UsageError(f"{count} of {len(asked)} runs are refused", todo="the reasons stand above")
 
 
-def _engine_to_spell_for(spec: str | None) -> Engine:
+def engine_to_spell_for(spec: str | None) -> Engine:
     """Return the engine that is named or on PATH; on a machine without one the default configuration's, unasked.
 
     Raises:

@@ -11,7 +11,7 @@ if os.path.basename(sys.argv[0]) in {"invoke", "inv", "__main__.py"}:  # noqa: P
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 from bench.task import namespace
-from bench.verbs import accuracy, attest, bench, compare, doctor, loadtest, models, profile, tour
+from bench.verbs import accuracy, attest, bench, compare, doctor, evidence, loadtest, models, profile, report, tour
 
 ns = namespace(
     tour.start,
@@ -25,12 +25,15 @@ ns = namespace(
     compare.compare,
     compare.history,
     doctor.doctor,
+    evidence.evidence,
+    evidence.evidence_check,
     loadtest.loadtest,
     models.assets,
     models.checkpoint,
     models.models,
     profile.profile,
     profile.profile_diff,
+    report.report,
     tour.completion,
     tour.tour,
     baseline={"set": compare.baseline_set, "show": compare.baseline_show},

@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     from bench.compare import metric as metrics
     from bench.stats.levels import TwoLevels
 
+SHOWN_CHARACTERS = 6
+"""Of a host's hash."""
+
 __all__ = ["Point", "baseline_of", "baselines", "is_baseline_of", "jumps", "name_baseline", "read"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One record of the past; ``value`` is its median. ``changed`` marks the first record of another level."""
+    """One record of the past; ``value`` is its median. ``changed`` marks the first record of another level.
+
+    ``host`` is the start of its hash, None in records that do not name it.
+    """
 
     id: str
     path: Path
@@ -38,6 +44,9 @@ class Point:
     outcome: str
     requests: int
     value: float
+    interval: tuple[float, float] | None
+    workload: str
+    host: str | None
     label: str | None
     is_baseline: bool
     changed: bool = False
@@ -61,6 +70,9 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
             outcome=said["outcome"],
             requests=said["requests"],
             value=said["value"],
+            interval=None if said["interval"] is None else tuple(said["interval"]),
+            workload=said["workload"],
+            host=said["host"],
             label=said["label"],
             is_baseline=named.get(said["family"]) == str(path.parent.relative_to(root)),
         )
@@ -71,7 +83,7 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
     return _marked(points), [f"{path}: {why}" for path, why in faults]
 
 
-QUESTION = "history 2"
+QUESTION = "history 3"
 """Names what `_asked` returns; another one for each change of that."""
 
 
@@ -99,6 +111,9 @@ def _asked(path: Path, metric: metrics.Metric) -> dict[str, Any] | None:
         "outcome": document["verdict"]["outcome"],
         "requests": document["timings"]["requests"],
         "value": value,
+        "interval": metric.interval(document),
+        "workload": _workload(document),
+        "host": (document["host"]["identity"] or "")[:SHOWN_CHARACTERS] or None,
     }
 
 
@@ -115,6 +130,21 @@ def presets_of(root: Path) -> list[str]:
 def _is_plain(document: Mapping[str, Any]) -> bool:
     """Tell a benchmark from a profile, an arm of a comparison or a cell of a matrix, which a trend leaves out."""
     return document["kind"] == "bench" and store.RUN.match(document["id"]) is not None
+
+
+def _workload(document: Mapping[str, Any]) -> str:
+    """Return in words what tells the families of a preset apart."""
+    workload, items = document["workload"], document["devices"]["items"]
+    size = f"{workload['width']}x{workload['height']}" if workload["width"] else "default size"
+    modes = {
+        "torch.compile": workload["torch_compile"],
+        "CUDA graphs": workload["cuda_graph"],
+        "synchronised stages": document["instrument"]["stage_sync"],
+        f"quality {workload['quality']}": workload["quality"],
+    }
+    steps = f"{workload['steps']} steps" if workload["steps"] else "default steps"
+    device = items[0]["name"] if items else document["host"]["cpu"]
+    return ", ".join([device, size, steps, *(mode for mode, on in modes.items() if on), *workload["extra"]])
 
 
 def _engine(document: Mapping[str, Any]) -> str:

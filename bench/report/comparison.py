@@ -75,8 +75,17 @@ def show_arms(
     heads = [f"baseline: {specs[0]}; candidate: {specs[1]}"]
     heads += [] if document["complete"] else [f"CUT OFF: {document['failure']['what']}"]
     heads += [f"differs: {'; '.join(document['differences'])}"] if document["differences"] else []
+    notes = [document["why"], *arms_notes(document, records)]
+    markdown = of_records(*records, document["comparison"], document["quality"], notes, heads=heads)
+    show_markdown(markdown, console, as_source=as_source)
+    if not as_source:
+        text.line(console, f"next: {next_step.after_arms(document, records[0], path.parent)}")
+        text.line(console, f"record: {path}")
+
+
+def arms_notes(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how two arms were measured, one sentence each."""
     notes = [
-        document["why"],
         f"pairs: {len(document['pairs'])}, {_how(document)}",
         f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all",
     ]
@@ -84,11 +93,7 @@ def show_arms(
         notes.append(f"an engine that waited used up to {busiest:.0f} % of a core: it could not be frozen")
     for name in document["arms"]:
         notes += two_levels(name, [statistics.median(pair[name]) for pair in document["pairs"]], document["unit"])
-    markdown = of_records(*records, document["comparison"], document["quality"], notes, heads=heads)
-    show_markdown(markdown, console, as_source=as_source)
-    if not as_source:
-        text.line(console, f"next: {next_step.after_arms(document, records[0], path.parent)}")
-        text.line(console, f"record: {path}")
+    return notes
 
 
 def _spec(words: str) -> str:

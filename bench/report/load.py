@@ -36,12 +36,14 @@ def _figures(record: Mapping[str, Any], console: Console) -> None:
     for phase in record["phases"]:
         figures = phase["figures"]
         if phase["name"] == "closed-1" and figures["p50_s"] is not None:
-            text.line(console, f"unloaded  p50 {_ms(figures['p50_s'])}, mean {_ms(figures['mean_s'])}")
+            text.line(
+                console, f"unloaded  p50 {milliseconds(figures['p50_s'])}, mean {milliseconds(figures['mean_s'])}"
+            )
     if (capacity := record["capacity_hz"]) is not None:
         known = "" if capacity["low"] is None else f" ({capacity['low']:.3g} to {_number(capacity['high'])})"
         text.line(console, f"capacity  {capacity['value']:.3g}/s{known}")
     if record["slo_s"] is not None:
-        text.line(console, f"SLO       {_ms(record['slo_s'])}")
+        text.line(console, f"SLO       {milliseconds(record['slo_s'])}")
     text.line(console, "")
     console.print(_phases(record))
     if (highest := record["highest_rate"]) is not None:
@@ -49,36 +51,31 @@ def _figures(record: Mapping[str, Any], console: Console) -> None:
         text.line(console, f"highest rate within the SLO: {held}; missed at {_number(highest['missed_hz'])}/s")
 
 
-def _phases(record: Mapping[str, Any]) -> Table:
-    columns = (
-        "phase",
-        "offered/s",
-        "achieved/s",
-        "utilisation",
-        "p50",
-        "p95",
-        "p99",
-        "queue",
-        "goodput",
-        "failed",
-        "flag",
+PHASES = ("phase", "offered/s", "achieved/s", "utilisation", "p50", "p95", "p99", "queue", "goodput", "failed", "flag")
+"""The columns of the phases' table."""
+
+
+def phase_cells(phase: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a phase's row below `PHASES`."""
+    figures = phase["figures"]
+    return (
+        phase["name"],
+        _number(figures["offered_hz"]),
+        _number(figures["achieved_hz"]),
+        _share(figures["utilisation"]),
+        *(milliseconds(figures[name]) for name in ("p50_s", "p95_s", "p99_s")),
+        _share(figures["queue_share"]),
+        _share(figures["goodput"]),
+        str(figures["offered"] - figures["answered"]),
+        ", ".join(figures["flags"]),
     )
-    table = text.table(*columns, right=columns[1:-1])
+
+
+def _phases(record: Mapping[str, Any]) -> Table:
+    table = text.table(*PHASES, right=PHASES[1:-1])
     for phase in record["phases"]:
-        figures = phase["figures"]
-        if phase["name"] == "warm":
-            continue
-        table.add_row(
-            phase["name"],
-            _number(figures["offered_hz"]),
-            _number(figures["achieved_hz"]),
-            _share(figures["utilisation"]),
-            *(_ms(figures[name]) for name in ("p50_s", "p95_s", "p99_s")),
-            _share(figures["queue_share"]),
-            _share(figures["goodput"]),
-            str(figures["offered"] - figures["answered"]),
-            ", ".join(figures["flags"]),
-        )
+        if phase["name"] != "warm":
+            table.add_row(*phase_cells(phase))
     return table
 
 
@@ -89,7 +86,8 @@ def _checks(record: Mapping[str, Any]) -> Table:
     return table
 
 
-def _ms(seconds: float | None) -> str:
+def milliseconds(seconds: float | None) -> str:
+    """Return a time in whole milliseconds, a dash for an unknown one."""
     return "-" if seconds is None else f"{seconds * 1e3:.0f} ms"
 
 

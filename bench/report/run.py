@@ -122,8 +122,8 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
     for metric in metrics.METRICS:
         value = timings["metrics"][metric.key]
         summary = (timings["summary"] or {}).get(metric.key)
-        interval = _interval(summary, metric.unit) if summary and summary["interval"] else ""
-        table.add_row(metric.title, number(value, metric.unit), interval, _flag(record) if value is not None else "")
+        known = interval(summary, metric.unit) if summary and summary["interval"] else ""
+        table.add_row(metric.title, number(value, metric.unit), known, _flag(record) if value is not None else "")
     for title, key in (("time to load", "load_s"), ("time to the first answer", "first_answer_s")):
         if timings[key] is not None:
             table.add_row(title, number(timings[key], "s"), "", _flag(record))
@@ -131,7 +131,7 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
     return table
 
 
-def _interval(summary: Mapping[str, Any], unit: str) -> str:
+def interval(summary: Mapping[str, Any], unit: str) -> str:
     """Return a median's interval in words."""
     interval = summary["interval"]
     low, high = number(interval["low"], unit), number(interval["high"], unit)

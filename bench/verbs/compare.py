@@ -63,6 +63,9 @@ class AbOptions:
         completes="cut_off",
         help="comparison that was cut off: go on with the pairs that are missing",
     )
+    as_html: bool = option(
+        False, name="html", group=OUTPUT, help="write the comparison as one HTML page, and say where"
+    )
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparison as JSON on stdout")
 
@@ -106,6 +109,8 @@ def ab(c: Context, options: AbOptions) -> None:
     else:
         sides = (result.records[comparing.BASELINE], result.records[comparing.CANDIDATE])
         report.show_arms(result.document, sides, result.path, text.stdout(), as_source=options.as_markdown)
+    if options.as_html:
+        _write_page(result.path.parent)
     if result.error is not None:
         raise result.error
     _raise([{**result.document, "candidate": str(result.path)}])
@@ -189,6 +194,9 @@ class CompareOptions:
     )
     metric: str = option("total", help=METRIC)
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
+    as_html: bool = option(
+        False, name="html", group=OUTPUT, help="write each comparison as one HTML page beside the candidate's record"
+    )
     require: str | None = option(None, group=FIDELITY, choices=REQUIRED, help=REQUIRE)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparisons as JSON on stdout")
 
@@ -226,6 +234,8 @@ def compare(c: Context, options: CompareOptions) -> None:
             if not options.as_markdown and not baseline.is_dump:
                 places = (Path(baseline.name), baseline.document), (Path(candidate.name), candidate.document)
                 text.line(text.stdout(), f"next: {next_step.after_records(*places, compared)}")
+        if options.as_html:
+            _write_compared(baseline, candidate, documents[-1])
     if options.as_json:
         text.write_json(documents)
     _raise(documents)
@@ -233,6 +243,43 @@ def compare(c: Context, options: CompareOptions) -> None:
 
 ARMS = "comparison.json"
 """What `invoke ab` leaves in its folder."""
+
+
+def _write_page(folder: Path) -> None:
+    """Write the page of an A/B into its folder; where it is goes to stderr, which no program reads as the result."""
+    from bench.report import page, pages, text
+
+    path = folder / pages.PAGE
+    page.write(pages.of(folder), path)
+    text.line(text.stderr(), f"page: {path}")
+
+
+def _write_compared(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> None:
+    """Write the page of two records beside the candidate's.
+
+    Raises:
+        UsageError: they are bare perf dumps.
+    """
+    from bench.compare import records
+    from bench.report import comparison_page, page, text
+
+    if baseline.directory is None or candidate.directory is None:
+        raise UsageError("a perf dump alone has no page: it does not say where it was made", where=candidate.name)
+    notes = [note for note in (baseline.note, candidate.note, *records.circumstances(baseline, candidate)) if note]
+    found = comparison_page.Compared(
+        records=(baseline.document, candidate.document),
+        arms=(comparison_page.arm(baseline.document), comparison_page.arm(candidate.document)),
+        directories=(baseline.directory, candidate.directory),
+        comparison=document["comparison"],
+        fidelity=document["quality"],
+        notes=notes,
+        metric=baseline.metric.name,
+        unit=baseline.metric.unit,
+        documents={"baseline/run.json": baseline.document, "candidate/run.json": candidate.document},
+    )
+    path = candidate.directory / f"against-{baseline.document['id'][-6:]}.html"
+    page.write(comparison_page.page(found), path)
+    text.line(text.stderr(), f"page: {path}")
 
 
 def _is_of_arms(place: Path) -> bool:
@@ -277,6 +324,8 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
         text.write_json([document])
     else:
         report.show_arms(document, sides, place / ARMS, text.stdout(), as_source=options.as_markdown)
+    if options.as_html:
+        _write_page(place)
     _raise([{**document, "candidate": str(place / ARMS)}])
 
 
@@ -429,6 +478,7 @@ class HistoryOptions:
     """What `invoke history` takes."""
 
     metric: str = option("total", help=METRIC)
+    plot: bool = option(False, group=OUTPUT, help="write the trend as one HTML page too, and say where")
     label: str | None = option(None, help="only runs with this label")
     since: str | None = option(None, help="only runs from this day on, e.g. 2026-11-24")
     version: str | None = option(None, help="only runs of this version of the engine, e.g. 0.5.23")
@@ -474,6 +524,12 @@ def history(c: Context, options: HistoryOptions) -> None:
         text.write_json([{**asdict(point), "path": str(point.path), "unit": metric.unit} for point in points])
     else:
         report.show(options.run.model, points, metric, text.stdout())
+    if options.plot:
+        from bench.report import history_page, page
+
+        path = root / f"history-{options.run.model}.html"
+        page.write(history_page.page({options.run.model: points}, metric, tuple(faults)), path)
+        text.line(text.stderr(), f"page: {path}")
 
 
 def _is_wanted(point: Point, options: HistoryOptions) -> bool:

@@ -54,12 +54,13 @@ CONFIGURATIONS = {
 DEFAULT_CONFIGURATION: str = PYPROJECT["tool"]["workbench"]["default-engine"]
 
 # by file: the tests of one file look for processes that those of another would start
-WITHOUT_ENGINE = ("-m", "not engine", "--numprocesses=auto", "--dist=loadfile")
+WITHOUT_ENGINE = ("-m", "not engine and not browser", "--numprocesses=auto", "--dist=loadfile")
 
 NEWEST_PYTHON = "3.13"
 """The newest Python that the tests run on; every dependency has wheels for it."""
 
 HTA = "HolisticTraceAnalysis==0.5.0"
+AIPERF = "aiperf==0.13.0"
 """The oracle of the trace analysis. It needs jupyterlab at run time, so it gets an environment of its own."""
 
 
@@ -94,12 +95,12 @@ def ensure_engine(session: nox.Session, name: str) -> None:
         )  # fmt: skip
 
 
-def oracle(session: nox.Session) -> str:
-    """Return the Python of an environment with HolisticTraceAnalysis, and build it if it is missing."""
-    home = Path(session.create_tmp()).resolve() / "hta"
+def oracle(session: nox.Session, requirement: str, program: str) -> str:
+    """Return a program of an environment with an oracle alone, and build it if it is missing."""
+    home = Path(session.create_tmp()).resolve() / "oracle"
     session.run("uv", "venv", "--quiet", "--allow-existing", str(home), external=True)
-    session.run("uv", "pip", "install", "--quiet", f"--python={home}", HTA, external=True)
-    return str(home / "bin" / "python")
+    session.run("uv", "pip", "install", "--quiet", f"--python={home}", requirement, external=True)
+    return str(home / "bin" / program)
 
 
 def newest_python() -> Path | None:
@@ -211,8 +212,15 @@ def tests_engine(session: nox.Session) -> None:
     install(session, *RUNNER, *group("tests"), *group("nox"))
     for name in CONFIGURATIONS:
         ensure_engine(session, name)
-    # one worker: a second engine on the same cores would disturb the comparisons that the tests make
-    run(session, "pytest", "-m", "engine", "--numprocesses=1", "--timeout=1800", *session.posargs)
+    for chosen, workers in (("engine and alone", 1), ("engine and not alone", 2)):
+        run(session, "pytest", "-m", chosen, f"--numprocesses={workers}", "--timeout=1800", *session.posargs)
+
+
+@nox.session(default=False)
+def pages(session: nox.Session) -> None:
+    """Open every page in headless Chromium, wide and narrow, light and dark, with JavaScript and without."""
+    install(session, *RUNNER, *group("tests"), *group("pages"))
+    session.run("pytest", "-m", "browser", "--numprocesses=0", *session.posargs)
 
 
 @nox.session(default=False)
@@ -240,7 +248,15 @@ def signals_versions(session: nox.Session) -> None:
 def tests_oracle(session: nox.Session) -> None:
     """Compare the trace analysis with HolisticTraceAnalysis."""
     install(session, *RUNNER, *group("tests"))
-    session.run("pytest", "-m", "oracle", *session.posargs, env={"BENCH_HTA_PYTHON": oracle(session)})
+    session.run("pytest", "-m", "oracle", *session.posargs, env={"BENCH_HTA_PYTHON": oracle(session, HTA, "python")})
+
+
+@nox.session(default=False)
+def tests_load_oracle(session: nox.Session) -> None:
+    """Compare a load test's percentiles with AIPerf's (1.2 GB) on the same schedule."""
+    install(session, *RUNNER, *group("tests"))
+    aiperf = oracle(session, AIPERF, "aiperf")
+    session.run("pytest", "-s", "tests/test_serving_oracle.py", *session.posargs, env={"BENCH_AIPERF": aiperf})
 
 
 @nox.session
@@ -263,6 +279,9 @@ def schemas(session: nox.Session) -> None:
     """Check the schemas against draft 2020-12, and the repository's documents against the schemas."""
     install(session, *RUNNER, *group("schemas"))
     session.run("check-jsonschema", "--check-metaschema", *map(str, sorted((ROOT / "schemas").glob("*.json"))))
+    session.run(
+        "check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(ROOT / "docs" / "ci" / "gate.yml")
+    )
     dumps = sorted((ROOT / "tests" / "data" / "logs").rglob("*.json"))
     session.run("invoke", "validate", *map(str, dumps), *map(str, sorted((ROOT / "bench/catalog/presets").glob("*"))))
 
@@ -271,7 +290,7 @@ def schemas(session: nox.Session) -> None:
 def benchmark(session: nox.Session) -> None:
     """Measure the workbench itself and print ratios to a baseline of the same run."""
     install(session, *RUNNER, *group("tests"))
-    env = {"BENCH_HTA_PYTHON": oracle(session)}
+    env = {"BENCH_HTA_PYTHON": oracle(session, HTA, "python")}
     for path in sorted((ROOT / "benchmarks").glob("[!_]*.py")):
         session.run("python", str(path), *session.posargs, env=env, success_codes=[0, 1])
 

@@ -21,12 +21,12 @@ seed = 42
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ('environment = { PYTHONPATH = "/evil" }', "PYTHONPATH decides which code runs"),
+        ('environment = { PYTHONPATH = "/evil" }', "PYTHONPATH decides which code runs: a preset may not set it"),
         (
             'environment = { LD_PRELOAD = "slowclock.so" }',
             "LD_PRELOAD decides which code runs",
         ),
-        ('environment = { PATH = "/evil" }', "PATH decides which code runs"),
+        ('environment = { PATH = "/evil" }', "PATH decides which code runs: a preset may not set it"),
         ('environment = { LOCAL_RANK = "1" }', "LOCAL_RANK may not be set by a preset"),
         ('arguments = ["--config=/x.json"]', "--config may not be handed to the engine"),
         ('arguments = ["--output-path=/x"]', "--output-path may not be handed to the engine"),

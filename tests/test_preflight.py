@@ -334,7 +334,7 @@ def test_what_the_engines_version_cannot_do_is_found_before_a_run(invoke, replay
     ended = invoke("doctor", "--model", "flux", "--engine", engine, env=machine({}, {}, HF_TOKEN="hf_x"))
     assert ended.code == 10
     assert "sglang 0.5.17 does not know --component-residency" in ended.out
-    assert "0.5.19 to 0.5.23" in ended.out
+    assert "0.5.18 to 0.5.23" in ended.out
 
 
 def test_a_place_that_cannot_be_written_is_named(doctor):

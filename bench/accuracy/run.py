@@ -56,7 +56,7 @@ class Result:
 
 
 def run(planned: Plan, display: Observer | None = None) -> Result:
-    """Run every check of the plan and return the finished report, whatever it says.
+    """Run every check of the plan and return the finished report, whatever it says; Ctrl-C tells what was kept.
 
     Raises:
         PreflightFailed: this device or these libraries cannot do what was asked (a dtype, a reference class).
@@ -69,6 +69,17 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     directory = store.new_run("accuracy", name, options.output_dir)
     for folder in (REFERENCE, NATIVE, OUTPUTS):
         (directory / folder).mkdir()
+    try:
+        return _run(planned, directory, display)
+    except KeyboardInterrupt as interrupt:
+        sides = [folder for folder in (REFERENCE, NATIVE) if (directory / folder / MANIFEST).is_file()]
+        interrupt.add_note(f"kept: {' and '.join(sides) or 'no'} results, no report, {directory}")
+        interrupt.add_note(f"to do: `invoke accuracy --model {options.model}` checks it again")
+        raise
+
+
+def _run(planned: Plan, directory: Path, display: Observer | None) -> Result:
+    options = planned.options
     request = plan.request(planned, directory / REFERENCE, directory / OUTPUTS)
     (directory / REQUEST).write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
     guard = Guard(planned.expectation)

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from bench.errors import BenchError
     from bench.fallback.verdict import Verdict
     from bench.serving.checks import Measured
+    from bench.serving.joins import Identity
     from bench.serving.options import LoadOptions
     from bench.serving.queueing import Estimate
     from bench.serving.request import ImageRequest
-    from bench.serving.server import Identity
 
 
 @dataclass(slots=True)

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from bench.errors import BenchError
     from bench.fallback.verdict import Verdict
     from bench.serving.client import Exchange, Phase
-    from bench.serving.joins import Counters, Join
+    from bench.serving.joins import Counters, Identity, Join
     from bench.serving.outputs import Answer, Difference
     from bench.serving.queueing import Level
-    from bench.serving.server import Identity
 
 INCONCLUSIVE = 9
 WARM_UPS = 3

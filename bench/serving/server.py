@@ -19,6 +19,7 @@ from bench.errors import EngineFailed, EvidenceMissing, FallbackDetected, TimedO
 from bench.record import store
 from bench.serving import batching, joins
 from bench.serving.command import REQUEST_LOG
+from bench.serving.joins import Identity
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -35,15 +36,6 @@ STOP_S = 10.0
 """How long a server may finish what it has taken before it is killed: it answers its whole queue first."""
 
 OK = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Who answers on the port: the id and version that it names, and whether its listener is below this process."""
-
-    run_id: str | None
-    version: str | None
-    listener_is_ours: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

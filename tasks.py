@@ -10,6 +10,9 @@ if os.path.basename(sys.argv[0]) in {"invoke", "inv", "__main__.py"}:  # noqa: P
     # Ctrl-C while modules are imported: nothing was started yet that must be stopped; a task takes the signal over
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
+if "--" not in sys.argv and {"--help", "-h", "--list", "-l"}.intersection(sys.argv):
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Invoke prints these itself; a reader that has gone ends it silently
+
 from bench.task import namespace
 from bench.verbs import accuracy, attest, bench, compare, doctor, evidence, loadtest, models, profile, report, tour
 
@@ -20,6 +23,7 @@ ns = namespace(
     attest.signals,
     attest.validate,
     bench.bench,
+    bench.reference,
     compare.ab,
     compare.calibrate,
     compare.compare,

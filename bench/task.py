@@ -255,11 +255,13 @@ def _kept(since: float) -> str:
         partial = names.resolve(Path("last"), (store.PARTIAL,)) / store.PARTIAL
         if partial.stat().st_mtime < since:
             return ""
-        requests = len(schema.read(partial)["requests"])
+        record = schema.read(partial)
+        requests, kind, model = len(record["requests"]), record["kind"], record["preset"]["key"]
     except (BenchError, OSError, TypeError, KeyError):
         return ""
     run = partial.parent
-    return f"\n  kept: {requests} requests, {run}\n  to do: `invoke bench --resume {run.name[-6:]}` goes on"
+    again = f"bench --resume {run.name[-6:]}` goes on" if kind == "bench" else f"{kind} --model {model}` measures again"
+    return f"\n  kept: {requests} request{'' if requests == 1 else 's'}, {run}\n  to do: `invoke {again}"
 
 
 def _unread(error: UsageError) -> ParseError:

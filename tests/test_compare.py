@@ -294,7 +294,7 @@ def test_launches_that_jump_between_two_levels_are_named(bench):
     assert "two levels: 2 launches at 5,790.0 ms, 2 at 9,175.0 ms" in console.file.getvalue()
 
 
-def test_compare_names_two_levels_of_a_side(invoke, bench):
+def test_compare_names_two_levels_of_a_side(invoke, bench, home):
     path = record_path(bench("--launches", "4", "--repeats", "1"))
     record = json.loads(path.read_text())
     for request, total_ms in zip(record["requests"], (5780.0, 9150.0, 5800.0, 9200.0), strict=True):

@@ -172,11 +172,12 @@ def test_of_several_engines_the_named_or_the_default_one_is_taken(replay, monkey
     assert find.find("one").name == "one"
 
 
-def test_a_dry_run_needs_no_engine_and_says_so(invoke):
-    ended = invoke("bench", "--model", "flux-tiny", "--dry-run", env={"PATH": "/nowhere"})
+@pytest.mark.parametrize(("verb", "program"), [("bench", "generate"), ("loadtest", "serve")])
+def test_a_dry_run_needs_no_engine_and_says_so(invoke, verb, program):
+    ended = invoke(verb, "--model", "flux-tiny", "--dry-run", env={"PATH": "/nowhere"})
     assert ended.code == 0, ended.err
     assert "no engine was asked: spelled for sglang 0.5.23" in ended.err
-    assert "sglang generate" in ended.out.replace("\\\n", " ")
+    assert f"sglang {program}" in ended.out.replace("\\\n", " ")
 
 
 def test_a_dry_run_for_an_engine_that_is_not_built_is_refused(invoke):
@@ -386,3 +387,12 @@ def test_secrets_do_not_reach_the_record(bench, only_run):
 
 def test_the_captured_logs_are_there():
     assert len(list(LOGS.rglob("*.log"))) >= 12
+
+
+@pytest.mark.parametrize("words", ["compare --help", "bench --help", "--list"])
+def test_a_reader_of_the_help_that_has_gone_is_met_with_silence(words):
+    program = shlex.join([sys.executable, "-m", "invoke", *words.split()])
+    ended = subprocess.run(
+        ["bash", "-c", f"{program} | true"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.stderr == ""

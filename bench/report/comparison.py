@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markdown import Markdown
 
 from bench import safe_text
-from bench.record import comparable, disturbance
+from bench.record import comparable, disturbance, store
 from bench.report import figures, next_step, quality, text
 from bench.report.figures import number
 from bench.report.run import instrument
@@ -132,7 +132,13 @@ def show_markdown(markdown: str, console: Console, *, as_source: bool = False) -
     if as_source:
         text.write(masked(markdown))
     else:  # how both were run is folded on a page; here the record has it
-        console.print(Markdown(markdown.partition("\n<details>")[0]))
+        with console.capture() as captured:
+            console.print(Markdown(markdown.partition("\n<details>")[0]))
+        # rich pads lines to the width, and sets a table apart by two blank lines
+        lines = [line.rstrip() for line in captured.get().splitlines()]
+        for line, above in zip(lines, ["", *lines], strict=False):
+            if line or above:
+                console.file.write(f"{line}\n")
 
 
 def masked(markdown: str) -> str:
@@ -205,6 +211,7 @@ def _of(record: Mapping[str, Any]) -> dict[str, Any]:
     wall_ms = None if timings["wall_s"] is None else 1000 * timings["wall_s"]
     clocks = {"wall_ms": wall_ms, "load_s": timings["load_s"]}
     return {
+        "arm": store.REFERENCE if record["kind"] == store.REFERENCE else None,
         "timings": timings["metrics"] | clocks,
         "stages_ms": times,
         "outcome": record["verdict"]["outcome"],
@@ -270,7 +277,7 @@ def _table(
         f"**{comparison['verdict'].upper()}**{under}: {escaped(comparison['reason'])}.",
         "",
         *([] if warning is None else [warning, ""]),
-        "| | baseline | candidate | change |",
+        f"| | {baseline.get('arm') or 'baseline'} | {candidate.get('arm') or 'candidate'} | change |",
         "|---|---:|---:|---:|",
         f"| verdict | {escaped(baseline['outcome'])} | {escaped(candidate['outcome'])} | |",
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.engine import code, launch
 from bench.engine import command as commands
-from bench.fallback.expectation import SESSION
+from bench.fallback.expectation import DIFFUSERS, SESSION
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
 from bench.machine import locks
@@ -68,10 +68,11 @@ def run(
         FallbackDetected: arguments or environment show beforehand that the run would be invalid.
         UsageError: the run directory or the record cannot be written, or that run cannot be resumed by this plan.
     """
+    kind = store.REFERENCE if planned.expectation.backend == DIFFUSERS else "bench"
     with ExitStack() as lock:
         if resume is not None:
             lock.enter_context(campaign.hold(resume))
-        running = begin(planned, resume)
+        running = begin(planned, resume, kind=kind)
         if resume is None:
             lock.enter_context(campaign.hold(running.directory))
         return _finished(running, display, score, resumed=resume is not None)
@@ -218,12 +219,6 @@ def _edited(running: Run) -> BenchError | None:
     return None
 
 
-def _written(running: Run) -> list[Finding]:
-    """Return the finding about code that was written during a launch, if any was."""
-    names = running.code.written()
-    return [code.changed(names)] if names else []
-
-
 def _single(running: Run, index: int, display: Observer | None) -> Launched:
     """Make the canonical single launch, `sglang generate`, which serves one request."""
     planned, directory = running.planned, running.directory
@@ -239,7 +234,7 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
             display=display,
         )
     done = requests.read(directory, outputs, attempt.guard, (attempt.started, attempt.finished))
-    verdict = attempt.conclude([*done.findings, *watch.findings(), *_written(running)])
+    verdict = attempt.conclude([*done.findings, *watch.findings(), *code.written_since(running.code)])
     if verdict.counts:
         running.requests.append(requests.document(done, directory))
     return Launched(
@@ -328,7 +323,7 @@ class _Serving:
         """Return the launch as it is now; without an ``attempt`` it is still going on."""
         found = [*(self._told.values() if rejected is None else rejected.findings), *self.watch.findings()]
         if attempt is not None:
-            found += _written(self._running)
+            found += code.written_since(self._running.code)
         verdict = conclude(self.guard, None if attempt is None else attempt.ended, found)
         error = verdict.error(self.log) if attempt is None else attempt.error(verdict)
         return Launched(

@@ -32,6 +32,7 @@ class Campaign:
     capacity: Estimate | None = None
     highest: tuple[float | None, float | None] | None = None
     failure: BenchError | None = None
+    golden: Mapping[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def next_index(self) -> int:
         """Return the index of the next request: one count over all phases."""

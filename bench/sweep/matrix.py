@@ -156,7 +156,7 @@ def _measured(
         for index in range(matrix[0].options.launches):
             for cell in matrix if index % 2 == 0 else reversed(matrix):
                 if cell.failure is None and cell.launched == index:
-                    with display(f"{cell.name}, launch {index + 1}") as observer:
+                    with display(cell.name) as observer:
                         _launch(cell, folder / cell.name, observer)
                     state.finish(f"{cell.name} {index + 1}", _failure(cell))
     finally:

@@ -56,15 +56,15 @@ class AbOptions:
         repeats={"default": 4, "help": "requests of each start that count, after one that does not (default 4)"},
         require={"help": REQUIRE},
     )
+    as_html: bool = option(
+        False, name="html", group=OUTPUT, help="write the comparison as one HTML page, and say where"
+    )
     resume: Path | None = option(
         None,
         kind=Kind.PATH,
         group=MEASURING,
         completes="cut_off",
         help="comparison that was cut off: go on with the pairs that are missing",
-    )
-    as_html: bool = option(
-        False, name="html", group=OUTPUT, help="write the comparison as one HTML page, and say where"
     )
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparison as JSON on stdout")
@@ -158,12 +158,30 @@ def _resumed(options: AbOptions, word: Path, specs: Mapping[str, str]) -> Result
 
 def _check_arms(asked: Mapping[str, Options], options: AbOptions) -> None:
     """Raise UsageError for arms between which nothing can differ, unless that is what was asked for."""
-    baseline, candidate = asked.values()
+    baseline, candidate = map(_meant, asked.values())
     if baseline == candidate and not options.same:
         raise UsageError(
             "both arms are the same, so nothing can differ",
             todo='change one, e.g. --candidate "steps=8"; or --same: how noisy is this machine?',
         )
+
+
+def _meant(options: Options) -> object:
+    """Return what an arm comes to, however it is said: its engine, its workload and its environment.
+
+    What is said is returned where that cannot be told: its own error comes later, with the arm that it is of.
+    """
+    import os
+    from dataclasses import replace
+
+    from bench.engine import find
+    from bench.run import plan
+
+    try:
+        workload = replace(plan.workload(options), environment={})
+        return find.find(options.engine), workload, os.environ | dict(options.environment)
+    except UsageError:
+        return options
 
 
 def _length(design: Design, options: AbOptions) -> str:
@@ -334,7 +352,7 @@ def _note(notes: Sequence[str | None]) -> None:
     from bench.report import text
 
     for note in dict.fromkeys(filter(None, notes)):
-        text.line(text.stderr(), note)
+        text.prose(text.stderr(), note)
 
 
 def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any], metric: str) -> str:
@@ -409,7 +427,7 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
     from bench.compare import calibration
     from bench.compare import metric as metrics
     from bench.report import comparison as report
-    from bench.report import text
+    from bench.report import next_step, text
     from bench.verbs.bench import run_one
 
     if options.list or options.forget is not None:
@@ -433,6 +451,7 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
         )
         text.line(text.stdout(), f"{told} invoke calibrate --forget {path.stem[:6]}")
     text.line(text.stdout(), f"kept: {path}")
+    text.line(text.stdout(), f"next: {next_step.after_calibration(options.run)}")
 
 
 # --- records over time ------------------------------------------------------------------------------------------------

@@ -56,15 +56,15 @@ class AbOptions:
         repeats={"default": 4, "help": "requests of each start that count, after one that does not (default 4)"},
         require={"help": REQUIRE},
     )
-    as_html: bool = option(
-        False, name="html", group=OUTPUT, help="write the comparison as one HTML page, and say where"
-    )
     resume: Path | None = option(
         None,
         kind=Kind.PATH,
         group=MEASURING,
         completes="cut_off",
         help="comparison that was cut off: go on with the pairs that are missing",
+    )
+    as_html: bool = option(
+        False, name="html", group=OUTPUT, help="write the comparison as one HTML page, and say where"
     )
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparison as JSON on stdout")

@@ -60,6 +60,7 @@ NEWEST_PYTHON = "3.13"
 """The newest Python that the tests run on; every dependency has wheels for it."""
 
 HTA = "HolisticTraceAnalysis==0.5.0"
+AIPERF = "aiperf==0.13.0"
 """The oracle of the trace analysis. It needs jupyterlab at run time, so it gets an environment of its own."""
 
 
@@ -94,12 +95,12 @@ def ensure_engine(session: nox.Session, name: str) -> None:
         )  # fmt: skip
 
 
-def oracle(session: nox.Session) -> str:
-    """Return the Python of an environment with HolisticTraceAnalysis, and build it if it is missing."""
-    home = Path(session.create_tmp()).resolve() / "hta"
+def oracle(session: nox.Session, requirement: str, program: str) -> str:
+    """Return a program of an environment with an oracle alone, and build it if it is missing."""
+    home = Path(session.create_tmp()).resolve() / "oracle"
     session.run("uv", "venv", "--quiet", "--allow-existing", str(home), external=True)
-    session.run("uv", "pip", "install", "--quiet", f"--python={home}", HTA, external=True)
-    return str(home / "bin" / "python")
+    session.run("uv", "pip", "install", "--quiet", f"--python={home}", requirement, external=True)
+    return str(home / "bin" / program)
 
 
 def newest_python() -> Path | None:
@@ -247,7 +248,15 @@ def signals_versions(session: nox.Session) -> None:
 def tests_oracle(session: nox.Session) -> None:
     """Compare the trace analysis with HolisticTraceAnalysis."""
     install(session, *RUNNER, *group("tests"))
-    session.run("pytest", "-m", "oracle", *session.posargs, env={"BENCH_HTA_PYTHON": oracle(session)})
+    session.run("pytest", "-m", "oracle", *session.posargs, env={"BENCH_HTA_PYTHON": oracle(session, HTA, "python")})
+
+
+@nox.session(default=False)
+def tests_load_oracle(session: nox.Session) -> None:
+    """Compare a load test's percentiles with AIPerf's (1.2 GB) on the same schedule."""
+    install(session, *RUNNER, *group("tests"))
+    aiperf = oracle(session, AIPERF, "aiperf")
+    session.run("pytest", "-s", "tests/test_serving_oracle.py", *session.posargs, env={"BENCH_AIPERF": aiperf})
 
 
 @nox.session
@@ -281,7 +290,7 @@ def schemas(session: nox.Session) -> None:
 def benchmark(session: nox.Session) -> None:
     """Measure the workbench itself and print ratios to a baseline of the same run."""
     install(session, *RUNNER, *group("tests"))
-    env = {"BENCH_HTA_PYTHON": oracle(session)}
+    env = {"BENCH_HTA_PYTHON": oracle(session, HTA, "python")}
     for path in sorted((ROOT / "benchmarks").glob("[!_]*.py")):
         session.run("python", str(path), *session.posargs, env=env, success_codes=[0, 1])
 

@@ -6,6 +6,7 @@ may wait; ``service_s`` is slept, not computed.
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import threading
@@ -17,21 +18,28 @@ from aiohttp import web
 from PIL import Image
 
 
-def picture(seed, width, height):
-    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+def picture(seed, width, height, change=0):
+    pixels = np.random.default_rng(seed).integers(0, 240, (height, width, 3), dtype=np.uint8) + np.uint8(change)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 class StandIn:
-    """A context manager; ``fault`` is called with the request's number and body before its answer.
+    """A context manager, with a thread of its own or, as ``async with``, in the loop that runs.
 
+    ``fault`` is called with the request's number and body before its answer.
     It returns None, or a dict: status (HTTP), raw (bytes of the answer), size, seed (other pictures), steps (logged),
     stall_s (the server does nothing for that long), silent (nothing is logged), die (the server ends here).
+
+    With ``most`` above 1 it merges that many requests; their pictures are brighter by ``changes`` of 255.
     """
 
-    def __init__(self, *, service_s=0.0, fault=lambda number, body: None, log=None, stage="DenoisingStage", foreign=0):
+    def __init__(
+        self, *, service_s=0.0, fault=lambda number, body: None, log=None, stage="DenoisingStage", foreign=0,
+        most=1, changes=1,
+    ):  # fmt: skip
+        self.most, self.changes, self.batches = most, changes, []
         self.service_s, self.fault, self.log, self.stage = service_s, fault, log, stage
         self.posts = self.finished = self.steps = foreign
         self._pictures = {}
@@ -49,6 +57,16 @@ class StandIn:
             self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(10)
         assert not self._thread.is_alive()
+
+    async def __aenter__(self):
+        self._loop, started = asyncio.get_running_loop(), asyncio.Event()
+        self._task = self._loop.create_task(self._serve(started))
+        await started.wait()
+        return self
+
+    async def __aexit__(self, *_):
+        self._over.set()
+        await self._task
 
     def _run(self, started):
         asyncio.set_event_loop(self._loop)
@@ -86,13 +104,15 @@ class StandIn:
         }  # fmt: skip
         if not fault.get("silent"):
             self._write("request.received", server_id, logged)
-        async with self._one:
+        batch = await self._merged(arrived) if self.most > 1 else None
+        async with contextlib.nullcontext() if batch else self._one:
             if fault.get("die"):
                 self._over.set()
                 await asyncio.Event().wait()  # until the clean-up cancels it, and whoever waits behind it
             # against an absolute time: sleeps that end late do not add up to a slower server
-            self._free_at = max(arrived, self._free_at) + self.service_s + fault.get("stall_s", 0)
-            await asyncio.sleep(self._free_at - self._loop.time())
+            if batch is None:
+                self._free_at = max(arrived, self._free_at) + self.service_s + fault.get("stall_s", 0)
+            await asyncio.sleep((batch["ends_at"] if batch else self._free_at) - self._loop.time())
         if "status" in fault:
             return web.Response(status=fault["status"], text="Internal Server Error")
         if "raw" in fault:
@@ -101,11 +121,28 @@ class StandIn:
         self.steps += logged["num_inference_steps"]
         if not fault.get("silent"):
             self._write("request.finished", server_id, logged)
-        key = (fault.get("seed", body["seed"]), width, height)
+        change = self.changes if batch and batch["size"] > 1 else 0
+        key = (fault.get("seed", body["seed"]), width, height, change)
         if key not in self._pictures:
             self._pictures[key] = base64.b64encode(picture(*key)).decode()
         data = [{"b64_json": self._pictures[key]}] * body["n"]
-        return web.json_response({"id": server_id, "data": data, "inference_time_s": self.service_s or 1e-6})
+        service_s = batch["service_s"] if batch else self.service_s
+        return web.json_response({"id": server_id, "data": data, "inference_time_s": service_s or 1e-6})
+
+    async def _merged(self, arrived):
+        """Return the batch that a request ran in, once it is closed: one that waited for others and had room.
+
+        A batch of two or more takes one and a half times as long as a request.
+        """
+        batch = self.batches[-1] if self.batches else None
+        if batch is None or batch["size"] == self.most or arrived > batch["begins_at"]:
+            batch = {"size": 0, "begins_at": max(arrived + 0.02, self._free_at)}
+            self.batches.append(batch)
+        batch["size"] += 1
+        batch["service_s"] = self.service_s * (1.5 if batch["size"] > 1 else 1)
+        batch["ends_at"] = self._free_at = batch["begins_at"] + batch["service_s"]
+        await asyncio.sleep(batch["begins_at"] - self._loop.time())
+        return batch
 
     def _write(self, event, server_id, sampling):
         if self.log is None:

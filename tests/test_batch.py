@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -153,8 +154,8 @@ def test_an_interrupt_leaves_a_summary_that_says_what_did_not_run(batch, replay,
     task.send_signal(signal.SIGTERM)
     _, said = task.communicate(timeout=60)
     assert task.returncode == 130
-    assert "kept: 0 of 2 presets" in said
-    assert "`invoke bench --model one,two` runs the rest" in said
+    assert "kept: 0 presets" in said
+    assert re.search(r"`invoke bench --resume [0-9a-f]{6}` goes on", said)
     assert [(row["preset"], row["outcome"]) for row in summary_of(home)["rows"]] == [
         ("one", "not run"), ("two", "not run"),
     ]  # fmt: skip

@@ -22,6 +22,7 @@ def test_the_sessions_are_there_and_explained():
         "profile",
         "tour",
         "tests_oracle",
+        "tests_load_oracle",
         "tests",
         "tests_newest",
         "tests_engine",

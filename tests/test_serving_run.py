@@ -1,14 +1,19 @@
 """Whole load tests against a server that stands in: what is judged, what is recorded, what ends them."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 
 import pytest
-from stand_in_server import StandIn
+from helpers import record_of
+from stand_in_server import StandIn, picture
 
 from bench import schema
-from bench.errors import EngineFailed, FallbackDetected, Inconclusive, UsageError
+from bench.errors import EngineFailed, FallbackDetected, Inconclusive, Interrupted, UsageError
+from bench.fallback import media
 from bench.record import store
+from bench.serving import offline, outputs
 from bench.serving import run as campaigns
 from bench.serving.campaign import Campaign
 from bench.serving.options import LoadOptions
@@ -22,12 +27,13 @@ WORKLOAD = ImageRequest(prompt="a cat", seed=7, steps=2, width=32, height=32)
 def _loadtest(tmp_path):
     """Run a short campaign against a stand-in and return record, rows and error."""
 
-    def go(workload=WORKLOAD, options=None, **behaviour):
+    def go(workload=WORKLOAD, options=None, golden=None, **behaviour):
         log, directory = tmp_path / "log", tmp_path / "run"
         log.mkdir()
         directory.mkdir()
         given = LoadOptions(**{"duration_s": 1.0, "rate_hz": 40.0} | (options or {}))
         campaign = Campaign(options=given, workload=workload, started=store.now(), directory=directory)
+        campaign.golden = golden or {}
         with StandIn(log=log, **{"service_s": 0.005} | behaviour) as server:
             target = Remote(url=server.url, request_log=log)
             campaigns.run(campaign, target)
@@ -124,6 +130,38 @@ def test_an_overload_ends_inconclusive_and_keeps_its_rows(loadtest):
     assert "saturated" in record["phases"][-1]["figures"]["flags"]
     assert isinstance(error, Inconclusive)
     assert len([row for row in rows if row["phase"] == "load"]) == record["phases"][-1]["figures"]["offered"]
+
+
+@pytest.mark.parametrize(("seed", "holds"), [(WORKLOAD.seed, True), (99, False)])
+def test_pictures_are_held_against_an_offline_runs(loadtest, seed, holds):
+    pixels = media.look_at_image(picture(seed, WORKLOAD.width, WORKLOAD.height)).pixels_sha256
+    record, rows, error = loadtest(golden={outputs.asked(WORKLOAD): (pixels,)})
+    check = next(check for check in record["checks"] if check["id"] == "outputs")
+    assert check["held"] is holds
+    assert isinstance(error, FallbackDetected) is not holds
+    if holds:
+        assert f"({sum(row['seed'] == WORKLOAD.seed for row in rows)} pictures)" in check["says"]
+
+
+def test_an_offline_run_gives_its_picture_and_one_of_other_work_is_refused(bench, only_run):
+    record = record_of(bench())
+    asked = {name: record["workload"][name] for name in ("prompt", "seed", "steps", "width", "height")}
+    request, version = ImageRequest(**asked), record["engine"]["version"]
+    pixels = record["requests"][0]["outputs"][0]["pixels_sha256"]
+    assert offline.pictures(only_run(), request, version) == {outputs.asked(request): (pixels,)}
+    with pytest.raises(UsageError, match="the offline run has steps"):
+        offline.pictures(only_run(), replace(request, steps=request.steps + 1), version)
+    with pytest.raises(UsageError, match="is of sglang"):
+        offline.pictures(only_run(), request, "0.0.1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_load_test_that_is_ended_keeps_its_rows_and_is_partial(loadtest, number):
+    record, rows, error = loadtest(fault=lambda index, _: os.kill(os.getpid(), number) if index == 20 else None)
+    assert isinstance(error, Interrupted)
+    assert record["complete"] is False
+    assert record["failure"]["exit_code"] == 130
+    assert len([row for row in rows if row["status"] == 200]) >= 20
 
 
 @pytest.mark.parametrize("fields", [{"width": 100}, {"outputs": 11}])

@@ -1,9 +1,18 @@
 """Served logs before the judge, and a server that is started, proven and stopped (a replay engine stands in)."""
 
 import json
+import os
+import sys
 
 import pytest
 from helpers import DATA
+
+from bench.engine.command import Command, free_ports
+from bench.fallback.expectation import SERVER as SERVED
+from bench.fallback.expectation import Expectation
+from bench.fallback.guard import Guard
+from bench.serving.command import ServerCommand
+from bench.serving.server import Server
 
 CAPTURED = DATA / "serving"
 
@@ -32,3 +41,37 @@ def test_a_server_that_never_got_ready_is_not_proven(invoke, tmp_path):
     ended = invoke("attest", "--log", path)
     assert ended.code == 5
     assert "evidence.server-ready" in ended.out
+
+
+SERVER = """
+import http.server, sys
+port = int(sys.argv[-1].partition("=")[2])
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{}")
+    def log_message(self, *_):
+        pass
+listener = http.server.HTTPServer(("127.0.0.1", port), Answers)
+print(f"INFO:     Uvicorn running on http://127.0.0.1:{port} (Press CTRL+C to quit)", flush=True)
+print("The server is fired up and ready to roll!", flush=True)
+listener.serve_forever()
+"""
+
+
+def test_a_server_is_found_below_its_supervisor_and_nothing_of_it_is_left(tmp_path):
+    (port,) = free_ports(1)
+    command = Command(
+        argv=(sys.executable, "-c", SERVER, f"--port={port}"), environment=os.environ, added={}, directory=tmp_path
+    )
+    served = ServerCommand(
+        command=command, port=port, run_id="run-1", model_path="m", names_itself=True, has_metrics=False
+    )
+    with Server(served, Guard(Expectation(launch=SERVED)), ready_s=120) as server:
+        assert server.identity().listener_is_ours
+        assert server.cpu_s() > 0
+        (listener,) = server._roots()
+        assert listener.net_connections()[0].laddr.port == port
+    assert not server.alive()
+    assert not listener.is_running()

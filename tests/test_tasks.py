@@ -172,11 +172,12 @@ def test_of_several_engines_the_named_or_the_default_one_is_taken(replay, monkey
     assert find.find("one").name == "one"
 
 
-def test_a_dry_run_needs_no_engine_and_says_so(invoke):
-    ended = invoke("bench", "--model", "flux-tiny", "--dry-run", env={"PATH": "/nowhere"})
+@pytest.mark.parametrize(("verb", "program"), [("bench", "generate"), ("loadtest", "serve")])
+def test_a_dry_run_needs_no_engine_and_says_so(invoke, verb, program):
+    ended = invoke(verb, "--model", "flux-tiny", "--dry-run", env={"PATH": "/nowhere"})
     assert ended.code == 0, ended.err
     assert "no engine was asked: spelled for sglang 0.5.23" in ended.err
-    assert "sglang generate" in ended.out.replace("\\\n", " ")
+    assert f"sglang {program}" in ended.out.replace("\\\n", " ")
 
 
 def test_a_dry_run_for_an_engine_that_is_not_built_is_refused(invoke):
@@ -198,7 +199,7 @@ def test_a_preset_that_asks_for_more_than_a_version_can_is_refused(invoke, repla
     ended = invoke("bench", "--model", "flux", "--engine", replay(version="0.5.17"), "--dry-run")
     assert ended.code == 1
     assert "sglang 0.5.17 does not know --component-residency" in ended.err
-    assert "0.5.19 to 0.5.23" in ended.err
+    assert "0.5.18 to 0.5.23" in ended.err
 
 
 def test_the_program_ends_as_its_task_does(invoke_program):
@@ -307,6 +308,11 @@ def test_a_rejected_runs_dump_is_set_aside(bench, only_run):
         ({"log": "cpu/warmup_request.log"}, 6, "dump.unreadable"),
         (NATIVE | {"dump_changes": {"timestamp": "2026-11-20T10:00:00+00:00"}}, 6, "dump.timestamp"),
         (NATIVE | {"dump_changes": {"total_duration_ms": 0}}, 6, "dump.unreadable"),
+        (NATIVE | {"dump_changes": {"total_duration_ms": 10**400}}, 6, "dump.unreadable"),
+        ({"log": "cpu/warmup_request.log", "dump_is": "folder"}, 6, "dump.unreadable"),
+        ({"log": "cpu/warmup_request.log", "dump_is": "fifo"}, 6, "dump.unreadable"),
+        ({"log": "cpu/warmup_request.log", "dump_is": "/dev/zero"}, 6, "dump.unreadable"),
+        (NATIVE | {"png_says": (30_000, 30_000)}, 3, "output.broken"),
         (NATIVE | {"size": (128, 256)}, 4, "output.size"),
         (NATIVE | {"colours": 1}, 4, "output.one_colour"),
         (NATIVE | {"exit": 1}, 3, "process.exit"),

@@ -11,8 +11,8 @@ import numpy as np
 from bench import redact, schema
 from bench.accuracy import document, judge, plan, reasons
 from bench.accuracy.options import COMPONENT, GOLDEN, TRAJECTORY
+from bench.engine import code, interpreter, launch
 from bench.engine import command as commands
-from bench.engine import interpreter, launch
 from bench.errors import (
     BenchError,
     EngineFailed,
@@ -91,6 +91,7 @@ def _run(planned: Plan, directory: Path, display: Observer | None) -> Result:
     guard.precheck([*command.argv, f"--model-path={planned.model}"], command.added)
 
     started = store.now()
+    known_code = code.read(planned.engine.code)
     found = judge.Findings()
     theirs: Arrays = {}
     if plan.needs_reference(options):
@@ -99,7 +100,8 @@ def _run(planned: Plan, directory: Path, display: Observer | None) -> Result:
         command, guard=guard, log=directory / store.LOG, timeout_s=options.timeout_s, display=display
     )
     stopped = attempt.ended.stopped_by
-    verdict = attempt.conclude(files.check(files.read(directory / OUTPUTS), planned.expectation))
+    about_outputs = files.check(files.read(directory / OUTPUTS), planned.expectation)
+    verdict = attempt.conclude([*about_outputs, *code.written_since(known_code)])
     why = reasons.by_component(guard, directory / store.LOG)
     if stopped is None and (directory / NATIVE / MANIFEST).is_file():
         manifest, arrays = _read(directory / NATIVE, "native.npz", directory / store.LOG)

@@ -76,10 +76,14 @@ def new_run(kind: str, name: str, root: Path | None) -> Path:
 
 
 def file_entry(path: Path, directory: Path) -> dict[str, Any] | None:
-    """Return a file's name below the run directory, hash and size in bytes; None if there is no such file."""
-    if not path.is_file():
+    """Return a file's name below the run directory, hash and size in bytes; None if none can be read."""
+    if not path.is_file():  # a folder or FIFO, which an engine may have left there, costs its own entry only
         return None
-    return {"file": str(path.relative_to(directory)), "sha256": paths.sha256(path), "size_bytes": path.stat().st_size}
+    try:
+        digest, size = paths.sha256(path), path.stat().st_size
+    except OSError:
+        return None
+    return {"file": str(path.relative_to(directory)), "sha256": digest, "size_bytes": size}
 
 
 def write(record: dict[str, Any], folder: Path) -> Path:

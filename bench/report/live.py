@@ -275,6 +275,8 @@ class Pairs:
         self._pairs = pairs
         self._in_pair = 2 * (requests + 1)
         self._number = self._done = 0
+        self._before = 0
+        """Pairs that were finished before this began."""
         self._told = ""
         self._clock = clock
         self._began = clock()
@@ -295,6 +297,8 @@ class Pairs:
 
     def begin(self, number: int, order: str) -> None:
         """Show that a pair of starts begins."""
+        if not self._number:
+            self._before = number - 1
         self._number, self._done = number, 0
         self._show()
         self.heartbeat.say(f"pair {number}/{self._pairs}: {order}")
@@ -315,8 +319,8 @@ class Pairs:
         """Return how far it is, in one line."""
         doing = f"request {self._done} of {self._in_pair}" if self._done else "starting both engines"
         parts = [f"pair {self._number}/{self._pairs}", doing, *([self._told] if self._told else [])]
-        if self._number > 1:
-            each = (self._clock() - self._began) / (self._number - 1 + self._done / self._in_pair)
+        if (measured := self._number - 1 - self._before) > 0:
+            each = (self._clock() - self._began) / (measured + self._done / self._in_pair)
             left = each * (self._pairs - self._number + 1 - self._done / self._in_pair)
             parts.append(f"at most about {_duration(left)} to go")
         return ", ".join(parts)

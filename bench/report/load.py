@@ -45,11 +45,30 @@ def _figures(record: Mapping[str, Any], console: Console) -> None:
         text.line(console, f"capacity  {capacity['value']:.3g}/s{known}")
     if record["slo_s"] is not None:
         text.line(console, f"SLO       {milliseconds(record['slo_s'])}")
+    if (batching := record.get("batching")) is not None:
+        show_batching(batching, console)
     text.line(console, "")
     console.print(_phases(record))
     if (highest := record["highest_rate"]) is not None:
         held = "none held" if highest["held_hz"] is None else f"{highest['held_hz']:.3g}/s"
         text.line(console, f"highest rate within the SLO: {held}; missed at {_number(highest['missed_hz'])}/s")
+
+
+def show_batching(batching: Mapping[str, Any], console: Console) -> None:
+    """Print whether requests were merged, and what that changed against one request at a time."""
+    text.line(console, f"batching  up to {batching['most']}: {batching['receipt'] or 'the log cannot be seen'}")
+    if batching["sizes"] is not None:
+        sizes = ", ".join(f"{count} of {size}" for size, count in batching["sizes"].items())
+        merged = f"{batching['merged_share']:.0%} of the bursts' requests" + (f", batches: {sizes}" if sizes else "")
+        text.line(console, f"  merged    {merged}")
+    if batching["throughput_change"] is not None:
+        latency = f"mean latency {batching['mean_latency_change']:+.0%}"
+        text.line(console, f"  against one at a time: throughput {batching['throughput_change']:+.0%}, {latency}")
+    far = ""
+    if batching["differing"] and batching["worst_psnr_db"] is not None:
+        far = f", by up to {batching['max_levels']} of 255 (PSNR {batching['worst_psnr_db']:.1f} dB)"
+    says = f"{batching['differing']} of {batching['compared']} differ from those of a lone request{far}"
+    text.line(console, f"  pictures  {says}")
 
 
 PHASES = ("phase", "offered/s", "achieved/s", "utilisation", "p50", "p95", "p99", "queue", "goodput", "failed", "flag")

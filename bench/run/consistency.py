@@ -21,7 +21,10 @@ MEDIANS = ("requests", "metrics", "stages_ms", "launch_s", "wall_s", "load_s", "
 
 
 def files(launches: Sequence[Document], of_requests: Sequence[Document], profiled: Document | None) -> list[File]:
-    """Return every file that a record of these launches and requests rests on, each once; nothing is hashed anew."""
+    """Return every file that a record of these launches and requests rests on, each once; nothing is hashed anew.
+
+    One that could not be read has no hash and is no evidence.
+    """
     rejected = [launch["rejected"] for launch in launches if launch["rejected"] is not None]
     entries = [
         *(launch["log"] for launch in launches),
@@ -29,7 +32,7 @@ def files(launches: Sequence[Document], of_requests: Sequence[Document], profile
         *(output for request in [*of_requests, *rejected] for output in request["outputs"]),
         *([] if profiled is None else [profiled["perf_dump"], *profiled["traces"]]),
     ]
-    named = {entry["file"]: entry for entry in entries if entry is not None}
+    named = {entry["file"]: entry for entry in entries if entry is not None and entry["sha256"] is not None}
     return [
         {"file": name, "sha256": entry["sha256"], "size_bytes": entry["size_bytes"]} for name, entry in named.items()
     ]

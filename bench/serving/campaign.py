@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from bench.errors import BenchError
     from bench.fallback.verdict import Verdict
     from bench.serving.checks import Measured
+    from bench.serving.joins import Identity
     from bench.serving.options import LoadOptions
     from bench.serving.queueing import Estimate
     from bench.serving.request import ImageRequest
-    from bench.serving.server import Identity
 
 
 @dataclass(slots=True)
@@ -32,6 +32,7 @@ class Campaign:
     capacity: Estimate | None = None
     highest: tuple[float | None, float | None] | None = None
     failure: BenchError | None = None
+    golden: Mapping[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
 
     def next_index(self) -> int:
         """Return the index of the next request: one count over all phases."""

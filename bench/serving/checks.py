@@ -14,15 +14,14 @@ from bench.serving.arrivals import CLOSED
 from bench.serving.client import WARM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bench.errors import BenchError
     from bench.fallback.verdict import Verdict
     from bench.serving.client import Exchange, Phase
-    from bench.serving.joins import Counters, Join
+    from bench.serving.joins import Counters, Identity, Join
     from bench.serving.outputs import Answer, Difference
     from bench.serving.queueing import Level
-    from bench.serving.server import Identity
 
 INCONCLUSIVE = 9
 WARM_UPS = 3
@@ -44,7 +43,8 @@ ERRORS: dict[int, type[BenchError]] = {
 class Measured:
     """One phase with what was read of it; counters are the server's growth, None where it has none.
 
-    ``others_share`` is the share of the machine's processors that neither the server nor this process used.
+    ``others_share`` is the share of the machine's processors that neither the server nor this process used. ``merged``
+    counts the batches of two requests or more by their size, None where the log cannot be seen.
     """
 
     phase: Phase
@@ -53,6 +53,12 @@ class Measured:
     grown: Counters | None
     cpu_s: float | None
     others_share: float | None
+    merged: Mapping[int, int] | None
+
+    @property
+    def rows(self) -> list[queueing.Row]:
+        """Return the answers that came as they were asked for, as the queue needs them."""
+        return queueing.rows(self.answered)
 
     @property
     def answered(self) -> list[tuple[Exchange, Answer]]:
@@ -64,6 +70,7 @@ class Measured:
 class Facts:
     """What the checks look at. None: it could not be known, as of somebody else's server.
 
+    ``golden_answers`` counts the pictures that were held against an offline run's.
     ``ours`` tells whether the server was started here: what is unknown of it then is missing evidence.
     """
 
@@ -75,7 +82,7 @@ class Facts:
     join: Join | None
     measured: Sequence[Measured]
     differences: Sequence[Difference]
-    has_golden: bool
+    golden_answers: int
     batching: int
     died: bool
 
@@ -173,13 +180,16 @@ def _outputs(facts: Facts) -> Outcome:
         return Outcome(held=None, says="no picture was delivered", exit_code=f.ENGINE_FAILED)
     differing = [item for item in facts.differences if facts.batching == 1 or not item.within_batching]
     if differing:
-        first = differing[0]
+        first = min(differing, key=lambda item: item.is_near)
         says = (
             f"{len(differing)} pictures differ, first: request {first.index}, seed {first.seed}, from {first.against}"
         )
-        return Outcome(held=False, says=says, exit_code=f.FALLBACK)
+        merged = facts.batching > 1 and first.is_near  # then the first is the least near: none is another picture
+        return Outcome(held=False, says=says, exit_code=0 if merged else f.FALLBACK)
     batched = f", {len(facts.differences)} within one level (batching)" if facts.differences else ""
-    against = "the offline output" if facts.has_golden else "each other, by request (no offline output was given)"
+    against = "each other, by request"
+    if facts.golden_answers:
+        against = f"the offline run's ({facts.golden_answers} pictures), or {against}"
     return Outcome(held=True, says=f"every picture decodes, has its size and equals {against}{batched}")
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -164,19 +167,33 @@ def run(
     ``limit_s`` is the phase's, from its start: what is unanswered then is kept as such. ``alive`` tells whether the
     server still runs; requests that come due after its end are kept as unsent. Indices count from ``first_index``.
     """
-    return asyncio.run(_run(url, name, arrivals, requests, limit_s=limit_s, alive=alive, first_index=first_index))
+    return asyncio.run(send(url, name, arrivals, requests, limit_s=limit_s, alive=alive, first_index=first_index))
 
 
-async def _run(
+@contextmanager
+def _sigterm_cancels() -> Iterator[None]:
+    """Let SIGTERM do what asyncio lets Ctrl-C do: cancel the phase, so that its rows are kept."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+async def send(
     url: str,
     name: str,
     arrivals: Arrivals,
     requests: Iterator[ImageRequest],
     *,
     limit_s: float,
-    alive: Callable[[], bool],
-    first_index: int,
+    alive: Callable[[], bool] = lambda: True,
+    first_index: int = 0,
 ) -> Phase:
+    """Do what `run` does, in the loop that runs."""
     due = []
     for index, (intended_s, request) in enumerate(zip(arrivals.times_s, requests, strict=False), first_index):
         due.append((Exchange(index=index, request=request, intended_s=intended_s), request.body()))
@@ -186,10 +203,11 @@ async def _run(
         generator = _Generator(url, session, limit_s, alive)
         interrupted = False
         try:
-            if arrivals.kind == CLOSED:
-                await generator.closed_loop(arrivals.concurrency or 1, arrivals.duration_s, requests, first_index)
-            else:
-                await generator.open_loop(due)
+            with _sigterm_cancels():
+                if arrivals.kind == CLOSED:
+                    await generator.closed_loop(arrivals.concurrency or 1, arrivals.duration_s, requests, first_index)
+                else:
+                    await generator.open_loop(due)
         except asyncio.CancelledError:  # how asyncio hands on a Ctrl-C
             interrupted = True
         kept = {exchange.index: replace(exchange, error=UNFINISHED_SEND) for exchange, _ in due} | generator.exchanges

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bench.catalog import flags
 from bench.engine import command as commands
 from bench.engine.command import Command
+from bench.serving import batching
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,7 +56,7 @@ class ServerCommand:
 
 
 def build(
-    engine: Engine, workload: Workload, directory: Path, *, batching: int = 1, on_cpu: bool = False
+    engine: Engine, workload: Workload, directory: Path, *, most_merged: int = 1, on_cpu: bool = False
 ) -> ServerCommand:
     """Return the command of a server for this workload that writes into ``directory``.
 
@@ -71,6 +72,7 @@ def build(
         model_path = str(directory / MODEL / run_id / model_path.rstrip("/").rpartition("/")[2])
     served = replace(workload, model_path=model_path, warmup=True, warmup_at_start=True)
     port, master, scheduler = commands.free_ports(3)
+    delay_ms = batching.DELAY_S * 1e3
     argv = (
         *workload.wrapper,
         *engine.program,
@@ -88,7 +90,7 @@ def build(
         f"--output-path={directory / SAVED}",
         *([f"--served-model-name={run_id}"] if names_itself else []),
         *(flag for flag in IF_KNOWN if flags.knows(engine.version, flag)),
-        *([f"--batching-max-size={batching}", "--batching-delay-ms=20"] if batching > 1 else []),
+        *([f"--batching-max-size={most_merged}", f"--batching-delay-ms={delay_ms:g}"] if most_merged > 1 else []),
         *workload.sabotage,
     )
     added = {

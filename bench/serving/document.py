@@ -10,6 +10,7 @@ import orjson
 from bench import redact, schema
 from bench.errors import UsageError
 from bench.record import store
+from bench.serving import batching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ RECORD, ROWS = "load.json", "rows.jsonl"
 
 def document(campaign: Campaign, facts: Facts, checks: Sequence[Row], attested: Attested | None) -> dict[str, Any]:
     """Return the record of a load test; its rows are not in it: `write` puts them beside it and names their hash."""
+    most = campaign.options.batching
+    merging = batching.summary(most, facts.verdict, facts.measured, facts.differences) if most > 1 else None
     highest, failure, capacity = campaign.highest, campaign.failure, campaign.capacity
     return {
         "schema": KIND,
@@ -47,6 +50,7 @@ def document(campaign: Campaign, facts: Facts, checks: Sequence[Row], attested: 
         "slo_s": campaign.slo_s,
         "capacity_hz": None if capacity is None else asdict(capacity),
         "highest_rate": None if highest is None else {"held_hz": highest[0], "missed_hz": highest[1]},
+        "batching": None if merging is None else asdict(merging) | {"sizes": _by_size(merging.sizes)},
         "phases": [_phase(measured) for measured in campaign.measured],
         "differences": [
             {
@@ -58,6 +62,10 @@ def document(campaign: Campaign, facts: Facts, checks: Sequence[Row], attested: 
             for item in facts.differences
         ],
     }
+
+
+def _by_size(sizes: Mapping[int, int] | None) -> dict[str, int] | None:
+    return None if sizes is None else {str(size): sizes[size] for size in sorted(sizes)}
 
 
 def _asked(campaign: Campaign) -> dict[str, Any]:
@@ -74,6 +82,7 @@ def _asked(campaign: Campaign) -> dict[str, Any]:
         "batching": options.batching,
         "arrival_seed": options.arrival_seed,
         "url": options.url,
+        "golden": None if options.golden is None else str(options.golden),
     }
 
 

@@ -22,6 +22,15 @@ WRAPPED = (RECEIVED.encode(), FINISHED.encode())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who answers on the port: the id and version that it names, and whether its listener is below this process."""
+
+    run_id: str | None
+    version: str | None
+    listener_is_ours: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
     """One request as the server logged it; times on its wall clock, in seconds since 1970.
 

@@ -6,14 +6,16 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bench.engine import code
 from bench.engine import command as engine_commands
-from bench.errors import BenchError, EngineFailed, Interrupted, UsageError
+from bench.errors import BenchError, EngineFailed, UsageError
 from bench.fallback.expectation import SERVER
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
 from bench.record import store
 from bench.run import benchmark
 from bench.serving import command as commands
+from bench.serving import offline
 from bench.serving import run as campaigns
 from bench.serving.campaign import Attested, Campaign
 from bench.serving.request import ImageRequest, refuse
@@ -21,6 +23,7 @@ from bench.serving.run import Remote
 from bench.serving.server import Server
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from bench.engine.workload import Workload
@@ -60,6 +63,12 @@ def request_of(workload: Workload) -> ImageRequest:
     return request
 
 
+def _golden(
+    options: LoadOptions, request: ImageRequest, version: str | None
+) -> Mapping[tuple[str, ...], tuple[str, ...]]:
+    return {} if options.golden is None else offline.pictures(options.golden, request, version)
+
+
 def loadtest(
     planned: Plan, options: LoadOptions, display: Observer | None = None
 ) -> tuple[dict[str, Any], Path, BenchError | None]:
@@ -71,19 +80,22 @@ def loadtest(
         PreflightFailed: the machine lacks something that this run needs.
     """
     request = request_of(planned.workload)
+    golden = _golden(options, request, planned.engine.version)
     running = benchmark.begin(planned, kind=KIND)
     served = commands.build(
         planned.engine,
         planned.workload,
         running.directory,
-        batching=options.batching,
+        most_merged=options.batching,
         on_cpu=planned.machine.kind == "cpu",
     )
     commands.link(served, planned.workload)
     # seeds differ from request to request, so the log's cannot be held against one
     expectation = replace(planned.expectation, launch=SERVER, model=served.model_path, seed=None, warmup=True)
     guard = Guard(expectation)
-    campaign = Campaign(options=options, workload=request, started=store.now(), directory=running.directory)
+    campaign = Campaign(
+        options=options, workload=request, started=store.now(), directory=running.directory, golden=golden
+    )
     server = Server(served, guard, ready_s=options.run.timeout_s, display=display)
     identity, died = None, False
     try:
@@ -93,10 +105,6 @@ def loadtest(
             died = not server.alive()
     except BenchError as error:
         campaign.failure = error
-    except KeyboardInterrupt:
-        if identity is None:
-            raise
-        campaign.failure = Interrupted("interrupted: what was measured until then is kept", where=running.directory)
     # the pictures came with the answers and were judged there
     shutil.rmtree(running.directory / commands.SAVED, ignore_errors=True)
     if campaign.failure is None and died:
@@ -108,7 +116,7 @@ def loadtest(
         identity=identity,
         run_id=served.run_id,
         version=planned.engine.version,
-        verdict=conclude(guard, None),
+        verdict=conclude(guard, None, code.written_since(running.code)),
         ready_s=server.ready_after_s,
         argv=served.command.argv,
         environment=engine_commands.recorded_environment(served.command),
@@ -125,13 +133,9 @@ def loadtest_elsewhere(
     Raises:
         UsageError: the workload is one that a server would change, or nothing can be written.
     """
+    golden = _golden(options, request, None)
     directory = store.new_run(KIND, options.run.label or "elsewhere", options.run.output_dir)
-    campaign = Campaign(options=options, workload=request, started=store.now(), directory=directory)
+    campaign = Campaign(options=options, workload=request, started=store.now(), directory=directory, golden=golden)
     target = Remote(url=url.rstrip("/"))
-    try:
-        campaigns.run(campaign, target)
-    except BenchError as error:
-        campaign.failure = error
-    except KeyboardInterrupt:
-        campaign.failure = Interrupted("interrupted: what was measured until then is kept", where=directory)
+    campaigns.run(campaign, target)
     return campaigns.finish(campaign, target, None)

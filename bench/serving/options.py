@@ -17,7 +17,9 @@ SHARES = (0.3, 0.6, 0.9)
 class LoadOptions:
     """What the user asked of a load test; None is left to the run."""
 
-    run: Options = nested(Options, "model", *RUN)
+    run: Options = nested(
+        Options, "model", *RUN, "precheck", "model_cache_root", "cleanup_model_cache", "seed_model_cache_root"
+    )
     rate_hz: float | None = option(
         None,
         name="rate",
@@ -51,6 +53,12 @@ class LoadOptions:
     )
     batching: int = option(
         1, kind=Kind.WHOLE, least=1, group=WORKLOAD, help="requests that the server may merge (default 1: none)"
+    )
+    golden: Path | None = option(
+        None,
+        kind=Kind.PATH,
+        group=MEASURING,
+        help="an `invoke bench` run of the same engine and workload: pictures of its seed must equal it",
     )
     arrival_seed: int = option(
         1, kind=Kind.WHOLE, least=0, group=MEASURING, help="seed that the arrivals are drawn from (default 1)"

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from bench.fidelity.similarity import Similarity
     from bench.serving.client import Exchange
+    from bench.serving.request import ImageRequest
 
 SHOWN_CHARACTERS = 200
+NEAR_DB = 15.0
 BATCHED_LEVELS = 1
 """Of 255: merged requests differed from lone ones by at most this on a CPU (0.5.23, batches of four)."""
 
@@ -93,6 +95,12 @@ class Difference:
     similarity: Similarity | None
 
     @property
+    def is_near(self) -> bool:
+        """Whether it is the same picture in other numerics; two pictures of different seeds are far below."""
+        similar = self.similarity
+        return similar is not None and (similar.psnr_db is None or similar.psnr_db >= NEAR_DB)
+
+    @property
     def within_batching(self) -> bool:
         """Whether it is as near as merged requests are."""
         levels = None if self.similarity is None else self.similarity.max_levels
@@ -100,29 +108,32 @@ class Difference:
 
 
 def differences(
-    answered: Iterable[tuple[Exchange, Answer]], golden: Mapping[tuple[str, ...], str] | None = None
+    answered: Iterable[tuple[Exchange, Answer]],
+    references: Mapping[tuple[str, ...], tuple[str, ...]] | None = None,
+    against: str = "",
 ) -> list[Difference]:
-    """Return the pictures that are not the golden's, or not those that most answers to the same request have.
+    """Return the pictures that are not the reference's, or not those that most answers to the same request have.
 
-    ``golden`` has the pixels' hash of an offline run of the same engine by `asked` of a request; one output each.
+    ``references`` has the pixels' hashes by `asked` of a request, and ``against`` says whose they are.
     """
     by_request: dict[tuple[str, ...], list[tuple[Exchange, Answer]]] = defaultdict(list)
     for exchange, answer in answered:
         if answer.fault is None:
-            by_request[asked(exchange)].append((exchange, answer))
+            by_request[asked(exchange.request)].append((exchange, answer))
     differing = []
     for key, answers in by_request.items():
-        offline = (golden or {}).get(key)
+        reference = (references or {}).get(key)
         usual = Counter(answer.pixels_sha256 for _, answer in answers).most_common(1)[0][0]
-        wanted = usual if offline is None else (offline,)
-        against = "the other answers to this request" if offline is None else "the offline output"
-        reference = next((exchange for exchange, answer in answers if answer.pixels_sha256 == wanted), None)
+        wanted = reference or usual
+        bodies = {answer.pixels_sha256: exchange for exchange, answer in answers if exchange.body is not None}
         differing += [
             Difference(
                 index=exchange.index,
                 seed=exchange.request.seed,
-                against=against,
-                similarity=None if reference is None else similarity_of(exchange, reference),
+                against=against if reference else "the other answers to this request",
+                similarity=similarity_of(bodies[answer.pixels_sha256], bodies[wanted])
+                if {answer.pixels_sha256, wanted} <= bodies.keys()
+                else None,
             )
             for exchange, answer in answers
             if answer.pixels_sha256 != wanted
@@ -130,9 +141,8 @@ def differences(
     return differing
 
 
-def asked(exchange: Exchange) -> tuple[str, ...]:
+def asked(request: ImageRequest) -> tuple[str, ...]:
     """Return what decides a request's pixels, as a key."""
-    request = exchange.request
     return (
         request.prompt, str(request.negative_prompt), str(request.seed), str(request.steps),
         f"{request.width}x{request.height}", str(request.outputs), str(request.guidance),

@@ -17,8 +17,10 @@ import numpy as np
 from bench.stats.samples import checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from bench.serving.client import Exchange
+    from bench.serving.outputs import Answer
     from bench.stats.samples import FloatArray, Samples
 
 CONFIDENCE = 0.95
@@ -63,6 +65,18 @@ class Row:
     sent_s: float
     done_s: float
     service_s: float
+
+
+def rows(answered: Iterable[tuple[Exchange, Answer]]) -> list[Row]:
+    """Return the answers that came as they were asked for, as the queue needs them."""
+    return [
+        Row(intended_s=exchange.intended_s, sent_s=exchange.sent_s, done_s=exchange.done_s, service_s=answer.service_s)
+        for exchange, answer in answered
+        if answer.fault is None
+        and answer.service_s is not None
+        and exchange.sent_s is not None
+        and exchange.done_s is not None
+    ]
 
 
 def lindley(arrivals_s: Samples, service_s: Samples, overhead_s: float = 0.0) -> FloatArray:
@@ -214,7 +228,10 @@ class Level:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """A phase as the queue sees it: everything that was due, and of it what was answered as it was asked for."""
+    """A phase as the queue sees it: everything that was due, and of it what was answered as it was asked for.
+
+    ``merges``: the server may merge requests, which have no service time of their own then.
+    """
 
     duration_s: float
     ended_s: float
@@ -222,6 +239,7 @@ class Observed:
     lateness_s: Sequence[float]
     rows: Sequence[Row]
     open_loop: bool = True
+    merges: bool = False
 
 
 def level(observed: Observed, *, slo_s: float | None) -> Level:
@@ -231,10 +249,11 @@ def level(observed: Observed, *, slo_s: float | None) -> Level:
     service = np.array([row.service_s for row in rows])
     extra = overhead_s(rows)
     offered_hz = observed.offered / observed.duration_s
-    utilisation = offered_hz * float(service.mean() + extra) if rows and observed.open_loop else None
+    alone = observed.open_loop and not observed.merges
+    utilisation = offered_hz * float(service.mean() + extra) if rows and alone else None
     slope = _slope(rows) if observed.open_loop else None
     late_s = float(np.percentile(np.asarray(observed.lateness_s), 99)) if len(observed.lateness_s) else None
-    prediction = predict(rows) if rows and observed.open_loop else None
+    prediction = predict(rows) if rows and alone else None
     figures = Level(
         offered=observed.offered,
         answered=len(rows),

@@ -5,15 +5,16 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import psutil
 
-from bench.errors import UsageError
-from bench.serving import arrivals, checks, client, document, joins, outputs, queueing, server
+from bench.catalog.stages import DIFFUSERS_STAGE
+from bench.errors import BenchError, FallbackDetected, Interrupted, UsageError
+from bench.serving import arrivals, batching, checks, client, document, joins, outputs, queueing, server
 from bench.serving.checks import Facts, Measured
 from bench.serving.client import LOAD, WARM
 from bench.serving.options import SHARES
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from bench.errors import BenchError
     from bench.serving.arrivals import Arrivals
     from bench.serving.campaign import Attested, Campaign
     from bench.serving.client import Exchange
@@ -63,6 +63,9 @@ class Target(Protocol):
     def cpu_s(self) -> float | None:
         """Return the processor time of its processes so far, None where it cannot be seen."""
 
+    def merged(self) -> Counter[int] | None:
+        """Return its batches of two requests or more so far by their size, None where the log cannot be seen."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
@@ -86,9 +89,12 @@ class Remote:
     def cpu_s(self) -> None:
         """Return None: its processes are somebody else's."""
 
+    def merged(self) -> None:
+        """Return None: its log is somebody else's."""
+
 
 def run(campaign: Campaign, target: Target) -> None:
-    """Put every phase on the server; what was measured is kept in the campaign, also when this raises.
+    """Put every phase on the server. The campaign keeps what was measured, and what ended it early if anything did.
 
     Raises:
         UsageError: a request that the server would change, or a trace that cannot be sent.
@@ -99,14 +105,27 @@ def run(campaign: Campaign, target: Target) -> None:
     if trace is not None:
         for request in itertools.islice(_requests(campaign.workload, trace), len(trace.times_s)):
             refuse(request, str(options.trace))
+    try:
+        _phases(campaign, target, trace)
+    except BenchError as error:
+        campaign.failure = error
+    except KeyboardInterrupt:
+        campaign.failure = Interrupted("interrupted: what was measured until then is kept", where=campaign.directory)
+
+
+def _phases(campaign: Campaign, target: Target, trace: Arrivals | None) -> None:
+    options = campaign.options
     warm = arrivals.Arrivals(kind=arrivals.REPLAY, duration_s=1e-9, times_s=(0.0,) * checks.WARM_UPS)
     _measure(campaign, target, WARM, warm)
-    unloaded = _measure(campaign, target, "closed-1", arrivals.closed(1, options.duration_s))
-    rows = queue_rows(unloaded.answered)
+    unloaded = _measure(campaign, target, batching.ALONE, arrivals.closed(1, options.duration_s))
+    rows = unloaded.rows
     if not rows or not target.alive():
         return
     campaign.capacity = queueing.capacity_hz(rows)
     campaign.slo_s = options.slo_s or SLO_TIMES * (unloaded.level.p50_s or unloaded.level.mean_s or 1.0)
+    if options.batching > 1:
+        gathered = batching.bursts(options.batching, 1 / campaign.capacity.value, options.duration_s)
+        _measure(campaign, target, batching.BURSTS, gathered)
     for name, wanted in _schedule(campaign, trace):
         if not target.alive():
             return
@@ -167,7 +186,7 @@ def _with_fields(request: ImageRequest, fields: Mapping[str, object]) -> ImageRe
 def _measure(campaign: Campaign, target: Target, name: str, wanted: Arrivals) -> Measured:
     """Wait until the server is idle, put one phase on it, read what came of it, and keep it in the campaign."""
     _wait_until_idle(target)
-    before, cpu_before = target.counters(), target.cpu_s()
+    before, cpu_before, merged_before = target.counters(), target.cpu_s(), target.merged()
     with _processors() as used:
         phase = client.run(
             target.url,
@@ -178,20 +197,24 @@ def _measure(campaign: Campaign, target: Target, name: str, wanted: Arrivals) ->
             alive=target.alive,
             first_index=campaign.next_index(),
         )
-    after, cpu_after = target.counters(), target.cpu_s()
+    after, cpu_after, merged_after = target.counters(), target.cpu_s(), target.merged()
     answers = tuple(outputs.read(exchange) for exchange in phase.exchanges)
     cpu_s = None if cpu_before is None or cpu_after is None else cpu_after - cpu_before
     measured = Measured(
         phase=replace(phase, exchanges=_without_bodies(phase.exchanges, answers)),
         answers=answers,
-        level=_level(phase, answers, campaign.slo_s),
+        level=_level(phase, answers, campaign.slo_s, merges=campaign.options.batching > 1),
         grown=None if before is None or after is None else after.minus(before),
         cpu_s=cpu_s,
         others_share=None if cpu_s is None else used.others_share(cpu_s),
+        merged=None if merged_before is None or merged_after is None else merged_after - merged_before,
     )
     campaign.measured.append(measured)
     if phase.interrupted:
         raise KeyboardInterrupt
+    # below level info no line of the log tells of a fallback, and every answer is HTTP 200
+    if measured.grown is not None and (count := measured.grown.stages.get(DIFFUSERS_STAGE)):
+        raise FallbackDetected(f"the server's counters show {count} times {DIFFUSERS_STAGE}", where=target.url)
     return measured
 
 
@@ -201,21 +224,7 @@ def _wait_until_idle(target: Target) -> None:
         time.sleep(0.1)
 
 
-def queue_rows(answered: list[tuple[Exchange, Answer]]) -> list[queueing.Row]:
-    """Return the answers that came as they were asked for, as the queue needs them."""
-    return [
-        queueing.Row(
-            intended_s=exchange.intended_s, sent_s=exchange.sent_s, done_s=exchange.done_s, service_s=answer.service_s
-        )
-        for exchange, answer in answered
-        if answer.fault is None
-        and answer.service_s is not None
-        and exchange.sent_s is not None
-        and exchange.done_s is not None
-    ]
-
-
-def _level(phase: client.Phase, answers: tuple[Answer, ...], slo_s: float | None) -> queueing.Level:
+def _level(phase: client.Phase, answers: tuple[Answer, ...], slo_s: float | None, *, merges: bool) -> queueing.Level:
     lateness = [exchange.lateness_s for exchange in phase.exchanges]
     return queueing.level(
         Observed(
@@ -223,7 +232,8 @@ def _level(phase: client.Phase, answers: tuple[Answer, ...], slo_s: float | None
             ended_s=phase.ended_s,
             offered=len(phase.exchanges),
             lateness_s=[late for late in lateness if late is not None],
-            rows=queue_rows(list(zip(phase.exchanges, answers, strict=True))),
+            rows=queueing.rows(zip(phase.exchanges, answers, strict=True)),
+            merges=merges,
             open_loop=phase.arrivals.kind != arrivals.CLOSED and phase.name != WARM,
         ),
         slo_s=slo_s,
@@ -235,7 +245,7 @@ def _without_bodies(exchanges: tuple[Exchange, ...], answers: tuple[Answer, ...]
     kept: set[tuple[object, ...]] = set()
     result: deque[Exchange] = deque()
     for exchange, answer in zip(exchanges, answers, strict=True):
-        key = (outputs.asked(exchange), answer.pixels_sha256)
+        key = (outputs.asked(exchange.request), answer.pixels_sha256)
         keep = answer.fault is None and key not in kept
         kept.add(key)
         result.append(exchange if keep else replace(exchange, body=None))
@@ -273,6 +283,17 @@ def _processors() -> Iterator[_Used]:
         used.end()
 
 
+def _lone_pictures(campaign: Campaign) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Return what requests that ran alone brought, for those that may have been merged; else nothing."""
+    alone = [measured for measured in campaign.measured if measured.phase.name == batching.ALONE]
+    return {
+        outputs.asked(exchange.request): answer.pixels_sha256
+        for measured in alone
+        for exchange, answer in measured.answered
+        if answer.fault is None and campaign.options.batching > 1
+    }
+
+
 def finish(
     campaign: Campaign, target: Target, attested: Attested | None
 ) -> tuple[dict[str, Any], Path, BenchError | None]:
@@ -288,8 +309,12 @@ def finish(
         verdict=None if attested is None else attested.verdict,
         join=None if log is None else joins.join(answered, log, own_failures=failures),
         measured=campaign.measured,
-        differences=outputs.differences(answered),
-        has_golden=False,
+        differences=outputs.differences(answered, campaign.golden, "the offline output")
+        if campaign.golden
+        else outputs.differences(answered, _lone_pictures(campaign), "the lone output"),
+        golden_answers=sum(
+            answer.fault is None and outputs.asked(exchange.request) in campaign.golden for exchange, answer in answered
+        ),
         batching=campaign.options.batching,
         died=attested is not None and attested.died,
     )

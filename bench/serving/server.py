@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,10 +17,13 @@ import psutil
 from bench.engine import launch
 from bench.errors import EngineFailed, EvidenceMissing, FallbackDetected, TimedOut
 from bench.record import store
-from bench.serving import joins
+from bench.serving import batching, joins
 from bench.serving.command import REQUEST_LOG
+from bench.serving.joins import Identity
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from bench.errors import BenchError
     from bench.fallback.guard import Guard
     from bench.process import Observer
@@ -32,15 +36,6 @@ STOP_S = 10.0
 """How long a server may finish what it has taken before it is killed: it answers its whole queue first."""
 
 OK = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """Who answers on the port: the id and version that it names, and whether its listener is below this process."""
-
-    run_id: str | None
-    version: str | None
-    listener_is_ours: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,17 +175,22 @@ class Server:
             return None
         return sum(time.user + time.system for time in times) if times else None
 
+    def merged(self) -> Counter[int]:
+        """Return its batches of two requests or more so far by their size."""
+        return batching.merged(self.log)
+
     def _roots(self) -> list[psutil.Process]:
         """Return the server's own first process: below the supervisor, which has its arguments too."""
         port = f"--port={self.command.port}"
-        roots = []
-        for supervisor in psutil.Process().children():
-            try:
-                if port in supervisor.cmdline():
-                    roots += supervisor.children()
-            except psutil.Error:
-                continue  # it ended just now
-        return roots
+        parents: dict[int, int] = {}
+        with_port: dict[int, psutil.Process] = {}
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):  # it ended just now
+                parents[process.pid] = process.ppid()
+                if port in process.cmdline():
+                    with_port[process.pid] = process
+        supervisors = {process for process in with_port if parents[process] not in with_port}
+        return [process for number, process in with_port.items() if parents[number] in supervisors]
 
     def stop(self) -> None:
         """End it; nothing of it is left when this returns. What it had taken it may finish first, for ten seconds."""

@@ -67,7 +67,7 @@ class BenchOptions:
         kind=Kind.PATH,
         group=MEASURING,
         completes="cut_off",
-        help="run directory that was cut off: go on with what is missing",
+        help="run, matrix or batch that was cut off: go on with what is missing",
     )
     show_receipts: bool = option(
         False, group=OUTPUT, help="show for each optional feature that was asked for whether it engaged, and why"
@@ -105,11 +105,39 @@ def bench(c: Context, options: BenchOptions) -> None:
         raise UsageError("--resume takes its options from the run: --dry-run cannot show them", todo="leave one out")
     if options.dry_run:
         show_commands({key: replace(asked, model=key) for key in keys})
+    elif options.resume is not None:
+        _resume(asked, options, options.resume)
     elif many:
         name = "all" if options.all else options.tag or "chosen"
         _run_presets(asked, keys, name, as_json=options.as_json)
     else:
-        run_one(asked, as_json=options.as_json, resume=options.resume, with_receipts=options.show_receipts)
+        run_one(asked, as_json=options.as_json, with_receipts=options.show_receipts)
+
+
+def _resume(asked: Options, options: BenchOptions, word: Path) -> None:
+    """Go on with what was cut off: a run, a matrix or a batch.
+
+    Raises:
+        BenchError: as these do.
+    """
+    from bench.record import campaign, names, store
+    from bench.report import live, text
+    from bench.sweep import batch, matrix
+
+    place = names.resolve(word, (store.PARTIAL, campaign.STATE), asked.output_dir)
+    if not (place / campaign.STATE).exists():
+        run_one(asked, as_json=options.as_json, resume=place, with_receipts=options.show_receipts)
+        return
+    state = campaign.read(place, matrix.KIND, batch.KIND)
+    then = Options.from_document(state["asked"]["options"])
+    if state["kind"] == matrix.KIND:
+        starts = len(matrix.cells(then, state["asked"]["axes"])) * then.launches - len(state["finished"])
+        shown = _titled(text.stderr(), live.Series("launch", starts), then.repeats + 1)  # its first request is left out
+        _show_matrix(matrix.resume(place, asked, shown), as_json=options.as_json)
+    else:
+        presets = len(state["asked"]["presets"]) - len(state["finished"])
+        shown = _titled(text.stderr(), live.Series("preset", presets), then.served, then.launches)
+        _show_batch(batch.resume(place, asked, shown), as_json=options.as_json)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,13 +231,12 @@ def run_one(
     """
     from bench.compare.records import scored
     from bench.models import hub
-    from bench.record import names, store
+    from bench.record import store
     from bench.report import live, run, text
     from bench.run import benchmark, plan
 
     messages = text.stderr()
     if resume is not None:
-        resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
         options = _resumed(options, restored(Options.from_document(store.read(resume)["asked"]), options))
     planned = plan.plan(options, backend=backend)
     if resume is None:
@@ -267,7 +294,6 @@ def _resumed(now: Options, then: Options) -> Options:
     return replace(
         then,
         environment=now.environment,
-        timeout_s=now.timeout_s,
         check_accuracy=now.check_accuracy or then.check_accuracy,
         require=now.require or then.require,
         update_golden=now.update_golden or then.update_golden,
@@ -296,15 +322,27 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     Raises:
         BenchError: not all of them count.
     """
-    from pathlib import Path
-
-    from bench.record import store
-    from bench.report import batch as report
     from bench.report import live, text
     from bench.sweep import batch
 
     shown = _titled(text.stderr(), live.Series("preset", len(keys)), options.served, options.launches)
-    summary, path = batch.run(options, keys, name, shown)
+    _show_batch(batch.run(options, keys, name, shown), as_json=as_json)
+
+
+def _show_batch(ended: tuple[dict[str, Any], Path], *, as_json: bool) -> None:
+    """Show how each preset of a batch ended.
+
+    Raises:
+        BenchError: not all of them count.
+    """
+    from pathlib import Path
+
+    from bench.record import store
+    from bench.report import batch as report
+    from bench.report import text
+    from bench.sweep import batch
+
+    summary, path = ended
     if as_json:
         text.write_json(summary)
     else:
@@ -340,9 +378,7 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     Raises:
         BenchError: a cell does not count, or the pictures of a graph cell differ from its eager cell's.
     """
-    from bench.record import store
     from bench.report import live, text
-    from bench.report import matrix as report
     from bench.run import plan
     from bench.stats.unpaired import WELCH_MINIMUM
     from bench.sweep import matrix
@@ -359,8 +395,21 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
         text.line(text.stderr(), f"no verdict on the times: that takes --launches {WELCH_MINIMUM} of each cell")
     series = live.Series("cell", len(matrix.cells(asked, options.matrix)), rounds=asked.launches)
     shown = _titled(text.stderr(), series, asked.repeats + 1)  # its first request is left out
-    document, path, error = matrix.measure(asked, options.matrix, shown)
-    if options.as_json:
+    _show_matrix(matrix.measure(asked, options.matrix, shown), as_json=options.as_json)
+
+
+def _show_matrix(ended: tuple[dict[str, Any], Path, BenchError | None], *, as_json: bool) -> None:
+    """Show a matrix.
+
+    Raises:
+        BenchError: what it ended with.
+    """
+    from bench.record import store
+    from bench.report import matrix as report
+    from bench.report import text
+
+    document, path, error = ended
+    if as_json:
         text.write_json(document)
     else:
         records = {
@@ -403,7 +452,7 @@ def show_commands(asked: Mapping[str, Options], backend: str = NATIVE) -> None:
     from bench.report import text
     from bench.run import plan
 
-    engine = _engine_to_spell_for(next(iter(asked.values())).engine)
+    engine = engine_to_spell_for(next(iter(asked.values())).engine)
     if len(asked) == 1:
         (options,) = asked.values()
         text.write(command.shown(plan.dry_run(options, engine, backend)))
@@ -420,7 +469,7 @@ def show_commands(asked: Mapping[str, Options], backend: str = NATIVE) -> None:
         raise UsageError(f"{count} of {len(asked)} runs are refused", todo="the reasons stand above")
 
 
-def _engine_to_spell_for(spec: str | None) -> Engine:
+def engine_to_spell_for(spec: str | None) -> Engine:
     """Return the engine that is named or on PATH; on a machine without one the default configuration's, unasked.
 
     Raises:

@@ -14,7 +14,7 @@ from bench.task import Context, task
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.compare.ab import Design
+    from bench.compare.ab import Design, Result
     from bench.compare.history import Point
     from bench.compare.records import Side
 
@@ -56,6 +56,13 @@ class AbOptions:
         repeats={"default": 4, "help": "requests of each start that count, after one that does not (default 4)"},
         require={"help": REQUIRE},
     )
+    resume: Path | None = option(
+        None,
+        kind=Kind.PATH,
+        group=MEASURING,
+        completes="cut_off",
+        help="comparison that was cut off: go on with the pairs that are missing",
+    )
     as_html: bool = option(
         False, name="html", group=OUTPUT, help="write the comparison as one HTML page, and say where"
     )
@@ -78,26 +85,25 @@ def ab(c: Context, options: AbOptions) -> None:
         raise UsageError("--co-resident is gone: the engines of a pair start together by default", todo="leave it out")
     if options.blocks is not None:
         raise UsageError("--blocks is gone: arms are measured in pairs of engine starts", todo="--pairs N")
-    design = comparing.Design(metric=options.metric, alternate=options.alternate)
-    if options.pairs is not None:
-        design = replace(design, pairs=options.pairs)
-    if options.margin is not None:
-        design = replace(design, margin_percent=100 * options.margin)
     specs = {"baseline": options.baseline, "candidate": options.candidate}
     common = replace(options.run, require=None)
-    _check_arms({name: arms.options_of(spec, common) for name, spec in specs.items()}, options)
     messages = text.stderr()
-    text.line(messages, _length(design, options))
-    if options.dry_run:
-        show_commands(
-            {
-                name: replace(arms.options_of(spec, common), launches=max(2, design.pairs))
-                for name, spec in specs.items()
-            }
-        )
-        return
-    with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats) as display:
-        result = comparing.measure(common, specs, design, display=display, require=options.run.require)
+    if options.resume is not None:
+        result = _resumed(options, options.resume, specs)
+    else:
+        design = _design(options)
+        _check_arms({name: arms.options_of(spec, common) for name, spec in specs.items()}, options)
+        text.line(messages, _length(design, options))
+        if options.dry_run:
+            show_commands(
+                {
+                    name: replace(arms.options_of(spec, common), launches=max(2, design.pairs))
+                    for name, spec in specs.items()
+                }
+            )
+            return
+        with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats) as display:
+            result = comparing.measure(common, specs, design, display=display, require=options.run.require)
     if options.as_json:
         text.write_json(result.document)
     else:
@@ -108,6 +114,46 @@ def ab(c: Context, options: AbOptions) -> None:
     if result.error is not None:
         raise result.error
     _raise([{**result.document, "candidate": str(result.path)}])
+
+
+def _design(options: AbOptions) -> Design:
+    """Return how the arms are measured."""
+    from dataclasses import replace
+
+    from bench.compare import ab as comparing
+
+    design = comparing.Design(metric=options.metric, alternate=options.alternate)
+    if options.pairs is not None:
+        design = replace(design, pairs=options.pairs)
+    if options.margin is not None:
+        design = replace(design, margin_percent=100 * options.margin)
+    return design
+
+
+def _resumed(options: AbOptions, word: Path, specs: Mapping[str, str]) -> Result:
+    """Measure the pairs that a comparison lacks which was cut off.
+
+    Raises:
+        UsageError: no comparison was cut off there, or another design or only a look is asked for.
+        BenchError: as `bench.compare.ab.resume`.
+    """
+    from bench.compare import ab as comparing
+    from bench.record import campaign, names
+    from bench.report import live, text
+
+    if options.dry_run:
+        raise UsageError(
+            "--resume takes its arms from the comparison: --dry-run cannot show them", todo="leave one out"
+        )
+    if options.pairs is not None or options.margin is not None or options.alternate or options.metric != "total":
+        raise UsageError(
+            "a comparison goes on as it began", todo="leave --pairs, --margin, --metric and --alternate out"
+        )
+    folder = names.resolve(word, (campaign.STATE,), options.run.output_dir)
+    asked = campaign.read(folder, comparing.KIND)["asked"]
+    pairs, requests = asked["design"]["pairs"], asked["options"]["repeats"]
+    with live.Pairs(text.stderr(), pairs=pairs, requests=requests) as display:
+        return comparing.resume(folder, specs, options.run, display=display)
 
 
 def _check_arms(asked: Mapping[str, Options], options: AbOptions) -> None:

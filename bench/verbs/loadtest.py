@@ -25,6 +25,8 @@ def loadtest(c: Context, options: LoadtestOptions) -> None:
     asked = replace(options.load, run=replace(options.load.run, extra=extra_arguments(c)))
     if sum(way is not None for way in (asked.rate_hz, asked.concurrency, asked.trace)) + asked.find_max > 1:
         raise UsageError("--rate, --concurrency, --trace and --find-max exclude each other", todo="choose one")
+    if asked.golden is not None and asked.batching > 1:
+        raise UsageError("--golden and --batching exclude each other", todo="merging changes pixels")
     if options.dry_run:
         _show_command(asked)
     else:
@@ -34,18 +36,19 @@ def loadtest(c: Context, options: LoadtestOptions) -> None:
 def _show_command(asked: LoadOptions) -> None:
     from pathlib import Path
 
-    from bench.engine import command, find
+    from bench.engine import command
     from bench.machine import gpus
     from bench.report import text
     from bench.run import plan
     from bench.serving import command as servers
     from bench.serving import local
+    from bench.verbs.bench import engine_to_spell_for
 
     workload = plan.workload(asked.run)
     local.request_of(workload)
-    engine, on_cpu = find.find(asked.run.engine), gpus.machine().kind == "cpu"
+    engine, on_cpu = engine_to_spell_for(asked.run.engine), gpus.machine().kind == "cpu"
     directory = Path("RUN_DIRECTORY").absolute()
-    server = servers.build(engine, workload, directory, batching=asked.batching, on_cpu=on_cpu)
+    server = servers.build(engine, workload, directory, most_merged=asked.batching, on_cpu=on_cpu)
     text.write(command.shown(server.command))
 
 
@@ -59,8 +62,8 @@ def _run(asked: LoadOptions, *, as_json: bool) -> None:
         record, path, error = local.loadtest_elsewhere(asked.url, request, asked)
     else:
         planned = plan.plan(asked.run)
-        with live.Live(text.stderr()) as display:
-            record, path, error = local.loadtest(planned, asked, display)
+        with plan.private_model_cache(planned) as isolated, live.Live(text.stderr()) as display:
+            record, path, error = local.loadtest(isolated, asked, display)
     if as_json:
         text.write_json(record)
     else:

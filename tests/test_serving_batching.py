@@ -1,0 +1,127 @@
+"""What a load test says of dynamic batching: merged or not, and against one request at a time."""
+
+import gzip
+import io
+import json
+from collections import Counter
+
+import pytest
+from helpers import DATA
+from rich.console import Console
+from stand_in_server import StandIn
+
+from bench import schema
+from bench.errors import FallbackDetected
+from bench.record import store
+from bench.report import load
+from bench.serving import batching
+from bench.serving import run as campaigns
+from bench.serving.campaign import Campaign
+from bench.serving.options import LoadOptions
+from bench.serving.queueing import Row
+from bench.serving.request import ImageRequest
+from bench.serving.run import Remote
+
+
+class Logged:
+    """A target whose batches can be seen, as in the log of a server that was started here."""
+
+    def __init__(self, server):
+        self._server, self._remote = server, Remote(url=server.url)
+
+    def __getattr__(self, name):
+        return getattr(self._remote, name)
+
+    def merged(self):
+        return Counter(batch["size"] for batch in self._server.batches if batch["size"] > 1)
+
+
+@pytest.fixture(name="loadtest")
+def _loadtest(tmp_path):
+    """Run bursts of four against a stand-in; return the record and the error."""
+
+    def go(target=Logged, **behaviour):
+        options = LoadOptions(duration_s=1.0, concurrency=4, batching=4)
+        workload = ImageRequest(prompt="x", seed=1, steps=2, width=32, height=32)
+        campaign = Campaign(options=options, workload=workload, started=store.now(), directory=tmp_path)
+        with StandIn(service_s=0.1, **behaviour) as server:
+            seen = target(server)
+            campaigns.run(campaign, seen)
+            record, _, error = campaigns.finish(campaign, seen, None)
+        assert schema.violations(record, "load-record") == []
+        return record, error
+
+    return go
+
+
+def held(record, check):
+    return next(row["held"] for row in record["checks"] if row["id"] == check)
+
+
+def test_merged_requests_are_held_against_lone_ones(loadtest):
+    record, error = loadtest(most=4)
+    said = record["batching"]
+    assert said["merged_share"] > 0.5
+    assert max(map(int, said["sizes"])) == 4
+    assert said["throughput_change"] > 0
+    assert said["differing"] > 0
+    assert said["max_levels"] == 1
+    assert not isinstance(error, FallbackDetected)
+    assert held(record, "outputs") is True
+
+
+def test_of_a_merged_request_another_picture_is_no_number(loadtest):
+    _, error = loadtest(most=4, fault=lambda number, _: {"seed": 99} if number % 5 == 0 else None)
+    assert isinstance(error, FallbackDetected)
+
+
+def test_a_difference_beyond_the_tolerance_is_said_and_fails_nothing(loadtest):
+    record, error = loadtest(most=4, changes=9)
+    assert held(record, "outputs") is False
+    assert not isinstance(error, FallbackDetected)
+    assert record["batching"]["max_levels"] == 9
+
+
+def printed(batching):
+    console = Console(file=io.StringIO(), width=200)
+    load.show_batching(batching, console)
+    return console.file.getvalue()
+
+
+def test_a_server_that_merges_nothing_is_said_to(loadtest):
+    record = loadtest()[0]
+    text = printed(record["batching"] | {"receipt": "asked, not engaged"})
+    assert "up to 4: asked, not engaged" in text
+    assert record["batching"]["sizes"] == {}
+    assert record["batching"]["merged_share"] == 0
+    assert record["batching"]["differing"] == 0
+    assert "0% of the bursts' requests" in text
+
+
+def test_of_somebody_elses_server_merging_is_unknown(loadtest):
+    record = loadtest(target=lambda server: Remote(url=server.url), most=4)[0]
+    assert record["batching"]["sizes"] is record["batching"]["merged_share"] is record["batching"]["receipt"] is None
+    assert "the log cannot be seen" in printed(record["batching"])
+
+
+def test_admission_that_is_enabled_is_not_merging(invoke, tmp_path):
+    """The captured server prints that admission is enabled; without its merged batches nothing was."""
+    lines = gzip.decompress((DATA / "serving" / "batch23.log.gz").read_bytes()).splitlines(keepends=True)
+    path = tmp_path / "engine.log"
+    path.write_bytes(b"".join(line for line in lines if b"Processed dynamic batch" not in line))
+    assert b"Batch admission enabled" in path.read_bytes()
+    ended = invoke("attest", "--log", path, "--engine-version", "0.5.23", "--json")
+    (receipt,) = json.loads(ended.out)["receipts"]
+    assert (receipt["id"], receipt["result"]) == (batching.RECEIPT, "asked, not engaged")
+    assert batching.merged(path) == {}
+
+
+def test_merged_batches_are_counted_by_size(tmp_path):
+    path = tmp_path / "engine.log"
+    path.write_bytes(gzip.decompress((DATA / "serving" / "h100_batch.log.gz").read_bytes()))
+    assert set(batching.merged(path)) == {4}
+
+
+def test_one_at_a_time_is_the_lone_services_one_after_the_other():
+    alone = [Row(intended_s=0, sent_s=0, done_s=1.0 + batching.DELAY_S + 0.01, service_s=1.0)] * 3
+    assert batching.lone_latencies_s(4, alone) == pytest.approx([1.01, 2.01, 3.01, 4.01])

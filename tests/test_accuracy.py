@@ -430,3 +430,16 @@ def test_the_reason_is_the_error_above_the_fallback_line():
     assert found["text_encoder"].startswith(
         "ValueError: Following text encoder weights were not initialized from checkpoint"
     )
+
+
+def test_an_interrupt_says_what_was_kept(accuracy, monkeypatch):
+    from bench.accuracy import run
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.launch, "guarded", interrupted)
+    ended, _ = accuracy()
+    assert ended.code == 130
+    assert "kept: reference results, no report, " in ended.err
+    assert "`invoke accuracy --model flux-tiny` checks it again" in ended.err

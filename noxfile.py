@@ -54,7 +54,7 @@ CONFIGURATIONS = {
 DEFAULT_CONFIGURATION: str = PYPROJECT["tool"]["workbench"]["default-engine"]
 
 # by file: the tests of one file look for processes that those of another would start
-WITHOUT_ENGINE = ("-m", "not engine", "--numprocesses=auto", "--dist=loadfile")
+WITHOUT_ENGINE = ("-m", "not engine and not browser", "--numprocesses=auto", "--dist=loadfile")
 
 NEWEST_PYTHON = "3.13"
 """The newest Python that the tests run on; every dependency has wheels for it."""
@@ -212,8 +212,15 @@ def tests_engine(session: nox.Session) -> None:
     install(session, *RUNNER, *group("tests"), *group("nox"))
     for name in CONFIGURATIONS:
         ensure_engine(session, name)
-    # one worker: a second engine on the same cores would disturb the comparisons that the tests make
-    run(session, "pytest", "-m", "engine", "--numprocesses=1", "--timeout=1800", *session.posargs)
+    for chosen, workers in (("engine and alone", 1), ("engine and not alone", 2)):
+        run(session, "pytest", "-m", chosen, f"--numprocesses={workers}", "--timeout=1800", *session.posargs)
+
+
+@nox.session(default=False)
+def pages(session: nox.Session) -> None:
+    """Open every page in headless Chromium, wide and narrow, light and dark, with JavaScript and without."""
+    install(session, *RUNNER, *group("tests"), *group("pages"))
+    session.run("pytest", "-m", "browser", "--numprocesses=0", *session.posargs)
 
 
 @nox.session(default=False)
@@ -272,6 +279,9 @@ def schemas(session: nox.Session) -> None:
     """Check the schemas against draft 2020-12, and the repository's documents against the schemas."""
     install(session, *RUNNER, *group("schemas"))
     session.run("check-jsonschema", "--check-metaschema", *map(str, sorted((ROOT / "schemas").glob("*.json"))))
+    session.run(
+        "check-jsonschema", "--builtin-schema", "vendor.github-workflows", str(ROOT / "docs" / "ci" / "gate.yml")
+    )
     dumps = sorted((ROOT / "tests" / "data" / "logs").rglob("*.json"))
     session.run("invoke", "validate", *map(str, dumps), *map(str, sorted((ROOT / "bench/catalog/presets").glob("*"))))
 

@@ -10,8 +10,11 @@ if os.path.basename(sys.argv[0]) in {"invoke", "inv", "__main__.py"}:  # noqa: P
     # Ctrl-C while modules are imported: nothing was started yet that must be stopped; a task takes the signal over
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
+if "--" not in sys.argv and {"--help", "-h", "--list", "-l"}.intersection(sys.argv):
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Invoke prints these itself; a reader that has gone ends it silently
+
 from bench.task import namespace
-from bench.verbs import accuracy, attest, bench, compare, doctor, loadtest, models, profile, tour
+from bench.verbs import accuracy, attest, bench, compare, doctor, evidence, loadtest, models, profile, report, tour
 
 ns = namespace(
     tour.start,
@@ -20,17 +23,21 @@ ns = namespace(
     attest.signals,
     attest.validate,
     bench.bench,
+    bench.reference,
     compare.ab,
     compare.calibrate,
     compare.compare,
     compare.history,
     doctor.doctor,
+    evidence.evidence,
+    evidence.evidence_check,
     loadtest.loadtest,
     models.assets,
     models.checkpoint,
     models.models,
     profile.profile,
     profile.profile_diff,
+    report.report,
     tour.completion,
     tour.tour,
     baseline={"set": compare.baseline_set, "show": compare.baseline_show},

@@ -48,8 +48,9 @@ class Option:
     """One option as it is typed, and the place of its value in the options object.
 
     ``path`` holds the names of the fields from the outermost dataclass inwards. A flag that is given sets its field to
-    ``sets``. ``least`` is the smallest number allowed. ``choices`` are the values allowed, with a word about each;
-    ``completes`` names the list in `bench/completion/values.py` that knows values which are offered but not enforced.
+    ``sets``. One with ``many`` takes all words that are not options, at least one unless it is ``optional``. ``least``
+    is the smallest number allowed. ``choices`` are the values allowed, with a word about each; ``completes`` names the
+    list in `bench/completion/values.py` that knows values which are offered but not enforced.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Option:
     completes: str
     repeated: bool
     many: bool
+    optional: bool
     required: bool
     sets: bool = True
 
@@ -121,8 +123,8 @@ def option(
     The option is called like the field unless ``name`` says otherwise. A field whose default is a boolean is a flag: it
     turns the default over, and one that turns True off is called ``no-`` and the field's name. ``more`` are ``choices``
     (value -> a word about it), ``completes``, ``repeated`` (may be given several times), ``many`` (takes all words that
-    are not options), and ``negatable`` (a flag whose default may be asked for by name as well). A field without a
-    default is positional and required.
+    are not options; with ``optional`` there may be none), and ``negatable`` (a flag whose default may be asked for by
+    name as well). A field without a default is positional and required.
     """
     if isinstance(default, bool):
         kind = Kind.FLAG
@@ -166,7 +168,7 @@ def _walk(kind: type, above: tuple[str, ...]) -> list[Option]:
 def _of_field(field: dataclasses.Field[Any], declaration: Mapping[str, Any], path: tuple[str, ...]) -> list[Option]:
     plain = field.name.strip("_").replace("_", "-")
     turns_off = field.default is True
-    common = {"choices": {}, "completes": "", "repeated": False, "many": False, **declaration}
+    common = {"choices": {}, "completes": "", "repeated": False, "many": False, "optional": False, **declaration}
     negatable = common.pop("negatable", False)
     required = field.default is dataclasses.MISSING and not common["many"]
     common |= {"path": path, "required": required, "default": None if required else field.default}

@@ -51,3 +51,8 @@ def sha256(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of(data: bytes) -> str:
+    """Return the sha256 of bytes, as hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()

@@ -2,8 +2,8 @@
 
 `stream` runs a long program under ``supervisor.py``: merged output goes to a log file and, in whole lines, to an
 observer; nothing that the program started outlives the call, whatever ends it (its own end, an exception of the
-observer, the time limit, Ctrl-C, or ``kill -9`` of this process, of the supervisor, or of both; ``supervisor.py`` says
-what holds where). `capture` is for helper commands, under the same roof.
+observer, the time limit, Ctrl-C, or ``kill -9`` of this process or of its guardians; ``supervisor.py`` says what holds
+where). `capture` is for helper commands, under the same roof.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bench.conversation import Partner, Pipes
 from bench.errors import BenchError, TimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 CHUNK_BYTES = 1 << 18
@@ -34,6 +34,8 @@ LONGEST_LINE_BYTES = 1 << 16
 LONGEST_WAIT_S = 3600.0  # the kernel takes milliseconds as an int
 STOP_SECONDS = 60.0
 """A process that the kernel cannot end by then (a driver hangs) is given up; `orphans.left_running` names it."""
+LOOK_SECONDS = 0.5
+"""How often a helper command's keeper is looked at."""
 
 
 class Observer(Protocol):
@@ -115,6 +117,7 @@ def stream(
     pipes = None if partner is None else Pipes(partner)
     with log.open("xb") as file:
         child = _start(argv, env, cwd, pipes)
+        _KEEPERS[child.pid] = child
         output = _Output(file, observer)
         try:
             _hear(child, output, pipes, deadline=None if timeout_s is None else start + timeout_s)
@@ -129,6 +132,7 @@ def stream(
             if pipes is not None:
                 pipes.close()
             _await_end(child, output)
+            del _KEEPERS[child.pid]
     end = time.monotonic()
     return Ended(
         exit_code=exit_code,
@@ -137,6 +141,38 @@ def stream(
         stopped_after_s=None if stopped_by is None else stopped_at - start,
         gone_within_s=None if stopped_by is None else end - stopped_at,
     )
+
+
+_KEEPERS: dict[int, subprocess.Popen[bytes]] = {}
+"""The keepers of the programs that run now, by process id."""
+
+
+def stop_all() -> None:
+    """Stop the programs that `stream` runs in other threads, whose calls then return as if these had been killed."""
+    for child in list(_KEEPERS.values()):
+        if child.stdin is not None:
+            child.stdin.close()
+
+
+def _stop_orphans(keeper: subprocess.Popen[bytes]) -> None:
+    """If a keeper was killed, and the supervisor perhaps with it: stop what came from them to this process."""
+    if (keeper.poll() or 0) < 0:
+        orphans.stop(spared=_KEEPERS.keys() - {keeper.pid})
+
+
+@contextlib.contextmanager
+def _end_of(child: subprocess.Popen[bytes], selector: selectors.BaseSelector) -> Iterator[int | None]:
+    """Register and yield a descriptor that is readable once a process has ended (Linux; elsewhere None)."""
+    descriptor = None
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):  # it has ended and was waited for
+            descriptor = os.pidfd_open(child.pid)
+            selector.register(descriptor, selectors.EVENT_READ)
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _start(
@@ -165,7 +201,7 @@ def _hear(child: subprocess.Popen[bytes], output: _Output, pipes: Pipes | None, 
         subprocess.TimeoutExpired: the deadline has passed.
     """
     assert child.stdout is not None
-    with selectors.DefaultSelector() as selector:
+    with selectors.DefaultSelector() as selector, _end_of(child, selector) as end:
         selector.register(child.stdout, selectors.EVENT_READ)
         if pipes is not None:
             selector.register(pipes.events, selectors.EVENT_READ)
@@ -176,6 +212,9 @@ def _hear(child: subprocess.Popen[bytes], output: _Output, pipes: Pipes | None, 
                 raise subprocess.TimeoutExpired(child.args, timeout=0)
             events = selector.select(None if left is None else min(left, LONGEST_WAIT_S))
             ready = {key.fileobj for key, _ in events}
+            if end in ready:
+                selector.unregister(end)
+                _stop_orphans(child)  # or they would hold the output open
             if child.stdout in ready:
                 running = output.take(os.read(child.stdout.fileno(), CHUNK_BYTES))
             elif pipes is not None and pipes.events in ready:  # only once no output is waiting
@@ -208,15 +247,21 @@ def _await_end(child: subprocess.Popen[bytes], output: _Output) -> None:
     assert child.stdout is not None
     deadline = time.monotonic() + STOP_SECONDS
     child.send_signal(signal.SIGCONT)  # whoever stopped the keeper
-    with selectors.DefaultSelector() as selector, child.stdout:
+    with selectors.DefaultSelector() as selector, _end_of(child, selector) as end, child.stdout:
         selector.register(child.stdout, selectors.EVENT_READ)
-        while selector.select(max(0.0, deadline - time.monotonic())):
-            if not (chunk := os.read(child.stdout.fileno(), CHUNK_BYTES)):
-                break
-            output.keep(chunk)
+        while events := selector.select(max(0.0, deadline - time.monotonic())):
+            ready = {key.fileobj for key, _ in events}
+            if end in ready:
+                selector.unregister(end)
+                _stop_orphans(child)
+            if child.stdout in ready:
+                if not (chunk := os.read(child.stdout.fileno(), CHUNK_BYTES)):
+                    break
+                output.keep(chunk)
     output.keep(b"", last=True)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(max(0.0, deadline - time.monotonic()))
+    _stop_orphans(child)  # those that had closed their output
 
 
 class _Output:
@@ -287,8 +332,9 @@ def capture(
         return Captured(exit_code=127, stdout="", stderr=str(error))
     finally:
         os.close(lifeline)
+    _KEEPERS[child.pid] = child
     try:
-        stdout, stderr = child.communicate(timeout=timeout_s)
+        stdout, stderr = _output(child, timeout_s)
         exit_code = _exit_code(child.returncode)
     except subprocess.TimeoutExpired:
         stdout, stderr, exit_code = b"", f"no answer in {timeout_s:g} s".encode(), 124
@@ -296,5 +342,23 @@ def capture(
         os.close(held)
         child.send_signal(signal.SIGCONT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            child.communicate(timeout=STOP_SECONDS)
+            _output(child, STOP_SECONDS)
+        _stop_orphans(child)
+        del _KEEPERS[child.pid]
     return Captured(exit_code=exit_code, stdout=stdout.decode(errors="replace"), stderr=stderr.decode(errors="replace"))
+
+
+def _output(child: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bytes]:
+    """Return both outputs at their end.
+
+    Raises:
+        subprocess.TimeoutExpired: they went on for longer.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            return child.communicate(timeout=min(LOOK_SECONDS, max(0.0, deadline - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            _stop_orphans(child)  # or they would hold the output open
+            if time.monotonic() >= deadline:
+                raise

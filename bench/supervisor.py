@@ -10,14 +10,16 @@ place for half-made things, is removed.
 Which guarantee holds where, on Linux:
 
 - Keeper and supervisor are both "child subreapers" (prctl(2)): a worker whose parent died comes to the nearest of the
-  two that lives and cannot hide. Whichever dies, the other sees it and kills everything below itself, so nothing is
-  left as long as one of them lives. Both being stopped (SIGSTOP) changes nothing: PR_SET_PDEATHSIG continues the keeper
-  when the task dies, and the supervisor when the keeper does; a supervisor that does not answer is killed.
+  two that lives and cannot hide. Whichever dies, the other sees it and kills everything below itself. Both being
+  stopped (SIGSTOP) changes nothing: PR_SET_PDEATHSIG continues the keeper when the task dies, and the supervisor when
+  the keeper does; a supervisor that does not answer is killed.
+- The task is the third: it is a subreaper too, a pidfd tells it of the keeper's end, and if both are killed it kills
+  what comes to it (``orphans.stop``). So nothing is left as long as one of the three lives.
 - A pattern that matches the workbench or the engine (``pkill -9 -f bench``) misses the keeper, whose command line says
   only its name, and a signal to the supervisor's process group or session misses it too.
-- Only if both are killed at once is the kernel alone left: PR_SET_PDEATHSIG kills the command itself, and those of its
-  workers that armed it. Cgroups are not used: somebody has to live to write to cgroup.kill, and in most containers,
-  where engines run, nobody may.
+- Only if all three are killed at once is the kernel alone left: PR_SET_PDEATHSIG kills the command itself, and those of
+  its workers that armed it, as SGLang's do; others stay. Cgroups would not help: somebody has to live to write to
+  cgroup.kill, and in most containers, where engines run, nobody may. So this needs no rights, and holds without any.
 
 Elsewhere the command's process group is what is killed.
 

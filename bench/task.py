@@ -71,7 +71,8 @@ class GuardedTask(Task[Any]):
         """Return the parser's arguments; a list of words is as many arguments as the command line has words."""
         arguments: list[Argument] = []
         for option in self.declared():
-            arguments += [Declared(option, place) for place in range(self._words() if option.many else 1)]
+            count = max(self._words(), not option.optional) if option.many else 1
+            arguments += [Declared(option, place) for place in range(count)]
         return arguments
 
     def _words(self) -> int:
@@ -81,7 +82,7 @@ class GuardedTask(Task[Any]):
         start = next((place for place, word in enumerate(words) if place and word in names), len(words))
         valued = {f"--{option.name}" for option in self.declared() if option.takes_value}
         pairs = zip(words[start:], words[start + 1 :], strict=False)
-        return max(1, sum(not word.startswith("-") and before not in valued for before, word in pairs))
+        return sum(not word.startswith("-") and before not in valued for before, word in pairs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Convert what was typed and run the task's body.
@@ -125,7 +126,7 @@ class GuardedTask(Task[Any]):
         for option in self.declared():
             if option.many:
                 rest = [given[name] for place in range(1, len(given)) if (name := f"{option.name}-{place}") in given]
-                texts[option.name] = [given[option.name], *rest]
+                texts[option.name] = [given[option.name], *rest] if option.name in given else []
             else:
                 texts[option.name] = given.get(option.name)
         return texts
@@ -254,11 +255,13 @@ def _kept(since: float) -> str:
         partial = names.resolve(Path("last"), (store.PARTIAL,)) / store.PARTIAL
         if partial.stat().st_mtime < since:
             return ""
-        requests = len(schema.read(partial)["requests"])
+        record = schema.read(partial)
+        requests, kind, model = len(record["requests"]), record["kind"], record["preset"]["key"]
     except (BenchError, OSError, TypeError, KeyError):
         return ""
     run = partial.parent
-    return f"\n  kept: {requests} requests, {run}\n  to do: `invoke bench --resume {run.name[-6:]}` goes on"
+    again = f"bench --resume {run.name[-6:]}` goes on" if kind == "bench" else f"{kind} --model {model}` measures again"
+    return f"\n  kept: {requests} request{'' if requests == 1 else 's'}, {run}\n  to do: `invoke {again}"
 
 
 def _unread(error: UsageError) -> ParseError:

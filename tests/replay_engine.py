@@ -52,6 +52,16 @@ def mp4(path, width, height, frames, shifts=()):
         container.mux(stream.encode())
 
 
+def save(scenario, path, asked):
+    """Write the picture of a scenario."""
+    size = scenario.get("size", asked)
+    png(path, *size, colours=scenario.get("colours", 2), shift=scenario.get("shift", 0))
+    if "png_says" in scenario:  # a size that its pixels do not have
+        header = b"IHDR" + struct.pack(">IIBBBBB", *scenario["png_says"], 8, 2, 0, 0, 0)
+        content = path.read_bytes()
+        path.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
+
+
 def main():
     scenario = json.loads((Path(sys.argv[0]).resolve().parent.parent / "replay.json").read_text())
     parser = argparse.ArgumentParser(allow_abbrev=False)
@@ -89,17 +99,17 @@ def main():
         for _ in range(scenario["flood_bytes"] // len(block)):
             out.write(block)
         out.flush()
-    if "dump" in scenario:
+    if kind := scenario.get("dump_is"):
+        make = {"folder": os.mkdir, "fifo": os.mkfifo}.get(kind, lambda path: os.symlink(kind, path))
+        make(asked.perf_dump_path)
+    elif "dump" in scenario:
         dump = json.loads(Path(scenario["dump"]).read_text())
         dump |= {"timestamp": datetime.now(UTC).isoformat()}
         dump["meta"] = {"prompt": [asked.prompt], "model": asked.model_path}
-        for name, value in scenario.get("dump_changes", {}).items():
-            dump[name] = value
+        dump |= scenario.get("dump_changes", {})
         Path(asked.perf_dump_path).write_text(json.dumps(dump))
     if scenario.get("image", True):
-        size = scenario.get("size", (asked.width, asked.height))
-        look = {"colours": scenario.get("colours", 2), "shift": scenario.get("shift", 0)}
-        png(Path(asked.output_path) / asked.output_file_name, *size, **look)
+        save(scenario, Path(asked.output_path) / asked.output_file_name, (asked.width, asked.height))
     time.sleep(scenario.get("linger_s", 0))
     sys.stdout.flush()
     os._exit(scenario.get("exit", 0))

@@ -52,7 +52,7 @@ def test_every_captured_run_gets_the_verdict_it_deserves(invoke, name, version, 
         ("0.5.20", "Progressive denoising: mode=dct levels=2 delta=0.010 initial=32x32", "cache.progressive", 4),
         ("0.5.21", "Failed to apply CUDA VAE optimizations; using the unmodified VAE.", "kernel.vae_unmodified", 0),
         ("0.5.22", "CFG parallel enabled but the CFG group world size is 1 (", "cfg.parallel_sequential", 4),
-        ("0.5.22", "LoRA adapter is set, but not effective. Please", "lora.not_merged", 0),
+        ("0.5.22", "LoRA adapter is set, but not effective. Please", "lora.without_effect", 4),
         ("0.5.22", "Loading safetensors with the turbo reader", None, 0),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -132,7 +133,7 @@ def test_a_dry_run_of_many_prints_each_command(batch, home):
 def test_a_dry_run_that_is_refused_stops_no_other(batch):
     ended = batch("--tag", "mine", "--dry-run", scenario={"version": "0.5.17"}, one='residency = { dit = "resident" }')
     assert ended.code == 1
-    assert "# refused: one\n#   sglang 0.5.17 does not know --component-residency; sglang 0.5.19" in ended.out
+    assert "# refused: one\n#   sglang 0.5.17 does not know --component-residency; sglang 0.5.18" in ended.out
     assert "--model-path=owner/two" in ended.out
     assert "1 of 2 runs are refused" in ended.err
 
@@ -153,8 +154,8 @@ def test_an_interrupt_leaves_a_summary_that_says_what_did_not_run(batch, replay,
     task.send_signal(signal.SIGTERM)
     _, said = task.communicate(timeout=60)
     assert task.returncode == 130
-    assert "kept: 0 of 2 presets" in said
-    assert "`invoke bench --model one,two` runs the rest" in said
+    assert "kept: 0 presets" in said
+    assert re.search(r"`invoke bench --resume [0-9a-f]{6}` goes on", said)
     assert [(row["preset"], row["outcome"]) for row in summary_of(home)["rows"]] == [
         ("one", "not run"), ("two", "not run"),
     ]  # fmt: skip

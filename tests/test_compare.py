@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from helpers import NATIVE, record_of, record_path
 from rich.console import Console
 
 from bench import schema
+from bench.compare import calibration
 from bench.fidelity import pairs, score
 from bench.record import store
 from bench.report import run as report
@@ -154,6 +156,52 @@ def test_a_slower_version_is_a_new_level_in_the_history(invoke, recorded):
     assert float(re.search(r"\+([\d.]+) %", marked[0])[1]) == pytest.approx(20, abs=2)
 
 
+def test_a_record_that_has_not_changed_is_not_read_again(invoke, recorded, monkeypatch):
+    first, second = recorded(1), recorded(2)
+    shown = invoke("history", "--model", "flux-tiny").out
+    read = []
+    monkeypatch.setattr(store, "read", lambda path, reads=store.read: read.append(path) or reads(path))
+    assert invoke("history", "--model", "flux-tiny").out == shown
+    assert read == []
+    second.write_text(second.read_text().replace("0.5.23", "0.5.24"))
+    third = recorded(3)
+    third.write_text("{")
+    ended = invoke("history", "--model", "flux-tiny")
+    assert read == [second, third]
+    assert "0.5.24" in ended.out
+    assert f"left out: {third}: not JSON" in ended.err
+    shutil.rmtree(first.parent)
+    assert invoke("history", "--model", "flux-tiny").out.count(" native ") == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "null", '{"metrics": null}', '{"metrics": [1]}', '{"metrics": {"total": []}}', "not JSON", "[" * 100_000]
+    + [
+        json.dumps(
+            {"metrics": {"total": {"sd_percent": 1.0, "within_percent": 0.5, "launches": 4, "requests": 2} | bad}}
+        )
+        for bad in ({"sd_percent": None}, {"sd_percent": "1"}, {"launches": 1}, {"within_percent": []})
+    ],
+)
+def test_a_broken_file_of_noise_is_as_if_nothing_was_calibrated(recorded, home, monkeypatch, content):
+    record = store.read(recorded(1))
+    path = calibration._file(record)
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    assert calibration.noise(record) is None
+    assert calibration._keep(path, "total", {"sd_percent": 1.0, "within_percent": None, "launches": 4, "requests": 2})
+    assert calibration.noise(record).sd_percent == 1.0
+
+
+def test_a_fifo_of_noise_is_not_waited_for(recorded, home):
+    record = store.read(recorded(1))
+    path = calibration._file(record)
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    assert calibration.noise(record) is None
+
+
 def test_profiles_are_no_part_of_the_history(invoke, recorded):
     recorded(1)
     recorded(2, factor=9.0, kind="profile", instrument__profiler=True)
@@ -246,14 +294,17 @@ def test_launches_that_jump_between_two_levels_are_named(bench):
     assert "two levels: 2 launches at 5,790.0 ms, 2 at 9,175.0 ms" in console.file.getvalue()
 
 
-def test_compare_names_two_levels_of_a_side(invoke, bench):
+def test_compare_names_two_levels_of_a_side(invoke, bench, home):
     path = record_path(bench("--launches", "4", "--repeats", "1"))
     record = json.loads(path.read_text())
     for request, total_ms in zip(record["requests"], (5780.0, 9150.0, 5800.0, 9200.0), strict=True):
         request["metrics"]["total_ms"] = total_ms
-    jumping = path.with_name("jumping.json")
-    jumping.write_text(json.dumps(record))
-    shown = " ".join(invoke("compare", path, jumping).out.split())
+    medians = timings.timings(record["requests"], record["launches"], medians_only=True)
+    record["timings"] |= {name: medians[name] for name in consistency.MEDIANS}
+    folder = path.parent.with_name("20260101T000001Z-bench-flux-tiny-000001")
+    folder.mkdir()  # without the evidence, which would contradict these times
+    ended = invoke("compare", path, store.write(record | {"id": folder.name}, folder))
+    shown = " ".join(ended.out.split())
     assert "two levels: of the candidate's launches 2 lie at 5,790.0 ms, 2 at 9,175.0 ms" in shown
 
 

@@ -2,7 +2,8 @@
 
 A start takes half a minute, so each serves as many tests as it can: the self-test's clean launch is the native run of
 its configuration, its quantised name the stopped one, and the tour's records are those of the first configuration.
-Runs that share nothing are in test_engine_runs.py, so that a second worker takes them.
+Runs that share nothing are in test_engine_runs.py, so that a second worker takes them. The tour compares times: what
+needs it is marked `alone`, and no other engine runs beside it.
 """
 
 import json
@@ -19,6 +20,9 @@ from bench.run.selftest import FAULTS
 from bench.tour import steps
 
 pytestmark = pytest.mark.engine
+
+TOURED = [pytest.param(CONFIGURATIONS[0], marks=pytest.mark.alone), *CONFIGURATIONS[1:]]
+"""The configurations, the first of which is met by the tour."""
 
 
 @pytest.fixture(scope="module")
@@ -66,28 +70,35 @@ def tour(runs):
     return invoke("tour", "--yes", "--engine", CONFIGURATIONS[0], runs=own, timeout=20 * MINUTES), own
 
 
-@pytest.fixture(scope="module")
-def session(engine, runs, request):
-    """The record and folder of ten requests to each configuration."""
-    if engine == CONFIGURATIONS[0]:
+@pytest.fixture(scope="module", params=TOURED)
+def benchmarks(request, runs):
+    """A single launch and a session of ten requests of each configuration: their records and folders, by mode."""
+    if request.param == CONFIGURATIONS[0]:
         _, own = request.getfixturevalue("tour")
     else:
-        own = runs / f"session-{engine}"
-        ended = invoke("bench", "--model", "flux-tiny", "--engine", engine, "--repeats", "10", runs=own)
-        assert ended.code == 0, ended.out + ended.err
+        own = runs / f"session-{request.param}"
+        for repeats in ("1", "10"):
+            asked = ["--model", "flux-tiny", "--engine", request.param, "--repeats", repeats]
+            ended = invoke("bench", *asked, runs=own)
+            assert ended.code == 0, ended.out + ended.err
     records = [(json.loads(path.read_text()), path.parent) for path in own.glob("*-bench-*/run.json")]
-    return next((record, folder) for record, folder in records if record["launches"][0]["mode"] == "session")
+    return {
+        record["launches"][0]["mode"]: (record, folder)
+        for record, folder in records
+        if record["verdict"]["outcome"] == "native"
+    }
 
 
-@pytest.fixture(scope="module")
-def profile(engine, runs, request):
+@pytest.fixture(scope="module", params=TOURED)
+def profile(request, runs):
     """The folder of a profile of each configuration, and what was shown."""
-    if engine == CONFIGURATIONS[0]:
+    if request.param == CONFIGURATIONS[0]:
         _, own = request.getfixturevalue("tour")
         (shown,) = (path.read_text() for path in own.glob("*-tour-*/*-profile.txt"))
     else:
-        own = runs / f"profile-{engine}"
-        ended = invoke("profile", "--model", "flux-tiny", "--engine", engine, "--steps-profiled", "2", runs=own)
+        own = runs / f"profile-{request.param}"
+        asked = ["--model", "flux-tiny", "--engine", request.param, "--steps-profiled", "2"]
+        ended = invoke("profile", *asked, runs=own)
         assert ended.code == 0, ended.out + ended.err
         shown = ended.out
     (folder,) = own.glob("*-profile-flux-tiny-*")
@@ -150,8 +161,8 @@ def test_the_judge_catches_every_known_loss(engine, self_test, runs):
     assert engine_processes(runs / f"self-test-{engine}") == []
 
 
-def test_a_session_serves_ten_requests_with_identical_pixels(session, runs):
-    record, folder = session
+def test_a_session_serves_ten_requests_with_identical_pixels(benchmarks, runs):
+    record, folder = benchmarks["session"]
     assert schema.violations(record, "run-record") == []
     assert len(record["requests"]) == 10
     assert len({request["outputs"][0]["sha256"] for request in record["requests"]}) == 1
@@ -162,9 +173,9 @@ def test_a_session_serves_ten_requests_with_identical_pixels(session, runs):
     assert invoke("validate", *dumps, runs=runs).code == 0
 
 
-def test_a_session_makes_the_pixels_of_the_single_launch(native, session):
+def test_a_session_makes_the_pixels_of_the_single_launch(benchmarks):
     """The canonical single launch is the reference: a session must run the same workload."""
-    (single, _), (ten, _) = native, session
+    (single, _), (ten, _) = benchmarks["command-line"], benchmarks["session"]
     assert ten["requests"][0]["outputs"][0]["pixels_sha256"] == single["requests"][0]["outputs"][0]["pixels_sha256"]
     assert ten["launches"][0]["delivered"] == single["launches"][0]["delivered"]
 
@@ -184,6 +195,7 @@ def test_a_profile_goes_from_capture_to_html(profile):
     assert "<html" in (folder / "report" / "report.html").read_text()
 
 
+@pytest.mark.alone
 def test_the_tour_comes_to_its_end(tour):
     """Every verb once, as a newcomer meets them, each with the exit code that it has to have."""
     ended, own = tour

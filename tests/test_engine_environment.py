@@ -1,9 +1,13 @@
 """What stands between a preset, a user's shell and the engine: refused, taken away, or told in the record."""
 
+import re
+
 import pytest
+from engine_support import CONFIGURATIONS
 from helpers import NATIVE, record_of
 
 from bench.engine import find
+from bench.engine.command import RECORDED_PREFIXES
 
 PRESET = """[mine]
 description = "a preset of a test"
@@ -17,9 +21,12 @@ seed = 42
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ('environment = { PYTHONPATH = "/evil" }', "PYTHONPATH may not be set by a preset"),
-        ('environment = { LD_PRELOAD = "slowclock.so" }', "LD_PRELOAD may not be set by a preset"),
-        ('environment = { PATH = "/evil" }', "PATH may not be set by a preset"),
+        ('environment = { PYTHONPATH = "/evil" }', "PYTHONPATH decides which code runs: a preset may not set it"),
+        (
+            'environment = { LD_PRELOAD = "slowclock.so" }',
+            "LD_PRELOAD decides which code runs",
+        ),
+        ('environment = { PATH = "/evil" }', "PATH decides which code runs: a preset may not set it"),
         ('environment = { LOCAL_RANK = "1" }', "LOCAL_RANK may not be set by a preset"),
         ('arguments = ["--config=/x.json"]', "--config may not be handed to the engine"),
         ('arguments = ["--output-path=/x"]', "--output-path may not be handed to the engine"),
@@ -43,6 +50,7 @@ def test_ranks_of_a_launcher_do_not_reach_the_engine(monkeypatch):
 def test_what_can_change_how_fast_is_in_the_record_and_a_preload_is_said(bench):
     variables = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "default", "GOMP_CPU_AFFINITY": "0"}
     variables |= {"MALLOC_CONF": "background_thread:true", "LD_PRELOAD": "libm.so.6"}
+    variables |= {"MINIMAX_H3_VAE_DECODER_FUSED_NORM": "0", "CUTE_DSL_ARCH": "sm_90a"}
     ended = bench(env=variables)
     assert ended.code == 0, ended.err
     record = record_of(ended)
@@ -61,3 +69,26 @@ def test_another_guidance_than_the_preset_asks_for_is_another_workload(invoke, r
         ended = invoke(*words)
         assert ended.code == code, ended.err
     assert "request.guidance_scale" in ended.err + ended.out
+
+
+READ = re.compile(
+    r"""(?:environ(?:\.get|\.setdefault|\.pop)?[\[(]|getenv\(|get_(?:bool|int)_env_var\()\s*["']([A-Za-z]\w+)"""
+)
+OF_NO_WEIGHT = {
+    *("MASTER_ADDR", "MASTER_PORT", "LOCAL_SIZE"),  # where ranks meet: the workbench sets the port of each launch
+    *("CI", "GITHUB_ACTIONS"),  # how progress is drawn
+    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "WINDIR", "ProgramFiles"),  # folders of the user
+    *("AIP_PREDICT_ROUTE", "OTEL_SERVICE_NAME", "PROMETHEUS_MULTIPROC_DIR"),  # names in a server's answers and metrics
+}
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_each_variable_that_a_real_engine_reads_is_recorded_or_known_to_be_of_no_weight(name):
+    (package, *_) = find.find(name).code
+    sources = [
+        path for path in (package / "multimodal_gen").rglob("*.py") if not {"test", "benchmarks"} & {*path.parts}
+    ]
+    read = {variable for path in sources for variable in READ.findall(path.read_text(encoding="utf-8"))}
+    assert len(read) > 50
+    assert {v for v in read if not v.startswith(RECORDED_PREFIXES)} <= {*OF_NO_WEIGHT, *find.RANKS}

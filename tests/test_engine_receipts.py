@@ -72,4 +72,4 @@ def test_two_ranks_on_a_cpu_engage_and_a_foreign_adapter_does_not(tmp_path):
         tmp_path, CONFIGURATIONS[0], f"--lora-path={adapter}", "--tp-size=2", gpus=2, arms=["--no-preflight"]
     )
     assert results == {"tensor-parallel": ENGAGED, "lora": NOT_ENGAGED}, ended.err
-    assert record["verdict"]["findings"][0]["id"] == "receipt.lora"
+    assert record["verdict"]["findings"][0]["id"] == "lora.without_effect"

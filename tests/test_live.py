@@ -6,7 +6,7 @@ import pytest
 from helpers import LOGS
 from rich.console import Console
 
-from bench.report.live import Live, Pairs
+from bench.report.live import Cases, Live, Pairs, Series
 
 LOG = (LOGS / "cpu" / "warmup_request.log").read_bytes()
 SERVED = LOG[LOG.index(b"Running pipeline stages") - 40 :]
@@ -94,3 +94,62 @@ def test_eight_pairs_in_a_pipe_name_pair_effect_and_time_to_go(start_s):
             )
             assert display.line().endswith("to go")
     assert len(console.file.getvalue().splitlines()) <= 40
+
+
+def series_of(clock, word="cell", **sizes):
+    """Return a series and a function that lets so many of its runs take 100 s each."""
+    series = Series(word, clock=clock, **sizes)
+
+    def pass_runs(count):
+        for _ in range(count):
+            series.begin()
+            clock.now_s += 100
+            series.end()
+        series.begin()
+
+    return series, pass_runs
+
+
+def test_the_cells_of_a_matrix_are_counted_with_the_time_of_all_that_are_left():
+    clock = Clock()
+    series, pass_runs = series_of(clock, of=6, rounds=2)
+    console = Console(file=io.StringIO(), width=100)
+    assert series.left_s(None) is None, "nothing is known yet"
+    pass_runs(8)
+    display = Live(console, requests=2, series=series, clock=clock)
+    display._show("first")
+    display.observe(LOG, 1)
+    assert display.line().startswith("round 2/2, cell 3/6, request ")
+    assert display.line().endswith("about 5 min to go")
+    assert console.file.getvalue() == "", "only the first cell tells its phases: the others look alike"
+
+
+def test_the_first_of_a_series_foretells_the_others():
+    clock = Clock()
+    series, _ = series_of(clock, of=3)
+    series.begin()
+    clock.now_s += 30
+    assert series.left_s(10.0) == 10 + 2 * 40
+
+
+@pytest.mark.parametrize("seconds_each", [1, 50])
+def test_an_accuracy_check_counts_cases_and_steps(seconds_each):
+    clock = Clock()
+    console = Console(file=io.StringIO(), width=100)
+    display = Cases(console, of=20, clock=clock)
+    for number in range(20):
+        display.observe(b" 33%|###   | 4/12 [00:01<00:02,  3.9it/s]\n", 1)
+        for _ in range(seconds_each):
+            clock.now_s += 1
+            display.heartbeat.beat()
+        if number == 10:
+            assert display.line().startswith("case 11/20, step 4/12, about")
+        display.observe(b"accuracy case: plain\n", 1)
+    assert display.line() == "all cases done, saving"
+    assert len(console.file.getvalue().splitlines()) <= 25
+
+
+def test_a_download_shows_files_and_bytes():
+    display = Live(Console(file=io.StringIO(), width=100), fetched_bytes=lambda: 12_300_000_000)
+    display.observe(b"Fetching 23 files:  43%|####| 10/23 [00:01<00:01,  6.95it/s]\n", 1)
+    assert display.line() == "12.3 GB here, downloading the model file 10/23"

@@ -46,7 +46,7 @@ def matrix(invoke, replay, model, tmp_path, home, monkeypatch):
         (["--matrix", "qualty"], "--matrix takes quality or cuda-graph, not 'qualty'"),
         (["--matrix", "quality,cuda-graph", "--quality", "high"], "an axis of the matrix cannot be fixed as well"),
         (["--matrix", "quality", "--precision", "1%"], "--matrix is for one preset and a fixed number of requests"),
-        (["--matrix", "cuda-graph", "--tag", "tiny"], "--matrix is for one preset"),
+        (["--matrix", "cuda-graph", "--tag", "tiny"], "--model names presets, --tag and --all choose them"),
         (["--quality", "best"], "--quality takes exact, lossless, extra-high or high, not 'best'"),
         (["--", "--quality=high"], "use --quality of this task"),
         (["--cuda-graph", "--torch-compile"], "compile and CUDA graphs exclude each other"),

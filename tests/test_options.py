@@ -1,6 +1,7 @@
 """Options are declared once: parser, conversion, help, completion and the page of all options read that place."""
 
 import dataclasses
+import json
 import re
 import shlex
 import sys
@@ -159,14 +160,19 @@ def test_the_terminate_signal_is_left_as_it_was(monkeypatch):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_an_interrupt_says_what_was_kept_and_how_to_go_on(monkeypatch, capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "goes_on"),
+    [("bench", "`invoke bench --resume 00ab12` goes on"), ("profile", "`invoke profile --model flux` measures again")],
+)
+def test_an_interrupt_says_what_was_kept_and_how_to_go_on(monkeypatch, capsys, tmp_path, kind, goes_on):
     monkeypatch.setenv("BENCH_RUNS", str(tmp_path))
 
     @task(example="sample")
     def sample(c):
         run = tmp_path / "20261124T100000Z-bench-flux-00ab12"
         run.mkdir()
-        (run / "run.partial.json").write_text('{"requests": [{}, {}]}')
+        record = {"requests": [{}, {}], "kind": kind, "preset": {"key": "flux"}}
+        (run / "run.partial.json").write_text(json.dumps(record))
         raise KeyboardInterrupt
 
     argv = ["invoke", "sample"]
@@ -174,7 +180,7 @@ def test_an_interrupt_says_what_was_kept_and_how_to_go_on(monkeypatch, capsys, t
         Program(namespace=Collection(sample)).run(argv)
     shown = capsys.readouterr().err
     assert "kept: 2 requests" in shown
-    assert "`invoke bench --resume 00ab12` goes on" in shown
+    assert goes_on in shown
 
 
 # --- the verbs --------------------------------------------------------------------------------------------------------

@@ -2,11 +2,15 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
+from engine_support import CONFIGURATIONS
 from helpers import NATIVE, ROOT
 from PIL import Image
 
+from bench.engine import find, registry
+from bench.preflight import model as checks_of_model
 from bench.preflight.checks import SAMPLES
 
 SIMULATED = str(ROOT / "tests" / "simulated")
@@ -330,7 +334,7 @@ def test_what_the_engines_version_cannot_do_is_found_before_a_run(invoke, replay
     ended = invoke("doctor", "--model", "flux", "--engine", engine, env=machine({}, {}, HF_TOKEN="hf_x"))
     assert ended.code == 10
     assert "sglang 0.5.17 does not know --component-residency" in ended.out
-    assert "0.5.19 to 0.5.23" in ended.out
+    assert "0.5.18 to 0.5.23" in ended.out
 
 
 def test_a_place_that_cannot_be_written_is_named(doctor):
@@ -359,3 +363,68 @@ def test_two_runs_on_one_gpu_are_kept_apart(invoke, replay, model, machine, home
     assert ended.code == 10
     assert "is in use by another run of the workbench" in ended.err
     assert len(list((home / "runs").iterdir())) == 1, "nothing is left of the run that could not start"
+
+
+# --- classes -------------------------------------------------------------------------------------------------------
+
+TABLE = '_MODELS = {\n    # "Gone": ("x", "y", "Gone"),\n    "CLIPVisionModel": ("encoders", "clip", "C"),\n}\n'
+REGISTRY = {
+    "registry.py": TABLE,
+    "dits/flux.py": "EntryClass = FluxTransformer2DModel\n",
+    "dits/wan.py": 'class Wan:\n    _aliases = ["WanOld"]\n\n\nEntryClass = [\n    Wan,  # not Other\n]\n',
+    "vaes/kl.py": "EntryClass = (AutoencoderKL,)\n",
+}
+
+
+def checkpoint(folder, **components):
+    index = {name: ["diffusers", "AutoModel"] for name in components}
+    folder.mkdir()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "P", "image_encoder": [None, None], **index}))
+    for name, config in components.items():
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    return folder
+
+
+def classes(package, folder):
+    """Return what the check says of a checkpoint beside an engine's package."""
+    state = SimpleNamespace(
+        engine=SimpleNamespace(code=(package,), version="0.5.23"),
+        workload=SimpleNamespace(model_path=str(folder)),
+        environment={},
+    )
+    return [(line.state, line.saw) for line in checks_of_model.classes(state)]
+
+
+def test_the_registry_is_read_from_the_package(tmp_path):
+    for name, text in REGISTRY.items():
+        path = tmp_path / registry.MODELS / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    native = {"CLIPVisionModel", "FluxTransformer2DModel", "Wan", "WanOld", "AutoencoderKL"}
+    assert registry.native_classes(tmp_path) == native
+    flux = {"_class_name": "FluxTransformer2DModel"}
+    own = {"architectures": ["CLIPVisionModel"]}
+    known = checkpoint(tmp_path / "known", transformer=flux, image_encoder_2=own, tokenizer={"_class_name": "X"})
+    assert [state for state, _ in classes(tmp_path, known)] == ["ok"]
+    foreign = checkpoint(tmp_path / "foreign", transformer=flux, vae={"_class_name": "AutoencoderTiny"}, decoder="{")
+    assert classes(tmp_path, foreign) == [
+        ("warn", "vae: sglang 0.5.23 does not register AutoencoderTiny as its own"),
+        ("warn", "decoder: sglang 0.5.23 does not register AutoModel as its own"),
+    ]
+
+
+def test_an_engine_without_a_registry_and_a_model_without_an_index_are_not_judged(tmp_path):
+    (tmp_path / "model").mkdir()
+    assert classes(tmp_path, tmp_path / "model") == classes(tmp_path, tmp_path / "absent") == []
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_real_engines_registry_knows_its_own_classes_and_no_other(name, tmp_path):
+    (package, *_) = find.find(name).code
+    own = {"FluxTransformer2DModel", "AutoencoderKL", "T5EncoderModel", "CLIPTextModel", "WanTransformer3DModel"}
+    assert registry.native_classes(package) >= own
+    foreign = checkpoint(tmp_path / "model", vae={"_class_name": "AutoencoderTiny"})
+    ((state, saw),) = classes(package, foreign)
+    assert (state, "does not register AutoencoderTiny" in saw) == ("warn", True)

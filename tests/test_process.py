@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import psutil
 import pytest
@@ -122,10 +123,11 @@ def test_a_killed_task_leaves_no_process_behind(tree, number):
     wait_until_gone(workers)
 
 
-@pytest.mark.parametrize("victim", ["supervisor", "keeper"])
-def test_a_killed_guardian_ends_the_program_and_the_task_says_how(tree, victim):
+@pytest.mark.parametrize("victims", [["supervisor"], ["keeper"], ["supervisor", "keeper"], ["keeper", "supervisor"]])
+def test_killed_guardians_end_the_program_and_the_task_says_how(tree, victims):
     processes, workers = tree
-    processes[victim].kill()
+    for victim in victims:
+        processes[victim].kill()
     assert processes["task"].communicate(timeout=20)[0] == b"137\n"
     assert not processes_like(workers)
 
@@ -191,6 +193,36 @@ from bench import process
 work = Path(sys.argv[2])
 process.capture(["bash", "-c", f"touch {work}/half; setsid sleep {sys.argv[3]} & sleep {sys.argv[3]}"], work=work)
 """
+
+
+def test_a_helper_command_whose_guardians_are_killed_ends(tmp_path):
+    marker = f"{os.getpid()}{next(NUMBERS)}.25"
+
+    def kill_guardians():
+        # before that the keeper has not changed its name
+        own = f"sleep {marker} "
+        wait_until(lambda: own in processes_like(own), "the helper command has not started")
+        (keeper,) = (child for child in psutil.Process().children() if child.cmdline()[:1] == ["launch-keeper"])
+        for guardian in (*keeper.children(), keeper):
+            guardian.kill()
+
+    thread = threading.Thread(target=kill_guardians)
+    thread.start()
+    ended = process.capture(["bash", "-c", f"setsid sleep {marker} & wait"])
+    thread.join()
+    assert ended.exit_code == 137
+    assert not processes_like(f"sleep {marker}")
+
+
+def test_all_programs_of_other_threads_can_be_stopped(tmp_path):
+    ended = []
+    thread = threading.Thread(target=lambda: ended.append(stream(tmp_path, "setsid sleep 305.5 & sleep 305.5")[0]))
+    thread.start()
+    wait_until(lambda: len(processes_like("sleep 305.5")) > 2, "the program has not started")
+    process.stop_all()
+    thread.join()
+    assert ended[0].exit_code == 137
+    assert not processes_like("sleep 305.5")
 
 
 @pytest.mark.parametrize("with_supervisor", [False, True])

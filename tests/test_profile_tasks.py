@@ -52,6 +52,7 @@ def test_two_steps_of_one_trace_are_told_apart_by_the_clock(invoke, home):
     ended = invoke("profile-diff", TRACE, "--a-steps", "4", "--b-steps", "6")
     assert ended.code == 0, ended.err
     assert "same work, slower clock" in ended.out
+    assert "next: invoke ab --metric denoise" in ended.out
 
 
 def test_a_step_that_is_not_there_is_said(invoke):

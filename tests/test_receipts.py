@@ -285,6 +285,17 @@ def test_a_line_that_a_signal_has_judged_is_not_told_twice():
     verdict = judged(["--ulysses-degree=2"], [{"ulysses_degree": 2}, RANKS, SP_SKIPPED])
     about = [finding for finding in verdict.findings if "sequence" in finding.text]
     assert [finding.id for finding in about] == ["cfg.sp_skip"]
+    foreign = "LoRA adapter lora did not match any LoRA layer. Checked 50 layers; examples: proj_out"
+    verdict = judged(["--lora-path=lora"], [foreign, ALL_COMPUTED])
+    assert [finding.id for finding in verdict.reasons() if "lora" in finding.id] == ["lora.without_effect"]
+
+
+def test_a_launch_that_a_lost_feature_stopped_says_so_in_its_receipt():
+    guard = Guard(Expectation(version="0.5.23"))
+    guard.note(["--lora-path=lora"], {})
+    with pytest.raises(Exception, match="did not match any LoRA layer"):
+        guard.observe(b"LoRA adapter lora did not match any LoRA layer. Checked 50 layers; examples: x\n", 1)
+    assert result(conclude(guard, None), "lora") == receipts.NOT_ENGAGED
 
 
 def test_a_launch_that_was_stopped_is_not_told_what_it_did_not_come_to():

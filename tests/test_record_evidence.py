@@ -10,6 +10,8 @@ from helpers import LOGS, NATIVE, record_of, record_path
 
 from bench.run import consistency, request, timings
 
+WARM_UP = "request-000"
+"""The request before those that count: nothing rests on it."""
 FALLBACK = "[11-22 09:46:02] Falling back to diffusers backend\n"
 
 
@@ -52,7 +54,7 @@ def halve(record):
 def test_a_record_names_every_file_that_it_rests_on(bench, only_run):
     record = record_of(bench("--repeats", "2", "--stages"))
     run = only_run()
-    kept = [path for path in run.rglob("*") if path.is_file() and path.name != "run.json"]
+    kept = [path for path in run.rglob("*") if path.is_file() and path.name != "run.json" and WARM_UP not in path.parts]
     assert sorted(record["evidence"], key=str) == sorted((entry(path, run) for path in kept), key=str)
 
 
@@ -77,7 +79,7 @@ def test_an_edited_record_is_refused_by_every_reader(run, invoke, change, says):
 
 @pytest.mark.parametrize("name", ["perf.json", "engine.log", "output.png"])
 def test_an_edited_file_is_refused_by_its_hash(run, invoke, name):
-    path = next(run.rglob(name))
+    path = next(path for path in run.rglob(name) if WARM_UP not in path.parts)
     path.write_bytes(path.read_bytes() + b" ")
     for words in (("validate", run), ("compare", run, run)):
         ended = invoke(*words)
@@ -90,7 +92,19 @@ def test_a_log_that_tells_of_a_fallback_makes_the_record_invalid_whatever_it_say
     edit(run, lambda record: with_its_hash(run, log, record))
     ended = invoke("compare", run, run)
     assert ended.code == 4
-    assert "called native, its evidence makes it invalid" in ended.err
+    assert "judged again by this workbench: launch 1 is invalid" in ended.err
+    assert "and its record says native" in ended.err
+
+
+def test_a_sign_that_only_a_newer_workbench_knows_is_no_edit(run, invoke):
+    """Its files and figures agree; nothing shows who is right but the log itself."""
+    log = next(run.rglob("engine.log"))
+    log.write_text(log.read_text() + "[11-22 10:00:00] Could not merge layer blocks.0\n")
+    edit(run, lambda record: with_its_hash(run, log, record))
+    ended = invoke("validate", run)
+    assert ended.code == 5
+    assert "judged again by this workbench: launch 1 is degraded (lora.not_merged" in ended.err
+    assert "edited" not in ended.err
 
 
 def test_a_dump_with_times_that_the_log_does_not_give_is_refused(bench, invoke):
@@ -109,7 +123,7 @@ def test_a_dump_with_times_that_the_log_does_not_give_is_refused(bench, invoke):
 
     edit(run, follow)
     ended = invoke("validate", run)
-    assert (ended.code, "its evidence makes it invalid (dump.log" in ended.err) == (6, True), ended.err
+    assert (ended.code, "launch 1 is invalid (dump.log" in ended.err) == (6, True), ended.err
 
 
 def test_a_run_that_is_called_native_against_its_own_finding_is_refused(bench, run, invoke, home):
@@ -132,7 +146,7 @@ def test_missing_evidence_is_said_once(run, invoke):
 
 
 def test_missing_outputs_leave_the_numbers_proven(run, invoke):
-    next(run.rglob("output.png")).unlink()
+    next(path for path in run.rglob("output.png") if WARM_UP not in path.parts).unlink()
     ended = invoke("validate", run)
     assert (ended.code, "is gone" in ended.out, "alone" in ended.out) == (0, True, False)
 
@@ -164,7 +178,9 @@ def test_a_single_launch_is_judged_again_too(bench, invoke):
 def test_the_pairs_of_an_ab_are_those_of_its_records(invoke, replay, model, home):
     replay(name="old", **NATIVE)
     arm = f"old model-path={model()}"
-    invoke("ab", "--model", "flux-tiny", "--baseline", arm, "--candidate", arm, "--pairs", "3", "--repeats", "1")
+    invoke(
+        "ab", "--model", "flux-tiny", "--baseline", arm, "--candidate", arm, "--same", "--pairs", "3", "--repeats", "1"
+    )
     folder = next((home / "runs").glob("*/comparison.json")).parent
     edit(folder, lambda document: document["pairs"][0].update(candidate=[1.0]), "comparison.json")
     ended = invoke("compare", folder)

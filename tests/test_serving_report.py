@@ -7,7 +7,7 @@ from rich.console import Console
 from stand_in_server import StandIn
 
 from bench.record import documents, store
-from bench.report import load
+from bench.report import load, next_step
 from bench.serving import run as campaigns
 from bench.serving.campaign import Campaign
 from bench.serving.options import LoadOptions
@@ -26,7 +26,7 @@ def _shown(tmp_path):
             record, path, _ = campaigns.finish(campaign, Remote(url=server.url), None)
         assert documents.validate(tmp_path) == "load-record"
         console = Console(file=io.StringIO(), width=200)
-        load.show(record, path, console)
+        load.show(record, path, console, next_step.after_load(record, options, path))
         return console.file.getvalue()
 
     return go
@@ -37,6 +37,7 @@ def test_somebody_elses_server_is_unattested_and_its_checks_are_listed(shown):
     assert text.startswith("verdict  UNATTESTED\n")
     assert "somebody else's server: unattested" in text
     assert text.count(" held ") >= 5
+    assert text.splitlines()[-2] == "next: invoke loadtest --model flux --slo 0.5 --find-max"
 
 
 def test_of_a_fallback_no_figure_is_printed(shown):

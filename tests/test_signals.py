@@ -345,7 +345,7 @@ def test_a_silenced_log_is_refused(level):
 
 def test_profiling_and_caches_are_refused_unless_asked_for():
     argv = ["--profile", "--enable-cache-dit"]
-    environment = {"SGLANG_CACHE_DIT_ENABLED": "True", "SGLANG_DIFFUSION_CFG_GATE_STEP": "0.5"}
+    environment = {"SGLANG_CACHE_DIT_ENABLED": "True"}
     assert set(prechecked(*argv, environment=environment).values()) == {f.INVALID}
     assert prechecked(*argv, environment=environment, cache=True, profile=True) == {}
 
@@ -360,7 +360,8 @@ def test_skipped_guidance_is_refused_however_it_is_written(value):
     assert prechecked("--cfg-gate-step", value) == refused
     assert prechecked("--cfg_gate_step", value) == refused
     variables = {"SGLANG_DIFFUSION_CFG_GATE_STEP": value}
-    assert prechecked(environment=variables) == {"environment.cfg_gate": f.INVALID}
+    for cache in (False, True):
+        assert prechecked(environment=variables, cache=cache) == {"environment.cfg_gate": f.INVALID}
 
 
 @pytest.mark.parametrize("value", ["1", "1.0", "1.", "10e-1", " 1.00 "])
@@ -394,6 +395,7 @@ def test_the_engines_own_word_on_skipped_guidance_is_heard():
     enabled = "CFG gating enabled: reuse unconditioned residual after step 2/20 (fraction=0.100)."
     summary = "CFG gating summary: fraction=0.100, gate_step=2/20, fresh_uncond=2, reused={}, invalidations=0"
     assert judged(enabled) == judged(summary.format(18)) == {"cache.cfg_gate": f.INVALID}
+    assert judged(enabled, cache=True) == {"cache.cfg_gate": f.INVALID}
     assert judged(summary.format(0)) == {}
 
 

@@ -199,6 +199,13 @@ def test_a_new_level_is_found_and_noise_is_not(values, expected):
     assert levels.change_points(values) == expected
 
 
+@pytest.mark.timeout(120)
+def test_five_thousand_records_are_searched_for_levels():
+    """It takes a tenth of a second; a search in Python took minutes."""
+    values = [100 + 0.1 * (place % 3) + (20 if place >= 3000 else 0) for place in range(5000)]
+    assert levels.change_points(values) == [3000]
+
+
 def test_launches_at_two_levels_are_named():
     told = levels.two_levels([9.15, 5.78, 9.2, 5.8, 9.1, 5.75])
     assert (told.low_count, told.high_count) == (3, 3)

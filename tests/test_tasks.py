@@ -199,7 +199,7 @@ def test_a_preset_that_asks_for_more_than_a_version_can_is_refused(invoke, repla
     ended = invoke("bench", "--model", "flux", "--engine", replay(version="0.5.17"), "--dry-run")
     assert ended.code == 1
     assert "sglang 0.5.17 does not know --component-residency" in ended.err
-    assert "0.5.19 to 0.5.23" in ended.err
+    assert "0.5.18 to 0.5.23" in ended.err
 
 
 def test_the_program_ends_as_its_task_does(invoke_program):
@@ -308,6 +308,11 @@ def test_a_rejected_runs_dump_is_set_aside(bench, only_run):
         ({"log": "cpu/warmup_request.log"}, 6, "dump.unreadable"),
         (NATIVE | {"dump_changes": {"timestamp": "2026-11-20T10:00:00+00:00"}}, 6, "dump.timestamp"),
         (NATIVE | {"dump_changes": {"total_duration_ms": 0}}, 6, "dump.unreadable"),
+        (NATIVE | {"dump_changes": {"total_duration_ms": 10**400}}, 6, "dump.unreadable"),
+        ({"log": "cpu/warmup_request.log", "dump_is": "folder"}, 6, "dump.unreadable"),
+        ({"log": "cpu/warmup_request.log", "dump_is": "fifo"}, 6, "dump.unreadable"),
+        ({"log": "cpu/warmup_request.log", "dump_is": "/dev/zero"}, 6, "dump.unreadable"),
+        (NATIVE | {"png_says": (30_000, 30_000)}, 3, "output.broken"),
         (NATIVE | {"size": (128, 256)}, 4, "output.size"),
         (NATIVE | {"colours": 1}, 4, "output.one_colour"),
         (NATIVE | {"exit": 1}, 3, "process.exit"),
@@ -382,3 +387,12 @@ def test_secrets_do_not_reach_the_record(bench, only_run):
 
 def test_the_captured_logs_are_there():
     assert len(list(LOGS.rglob("*.log"))) >= 12
+
+
+@pytest.mark.parametrize("words", ["compare --help", "bench --help", "--list"])
+def test_a_reader_of_the_help_that_has_gone_is_met_with_silence(words):
+    program = shlex.join([sys.executable, "-m", "invoke", *words.split()])
+    ended = subprocess.run(
+        ["bash", "-c", f"{program} | true"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.stderr == ""

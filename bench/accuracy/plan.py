@@ -157,6 +157,17 @@ def request(planned: Plan, reference: Path, outputs: Path) -> dict[str, Any]:
     }
 
 
+def case_count(planned: Plan) -> int:
+    """Return how many cases the engine's program runs: the plain request, its repetition, and every control."""
+    options = planned.options
+    asked = (planned.controls if needs_reference(options) else controls.NONE).as_document()
+    count = 2 + len(asked["controls"]) + (len(asked["perturbations"]) if TRAJECTORY in options.checks else 0)
+    if COMPONENT in options.checks:
+        count += 1 + ("tensor" in asked["perturbations"])
+        count += len(asked["call_perturbations"]) + len(asked["wrong_calls"])
+    return count
+
+
 def needs_reference(options: Options) -> bool:
     """Return whether any check compares with diffusers."""
     return bool({COMPONENT, TRAJECTORY} & set(options.checks))

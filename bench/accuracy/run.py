@@ -11,8 +11,8 @@ import numpy as np
 from bench import redact, schema
 from bench.accuracy import document, judge, plan, reasons
 from bench.accuracy.options import COMPONENT, GOLDEN, TRAJECTORY
+from bench.engine import code, interpreter, launch
 from bench.engine import command as commands
-from bench.engine import interpreter, launch
 from bench.errors import (
     BenchError,
     EngineFailed,
@@ -56,7 +56,7 @@ class Result:
 
 
 def run(planned: Plan, display: Observer | None = None) -> Result:
-    """Run every check of the plan and return the finished report, whatever it says.
+    """Run every check of the plan and return the finished report, whatever it says; Ctrl-C tells what was kept.
 
     Raises:
         PreflightFailed: this device or these libraries cannot do what was asked (a dtype, a reference class).
@@ -69,6 +69,17 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     directory = store.new_run("accuracy", name, options.output_dir)
     for folder in (REFERENCE, NATIVE, OUTPUTS):
         (directory / folder).mkdir()
+    try:
+        return _run(planned, directory, display)
+    except KeyboardInterrupt as interrupt:
+        sides = [folder for folder in (REFERENCE, NATIVE) if (directory / folder / MANIFEST).is_file()]
+        interrupt.add_note(f"kept: {' and '.join(sides) or 'no'} results, no report, {directory}")
+        interrupt.add_note(f"to do: `invoke accuracy --model {options.model}` checks it again")
+        raise
+
+
+def _run(planned: Plan, directory: Path, display: Observer | None) -> Result:
+    options = planned.options
     request = plan.request(planned, directory / REFERENCE, directory / OUTPUTS)
     (directory / REQUEST).write_text(json.dumps(request, indent=2) + "\n", encoding="utf-8")
     guard = Guard(planned.expectation)
@@ -80,6 +91,7 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     guard.precheck([*command.argv, f"--model-path={planned.model}"], command.added)
 
     started = store.now()
+    known_code = code.read(planned.engine.code)
     found = judge.Findings()
     theirs: Arrays = {}
     if plan.needs_reference(options):
@@ -88,7 +100,8 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
         command, guard=guard, log=directory / store.LOG, timeout_s=options.timeout_s, display=display
     )
     stopped = attempt.ended.stopped_by
-    verdict = attempt.conclude(files.check(files.read(directory / OUTPUTS), planned.expectation))
+    about_outputs = files.check(files.read(directory / OUTPUTS), planned.expectation)
+    verdict = attempt.conclude([*about_outputs, *code.written_since(known_code)])
     why = reasons.by_component(guard, directory / store.LOG)
     if stopped is None and (directory / NATIVE / MANIFEST).is_file():
         manifest, arrays = _read(directory / NATIVE, "native.npz", directory / store.LOG)

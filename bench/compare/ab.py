@@ -9,29 +9,32 @@ it compiles and warms up. An engine that waits for its turn is frozen; the CPU t
 from __future__ import annotations
 
 import threading
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench import redact, schema
 from bench.compare import arms, calibration
 from bench.compare import metric as metrics
 from bench.compare.records import between
+from bench.engine import launch
 from bench.engine.waiting import Waiting
-from bench.errors import BenchError, EngineFailed
+from bench.errors import BenchError, EngineFailed, FallbackDetected, Interrupted, UsageError
 from bench.fallback.verdict import INVALID
 from bench.fidelity import score
-from bench.record import comparable, store
+from bench.record import campaign, comparable, store
 from bench.run import benchmark, document
 from bench.run import plan as plans
+from bench.run.options import Options, restored
 from bench.run.session import Course
 from bench.stats import comparison, sequential
 from bench.stats.pairs import fresh_seed, log_ratio, plan_orders, turns
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from bench.run.options import Options
+    from bench.record.campaign import Campaign
     from bench.run.state import Run
     from bench.stats.comparison import Comparison
     from bench.stats.sequential import Decision
@@ -41,6 +44,7 @@ ARM = {"A": BASELINE, "B": CANDIDATE}
 DEFAULT_REQUESTS = 4
 """Requests of each start that count: enough for their median to ignore one outlier."""
 
+KIND = "ab"
 DOCUMENT = "comparison.json"
 SCHEMA_VERSION = 2
 
@@ -99,7 +103,8 @@ class Session:
     metric: metrics.Metric
     requests: int
     display: Display
-    runs: dict[str, Run] = field(default_factory=dict)
+    runs: dict[str, Run]
+    campaign: Campaign
     pairs: list[Pair] = field(default_factory=list)
 
     @property
@@ -115,26 +120,40 @@ class Session:
 
     def take(self, order: str, waited: dict[str, Waiting]) -> bool:
         """Take the pair whose engines have just ended; return whether the session is decided or at its end."""
-        self.pairs.append(
-            Pair(
-                order=order,
-                baseline=self._values(BASELINE),
-                candidate=self._values(CANDIDATE),
-                waiting_cpu_percent={name: waiting.cpu_percent for name, waiting in waited.items()},
-            )
-        )
+        number = len(self.pairs) + 1
+        pair = self.pair(number, order, {name: waiting.cpu_percent for name, waiting in waited.items()})
+        for run in self.runs.values():
+            document.write(run, complete=False, medians_only=True)
+        self.campaign.finish(f"pair {number}", {"order": order, "waiting_cpu_percent": pair.waiting_cpu_percent})
+        self.pairs.append(pair)
         decision = self.decide()
         effect = decision.comparison.effect_percent
         self.display.tell(f"pair {len(self.pairs)}: {self.metric.title} {effect:+.2f} % so far; {decision.why}")
         return decision.stop
 
-    def _values(self, name: str) -> tuple[float, ...]:
-        """Return the values of an arm's last start."""
-        launch = self.runs[name].launches[-1]
+    def pair(self, number: int, order: str, waiting_cpu_percent: dict[str, float | None]) -> Pair:
+        """Return a pair whose engines have ended."""
+        return Pair(
+            order=order,
+            baseline=self._values(BASELINE, number),
+            candidate=self._values(CANDIDATE, number),
+            waiting_cpu_percent=waiting_cpu_percent,
+        )
+
+    def _values(self, name: str, number: int) -> tuple[float, ...]:
+        """Return the values of an arm's start."""
+        launch = self.runs[name].launches[number - 1]
         requests = [request for request in self.runs[name].requests if request["launch"] == launch["index"]]
         if self.metric.name == metrics.LOAD:
             return (self.metric.of_launch(launch, requests),)
         return tuple(self.metric.of_launch(launch, [request]) for request in requests)
+
+    def keep_finished(self) -> None:
+        """Go back to the pairs that the campaign's state has: one that was cut off is measured anew."""
+        self.pairs = [self.pair(number, **result) for number, result in enumerate(self.campaign.finished.values(), 1)]
+        for run in self.runs.values():
+            del run.launches[len(self.pairs) :]
+            run.requests[:] = [request for request in run.requests if request["launch"] <= len(self.pairs)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,20 +190,93 @@ def measure(
         design = replace(design, alternate=True)
     common = replace(common, stage_sync=metric.is_stage)
     planned = {name: plans.plan(arms.options_of(spec, common), in_session=True) for name, spec in specs.items()}
+    runs = {name: benchmark.begin(settled, directory=Path(name)) for name, settled in planned.items()}
     directory = store.new_run("ab", "-".join(filter(None, (common.model, common.label))), common.output_dir)
-    session = Session(
-        directory=directory, specs=specs, design=design, metric=metric, requests=common.repeats, display=display
-    )
-    for name, settled in planned.items():
-        (directory / name).mkdir()
-        session.runs[name] = benchmark.begin(settled, directory=directory / name)
-    return _finish(session, _pairs(session), require)
+    asked = {
+        "options": common.document(),
+        "arms": {name: redact.text(spec) for name, spec in specs.items()},
+        "design": asdict(design),
+        "require": require,
+    }
+    with campaign.begin(KIND, directory, asked) as state:
+        for name, run in runs.items():
+            run.directory = directory / name
+            run.directory.mkdir()
+        session = Session(
+            directory=directory, specs=specs, design=design, metric=metric, requests=common.repeats, display=display,
+            runs=runs, campaign=state,
+        )  # fmt: skip
+        return _measured(session, require)
+
+
+def resume(directory: Path, given: Mapping[str, str], now: Options, *, display: Display) -> Result:
+    """Measure the pairs that a comparison lacks which was cut off, in the orders that it began with.
+
+    ``given`` are the arms' SPECs, empty where they are as before; one that held a secret, or that chooses the code that
+    is run, has to be given again. Of ``now`` the time limit and what is required of the outputs count.
+
+    Raises:
+        UsageError: it has ended or is going on elsewhere; an arm, its engine or this machine has changed.
+        RecordEdited: a file of it has changed.
+        BenchError: as `measure`.
+    """
+    with campaign.resume(directory, KIND) as state:
+        design = Design(**state.asked["design"])
+        common = restored(Options.from_document(state.asked["options"]), now)
+        specs = {name: _same_arm(name, spec, given[name], common) for name, spec in state.asked["arms"].items()}
+        finished = len(state.finished)
+        planned = {name: plans.plan(arms.options_of(spec, common), in_session=True) for name, spec in specs.items()}
+        session = Session(
+            directory=state.folder, specs=specs, design=design, metric=metrics.named(design.metric),
+            requests=common.repeats, display=display, campaign=state,
+            runs={
+                name: benchmark.begin(settled, state.folder / name, launches=finished)
+                for name, settled in planned.items()
+            },
+        )  # fmt: skip
+        session.keep_finished()
+        display.tell(f"{finished} of {design.pairs} pairs were finished before")
+        return _measured(session, now.require or state.asked["require"])
+
+
+def _same_arm(name: str, recorded: str, given: str, common: Options) -> str:
+    """Return the SPEC of an arm that goes on.
+
+    Raises:
+        UsageError: another one is given, or it holds what is not taken from a record: a secret, or which code runs.
+    """
+    if given:
+        if redact.text(given) != recorded:
+            raise UsageError(f"the {name} was {recorded!r} when this began", todo="leave the arms out, or begin anew")
+        return given
+    if redact.HIDDEN in recorded:
+        raise UsageError(f"the {name} holds a secret, which was not kept: {recorded!r}", todo=f"give --{name} again")
+    restored(arms.options_of(recorded, common), common)
+    return recorded
+
+
+def _measured(session: Session, require: str | None) -> Result:
+    """Measure the pairs that are missing and write the comparison, also if this is interrupted."""
+    try:
+        error = _pairs(session)
+    except KeyboardInterrupt:
+        if session.campaign.finished:
+            session.keep_finished()
+            what = f"interrupted after {len(session.pairs)} of {session.design.pairs} pairs"
+            with suppress(BenchError):
+                _finish(session, Interrupted(what), require)
+        raise
+    return _finish(session, error, require)
 
 
 def _pairs(session: Session) -> BenchError | None:
     """Measure pairs until the session is decided or one fails; return what failed."""
+    if session.pairs and session.decide().stop:
+        return None
     orders = plan_orders(session.design.pairs, seed=session.design.seed)
     for number, order in enumerate(orders, 1):
+        if number <= len(session.pairs):
+            continue
         first, second = (ARM[letter] for letter in order)
         session.display.begin(number, f"{first} first, then {second}")
         waited = {name: Waiting() for name in ARM.values()}
@@ -267,9 +359,16 @@ def _together(session: Session, order: str, waited: dict[str, Waiting]) -> Bench
     threads = [threading.Thread(target=serve, args=(ARM[letter],), daemon=True) for letter in order]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(0.2)  # so that Ctrl-C is heard; the engines end with this process
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.2)  # so that Ctrl-C is heard
+    except KeyboardInterrupt:
+        for thread in threads:
+            while thread.is_alive():
+                launch.stop_all()
+                thread.join(0.2)
+        raise
     return next((error for error in errors.values() if error is not None), None)
 
 
@@ -293,12 +392,16 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
     Raises:
         BenchError: no pair is whole, or an arm turned out not to count when it ended, and so do its times.
     """
-    records = {}
-    for name, run in session.runs.items():
-        # an arm whose request waited for its turn when the other one failed is valid and has no numbers: no record
-        if run.requests or any(launch["verdict"]["outcome"] == INVALID for launch in run.launches):
-            records[name], _ = document.write(run, complete=error is None, failure=error)
+    # an arm whose request waited for its turn when the other one failed is valid and has no numbers: no record
+    records = {
+        name: document.document(run, complete=error is None, failure=error)
+        for name, run in session.runs.items()
+        if run.requests or any(launch["verdict"]["outcome"] == INVALID for launch in run.launches)
+    }
     if not session.pairs or any(known["timings"] is None for known in records.values()):
+        for name, known in records.items():
+            document.save(session.runs[name], known)
+        session.campaign.end()
         raise error or EngineFailed("no pair was finished", where=session.directory)
     compared, why = _concluded(session, records[BASELINE])
     outputs = between(*((records[name], session.directory / name) for name in (BASELINE, CANDIDATE)))
@@ -315,7 +418,10 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
             "requests_per_start": session.requests,
             "metric": session.metric.name,
             "unit": session.metric.unit,
-            "arms": {name: {"spec": spec, "record": f"{name}/{store.RECORD}"} for name, spec in session.specs.items()},
+            "arms": {
+                name: {"spec": spec, "record": f"{name}/{store.RECORD if error is None else store.PARTIAL}"}
+                for name, spec in session.specs.items()
+            },
             "differences": comparable.differences(records[BASELINE], records[CANDIDATE]),
             "pairs": [
                 {
@@ -332,5 +438,10 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
         }
     )
     path = session.directory / DOCUMENT
-    schema.write(written, "ab-record", path)
+    # of a comparison that was cut off, the one so far is replaced
+    schema.write(written, "ab-record", path, replace=session.campaign.resumed)
+    for name, known in records.items():
+        document.save(session.runs[name], known)
+    if error is None or error.exit_code == FallbackDetected.exit_code:
+        session.campaign.end()
     return Result(document=written, path=path, records=records, error=error)

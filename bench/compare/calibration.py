@@ -119,7 +119,8 @@ def forget(cell: str) -> list[Kept]:
 
 def disturbed(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> tuple[str, ...]:
     """Return what disturbed the calibration of a record's cell; empty where nothing did or nothing is kept."""
-    return tuple(_kept(_file(record), metric).get("disturbed", ()))
+    told = _kept(_file(record)).get(metric, {}).get("disturbed")
+    return tuple(map(str, told)) if isinstance(told, list) else ()
 
 
 def store_days(paths_of_records: Sequence[Path], metric: str = metrics.DEFAULT) -> tuple[Path, DayNoise]:
@@ -177,41 +178,56 @@ def _of_stage_table(record: Mapping[str, Any], metric: metrics.Metric) -> float:
     return value
 
 
-def _kept(path: Path, metric: str) -> dict[str, Any]:
+def _kept(path: Path) -> dict[str, dict[str, Any]]:
+    """Return what a file of the cache keeps, by metric; what is broken was never measured."""
     try:
-        return dict(schema.read(path)["metrics"][metric])
-    except (BenchError, ValueError, KeyError, TypeError):
+        content = schema.read(path)
+    except BenchError:
         return {}
+    metrics_kept = content.get("metrics") if isinstance(content, dict) else None
+    if not isinstance(metrics_kept, dict):
+        return {}
+    return {name: values for name, values in metrics_kept.items() if isinstance(values, dict)}
 
 
 def _keep(path: Path, metric: str, values: Mapping[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        kept = dict(schema.read(path)["metrics"])
-    except (BenchError, ValueError, KeyError, TypeError):
-        kept = {}
-    kept[metric] = kept.get(metric, {}) | values
+    kept = _kept(path)
+    kept[metric] = {**kept.get(metric, {}), **values}
     files.write_text(path, json.dumps({"metrics": kept}, indent=2) + "\n", replace=True)
     return path
 
 
 def noise(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> LaunchNoise | None:
     """Return the kept spread between launches of a record's cell, None if it was never calibrated."""
-    kept = _kept(_file(record), metric)
-    if "sd_percent" not in kept:
+    kept = _kept(_file(record)).get(metric, {})
+    within = kept.get("within_percent")
+    if not (
+        _is_spread(kept.get("sd_percent"))
+        and (within is None or _is_spread(within))
+        and _is_count(kept.get("launches"), 2)
+        and _is_count(kept.get("requests"), 1)
+    ):
         return None
     return LaunchNoise(
-        sd_percent=kept["sd_percent"],
-        within_percent=kept["within_percent"],
-        launches=kept["launches"],
-        requests=kept["requests"],
+        sd_percent=kept["sd_percent"], within_percent=within, launches=kept["launches"], requests=kept["requests"]
     )
 
 
 def days(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> DayNoise | None:
     """Return the kept spread between days and hosts of a record's workload, None if it was never calibrated."""
-    kept = _kept(_file_of_days(record), metric)
-    return DayNoise(**kept) if kept else None
+    kept = _kept(_file_of_days(record)).get(metric, {})
+    if not (_is_spread(kept.get("sd_percent")) and _is_count(kept.get("records"), FEWEST_DAYS)):
+        return None
+    return DayNoise(sd_percent=kept["sd_percent"], records=kept["records"])
+
+
+def _is_spread(value: object) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def pairs_for(noise: LaunchNoise, requests: int = 1) -> comparison.Planning | None:

@@ -56,6 +56,8 @@ def past(root: Path, preset_sha256: str) -> Past | None:
             record = json.loads(path.read_bytes())
             if record["preset"]["sha256"] != preset_sha256 or record["host"]["identity"] != here:
                 continue
+            if record["kind"] == store.REFERENCE:
+                continue
             known = _past(record, is_arm=path.parent.name == ARM)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a forecast does without what it cannot read

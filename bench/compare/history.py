@@ -1,6 +1,6 @@
 """What was measured before: every record of a preset in order of time, change points, and the named baseline.
 
-Records are the truth and are all read each time: nothing has to be rebuilt when one comes or goes.
+Records are the truth; `record.index` spares reading those again that have not changed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
-from bench.record import comparable, store
+from bench.errors import InvalidDocument
+from bench.record import comparable, index, store
 from bench.record.baselines import baseline_of, baselines, is_baseline_of, name_baseline
 from bench.run import consistency
 from bench.stats import levels
@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     from bench.compare import metric as metrics
     from bench.stats.levels import TwoLevels
 
+SHOWN_CHARACTERS = 6
+"""Of a host's hash."""
+
 __all__ = ["Point", "baseline_of", "baselines", "is_baseline_of", "jumps", "name_baseline", "read"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One record of the past; ``value`` is its median. ``changed`` marks the first record of another level."""
+    """One record of the past; ``value`` is its median. ``changed`` marks the first record of another level.
+
+    ``host`` is the start of its hash, None in records that do not name it.
+    """
 
     id: str
     path: Path
@@ -38,6 +44,9 @@ class Point:
     outcome: str
     requests: int
     value: float
+    interval: tuple[float, float] | None
+    workload: str
+    host: str | None
     label: str | None
     is_baseline: bool
     changed: bool = False
@@ -50,42 +59,62 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
     arms and cells.
     """
     named = baselines(root)
-    points, faults = [], []
-    for path in sorted(root.glob(f"**/{store.RECORD}")):
-        try:
-            document = store.read(path)
-        except BenchError as error:
-            faults.append(f"{path}: {error.what}")
-            continue
-        if (
-            document["preset"]["key"] != model
-            or not _is_plain(document)
-            or document["timings"] is None
-            or not document["complete"]
-        ):
-            continue
-        value = metric.of_record(document)
-        if value is None:
-            continue
-        if wrong := consistency.contradictions(document):
-            faults.append(f"{path}: the record contradicts itself: {wrong[0]}")
-            continue
-        points.append(
-            Point(
-                id=document["id"],
-                path=path,
-                started=document["started"],
-                family=comparable.family(document),
-                engine=_engine(document),
-                outcome=document["verdict"]["outcome"],
-                requests=document["timings"]["requests"],
-                value=value,
-                label=document["label"],
-                is_baseline=named.get(comparable.family(document)) == str(path.parent.relative_to(root)),
-            )
+    known, faults = index.answers(root, store.RECORD, f"{QUESTION} {metric.name}", lambda path: _asked(path, metric))
+    points = [
+        Point(
+            id=said["id"],
+            path=path,
+            started=said["started"],
+            family=said["family"],
+            engine=said["engine"],
+            outcome=said["outcome"],
+            requests=said["requests"],
+            value=said["value"],
+            interval=None if said["interval"] is None else tuple(said["interval"]),
+            workload=said["workload"],
+            host=said["host"],
+            label=said["label"],
+            is_baseline=named.get(said["family"]) == str(path.parent.relative_to(root)),
         )
+        for path, said in known
+        if said["preset"] == model
+    ]
     points.sort(key=lambda point: point.started)
-    return _marked(points), faults
+    return _marked(points), [f"{path}: {why}" for path, why in faults]
+
+
+QUESTION = "history 3"
+"""Names what `_asked` returns; another one for each change of that."""
+
+
+def _asked(path: Path, metric: metrics.Metric) -> dict[str, Any] | None:
+    """Return what a trend needs of a record, None for one that it leaves out.
+
+    Raises:
+        BenchError: it cannot be read, or contradicts itself.
+    """
+    document = store.read(path)
+    if not _is_plain(document) or document["timings"] is None or not document["complete"]:
+        return None
+    value = metric.of_record(document)
+    if value is None:
+        return None
+    if wrong := consistency.contradictions(document):
+        raise InvalidDocument(f"the record contradicts itself: {wrong[0]}", where=path)
+    return {
+        "id": document["id"],
+        "label": document["label"],
+        "preset": document["preset"]["key"],
+        "started": document["started"],
+        "family": comparable.family(document),
+        "engine": _engine(document),
+        "outcome": document["verdict"]["outcome"],
+        "requests": document["timings"]["requests"],
+        "value": value,
+        "interval": metric.interval(document),
+        "workload": _workload(document),
+        "host": (document["host"]["identity"] or "")[:SHOWN_CHARACTERS] or None,
+    }
 
 
 def presets_of(root: Path) -> list[str]:
@@ -101,6 +130,21 @@ def presets_of(root: Path) -> list[str]:
 def _is_plain(document: Mapping[str, Any]) -> bool:
     """Tell a benchmark from a profile, an arm of a comparison or a cell of a matrix, which a trend leaves out."""
     return document["kind"] == "bench" and store.RUN.match(document["id"]) is not None
+
+
+def _workload(document: Mapping[str, Any]) -> str:
+    """Return in words what tells the families of a preset apart."""
+    workload, items = document["workload"], document["devices"]["items"]
+    size = f"{workload['width']}x{workload['height']}" if workload["width"] else "default size"
+    modes = {
+        "torch.compile": workload["torch_compile"],
+        "CUDA graphs": workload["cuda_graph"],
+        "synchronised stages": document["instrument"]["stage_sync"],
+        f"quality {workload['quality']}": workload["quality"],
+    }
+    steps = f"{workload['steps']} steps" if workload["steps"] else "default steps"
+    device = items[0]["name"] if items else document["host"]["cpu"]
+    return ", ".join([device, size, steps, *(mode for mode, on in modes.items() if on), *workload["extra"]])
 
 
 def _engine(document: Mapping[str, Any]) -> str:

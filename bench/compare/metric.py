@@ -51,6 +51,12 @@ class Metric:
             value = next((stage["ms"] for stage in _synchronised(record) if stage["name"] == self.name), None)
         return value or None
 
+    def interval(self, record: Mapping[str, Any]) -> tuple[float, float] | None:
+        """Return the interval of a record's median, None where none is known."""
+        summary = (record["timings"]["summary"] or {}).get(KEYS.get(self.name, ""))
+        known = summary and summary["interval"]
+        return (known["low"], known["high"]) if known else None
+
     def of_request(self, request: Mapping[str, Any]) -> float | None:
         """Return a request's value, None where it has none."""
         if self.name in KEYS:

@@ -12,7 +12,7 @@ from bench.compare import calibration
 from bench.compare import metric as metrics
 from bench.errors import BenchError, InvalidPerfDump, UsageError
 from bench.fidelity import pairs, score
-from bench.record import baselines, comparable
+from bench.record import baselines, comparable, store
 from bench.run import evidence
 from bench.run.metrics import denoise_ms
 from bench.stats import comparison, unpaired
@@ -138,11 +138,13 @@ def compare(
     """
     refuse_unlike(baseline, candidate)
     name = baseline.metric.name
+    # what is calibrated is the native engine's noise: it says nothing of diffusers
+    is_native = not baseline.is_dump and store.REFERENCE not in (baseline.document["kind"], candidate.document["kind"])
     known = unpaired.Circumstances(
         metric=baseline.metric.title,
-        noise=None if baseline.is_dump else calibration.noise(baseline.document, name),
+        noise=calibration.noise(baseline.document, name) if is_native else None,
         apart=None if baseline.is_dump else _apart(baseline.document, candidate.document),
-        days=None if baseline.is_dump else calibration.days(baseline.document, name),
+        days=calibration.days(baseline.document, name) if is_native else None,
         requests=(baseline.requests, candidate.requests),
     )
     return unpaired.compare_launches(baseline.launches, candidate.launches, known, margin_percent)

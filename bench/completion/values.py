@@ -108,7 +108,7 @@ def finished() -> dict[str, str]:
 
 def cut_off() -> dict[str, str]:
     """Return the newest runs that can be resumed."""
-    return records("run.partial.json")
+    return records("run.partial.json", "campaign.json")
 
 
 def categories() -> dict[str, str]:

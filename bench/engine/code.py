@@ -75,6 +75,12 @@ def read(roots: Sequence[Path]) -> Code:
     return Code(roots=tuple(roots), hashes=hashes, stamps=stamps)
 
 
+def written_since(known: Code) -> list[Finding]:
+    """Return the finding about code that was written since it was read, if any was."""
+    names = known.written()
+    return [changed(names)] if names else []
+
+
 def changed(names: Sequence[str]) -> Finding:
     """Return the finding about code that changed while it was measured."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

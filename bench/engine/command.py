@@ -30,7 +30,10 @@ SUFFIXES = {"image": ".png", "edit": ".png", "video": ".mp4", "audio-video": ".m
 RECORDED_PREFIXES = (
     "SGLANG_", "SGL_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH", "PYTORCH_", "TRITON_", "FLASHINFER_", "HF_", "OMP_",
     "MKL_", "KMP_", "HIP_", "ROCR_", "ASCEND_", "XLA_", "CUBLAS_", "CUDNN_", "TOKENIZERS_", "LD_", "ONEDNN_", "DNNL_",
-    "ATEN_", "GOMP_", "MALLOC_", "OPENBLAS_", "BLIS_", "TCMALLOC_", "PYTHON",
+    "ATEN_", "GOMP_", "MALLOC_", "OPENBLAS_", "BLIS_", "TCMALLOC_", "PYTHON", "CUTE_", "CUTEDSL_", "CUTLASS_", "B12X_",
+    "FLASH_ATTENTION_", "TRTLLM_", "TVM_", "DG_", "MINIMAX_", "MOSS_", "DIFFUSERS_", "TRANSFORMERS_", "ACCELERATE_",
+    "USE_", "ENABLE_", "INDUCTOR_", "AOT_INDUCTOR_", "NVSHMEM_", "UCX_", "GLOO_", "HCCL_", "HSA_", "ROCM_", "MIOPEN_",
+    "AITER_", "NPU_", "MUSA_", "ZE_", "PT_HPU_", "FSDP_", "NUMEXPR_", "GLIBC_", "VLLM_",
 )  # fmt: skip
 """Variables that can change what a launch does or how fast: they go into the record."""
 

@@ -76,7 +76,7 @@ def built() -> dict[str, Path]:
     for marker in sorted(paths.environments().glob(f"*/{MARKER}")):
         try:
             found[str(json.loads(marker.read_text(encoding="utf-8"))["name"])] = marker.parent
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             continue  # an environment that is being built, or somebody else's
     return found
 

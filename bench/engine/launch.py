@@ -100,3 +100,8 @@ def launch(
         timeout_s=timeout_s,
         partner=partner,
     )
+
+
+def stop_all() -> None:
+    """End the engines that other threads have launched."""
+    process.stop_all()

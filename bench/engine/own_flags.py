@@ -31,19 +31,30 @@ def parser_flags(engine: Engine) -> frozenset[str] | None:
     """Return the flags of the engine's own parser; None if it cannot be asked (its launch will say why)."""
     file = _file(engine)
     try:
-        return frozenset(map(str, schema.read(file)))
-    except (BenchError, TypeError):
-        pass
+        return _flags(schema.read(file))
+    except (BenchError, ValueError):
+        pass  # not asked yet, or what was kept is broken
     try:
-        found = json.loads(interpreter.run_program(engine, PROGRAM, []).splitlines()[-1])
+        found = _flags(json.loads(interpreter.run_program(engine, PROGRAM, []).splitlines()[-1]))
     except (EngineFailed, ValueError, IndexError):
         return None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        files.write_text(file, json.dumps(found) + "\n", replace=True)
+        files.write_text(file, json.dumps(sorted(found)) + "\n", replace=True)
     except (OSError, UsageError):
         pass  # a cache that cannot be written costs time, no more
-    return frozenset(found)
+    return found
+
+
+def _flags(known: object) -> frozenset[str]:
+    """Return the flags in a list.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    if not isinstance(known, list) or not all(isinstance(flag, str) for flag in known):
+        raise ValueError("not a list of flags")
+    return frozenset(known)
 
 
 def _file(engine: Engine) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from bench import process
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 GIT_SECONDS = 30
@@ -76,3 +78,27 @@ def read(folder: Path) -> Source:
         changes_sha256=_changes(python_path),
         release=tag.strip().removeprefix("v") if tag else None,
     )
+
+
+@contextlib.contextmanager
+def worktree(checkout: Path, revision: str, place: Path) -> Iterator[Path]:
+    """Check a revision out into ``place``, beside the user's own checkout, and take it away at the end.
+
+    Raises:
+        UsageError: ``checkout`` is not a git repository, or has no such revision.
+    """
+    commit = _git(checkout, "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    if commit is None:
+        raise UsageError(f"no revision {revision!r} here", where=checkout, todo="`git fetch`, or name a commit")
+    if _git(checkout, "worktree", "add", "--detach", str(place), commit.strip()) is None:
+        raise UsageError("git cannot check the revision out", where=place, todo="free space, or `git worktree prune`")
+    try:
+        yield place
+    finally:
+        _git(checkout, "worktree", "remove", "--force", str(place))
+
+
+def changes(checkout: Path, base: str, head: str) -> list[str]:
+    """Return the files that differ between two revisions with their counts, one line each; ``.`` is the checkout."""
+    revisions = [base] if head == "." else [base, head]
+    return (_git(checkout, "diff", "--stat=100", *revisions) or "").splitlines()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bench.engine.workload import Workload
 
 PINNED = {
-    "--backend": "the workbench pins it",
+    "--backend": "the workbench pins it; `invoke reference` runs diffusers",
     "--log-level": "at warning level a fallback leaves no line, so the workbench pins info",
     "--perf-dump-path": "the run directory has it",
     "--save-output": "always on",
@@ -109,7 +109,7 @@ def spell(workload: Workload, version: str, own: frozenset[str] | None = None) -
     """
     preset = workload.preset
     spelled = [
-        "--backend=sglang",
+        f"--backend={workload.backend}",
         "--log-level=info",
         f"--model-path={workload.model_path}",
         f"--prompt={workload.prompt}",

@@ -20,6 +20,8 @@ class Workload:
     height: int | None
     frames: int | None
     steps: int | None
+    backend: str = "sglang"
+    """The engine's word for its own implementation; the other one is diffusers, which only a reference runs on."""
     image: str | None = None
     """Path of the input image."""
     torch_compile: bool = False

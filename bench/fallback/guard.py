@@ -163,9 +163,9 @@ class Guard:
                 self._count("server-args", number, line)
             return
         signals, evidence, signs = len(self._log_signals), len(self._evidence), len(self._receipt_signs)
-        for index in self._matcher.find(line):
-            if index in known:
-                continue
+        heard = [index for index in self._matcher.find(line) if index not in known]
+        # signs first: a signal may stop the launch at this line, and its receipt is to name the line all the same
+        for index in sorted(heard, key=lambda index: not signals + evidence <= index < signals + evidence + signs):
             groups = self._matcher.groups(index, line)
             if index < signals:
                 self._signal(self._log_signals[index], line, number, groups)

@@ -25,12 +25,12 @@ MACRO_BLOCK_PIXELS = 16
 class Output:
     """One file that the run made; sizes in pixels and bytes. ``pixels_sha256`` is over decoded RGB, None if unread.
 
-    ``frames`` is 1 for an image.
+    ``frames`` is 1 for an image. ``sha256`` and ``size_bytes`` are None for a file that cannot be read or has vanished.
     """
 
     file: str
-    sha256: str
-    size_bytes: int
+    sha256: str | None
+    size_bytes: int | None
     format: str | None
     width: int | None
     height: int | None
@@ -48,16 +48,20 @@ def read(folder: Path) -> list[Output]:
 
 
 def _read(path: Path, name: str) -> Output:
-    seen = fault = None
+    seen = fault = digest = size_bytes = None
     if media.has_pixels(path):
         try:
             seen = media.look(path)
         except media.Undecodable as error:
             fault = str(error)
+    try:
+        digest, size_bytes = paths.sha256(path), path.stat().st_size
+    except OSError as error:
+        fault = f"it cannot be read: {error.strerror}"
     return Output(
         file=name,
-        sha256=paths.sha256(path),
-        size_bytes=path.stat().st_size,
+        sha256=digest,
+        size_bytes=size_bytes,
         format=None if seen is None else seen.format,
         width=None if seen is None else seen.width,
         height=None if seen is None else seen.height,

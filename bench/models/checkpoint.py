@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -132,9 +133,11 @@ def cached(engine: Engine, wanted: Checkpoint, name: str) -> tuple[Path, bool]:
 
     Raises:
         what `make` raises.
+        UsageError: the one that is there was damaged or edited since it was made.
     """
     folder = cached_path(wanted, name)
     if (folder / MANIFEST).is_file():
+        _refuse_changed(folder)
         return folder, False
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -150,6 +153,16 @@ def cached(engine: Engine, wanted: Checkpoint, name: str) -> tuple[Path, bool]:
         if (folder / MANIFEST).is_file():
             return folder, False
         return make(engine, wanted.recipe, wanted.size, folder, wanted.seed), True
+
+
+def _refuse_changed(folder: Path) -> None:
+    made = manifest(folder) or {}
+    outline = made.get("outline_sha256")  # of names, sizes and headers: a file that was cut off has another
+    if outline is not None and outline != identity.of_folder(folder, without=MANIFEST):
+        raise UsageError(
+            "the cached checkpoint was damaged or edited since it was made", where=folder,
+            todo=f"rm -r {shlex.quote(str(folder))}; the next run makes it again",
+        )  # fmt: skip
 
 
 def sha256(folder: Path) -> str:
@@ -175,9 +188,10 @@ def content_sha256(folder: Path, made: Mapping[str, Any]) -> str | None:
 def manifest(folder: Path) -> dict[str, Any] | None:
     """Return the manifest of a synthetic checkpoint, None for any other."""
     try:
-        return dict(schema.read(folder / MANIFEST))
-    except (BenchError, TypeError, ValueError):
+        known = schema.read(folder / MANIFEST)
+    except (BenchError, ValueError):
         return None
+    return known if isinstance(known, dict) and isinstance(known.get("sha256"), str) else None
 
 
 def inspect(folder: Path) -> None:

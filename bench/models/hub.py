@@ -43,6 +43,12 @@ def unfinished(model: str, environment: Mapping[str, str]) -> bool:
     return any(blobs.glob("*.incomplete"))
 
 
+def fetched_bytes(model: str, environment: Mapping[str, str]) -> int:
+    """Return how many bytes of a hub model are here, unfinished files and all."""
+    blobs = cache_folder(environment) / f"models--{model.replace('/', '--')}" / "blobs"
+    return sum(path.stat().st_size for path in blobs.glob("*") if path.is_file())
+
+
 def has_token(environment: Mapping[str, str]) -> bool:
     """Return whether a token is set; it is never read."""
     if environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN"):

@@ -92,6 +92,8 @@ def fetch(asset: Asset, *, mirror: str | None, again: bool) -> tuple[Path, bool]
                 content = response.read(LARGEST_BYTES + 1)
                 if len(content) > LARGEST_BYTES:
                     raise PreflightFailed(f"the server sends more than {LARGEST_BYTES >> 20} MiB", where=url)
+                if response.length:  # what is missing: a read with a limit does not raise IncompleteRead
+                    raise PreflightFailed(f"download failed: it broke off {response.length:,} bytes early", where=url)
                 part.write_bytes(content)
         except urllib.error.HTTPError as error:
             raise PreflightFailed(f"the server refuses: {error.code} {error.reason}", where=url) from error

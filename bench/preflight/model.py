@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench.engine import command
-from bench.errors import UsageError
+from bench import files, schema
+from bench.engine import command, registry
+from bench.errors import BenchError, UsageError
+from bench.fallback.facts import UNPROVEN
 from bench.models import checkpoint, hub, images
 from bench.preflight.state import FAIL, OK, WARN, CheckResult
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from bench.catalog.presets import Preset
     from bench.preflight.state import MachineState
+
+LARGEST_CONFIG_BYTES = 1 << 22
 
 
 def weights_bytes(state: MachineState) -> int | None:
@@ -119,6 +123,65 @@ def weights(state: MachineState) -> Iterator[CheckResult]:
             means=f"the launch downloads it first{token}; that counts towards the timeout, not the timings",
             todo="nothing, given a network and enough disk space",
         )
+
+
+def classes(state: MachineState) -> Iterator[CheckResult]:
+    """Name the model's components whose classes the engine does not register as its own."""
+    folder = _folder(state)
+    if state.engine is None or not state.engine.code or folder is None:
+        return
+    native = registry.native_classes(state.engine.code[0])
+    asked = _component_classes(folder)
+    if not native or not asked:
+        return
+    foreign = {name: cls for name, cls in asked.items() if cls not in native}
+    for name, cls in foreign.items():
+        yield CheckResult(
+            id="model.class",
+            state=WARN,
+            saw=f"{name}: sglang {state.engine.version} does not register {cls} as its own",
+            means="unless the pipeline has a loader for it, transformers' or diffusers' own class runs instead",
+            todo="use a newer engine, or correct the class in the component's config.json",
+        )
+    if not foreign:
+        yield CheckResult(id="model.class", state=OK, saw=f"the engine registers the classes of {', '.join(asked)}")
+
+
+def _folder(state: MachineState) -> Path | None:
+    """Return the folder of the model on this machine, None if it is not here yet."""
+    if state.workload is None:
+        return None
+    model = state.workload.model_path
+    folder = Path(model) if Path(model).is_absolute() else hub.cached(model, state.environment)
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def _component_classes(folder: Path) -> dict[str, str]:
+    """Return the class by component of a checkpoint; tokenizers and the like, which are never the engine's, left out.
+
+    A component's own config counts before model_index.json, as it does to the engine.
+    """
+    indexed = {
+        name: value[1]
+        for name, value in _document(folder / "model_index.json").items()
+        if isinstance(value, list) and len(value) == 2 and all(isinstance(word, str) for word in value)  # noqa: PLR2004
+    }
+    asked = {}
+    for name, cls in indexed.items():
+        if not UNPROVEN.search(name):
+            config = _document(folder / name / "config.json")
+            architectures = config.get("architectures")
+            first = architectures[0] if isinstance(architectures, list) and architectures else cls
+            asked[name] = str(config.get("_class_name") or first)
+    return asked
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        content = schema.parse(files.read_bytes(path, LARGEST_CONFIG_BYTES), path)
+    except BenchError:
+        return {}  # the engine's own words about it come first
+    return content if isinstance(content, dict) else {}
 
 
 def image(state: MachineState) -> Iterator[CheckResult]:

@@ -45,6 +45,12 @@ def name_baseline(root: Path, path: Path) -> str:
     document = store.read(path)
     if document["timings"] is None or not document["complete"]:
         raise UsageError("this run does not count, or was cut off: it cannot be a baseline", where=path)
+    if document["kind"] == store.REFERENCE:
+        raise UsageError(
+            "a reference ran on diffusers: it cannot be a baseline",
+            where=path,
+            todo=f"`invoke compare {path} RUN` shows the speed-up of a native run",
+        )
     folder = (path if path.is_dir() else path.parent).resolve()
     if not folder.is_relative_to(root.resolve()):
         raise UsageError("only a run below the runs folder can be a baseline", where=folder, todo=f"runs are in {root}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 OTHERS = frozenset(
-    {"ab-record", "batch-summary", "accuracy-report", "golden", "load-record", "matrix", "unguarded-run"}
+    {"ab-record", "accuracy-report", "batch-summary", "campaign", "golden", "load-record", "matrix", "unguarded-run"}
 )
 """Documents that name their schema themselves, besides run records."""
 

@@ -72,7 +72,10 @@ def _asked(path: Path, ask: Callable[[Path], Any]) -> tuple[str | None, str | No
 
 
 def _files(root: Path, name: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the place below ``root`` and the status of each file of that name that is a file, not a FIFO."""
+    """Yield the place below ``root`` and the status of each file of that name that is a file, not a FIFO.
+
+    A folder that has one is not searched further: it is a run's own.
+    """
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -80,12 +83,13 @@ def _files(root: Path, name: str) -> Iterator[tuple[str, os.stat_result]]:
             entries = list(os.scandir(root / folder))
         except OSError:
             continue
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    folders.append(f"{folder}{entry.name}/")
-                elif entry.name == name and entry.is_file():
-                    yield f"{folder}{entry.name}", entry.stat()
+        with contextlib.suppress(OSError):
+            if (
+                record := next((entry for entry in entries if entry.name == name and entry.is_file()), None)
+            ) is not None:
+                yield f"{folder}{name}", record.stat()
+                continue
+            folders += [f"{folder}{entry.name}/" for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
 def _open(path: Path) -> sqlite3.Connection:

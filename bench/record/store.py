@@ -38,6 +38,9 @@ PARTIAL = "run.partial.json"
 RUN = re.compile(r"\d{8}T\d{6}Z-")
 """How the id of a run begins that is a run by itself; arms of a comparison and cells of a matrix have other names."""
 
+REFERENCE = "reference"
+"""The kind of a run that proved the diffusers backend: the slow arm of a speed-up, never a baseline or a trend."""
+
 LOG = "engine.log"
 REJECTED_DUMP = "perf.rejected.json"
 
@@ -73,10 +76,14 @@ def new_run(kind: str, name: str, root: Path | None) -> Path:
 
 
 def file_entry(path: Path, directory: Path) -> dict[str, Any] | None:
-    """Return a file's name below the run directory, hash and size in bytes; None if there is no such file."""
-    if not path.is_file():
+    """Return a file's name below the run directory, hash and size in bytes; None if none can be read."""
+    if not path.is_file():  # a folder or FIFO, which an engine may have left there, costs its own entry only
         return None
-    return {"file": str(path.relative_to(directory)), "sha256": paths.sha256(path), "size_bytes": path.stat().st_size}
+    try:
+        digest, size = paths.sha256(path), path.stat().st_size
+    except OSError:
+        return None
+    return {"file": str(path.relative_to(directory)), "sha256": digest, "size_bytes": size}
 
 
 def write(record: dict[str, Any], folder: Path) -> Path:

@@ -65,11 +65,14 @@ class Stage(TypedDict):
 
 
 class Output(TypedDict):
-    """A file that a request made; ``pixels_sha256`` is of what it decodes to."""
+    """A file that a request made; ``pixels_sha256`` is of what it decodes to.
+
+    Hash and size are None for one that could not be read, whose request does not count.
+    """
 
     file: str
-    sha256: str
-    size_bytes: int
+    sha256: str | None
+    size_bytes: int | None
     format: str | None
     width: int | None
     height: int | None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markdown import Markdown
 
 from bench import safe_text
-from bench.record import comparable, disturbance
+from bench.record import comparable, disturbance, store
 from bench.report import figures, next_step, quality, text
 from bench.report.figures import number
 from bench.report.run import instrument
@@ -75,8 +75,17 @@ def show_arms(
     heads = [f"baseline: {specs[0]}; candidate: {specs[1]}"]
     heads += [] if document["complete"] else [f"CUT OFF: {document['failure']['what']}"]
     heads += [f"differs: {'; '.join(document['differences'])}"] if document["differences"] else []
+    notes = [document["why"], *arms_notes(document, records)]
+    markdown = of_records(*records, document["comparison"], document["quality"], notes, heads=heads)
+    show_markdown(markdown, console, as_source=as_source)
+    if not as_source:
+        text.line(console, f"next: {next_step.after_arms(document, records[0], path.parent)}")
+        text.line(console, f"record: {path}")
+
+
+def arms_notes(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how two arms were measured, one sentence each."""
     notes = [
-        document["why"],
         f"pairs: {len(document['pairs'])}, {_how(document)}",
         f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all",
     ]
@@ -84,11 +93,7 @@ def show_arms(
         notes.append(f"an engine that waited used up to {busiest:.0f} % of a core: it could not be frozen")
     for name in document["arms"]:
         notes += two_levels(name, [statistics.median(pair[name]) for pair in document["pairs"]], document["unit"])
-    markdown = of_records(*records, document["comparison"], document["quality"], notes, heads=heads)
-    show_markdown(markdown, console, as_source=as_source)
-    if not as_source:
-        text.line(console, f"next: {next_step.after_arms(document, records[0], path.parent)}")
-        text.line(console, f"record: {path}")
+    return notes
 
 
 def _spec(words: str) -> str:
@@ -127,7 +132,13 @@ def show_markdown(markdown: str, console: Console, *, as_source: bool = False) -
     if as_source:
         text.write(masked(markdown))
     else:  # how both were run is folded on a page; here the record has it
-        console.print(Markdown(markdown.partition("\n<details>")[0]))
+        with console.capture() as captured:
+            console.print(Markdown(markdown.partition("\n<details>")[0]))
+        # rich pads lines to the width, and sets a table apart by two blank lines
+        lines = [line.rstrip() for line in captured.get().splitlines()]
+        for line, above in zip(lines, ["", *lines], strict=False):
+            if line or above:
+                console.file.write(f"{line}\n")
 
 
 def masked(markdown: str) -> str:
@@ -200,6 +211,7 @@ def _of(record: Mapping[str, Any]) -> dict[str, Any]:
     wall_ms = None if timings["wall_s"] is None else 1000 * timings["wall_s"]
     clocks = {"wall_ms": wall_ms, "load_s": timings["load_s"]}
     return {
+        "arm": store.REFERENCE if record["kind"] == store.REFERENCE else None,
         "timings": timings["metrics"] | clocks,
         "stages_ms": times,
         "outcome": record["verdict"]["outcome"],
@@ -265,7 +277,7 @@ def _table(
         f"**{comparison['verdict'].upper()}**{under}: {escaped(comparison['reason'])}.",
         "",
         *([] if warning is None else [warning, ""]),
-        "| | baseline | candidate | change |",
+        f"| | {baseline.get('arm') or 'baseline'} | {candidate.get('arm') or 'candidate'} | change |",
         "|---|---:|---:|---:|",
         f"| verdict | {escaped(baseline['outcome'])} | {escaped(candidate['outcome'])} | |",
     ]

@@ -25,19 +25,21 @@ FIRST = "checking the machine, then starting the engine (about 30 s)"
 """Said at once: a refused run ends here, another spends half a minute."""
 WARMING = "warming up"
 STARTING = "starting workers"
+DOWNLOADING = "downloading the model"
 PHASES = (
     (re.compile(r"server_args: \{"), STARTING),
+    (re.compile(r"Fetching \d+ files"), DOWNLOADING),
     (re.compile(r"Loading pipeline modules|Loading diffusers pipeline"), "loading the model"),
     (re.compile(r"Compiling \w+ with mode"), "compiling"),
     (re.compile(r"Processing \d+ grouped request"), WARMING),
-    (re.compile(r"Running pipeline stages"), REQUEST),
+    (re.compile(r"Running pipeline stages|\[DiffusersExecutionStage\] started"), REQUEST),
     (re.compile(r"\[(?P<stage>\w+)\] started"), None),
     (re.compile(r"Output saved to"), "saving"),
 )
 STEP = re.compile(r"(\d+)/(\d+) \[\d+:\d+")
 ENDED = re.compile(r"Pixel data generated successfully in ([\d.]+) seconds")
 """The engine's own time of one request, which is what the running median is of."""
-CASE = re.compile(r"^accuracy case: (.+)$", re.MULTILINE)
+CASE = re.compile(r"accuracy case: .")
 LOOKED_AT_BYTES = 1 << 14
 
 BEAT_S = 30.0
@@ -90,6 +92,45 @@ class Heartbeat:
         self._console.print(f"[{elapsed:6.1f} s] {told}", soft_wrap=True)
 
 
+class Series:
+    """The place of a run among several that come one after the other, such as the cells of a matrix in its rounds."""
+
+    def __init__(self, word: str, of: int, rounds: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+        self._word = word
+        self._in_round = of
+        self._rounds = rounds
+        self.of = of * rounds
+        self.done = 0
+        self._clock = clock
+        self._began = self._now_began = clock()
+
+    def begin(self) -> None:
+        """Begin the next one."""
+        self._now_began = self._clock()
+
+    def end(self) -> None:
+        """Count the present one as done."""
+        self.done += 1
+
+    def place(self) -> str:
+        """Return which one of how many this is."""
+        number, place = divmod(min(self.done, self.of - 1), self._in_round)
+        place_in_round = f"{self._word} {place + 1}/{self._in_round}"
+        return f"round {number + 1}/{self._rounds}, {place_in_round}" if self._rounds > 1 else place_in_round
+
+    def left_s(self, own_s: float | None) -> float | None:
+        """Return about how many seconds all that is left takes, None if nothing has been learnt of that yet.
+
+        ``own_s`` is what is left of the present one, None where that is unknown.
+        """
+        now = self._clock()
+        rest = self.of - self.done - 1
+        if self.done:
+            each_s = (self._now_began - self._began) / self.done
+            return rest * each_s + (max(0.0, each_s - (now - self._now_began)) if own_s is None else own_s)
+        return None if own_s is None else own_s + rest * (now - self._now_began + own_s)
+
+
 class _Clock(ProgressColumn):
     """The time since the start: that of rich's own column stands still once a bar was full."""
 
@@ -99,10 +140,23 @@ class _Clock(ProgressColumn):
         return Text(f"{minutes}:{seconds:02d}")
 
 
+def _progress(console: Console) -> Progress:
+    """Return a bar with its text and clock, which leaves nothing behind and is shown on a terminal only."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        _Clock(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class Live:
     """A context that observes the log and shows phase, request, running median, and the time to go.
 
-    ``requests`` is how many each of ``launches`` serves; None if that is decided on the way.
+    ``requests`` is how many each of ``launches`` serves; None if that is decided on the way. ``series`` is what this
+    run is one of. ``fetched_bytes`` tells how much of a model that is being downloaded is here.
     """
 
     def __init__(
@@ -111,10 +165,14 @@ class Live:
         *,
         requests: int | None = None,
         launches: int = 1,
+        series: Series | None = None,
+        fetched_bytes: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._of = (requests, launches)
+        self._series = series
+        self._fetched_bytes = fetched_bytes
         self._phase = ""
         self._steps = ""
         self._launch = 0
@@ -124,14 +182,7 @@ class Live:
         self._clock = clock
         self._launched = clock()
         self.heartbeat = Heartbeat(console, self.line, clock)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            _Clock(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = _progress(console)
         self._task = self._progress.add_task(FIRST, total=None)
 
     def __enter__(self) -> Self:
@@ -154,16 +205,19 @@ class Live:
                     self._show(phase or found["stage"])
             if ended := ENDED.search(line):
                 self._seconds = [*self._seconds, float(ended[1])]
-            if self._phase.endswith("Stage") and (step := STEP.search(line)):
-                self._steps = f"{step[1]}/{step[2]}"
+            if (self._phase.endswith("Stage") or self._phase == DOWNLOADING) and (step := STEP.search(line)):
+                self._steps = f"{'file' if self._phase == DOWNLOADING else 'step'} {step[1]}/{step[2]}"
                 self._progress.update(self._task, description=self.line(), completed=int(step[1]), total=int(step[2]))
 
     def line(self) -> str:
         """Return what is going on, in one line."""
-        parts = [f"launch {self._launch}/{self._of[1]}"] if self._of[1] > 1 and self._launch else []
+        parts = [] if self._series is None else [self._series.place()]
+        parts += [f"launch {self._launch}/{self._of[1]}"] if self._of[1] > 1 and self._launch else []
         if self._requests:
             parts.append(self._request())
-        if self._phase not in (REQUEST, "saving"):
+        if self._phase == DOWNLOADING and self._fetched_bytes is not None:
+            parts.append(f"{self._fetched_bytes() / 1e9:.1f} GB here")
+        if self._phase not in (REQUEST, "saving") or not self._requests:
             parts.append(f"{self._phase} {self._steps}".rstrip())
         if len(self._seconds) > 1:
             parts.append(f"median {statistics.median(self._seconds):.3g} s")
@@ -178,7 +232,11 @@ class Live:
         return f"request {self._requests}/{requests * launches}"
 
     def _left_s(self) -> float | None:
-        """Return about how many seconds are left, None if nothing is known of that."""
+        """Return about how many seconds are left, of a whole series where this is one of several; None: unknown."""
+        own_s = self._own_left_s()
+        return own_s if self._series is None else self._series.left_s(own_s)
+
+    def _own_left_s(self) -> float | None:
         requests, launches = self._of
         if requests is None or not self._seconds or self._load_s is None:
             return None
@@ -198,7 +256,12 @@ class Live:
             self._load_s = self._load_s or self._clock() - self._launched
         self._progress.update(self._task, description=self.line(), completed=0, total=None)
         # a line for every phase until the first request comes; from then on one now and then is enough
-        if not self._console.is_terminal and (not self._requests or (phase == REQUEST and self._requests == 1)):
+        is_new = self._series is None or self._series.done == 0
+        if (
+            not self._console.is_terminal
+            and is_new
+            and (not self._requests or (phase == REQUEST and self._requests == 1))
+        ):
             self.heartbeat.say(self.line())
 
 
@@ -212,18 +275,13 @@ class Pairs:
         self._pairs = pairs
         self._in_pair = 2 * (requests + 1)
         self._number = self._done = 0
+        self._before = 0
+        """Pairs that were finished before this began."""
         self._told = ""
         self._clock = clock
         self._began = clock()
         self.heartbeat = Heartbeat(console, self.line, clock)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            _Clock(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
+        self._progress = _progress(console)
         self._task = self._progress.add_task("starting", total=pairs * self._in_pair)
 
     def __enter__(self) -> Self:
@@ -239,6 +297,8 @@ class Pairs:
 
     def begin(self, number: int, order: str) -> None:
         """Show that a pair of starts begins."""
+        if not self._number:
+            self._before = number - 1
         self._number, self._done = number, 0
         self._show()
         self.heartbeat.say(f"pair {number}/{self._pairs}: {order}")
@@ -259,8 +319,8 @@ class Pairs:
         """Return how far it is, in one line."""
         doing = f"request {self._done} of {self._in_pair}" if self._done else "starting both engines"
         parts = [f"pair {self._number}/{self._pairs}", doing, *([self._told] if self._told else [])]
-        if self._number > 1:
-            each = (self._clock() - self._began) / (self._number - 1 + self._done / self._in_pair)
+        if (measured := self._number - 1 - self._before) > 0:
+            each = (self._clock() - self._began) / (measured + self._done / self._in_pair)
             left = each * (self._pairs - self._number + 1 - self._done / self._in_pair)
             parts.append(f"at most about {_duration(left)} to go")
         return ", ".join(parts)
@@ -278,23 +338,45 @@ def _duration(seconds: float) -> str:
 
 
 class Cases:
-    """A context that observes the log of an accuracy check and says which cases have ended."""
+    """A context that observes the log of an accuracy check and shows which of ``of`` cases have ended."""
 
-    def __init__(self, console: Console) -> None:
-        self._done = 0
-        self._heartbeat = Heartbeat(console, lambda: f"{self._done} cases are done, the next one runs")
+    def __init__(self, console: Console, *, of: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._series = Series("case", of, clock=clock)
+        self._started = False
+        self._steps = ""
+        self.heartbeat = Heartbeat(console, self.line, clock)
+        self._progress = _progress(console)
+        self._task = self._progress.add_task(self.line(), total=of)
 
     def __enter__(self) -> Self:
-        self._heartbeat.__enter__()
+        self._progress.start()
+        self.heartbeat.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._heartbeat.__exit__(kind, error, trace)
+        self.heartbeat.__exit__(kind, error, trace)
+        self._progress.stop()
 
     def observe(self, block: bytes, first_line: int) -> None:  # noqa: ARG002 - the observer's interface
         """Take a block of whole lines."""
-        for case in CASE.findall(block.decode("utf-8", "replace")):
-            self._done += 1
-            self._heartbeat.say(f"case done: {case}")
+        self._started = True
+        for line in clean(block.decode("utf-8", "replace")).replace("\r", "\n").split("\n"):
+            if step := STEP.search(line):
+                self._steps = f"step {step[1]}/{step[2]}"
+            if CASE.match(line):
+                self._series.end()
+                self._series.begin()
+                self._steps = ""
+        self._progress.update(self._task, description=self.line(), completed=self._series.done)
+
+    def line(self) -> str:
+        """Return how far it is, in one line."""
+        if not self._started:
+            return "running diffusers or starting the engine"
+        if self._series.done >= self._series.of:
+            return "all cases done, saving"
+        left_s = self._series.left_s(None)
+        to_go = "" if not left_s else f"about {_duration(left_s)} to go"
+        return ", ".join(filter(None, (self._series.place(), self._steps, to_go)))

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 HELD = {True: "held", False: "NOT HELD", None: "unknown"}
 
 
-def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
-    """Print a load record; no figure is printed of one that does not count."""
+def show(record: Mapping[str, Any], path: Path, console: Console, next_step: str) -> None:
+    """Print a load record and what one would type next; no figure is printed of one that does not count."""
     verdict = record["verdict"]
     text.line(console, f"verdict  {'UNATTESTED' if verdict is None else verdict['outcome'].upper()}")
     if record["server"] is not None and record["server"]["ready_s"] is not None:
@@ -29,6 +29,7 @@ def show(record: Mapping[str, Any], path: Path, console: Console) -> None:
         _figures(record, console)
     text.line(console, "")
     console.print(_checks(record))
+    text.line(console, f"next: {next_step}")
     text.line(console, f"record: {path}")
 
 
@@ -36,12 +37,14 @@ def _figures(record: Mapping[str, Any], console: Console) -> None:
     for phase in record["phases"]:
         figures = phase["figures"]
         if phase["name"] == "closed-1" and figures["p50_s"] is not None:
-            text.line(console, f"unloaded  p50 {_ms(figures['p50_s'])}, mean {_ms(figures['mean_s'])}")
+            text.line(
+                console, f"unloaded  p50 {milliseconds(figures['p50_s'])}, mean {milliseconds(figures['mean_s'])}"
+            )
     if (capacity := record["capacity_hz"]) is not None:
         known = "" if capacity["low"] is None else f" ({capacity['low']:.3g} to {_number(capacity['high'])})"
         text.line(console, f"capacity  {capacity['value']:.3g}/s{known}")
     if record["slo_s"] is not None:
-        text.line(console, f"SLO       {_ms(record['slo_s'])}")
+        text.line(console, f"SLO       {milliseconds(record['slo_s'])}")
     if (batching := record.get("batching")) is not None:
         show_batching(batching, console)
     text.line(console, "")
@@ -68,36 +71,31 @@ def show_batching(batching: Mapping[str, Any], console: Console) -> None:
     text.line(console, f"  pictures  {says}")
 
 
-def _phases(record: Mapping[str, Any]) -> Table:
-    columns = (
-        "phase",
-        "offered/s",
-        "achieved/s",
-        "utilisation",
-        "p50",
-        "p95",
-        "p99",
-        "queue",
-        "goodput",
-        "failed",
-        "flag",
+PHASES = ("phase", "offered/s", "achieved/s", "utilisation", "p50", "p95", "p99", "queue", "goodput", "failed", "flag")
+"""The columns of the phases' table."""
+
+
+def phase_cells(phase: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a phase's row below `PHASES`."""
+    figures = phase["figures"]
+    return (
+        phase["name"],
+        _number(figures["offered_hz"]),
+        _number(figures["achieved_hz"]),
+        _share(figures["utilisation"]),
+        *(milliseconds(figures[name]) for name in ("p50_s", "p95_s", "p99_s")),
+        _share(figures["queue_share"]),
+        _share(figures["goodput"]),
+        str(figures["offered"] - figures["answered"]),
+        ", ".join(figures["flags"]),
     )
-    table = text.table(*columns, right=columns[1:-1])
+
+
+def _phases(record: Mapping[str, Any]) -> Table:
+    table = text.table(*PHASES, right=PHASES[1:-1])
     for phase in record["phases"]:
-        figures = phase["figures"]
-        if phase["name"] == "warm":
-            continue
-        table.add_row(
-            phase["name"],
-            _number(figures["offered_hz"]),
-            _number(figures["achieved_hz"]),
-            _share(figures["utilisation"]),
-            *(_ms(figures[name]) for name in ("p50_s", "p95_s", "p99_s")),
-            _share(figures["queue_share"]),
-            _share(figures["goodput"]),
-            str(figures["offered"] - figures["answered"]),
-            ", ".join(figures["flags"]),
-        )
+        if phase["name"] != "warm":
+            table.add_row(*phase_cells(phase))
     return table
 
 
@@ -108,7 +106,8 @@ def _checks(record: Mapping[str, Any]) -> Table:
     return table
 
 
-def _ms(seconds: float | None) -> str:
+def milliseconds(seconds: float | None) -> str:
+    """Return a time in whole milliseconds, a dash for an unknown one."""
     return "-" if seconds is None else f"{seconds * 1e3:.0f} ms"
 
 

@@ -6,10 +6,14 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from bench import paths
+from bench.record import store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from bench.run.options import Options
+    from bench.serving.options import LoadOptions
 
 FEWEST_PAIRS, MOST_PAIRS = 3, 60
 """Fewer decide nothing, more are not proposed."""
@@ -18,6 +22,12 @@ FEWEST_PAIRS, MOST_PAIRS = 3, 60
 def after_bench(record: Mapping[str, Any]) -> str:
     """Return the command after a run that counts."""
     asked = _asked(record)
+    if record["kind"] == store.REFERENCE:
+        counts = {"repeats": record["asked"]["repeats"], "launches": record["asked"]["launches"]}
+        native = shlex.join(_words({name: count for name, count in counts.items() if count > 1}))
+        bench = f"invoke bench {asked} {native}".rstrip()
+        # a run is called by its digits in the default folder only
+        return bench if record["asked"]["output_dir"] else f"{bench} && invoke compare {record['id'][-6:]} last"
     if not record["complete"]:
         return f"invoke bench --resume {record['id'][-6:]}"
     if record["timings"]["requests"] == 1:
@@ -93,6 +103,41 @@ def after_records(
         return shlex.join(["invoke", "ab", *_words(options)])
     repeats = max(FEWEST_PAIRS, records[0]["timings"]["requests"])
     return f"invoke bench {_asked(records[0])} --repeats {repeats} --launches 3"
+
+
+def after_load(record: Mapping[str, Any], asked: LoadOptions, path: Path) -> str:
+    """Return the command after a load test: its evidence where it does not count, else the highest rate within an SLO.
+
+    The SLO that is proposed is twice the latency of a request that nothing delays.
+    """
+    alone = next((phase["figures"]["p50_s"] for phase in record["phases"] if phase["name"] == "closed-1"), None)
+    if record["failure"] is not None or any(check["exit_code"] for check in record["checks"]):
+        log = path.parent / "engine.log"
+        return f"invoke attest --log {shlex.quote(str(log))}" if log.is_file() else f"invoke validate {path.parent}"
+    run = asked.run
+    options = {"model": run.model, "engine": run.engine, "model-path": run.model_path, "url": asked.url}
+    if record["slo_s"] is None and alone is not None:
+        options["slo"] = f"{2 * alone:.2g}"
+    elif record["slo_s"] is not None:
+        options["slo"] = f"{record['slo_s']:g}"
+    if record["highest_rate"] is not None or "slo" not in options:
+        return f"invoke profile --model {run.model}"
+    return shlex.join(["invoke", "loadtest", *_words(options), "--find-max"])
+
+
+def after_calibration(asked: Options) -> str:
+    """Return the commands after a calibration: a run that can now be compared with the calibration's own."""
+    options = {"model": asked.model, "engine": asked.engine, "preset-file": asked.preset_file}
+    repeats = {"repeats": asked.repeats, "label": "changed"}
+    return f"{shlex.join(['invoke', 'bench', *_words(options | repeats)])} && invoke compare last~1 last"
+
+
+def after_profile_diff(baseline: Path, candidate: Path) -> str:
+    """Return the command after a diff of two traces: only times measured without a profiler say which is faster."""
+    named = [_called(place.parent) for place in (baseline, candidate) if (place.parent / "run.json").is_file()]
+    if len(set(named)) == 2:  # noqa: PLR2004 - A and B
+        return f"invoke compare {' '.join(named)} --metric denoise"
+    return "invoke ab --metric denoise --candidate compile"
 
 
 def _called(place: Path) -> str:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.errors import UsageError
-from bench.report import profile_diff, profile_forms
+from bench.report import page, profile_diff
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bench.report.profile_view import View
+    from bench.report.page import Page
 
 
-def write(document: Mapping[str, Any], view: View, directory: Path) -> tuple[Path, ...]:
+def write(document: Mapping[str, Any], view: Page, directory: Path) -> tuple[Path, ...]:
     """Write ``report.json``, ``report.md`` and ``report.html``; return their paths. The folder must be there.
 
     Raises:
@@ -23,7 +23,7 @@ def write(document: Mapping[str, Any], view: View, directory: Path) -> tuple[Pat
         UsageError: a file is there already, or cannot be written.
     """
     schema.write(document, "profile-report", directory / "report.json")
-    forms = {"report.md": profile_forms.markdown(view), "report.html": profile_forms.html(view)}
+    forms = {"report.md": page.markdown(view), "report.html": page.html(view)}
     return (directory / "report.json", *_write(forms, directory))
 
 

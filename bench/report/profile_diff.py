@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from bench.report.figures import figure
-from bench.report.profile_cells import Table, columns, short_kernel
-from bench.report.profile_forms import WIDE_COLUMNS, grid, table_lines
+from bench.report.page import table_lines
+from bench.report.profile_forms import WIDE_COLUMNS, grid
+from bench.report.tables import Table, columns, short_kernel
 from bench.safe_text import markdown as escaped
 
 if TYPE_CHECKING:

@@ -1,23 +1,25 @@
-"""The plots of a profile report as inline SVG: waterfall, per-step stack, roofline, idle gaps, blocks."""
+"""The plots of a profile report: waterfall, per-step stack, roofline, idle gaps, blocks; of a CPU its operators."""
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+import statistics
 from typing import TYPE_CHECKING, Any
 
+from bench.report import plots
+from bench.report.figures import number
+from bench.report.plots import Plot, at, axis, counted, names, rows, tips
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from bench.report.plots import Spec
 
-    Draw = Callable[[Mapping[str, Any], Figure], None]
+    Gpu = Mapping[str, Any]
 
 COLOURS = {
-    "gemm": "#3b6fb6",
+    "gemm": "#5b8fd1",
     "attention": "#e07b39",
-    "modulation": "#c0392b",
+    "modulation": "#d9685b",
     "copy": "#7f8c8d",
     "activation": "#8e5ea2",
     "qknorm-rope": "#2a9d8f",
@@ -25,259 +27,325 @@ COLOURS = {
     "skinny-gemm": "#86b6e8",
     "norm": "#d4a017",
     "residual": "#b07d62",
-    "communication": "#111111",
+    "communication": "#4a4a8a",
     "convolution": "#4f8a3a",
     "memory": "#b8b8b8",
 }
 """One colour for each category that matters, the same in every plot."""
 
-OTHER_COLOUR = "#d5d8dc"
-IDLE_COLOUR = "#ffffff"
-WIDTH = 9.0
-"""Of a plot, in inches: 72 units of the SVG each."""
-
-HOST_COLOUR, KERNEL_COLOUR = "#641e16", "#f0b27a"
+OTHER_COLOUR = "#a9b1bb"
+HOST_COLOUR, KERNEL_COLOUR = "#943126", "#f0b27a"
 LEGEND_CATEGORIES = 8
+SHOWN_OPERATORS = 12
+LEAST_NAMED = 0.06
+"""The smallest part of a bar whose name fits into it."""
+
 LEAST_SHOWN_BYTES = 100_000
 """Events that move less are all launch: far below the memory's ceiling, and nothing can be done about it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plot:
-    """One plot: its name in the page, what to call it, what to see in it, and the picture."""
-
-    name: str
-    title: str
-    caption: str
-    svg: str
-
 
 WATERFALL = """Each bar starts where the one above it ends; together they are the step. What follows the floors is what
 better kernels, fusion and fewer gaps could gain."""
 STEPS = """GPU time and idle time of each step. A step that stands out alone is an outlier; the counted steps make the
 figures of this report."""
-ROOFLINE = """Left: matrix products. Right: whatever is nearer to the memory's ceiling. A dot is a shape, its area the
-time that it takes in a step; a large dot far below its line is where to work."""
+ROOFLINE = """A mark is a shape, its area the time that it takes in a step; a large one far below the line is where to
+work."""
 GAPS = "Of all steps. Reduce host wait by launching earlier or less, kernel wait by fewer kernels or a CUDA graph."
-BLOCKS = "One cell for each instance, in order. Blocks of one kind do the same work: an odd one is worth a look."
+BLOCKS = "One mark for each instance, in order. Blocks of one kind do the same work: an odd one is worth a look."
 
 
-def plots(gpu: Mapping[str, Any]) -> tuple[Plot, ...]:
+def of_gpu(gpu: Gpu) -> tuple[Plot, ...]:
     """Return the plots of a trace with GPU events; those that have nothing to show are left out."""
-    drawn: list[Plot] = []
-
-    def add(name: str, title: str, caption: str, draw: Draw, height: float) -> None:
-        drawn.append(Plot(name=name, title=title, caption=caption, svg=_svg(name, gpu, draw, height)))
-
-    add("waterfall", "From the floor to the measured step", WATERFALL, _waterfall, 0.8 + 0.3 * len(_bars(gpu)))
+    drawn = [_waterfall(gpu)]
     if gpu["steps"]:
-        add("steps", "Each step by category", STEPS, _steps, 1.6 + 0.34 * len(gpu["steps"]))
-    if any(shape["tflops"] or shape["tb_s"] for shape in gpu["shapes"]):
-        add("roofline", "Shapes against the ceilings", ROOFLINE, _roofline, 4.6)
+        drawn.append(_steps(gpu))
+    drawn += _rooflines(gpu)
     if any(gap["host"] or gap["kernel"] for gap in gpu["gaps"]):
-        add("gaps", "Idle gaps by length", GAPS, _gaps, 3.0)
+        drawn.append(_gaps(gpu))
     if repeated := _repeated(gpu):
-        add("blocks", "GPU time of each block", BLOCKS, _blocks, 0.5 + 0.55 * len(repeated))
+        drawn.append(_blocks(repeated))
     return tuple(drawn)
 
 
-def _svg(name: str, gpu: Mapping[str, Any], draw: Draw, height: float) -> str:
-    import matplotlib as mpl  # noqa: PLC0415 - 0.5 s that only a report with plots need pay
-    from matplotlib.figure import Figure  # noqa: PLC0415 - see above
-
-    style: Any = {
-        "svg.fonttype": "none",  # text stays text: small, selectable, searchable
-        "svg.hashsalt": name,  # equal figures are equal files, and ids of two plots in one page differ
-        "text.parse_math": False,  # a kernel name may hold a dollar
-        "font.family": "sans-serif",
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
+def of_cpu(cpu: Mapping[str, Any]) -> tuple[Plot, ...]:
+    """Return the plot of a trace without GPU events; none without operators."""
+    values = [
+        {"operator": entry["operator"], "shape": entry["shape"], "ms": entry["self_ms"]}
+        for entry in cpu["operators"][:SHOWN_OPERATORS]
+    ]
+    if not values:
+        return ()
+    first = values[0]
+    view: Spec = {
+        "height": 24 * len({value["operator"] for value in values}),
+        "data": rows(values),
+        "mark": {"type": "bar", "color": plots.BASELINE},
+        "encoding": {
+            "y": names("operator"),
+            "x": axis("ms", "own ms of a step"),
+            "tooltip": tips(operator="operator", shape="shape", ms="ms"),
+        },
     }
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        draw(gpu, figure)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    text = file.getvalue()
-    return text[text.index("<svg") :]
+    alt = f"Own time of {len(values)} operators; the longest is {first['operator']} with {number(first['ms'], 'ms')}."
+    caption = "The operators with most time of their own; shapes of one operator are stacked."
+    return (Plot(name="operators", title="Operators", caption=caption, alt=alt, view=view),)
 
 
 def _colour(category: str) -> str:
     return COLOURS.get(category, OTHER_COLOUR)
 
 
-def _bars(gpu: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    least = 0.002 * gpu["median_step"]["ms"]
-    return [bar for bar in gpu["waterfall"] if abs(bar["ms"]) >= least]
+def _given(field: str = "colour") -> Spec:
+    """Return the channel for a field that holds colours."""
+    return {"field": field, "type": "nominal", "scale": None}
 
 
-def _waterfall(gpu: Mapping[str, Any], figure: Figure) -> None:
-    axes = figure.subplots()
-    bars = _bars(gpu)
+def _waterfall(gpu: Gpu) -> Plot:
+    step = gpu["median_step"]["ms"]
     titles = {entry["title"]: entry["id"] for entry in gpu["categories"]}
-    left = 0.0
-    for row, bar in enumerate(bars):
-        named = next((titles[title] for title in titles if bar["label"].startswith(title)), None)
-        idle = HOST_COLOUR if "host" in bar["label"] else KERNEL_COLOUR
-        colour = idle if bar["label"].startswith("idle") else _colour(named or "")
-        floor = bar["label"].endswith(" floor")
-        axes.barh(
-            row, bar["ms"], left=left, color=colour, edgecolor="#333333", linewidth=0.4, alpha=0.45 if floor else 1
+    values, left = [], 0.0
+    for bar in gpu["waterfall"]:
+        if abs(bar["ms"]) < 0.002 * step:
+            continue
+        label = bar["label"]
+        idle = HOST_COLOUR if "host" in label else KERNEL_COLOUR
+        category = next((titles[title] for title in titles if label.startswith(title)), "")
+        colour = idle if label.startswith("idle") else _colour(category)
+        shown = f"{bar['ms']:.2f}"
+        faint = 0.55 if label.endswith(" floor") else 1
+        values.append(
+            {"label": label, "from": left, "to": left + bar["ms"], "shown": shown, "colour": colour, "faint": faint}
         )
         left += bar["ms"]
-        _beside(axes, max(left, left - bar["ms"]), row, f"{bar['ms']:.2f}")
-    axes.axvline(gpu["median_step"]["ms"], color="#333333", linewidth=0.8, linestyle="--")
-    axes.set_yticks(range(len(bars)), [bar["label"] for bar in bars])
-    axes.invert_yaxis()
-    axes.set_xlim(0, gpu["median_step"]["ms"] * 1.08)
-    axes.set_xlabel(f"milliseconds; dashed: the step, {gpu['median_step']['ms']:.1f} ms")
-
-
-def _beside(axes: Axes, x: float, y: float, text: str) -> None:
-    """Write a text to the right of the end of a bar."""
-    axes.annotate(text, (x, y), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
-
-
-def _steps(gpu: Mapping[str, Any], figure: Figure) -> None:
-    axes = figure.subplots()
-    steps = gpu["steps"]
-    rows = range(len(steps))
-    left = [0.0] * len(steps)
-    shown = gpu["categories"][:LEGEND_CATEGORIES]
-    rest = gpu["categories"][LEGEND_CATEGORIES:]
-    layers: list[tuple[str, str, Sequence[float]]] = [
-        (entry["title"], _colour(entry["id"]), entry["by_step_ms"]) for entry in shown
-    ]
-    if rest:
-        sums = [sum(values) for values in zip(*(entry["by_step_ms"] for entry in rest), strict=True)]
-        layers.append(("other", OTHER_COLOUR, sums))
-    layers.append(("idle", IDLE_COLOUR, [step["idle_ms"] for step in steps]))
-    for label, colour, values in layers:
-        axes.barh(rows, values, left=left, color=colour, edgecolor="#333333", linewidth=0.3, label=label)
-        left = [start + value for start, value in zip(left, values, strict=True)]
-    for row, (step, end) in enumerate(zip(steps, left, strict=True)):
-        note = f"{step['span_ms']:.1f}" + (f"  outlier ({step['busy_ratio']:.2f} x)" if step["outlier"] else "")
-        _beside(axes, end, row, note)
-    axes.set_yticks(rows, [f"step {step['label']} ({step['role']})" for step in steps])
-    axes.invert_yaxis()
-    axes.set_xlim(0, max(left, default=1.0) * 1.18)
-    axes.set_xlabel("milliseconds")
-    figure.legend(loc="outside lower center", ncols=5, fontsize=8, frameon=False)
-
-
-def _areas(shapes: Sequence[Mapping[str, Any]]) -> list[float]:
-    most = max((shape["ms"] for shape in shapes), default=1.0) or 1.0
-    return [8 + 220 * shape["ms"] / most for shape in shapes]
-
-
-def _roofline(gpu: Mapping[str, Any], figure: Figure) -> None:
-    left, right = figure.subplots(1, 2)
-    limits = gpu["ceilings"]
-    matrix = [shape for shape in gpu["shapes"] if shape["tflops"] and shape["intensity"]]
-    _dots(left, matrix, "intensity", "tflops")
-    left.set_xlabel("FLOP per byte")
-    left.set_ylabel("TFLOP/s")
-    _ceiling(left, limits["tflops"], "reached", below=True)
-    _ceiling(left, limits["tflops_specified"], "specified", dotted=True)
-    if limits["tb_s"] and matrix:
-        low = min(shape["intensity"] for shape in matrix) / 2
-        top = limits["tflops"] or max(shape["tflops"] for shape in matrix)
-        left.plot([low, top / limits["tb_s"]], [low * limits["tb_s"], top], color="#333333", linewidth=0.9)
-    moved = [
-        shape
-        for shape in gpu["shapes"]
-        if shape["tb_s"] and shape["bound"] != "arithmetic" and shape["moved_bytes"] >= LEAST_SHOWN_BYTES
-    ]
-    _dots(right, [shape | {"mb": shape["moved_bytes"] / 1e6} for shape in moved], "mb", "tb_s", logarithmic=False)
-    right.set_xlabel("MB moved by one event")
-    right.set_ylabel("TB/s")
-    _ceiling(right, limits["tb_s"], "copy")
-    _ceiling(right, limits["tb_s_specified"], "specified", dotted=True)
-    right.set_ylim(bottom=0)
-
-
-def _ceiling(axes: Axes, rate: float | None, label: str, *, dotted: bool = False, below: bool = False) -> None:
-    if rate is None:
-        return
-    axes.axhline(rate, color="#333333", linewidth=0.9, linestyle=":" if dotted else "-")
-    axes.text(
-        0.02,
-        rate,
-        f"{rate:.4g} {label}",
-        transform=axes.get_yaxis_transform(),
-        va="top" if below else "bottom",
-        fontsize=8,
+    ends = {**axis("from", "ms"), "scale": {"domain": [0, 1.25 * max(step, left)], "nice": False}}
+    return Plot(
+        name="waterfall",
+        title="From the floor to the measured step",
+        caption=WATERFALL,
+        alt=f"{len(values)} parts that add up to a step of {step:.1f} ms: "
+        + ", ".join(f"{value['label']} {value['shown']}" for value in values)
+        + " ms.",
+        view={
+            "height": 22 * len(values),
+            "layer": [
+                {
+                    "data": rows(values),
+                    "encoding": {"y": names("label"), "x": ends},
+                    "layer": [
+                        {
+                            "mark": {"type": "bar", "stroke": plots.DIM, "strokeWidth": 0.5},
+                            "encoding": {
+                                "x2": {"field": "to"},
+                                "color": _given(),
+                                "opacity": {"field": "faint", "type": "quantitative", "scale": None},
+                                "tooltip": tips(label="part", shown="ms"),
+                            },
+                        },
+                        {
+                            "mark": {"type": "text", "align": "left", "dx": 4},
+                            "encoding": {"x": {**ends, "field": "to"}, "text": {"field": "shown"}},
+                        },
+                    ],
+                },
+                at(step, ""),
+            ],
+        },
     )
 
 
-def _dots(axes: Axes, shapes: Sequence[Mapping[str, Any]], across: str, up: str, *, logarithmic: bool = True) -> None:
-    from matplotlib.collections import PathCollection  # noqa: PLC0415 - see _svg
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415 - see _svg
-
-    scales = [(axes.set_xscale, axes.xaxis)] + ([(axes.set_yscale, axes.yaxis)] if logarithmic else [])
-    for set_scale, axis in scales:
-        set_scale("log")
-        # plain figures: matplotlib's own labels of a logarithmic axis are formulas
-        axis.set_major_locator(LogLocator(numticks=6))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
-    axes.grid(visible=True, which="major", linewidth=0.3)
-    if not shapes:
-        axes.text(0.5, 0.5, "no shape whose work is known", transform=axes.transAxes, ha="center", color="#5b6876")
-        return
-    areas = _areas(shapes)
-    for category in dict.fromkeys(shape["category"] for shape in shapes):
-        mine = [index for index, shape in enumerate(shapes) if shape["category"] == category]
-        axes.scatter(
-            [shapes[index][across] for index in mine],
-            [shapes[index][up] for index in mine],
-            s=[areas[index] for index in mine],
-            color=_colour(category),
-            edgecolors="#333333",
-            linewidths=0.4,
-            alpha=0.8,
-            label=category,
-        )
-    legend = axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4)
-    for handle in legend.legend_handles:
-        if isinstance(handle, PathCollection):
-            handle.set_sizes([36])
+def _stacked(values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return parts of bars with where each begins and ends, and its name where that fits into it."""
+    ends: dict[str, float] = {}
+    for value in values:
+        value["from"] = ends.get(value["bar"], 0.0)
+        value["to"] = ends[value["bar"]] = value["from"] + value["ms"]
+    longest = max(ends.values(), default=1.0) or 1.0
+    for value in values:
+        value["named"] = value["part"] if value["ms"] > LEAST_NAMED * longest else ""
+    return list(values)
 
 
-def _gaps(gpu: Mapping[str, Any], figure: Figure) -> None:
-    axes = figure.subplots()
-    gaps = gpu["gaps"]
-    rows = range(len(gaps))
-    host, kernel = [gap["host_ms"] for gap in gaps], [gap["kernel_ms"] for gap in gaps]
-    axes.bar(rows, kernel, color=KERNEL_COLOUR, edgecolor="#333333", linewidth=0.4, label="kernel wait")
-    axes.bar(rows, host, bottom=kernel, color=HOST_COLOUR, edgecolor="#333333", linewidth=0.4, label="host wait")
-    for row, gap in enumerate(gaps):
-        if count := gap["host"] + gap["kernel"]:
-            axes.text(row, gap["host_ms"] + gap["kernel_ms"], f"{count:,} gaps", ha="center", va="bottom", fontsize=8)
-    labels = [
-        f"{gap['from_us']:g}-{gap['to_us']:g}" if gap["to_us"] is not None else f"> {gap['from_us']:g}" for gap in gaps
+def _stack(values: list[dict[str, Any]], *, across: str) -> list[Spec]:
+    """Return the layers of stacked bars whose parts are named inside them."""
+    order = list(dict.fromkeys(value["part"] for value in values))
+    colours = [next(value["colour"] for value in values if value["part"] == part) for part in order]
+    ends = axis("from", across)
+    return [
+        {
+            "data": rows(values),
+            "mark": {"type": "bar", "stroke": plots.DIM, "strokeWidth": 0.5},
+            "encoding": {
+                "y": names("bar"),
+                "x": ends,
+                "x2": {"field": "to"},
+                "color": {
+                    "field": "part",
+                    "type": "nominal",
+                    "title": None,
+                    "scale": {"domain": order, "range": colours},
+                },
+                "tooltip": tips(bar="", part="part", ms="ms"),
+            },
+        },
+        {
+            "data": rows(values),
+            "transform": [{"calculate": "(datum.from + datum.to) / 2", "as": "middle"}],
+            "mark": {"type": "text", "color": "#10151b", "fontSize": 11},
+            "encoding": {"y": names("bar"), "x": axis("middle", across), "text": {"field": "named"}},
+        },
     ]
-    axes.set_xticks(rows, labels)
-    axes.set_xlabel("length of the gap, microseconds")
-    axes.set_ylabel("milliseconds")
-    axes.margins(y=0.15)
-    axes.legend(fontsize=8, frameon=False)
 
 
-def _repeated(gpu: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _steps(gpu: Gpu) -> Plot:
+    shown, rest = gpu["categories"][:LEGEND_CATEGORIES], gpu["categories"][LEGEND_CATEGORIES:]
+    values: list[dict[str, Any]] = []
+    for index, step in enumerate(gpu["steps"]):
+        bar = f"{step['label']} ({step['role']})" + (f", outlier {step['busy_ratio']:.2f} x" if step["outlier"] else "")
+        parts = [(entry["title"], _colour(entry["id"]), entry["by_step_ms"][index]) for entry in shown]
+        parts.append(("other", OTHER_COLOUR, sum(entry["by_step_ms"][index] for entry in rest)))
+        parts.append(("idle", "#ccd5de", step["idle_ms"]))
+        values += [{"bar": bar, "part": part, "colour": colour, "ms": ms} for part, colour, ms in parts]
+    spans = [step["span_ms"] for step in gpu["steps"]]
+    return Plot(
+        name="steps",
+        title="Each step by category",
+        caption=STEPS,
+        alt=f"{len(spans)} steps of {min(spans):.1f} to {max(spans):.1f} ms by category of kernel.",
+        view={"height": 30 * len(gpu["steps"]), "layer": _stack(_stacked(values), across="ms")},
+    )
+
+
+def _rooflines(gpu: Gpu) -> list[Plot]:
+    """Return the plot of matrix products, and that of what is nearer to the memory's ceiling."""
+    limits = gpu["ceilings"]
+    titles = {entry["id"]: entry["title"] for entry in gpu["categories"]}
+    shapes = [{**shape, "kind": titles.get(shape["category"], shape["category"])} for shape in gpu["shapes"]]
+    matrix = [shape for shape in shapes if shape["tflops"] and shape["intensity"]]
+    moved = [
+        shape | {"mb": shape["moved_bytes"] / 1e6}
+        for shape in shapes
+        if shape["tb_s"] and shape["bound"] != "arithmetic" and shape["moved_bytes"] >= LEAST_SHOWN_BYTES
+    ]
+    drawn = []
+    if matrix:
+        lines = [(limits["tflops"], "reached"), (limits["tflops_specified"], "specified")]
+        drawn.append(
+            Plot(
+                name="roofline",
+                title="Matrix products against the ceiling",
+                caption=ROOFLINE,
+                alt=f"{len(matrix)} shapes, {max(shape['tflops'] for shape in matrix):.0f} TFLOP/s at best.",
+                view=_dots(matrix, ("intensity", "FLOP per byte"), ("tflops", "TFLOP/s"), lines, logarithmic=True),
+            )
+        )
+    if moved:
+        lines = [(limits["tb_s"], "copy"), (limits["tb_s_specified"], "specified")]
+        drawn.append(
+            Plot(
+                name="bandwidth",
+                title="Memory traffic against the ceiling",
+                caption=ROOFLINE,
+                alt=f"{len(moved)} shapes, {max(shape['tb_s'] for shape in moved):.2f} TB/s at best.",
+                view=_dots(moved, ("mb", "MB moved by one event"), ("tb_s", "TB/s"), lines, logarithmic=False),
+            )
+        )
+    return drawn
+
+
+def _dots(
+    shapes: Sequence[Mapping[str, Any]],
+    across: tuple[str, str],
+    up: tuple[str, str],
+    lines: Sequence[tuple[float | None, str]],
+    *,
+    logarithmic: bool,
+) -> Spec:
+    kept = ("kind", "operator", "shape", "ms", across[0], up[0])
+    values = [{name: shape[name] for name in kept} for shape in shapes]
+    kinds = list(dict.fromkeys(shape["kind"] for shape in shapes))
+    ids = {shape["kind"]: shape["category"] for shape in shapes}
+    log = {"type": "log", "nice": True}
+    plain = {"zero": True}
+    by_kind = {"field": "kind", "type": "nominal", "title": None}
+    axes = {"axis": {"format": "~g"}}
+    ceilings = [
+        at(rate, f"{rate:.4g} {label}", channel="y", below=label != "specified")
+        for rate, label in lines
+        if rate is not None
+    ]
+    return {
+        "height": 300,
+        "layer": [
+            {
+                "data": rows(values),
+                "mark": {"type": "point", "opacity": 0.8, "stroke": plots.DIM, "strokeWidth": 0.5},
+                "encoding": {
+                    "x": {**axis(*across), "scale": log, **axes},
+                    "y": {**axis(*up), "scale": log if logarithmic else plain, **axes},
+                    "size": {"field": "ms", "type": "quantitative", "legend": None, "scale": {"range": [30, 600]}},
+                    "color": {**by_kind, "scale": {"domain": kinds, "range": [_colour(ids[kind]) for kind in kinds]}},
+                    "shape": {**by_kind, "scale": {"domain": kinds}},
+                    "tooltip": tips(kind="", operator="operator", shape="shape", ms="ms of a step")
+                    + tips(**{across[0]: across[1], up[0]: up[1]}),
+                },
+            },
+            *ceilings,
+        ],
+    }
+
+
+def _gaps(gpu: Gpu) -> Plot:
+    values: list[dict[str, Any]] = []
+    for gap in gpu["gaps"]:
+        length = f"over {gap['from_us']:g}" if gap["to_us"] is None else f"{gap['from_us']:g} to {gap['to_us']:g}"
+        bar = f"{length} us ({gap['host'] + gap['kernel']:,} gaps)"
+        for part, colour in (("kernel", KERNEL_COLOUR), ("host", HOST_COLOUR)):
+            values.append({"bar": bar, "part": f"{part} wait", "colour": colour, "ms": gap[f"{part}_ms"]})
+    total = sum(value["ms"] for value in values)
+    return Plot(
+        name="gaps",
+        title="Idle gaps by length",
+        caption=GAPS,
+        alt=f"{total:.1f} ms of idle time in gaps of {len(gpu['gaps'])} lengths, host wait and kernel wait.",
+        view={"height": 26 * len(gpu["gaps"]), "layer": _stack(_stacked(values), across="ms")},
+    )
+
+
+def _repeated(gpu: Gpu) -> list[Mapping[str, Any]]:
     """Return the kinds of blocks that there are several of, and that take time."""
     total = gpu["median_step"]["busy_ms"]
     return [s for s in gpu["scopes"] if len(s["instance_ms"]) > 1 and s["ms"] > 0.01 * total]
 
 
-def _blocks(gpu: Mapping[str, Any], figure: Figure) -> None:
-    repeated = _repeated(gpu)
-    every = figure.subplots(max(1, len(repeated)), 1, squeeze=False)[:, 0]
-    for axes, scope in zip(every, repeated, strict=False):
-        values = scope["instance_ms"]
-        image = axes.imshow([values], aspect="auto", cmap="viridis", vmin=0.9 * min(values), vmax=1.1 * max(values))
-        axes.set_yticks([0], [scope["module"]])
-        axes.tick_params(length=0)
-        axes.set_xticks([0, len(values) - 1])
-        figure.colorbar(image, ax=axes, pad=0.01, format="%.2f ms", ticks=[min(values), max(values)])
+def _blocks(repeated: Sequence[Mapping[str, Any]]) -> Plot:
+    values = []
+    for scope in repeated:
+        middle = statistics.median(scope["instance_ms"])
+        for place, ms in enumerate(scope["instance_ms"], 1):
+            values.append({"module": scope["module"], "place": place, "percent": 100 * (ms / middle - 1), "ms": ms})
+    by_module = {"field": "module", "type": "nominal", "title": None}
+    farthest = max(values, key=lambda value: abs(value["percent"]))
+    return Plot(
+        name="blocks",
+        title="GPU time of each block",
+        caption=BLOCKS,
+        alt=f"Instances of {len(repeated)} kinds of blocks against the median of their kind; the farthest is"
+        f" {farthest['module']} {farthest['place']} with {farthest['percent']:+.1f} %.",
+        view={
+            "height": 220,
+            "layer": [
+                at(0, "", channel="y"),
+                {
+                    "data": rows(values),
+                    "params": [plots.ZOOM],
+                    "mark": {"type": "point", "size": 45},
+                    "encoding": {
+                        "x": counted("place", "instance", max(value["place"] for value in values)),
+                        "y": axis("percent", "% from the median of its kind"),
+                        "color": by_module,
+                        "shape": by_module,
+                        "tooltip": tips(module="module", place="instance", ms="ms", percent="%"),
+                    },
+                },
+            ],
+        },
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.report.figures import NO_FIGURE, figure
-from bench.report.profile_cells import Table, columns, short_kernel
+from bench.report.tables import Table, columns, short_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -5,47 +5,21 @@ The terminal, Markdown and HTML forms lay the same view out. Nothing is computed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from bench.report import profile_tables
+from bench.report import profile_plots, profile_tables
 from bench.report.figures import figure
+from bench.report.page import Page, Todo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bench.report.profile_cells import Table
-
 SHOWN_ACTIONS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Todo:
-    """One action, as text."""
-
-    saving: str
-    title: str
-    state: str
-    todo: str
-    evidence: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """A report, ready to be laid out."""
-
-    title: str
-    facts: tuple[tuple[str, str], ...]
-    verdict: str
-    todos: tuple[Todo, ...]
-    warnings: tuple[str, ...]
-    tables: tuple[Table, ...]
-    trace: Mapping[str, Any]
-
-
-def view(document: Mapping[str, Any]) -> View:
-    """Return the view of a profile report: of its slowest rank's trace."""
+def view(document: Mapping[str, Any]) -> Page:
+    """Return the page of a profile report: of its slowest rank's trace."""
     ranks = document["ranks"]
     index = ranks["slowest"] if ranks and ranks["slowest"] is not None else 0
     trace = document["traces"][index]
@@ -53,15 +27,35 @@ def view(document: Mapping[str, Any]) -> View:
     tables = profile_tables.of_gpu(gpu) if gpu else profile_tables.of_cpu(trace["cpu"])
     if ranks:
         tables = (profile_tables.ranks(ranks), *tables)
-    return View(
-        title=f"Profile of {PurePath(trace['source']['path']).name}",
-        facts=tuple(_facts(document["context"], trace)),
-        verdict=gpu["verdict"]["sentence"] if gpu else "no GPU events: CPU time by operator instead",
+    drawn = profile_plots.of_gpu(gpu) if gpu else profile_plots.of_cpu(trace["cpu"])
+    return Page(
+        kind="profile",
+        title=_title(document["context"], trace),
+        answer=gpu["verdict"]["sentence"] if gpu else "no GPU events: CPU time by operator instead",
+        outcome=gpu["verdict"]["bound_by"] if gpu else "CPU",
         todos=tuple(map(_todo, gpu["actions"][:SHOWN_ACTIONS])) if gpu else (),
         warnings=tuple(trace["warnings"]),
-        tables=tables,
-        trace=trace,
+        facts=tuple(_facts(document["context"], trace)),
+        blocks=(*drawn, *tables),
+        data=_data(gpu),
     )
+
+
+def _title(context: Mapping[str, Any], trace: Mapping[str, Any]) -> str:
+    """Return what was profiled; the file's name where the trace does not name its model."""
+    if not trace["model"]:
+        return f"Profile of {PurePath(trace['source']['path']).name}"
+    device = f" on {trace['device']['name']}" if trace["device"] else ""
+    version = f", SGLang {context['engine_version']}" if context["engine_version"] else ""
+    return f"Profile of {trace['model']}{device}{version}"
+
+
+def _data(gpu: Mapping[str, Any] | None) -> tuple[tuple[object, ...], ...]:
+    """Return the time of each category in each step."""
+    if not gpu:
+        return ()
+    steps = [f"step_{step['label']}_ms" for step in gpu["steps"]]
+    return (("category", "ms", *steps), *((c["id"], c["ms"], *c["by_step_ms"]) for c in gpu["categories"]))
 
 
 def _todo(action: Mapping[str, Any]) -> Todo:

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bench.record import store
 from bench.report import next_step, quality, text, verdict
 from bench.report.figures import number, percent
 from bench.run import metrics
@@ -88,11 +89,12 @@ def _headline(record: Mapping[str, Any]) -> RenderableType:
     devices = [device["name"] for device in record["devices"]["items"][: workload["gpus"]]] or [record["host"]["cpu"]]
     mode = "torch.compile" if workload["torch_compile"] else "CUDA graphs" if workload["cuda_graph"] else "eager"
     mode += f", quality {workload['quality']}" if workload["quality"] else ""
+    backend = ", diffusers backend (a reference)" if record["kind"] == store.REFERENCE else ""
     table = text.facts()
     label = f" ({record['label']})" if record["label"] else ""
     table.add_row("model", Text(f"{record['preset']['key']}{label}: {size}, {steps}, seed {workload['seed']}"))
     table.add_row(
-        "engine", Text(f"sglang {engine['version']} [{engine['name']}], {mode}, warm-up {workload['warmup']}")
+        "engine", Text(f"sglang {engine['version']} [{engine['name']}]{backend}, {mode}, warm-up {workload['warmup']}")
     )
     table.add_row("device", Text(f"{record['devices']['kind']}: {', '.join(devices)}"))
     table.add_row("instrument", Text(instrument(record)))
@@ -122,8 +124,8 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
     for metric in metrics.METRICS:
         value = timings["metrics"][metric.key]
         summary = (timings["summary"] or {}).get(metric.key)
-        interval = _interval(summary, metric.unit) if summary and summary["interval"] else ""
-        table.add_row(metric.title, number(value, metric.unit), interval, _flag(record) if value is not None else "")
+        known = interval(summary, metric.unit) if summary and summary["interval"] else ""
+        table.add_row(metric.title, number(value, metric.unit), known, _flag(record) if value is not None else "")
     for title, key in (("time to load", "load_s"), ("time to the first answer", "first_answer_s")):
         if timings[key] is not None:
             table.add_row(title, number(timings[key], "s"), "", _flag(record))
@@ -131,7 +133,7 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
     return table
 
 
-def _interval(summary: Mapping[str, Any], unit: str) -> str:
+def interval(summary: Mapping[str, Any], unit: str) -> str:
     """Return a median's interval in words."""
     interval = summary["interval"]
     low, high = number(interval["low"], unit), number(interval["high"], unit)
@@ -202,6 +204,8 @@ def _stages(record: Mapping[str, Any]) -> list[RenderableType]:
         return [*lines, *(Text(line) for line in _costs(record["instrument_cost_percent"]))]
     if record["instrument"]["stage_sync"]:
         return [Text(SYNCHRONISED), _table(record["timings"])]
+    if record["kind"] == store.REFERENCE:
+        return [Text("stages: diffusers has one", style="dim")]
     return [Text("stages: not timed; --stages adds a launch whose stages are synchronised", style="dim")]
 
 

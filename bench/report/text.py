@@ -56,6 +56,11 @@ def line(console: Console, text: object) -> None:
     console.print(safe_text.shown(text), soft_wrap=True)
 
 
+def prose(console: Console, text: object) -> None:
+    """Print text of words: wrapped between them on a terminal, on one line elsewhere."""
+    console.print(safe_text.shown(text), soft_wrap=not console.is_terminal)
+
+
 def write(text: object) -> None:
     """Write text and a line end to stdout as it is, for a program or a shell to read."""
     sys.stdout.write(f"{safe_text.shown(text)}\n")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.engine import code, launch
 from bench.engine import command as commands
-from bench.fallback.expectation import SESSION
+from bench.fallback.expectation import DIFFUSERS, SESSION
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
 from bench.machine import locks
 from bench.preflight import checks
 from bench.preflight.gpus import used_now
-from bench.record import store
+from bench.record import campaign, store
 from bench.run import document
 from bench.run import request as requests
 from bench.run.document import write
@@ -67,10 +68,22 @@ def run(
         FallbackDetected: arguments or environment show beforehand that the run would be invalid.
         UsageError: the run directory or the record cannot be written, or that run cannot be resumed by this plan.
     """
-    running = begin(planned, resume)
+    kind = store.REFERENCE if planned.expectation.backend == DIFFUSERS else "bench"
+    with ExitStack() as lock:
+        if resume is not None:
+            lock.enter_context(campaign.hold(resume))
+        running = begin(planned, resume, kind=kind)
+        if resume is None:
+            lock.enter_context(campaign.hold(running.directory))
+        return _finished(running, display, score, resumed=resume is not None)
+
+
+def _finished(running: Run, display: Observer | None, score: Score | None, *, resumed: bool) -> Result:
+    """Make the launches that a run still needs and write its record."""
+    planned = running.planned
     enough = Enough(planned.options)
     error = None
-    if resume is not None and (reason := enough.already(running.requests, len(running.launches))) is not None:
+    if resumed and (reason := enough.already(running.requests, len(running.launches))) is not None:
         # the engine failed when all had been served: there is nothing to ask another one for
         running.stopped_because = reason
     else:
@@ -86,8 +99,18 @@ def run(
     return Result(record=known, path=path, error=error)
 
 
-def begin(planned: Plan, resume: Path | None = None, *, kind: str = "bench", directory: Path | None = None) -> Run:
+def begin(
+    planned: Plan,
+    resume: Path | None = None,
+    *,
+    launches: int | None = None,
+    kind: str = "bench",
+    directory: Path | None = None,
+) -> Run:
     """Return a run that can start: arguments, environment and machine are checked, and its directory is made.
+
+    With ``resume``, a run directory, it goes on with what that has; ``launches`` are those of it that a campaign
+    counts as finished, None for a run by itself.
 
     Raises:
         FallbackDetected: arguments or environment show beforehand that the run would be invalid.
@@ -107,7 +130,7 @@ def begin(planned: Plan, resume: Path | None = None, *, kind: str = "bench", dir
         pass  # said before anything is made; each launch takes them again
     known = code.read(planned.engine.code)
     if resume is not None:
-        running = _taken_up(planned, resume, known)
+        running = _taken_up(planned, resume, known, launches)
     else:
         name = "-".join(filter(None, (options.model, options.label)))
         directory = directory or store.new_run(kind, name, options.output_dir)
@@ -117,17 +140,18 @@ def begin(planned: Plan, resume: Path | None = None, *, kind: str = "bench", dir
     return running
 
 
-def _taken_up(planned: Plan, directory: Path, known: Code) -> Run:
+def _taken_up(planned: Plan, directory: Path, known: Code, launches: int | None) -> Run:
     """Return the run in ``directory`` with what it has, its files checked by hash."""
-    earlier = document.resumable(planned, known, directory)
-    _set_aside(directory / f"launch-{len(earlier['launches']) + 1}")
-    return Run(
-        planned=planned,
-        directory=directory.absolute(),
-        code=known,
-        launches=earlier["launches"],
-        requests=earlier["requests"],
-    )
+    running = Run(planned=planned, directory=directory.absolute(), code=known)
+    if launches is not None and (directory / store.RECORD).exists():
+        (directory / store.RECORD).rename(directory / store.PARTIAL)  # cut off between its end and the campaign's
+    if launches != 0:
+        earlier = document.resumable(planned, known, directory, launches)
+        running.launches, running.requests = earlier["launches"], earlier["requests"]
+    if launches:
+        write(running, complete=False, medians_only=True)  # the files of a later launch are set aside: none names them
+    _set_aside(directory / f"launch-{len(running.launches) + 1}")
+    return running
 
 
 def _set_aside(folder: Path) -> None:
@@ -195,12 +219,6 @@ def _edited(running: Run) -> BenchError | None:
     return None
 
 
-def _written(running: Run) -> list[Finding]:
-    """Return the finding about code that was written during a launch, if any was."""
-    names = running.code.written()
-    return [code.changed(names)] if names else []
-
-
 def _single(running: Run, index: int, display: Observer | None) -> Launched:
     """Make the canonical single launch, `sglang generate`, which serves one request."""
     planned, directory = running.planned, running.directory
@@ -216,7 +234,7 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
             display=display,
         )
     done = requests.read(directory, outputs, attempt.guard, (attempt.started, attempt.finished))
-    verdict = attempt.conclude([*done.findings, *watch.findings(), *_written(running)])
+    verdict = attempt.conclude([*done.findings, *watch.findings(), *code.written_since(running.code)])
     if verdict.counts:
         running.requests.append(requests.document(done, directory))
     return Launched(
@@ -305,7 +323,7 @@ class _Serving:
         """Return the launch as it is now; without an ``attempt`` it is still going on."""
         found = [*(self._told.values() if rejected is None else rejected.findings), *self.watch.findings()]
         if attempt is not None:
-            found += _written(self._running)
+            found += code.written_since(self._running.code)
         verdict = conclude(self.guard, None if attempt is None else attempt.ended, found)
         error = verdict.error(self.log) if attempt is None else attempt.error(verdict)
         return Launched(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bench.fallback.expectation import DIFFUSERS, NATIVE
 from bench.fallback.verdict import Verdict, outcome_of, overall
+from bench.record.store import REFERENCE
 from bench.run.timings import timings
 
 if TYPE_CHECKING:
@@ -19,7 +21,10 @@ MEDIANS = ("requests", "metrics", "stages_ms", "launch_s", "wall_s", "load_s", "
 
 
 def files(launches: Sequence[Document], of_requests: Sequence[Document], profiled: Document | None) -> list[File]:
-    """Return every file that a record of these launches and requests rests on, each once; nothing is hashed anew."""
+    """Return every file that a record of these launches and requests rests on, each once; nothing is hashed anew.
+
+    One that could not be read has no hash and is no evidence.
+    """
     rejected = [launch["rejected"] for launch in launches if launch["rejected"] is not None]
     entries = [
         *(launch["log"] for launch in launches),
@@ -27,7 +32,7 @@ def files(launches: Sequence[Document], of_requests: Sequence[Document], profile
         *(output for request in [*of_requests, *rejected] for output in request["outputs"]),
         *([] if profiled is None else [profiled["perf_dump"], *profiled["traces"]]),
     ]
-    named = {entry["file"]: entry for entry in entries if entry is not None}
+    named = {entry["file"]: entry for entry in entries if entry is not None and entry["sha256"] is not None}
     return [
         {"file": name, "sha256": entry["sha256"], "size_bytes": entry["size_bytes"]} for name, entry in named.items()
     ]
@@ -54,6 +59,8 @@ def _false_verdicts(record: Document) -> Iterator[str]:
             yield f"launch {index} is called {verdict.outcome}, against its own findings"
         elif verdict.counts and verdict.missing():
             yield f"launch {index} is called {verdict.outcome}, and lacks proof that {verdict.missing()[0].proves}"
+    if {verdict.expected for verdict in verdicts.values()} - {DIFFUSERS if record["kind"] == REFERENCE else NATIVE}:
+        yield f"a run of kind {record['kind']} was held against the other backend"
     serving = {request["launch"] for request in record["requests"]}
     if not serving <= verdicts.keys():
         yield "a request belongs to no launch"

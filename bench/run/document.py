@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench import paths, redact
 from bench.catalog import qualities
 from bench.engine import command as commands
-from bench.errors import UsageError
+from bench.errors import FallbackDetected, UsageError
 from bench.fallback import verdict as verdicts
 from bench.fallback.verdict import Verdict
 from bench.machine import gpus, host
@@ -142,8 +142,13 @@ def write(
 ) -> tuple[dict[str, Any], Path]:
     """Write the record of what is known of a run now and return it and its path."""
     known = document(run, complete=complete, failure=failure, medians_only=medians_only)
-    writer = store.write if complete or not run.requests else store.write_partial
-    return known, writer(known, run.directory)
+    return known, save(run, known)
+
+
+def save(run: Run, known: dict[str, Any]) -> Path:
+    """Write a run's record, as a partial one if requests can be added to those it has, and return its path."""
+    writer = store.write if known["complete"] or not run.requests else store.write_partial
+    return writer(known, run.directory)
 
 
 def _code(planned: Plan, known: Code) -> dict[str, Any] | None:
@@ -152,8 +157,11 @@ def _code(planned: Plan, known: Code) -> dict[str, Any] | None:
     return None if files is None else {**files, "install": planned.engine.install}
 
 
-def resumable(planned: Plan, known: Code, directory: Path) -> dict[str, Any]:
+def resumable(planned: Plan, known: Code, directory: Path, launches: int | None = None) -> dict[str, Any]:
     """Return the partial record in ``directory``, held against its evidence.
+
+    ``launches`` says how many launches of a part of a campaign are finished; later ones are left out. None: it is a
+    run by itself, whose requests all count.
 
     Raises:
         UsageError: it is complete, a part of something else, or of another preset, engine, machine or environment.
@@ -163,12 +171,43 @@ def resumable(planned: Plan, known: Code, directory: Path) -> dict[str, Any]:
     if not (directory / store.PARTIAL).is_file():
         raise UsageError("there is nothing to resume: no partial record", where=directory / store.PARTIAL)
     earlier = store.read(directory / store.PARTIAL)
-    if earlier["kind"] != "bench" or not store.RUN.match(earlier["id"]):
+    if launches is None and (earlier["kind"] != "bench" or not store.RUN.match(earlier["id"])):
         raise UsageError(
-            "only a plain benchmark run can be resumed, not a profile, an arm or a matrix cell",
+            "only a plain benchmark run can be resumed by itself, not a profile, an arm or a matrix cell",
             where=directory,
-            todo="measure the whole again",
+            todo="resume the whole",
         )
+    check_unchanged(planned, known, earlier, directory)
+    if launches is not None:
+        _keep(earlier, launches)
+    for entry in earlier["launches"]:
+        if evidence.is_going_on(earlier, entry):  # it was killed: its log went on after the record was written
+            entry["log"] = store.file_entry(directory / entry["log"]["file"], directory)
+    return earlier
+
+
+def _keep(earlier: dict[str, Any], launches: int) -> None:
+    """Leave later launches out of a record.
+
+    Raises:
+        UsageError: a later one fell back, so the earlier ones prove nothing, or there are fewer.
+    """
+    if any(launch["verdict"]["exit_code"] == FallbackDetected.exit_code for launch in earlier["launches"]):
+        raise UsageError("a launch fell back: nothing can be added", where=earlier["id"], todo="measure the whole anew")
+    for name in ("launches", "requests"):
+        key = "index" if name == "launches" else "launch"
+        earlier[name] = [entry for entry in earlier[name] if entry[key] <= launches]
+    if len(earlier["launches"]) != launches:
+        raise UsageError(f"{launches} launches were finished, and the record has fewer", where=earlier["id"])
+
+
+def check_unchanged(planned: Plan, known: Code, earlier: dict[str, Any], directory: Path) -> None:
+    """Hold a record against the plan, the engine's code, this machine and its own evidence.
+
+    Raises:
+        UsageError: one of them is another, or evidence is gone.
+        RecordEdited: a file of it was changed, or the record was.
+    """
     same = {
         "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
         "engine": (earlier["engine"], planned.engine.for_record()),
@@ -189,10 +228,6 @@ def resumable(planned: Plan, known: Code, directory: Path) -> dict[str, Any]:
     reviewed = evidence.review(earlier, directory)
     if reviewed.gone:
         raise UsageError(f"evidence of this run is gone: {', '.join(reviewed.gone)}", where=directory)
-    for entry in earlier["launches"]:
-        if evidence.is_going_on(earlier, entry):  # it was killed: its log went on after the record was written
-            entry["log"] = store.file_entry(directory / entry["log"]["file"], directory)
-    return earlier
 
 
 def _variables(earlier: Mapping[str, Any], planned: Plan) -> list[str]:

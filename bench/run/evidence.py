@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import files, paths
 from bench.engine import command as commands
-from bench.errors import BY_EXIT_CODE, BenchError, RecordEdited, UsageError
+from bench.errors import BY_EXIT_CODE, RecordEdited, UsageError
 from bench.fallback import attest, receipts
 from bench.fallback import dump as dumps
 from bench.fallback import outputs as made
@@ -27,7 +27,7 @@ from bench.run.consistency import contradictions
 from bench.run.timings import stage_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bench.record.types import File
@@ -88,16 +88,16 @@ def review(record: dict[str, Any], directory: Path) -> Reviewed:
         ],
         directory,
     )
-    refuse(list(_judged_again(record, directory, gone)), directory)
+    _judge_again(record, directory, gone)
     outputs = {output["file"] for request in record["requests"] for output in request["outputs"]}
     return Reviewed(record=record, gone=gone, rests_on_itself=not outputs.issuperset(gone))
 
 
-def refuse(differences: Sequence[str], where: Path, kind: type[BenchError] = RecordEdited) -> None:
+def refuse(differences: Sequence[str], where: Path) -> None:
     """Raise RecordEdited, naming what differs, if anything does."""
     if differences:
         more = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-        raise kind(
+        raise RecordEdited(
             f"record and evidence disagree: {'; '.join(differences[:SHOWN])}{more}",
             where=where,
             todo="one of them was edited after the run: measure again",
@@ -140,10 +140,15 @@ def _is_same(path: Path, entry: File) -> bool:
     return path.stat().st_size == entry["size_bytes"] and paths.sha256(path) == entry["sha256"]
 
 
-def _judged_again(record: Document, directory: Path, gone: Sequence[str]) -> Iterator[str]:
-    """Yield what the evidence does not give; a launch without its log, or a request without its dump, is left out."""
+def _judge_again(record: Document, directory: Path, gone: Sequence[str]) -> None:
+    """Hold a record against its evidence; a launch without its log, or a request without its dump, is left out.
+
+    Raises:
+        what `read` raises.
+    """
     served: dict[int, list[Document]] = {}
     outputs: dict[int, list[Sequence[Document]]] = {}
+    differences = []
     for request in record["requests"]:
         if request["perf_dump"]["file"] in gone:
             continue
@@ -152,17 +157,18 @@ def _judged_again(record: Document, directory: Path, gone: Sequence[str]) -> Ite
         outputs.setdefault(request["launch"], []).append(request["outputs"])
         for name, value in requests.figures(dump).items():
             if value != request[name]:
-                yield f"{name} of request {request['index']}: the perf dump gives other numbers"
+                differences.append(f"{name} of request {request['index']}: the perf dump gives other numbers")
     table = record["stages"]
     if table is not None and (of_stages := _staged(record, directory, gone)):
         served[table["launch"]] = of_stages
         numbers = [{"launch": table["launch"], **requests.figures(dump)} for dump in of_stages]
         if stage_table(numbers, table["instrument"]) != table:
-            yield "the perf dumps of its launch give another stage table"
+            differences.append("the perf dumps of its launch give another stage table")
+    refuse(differences, directory)
     for launch in record["launches"]:
         index = launch["index"]
         if index in served and launch["log"] is not None and launch["log"]["file"] not in gone:
-            yield from _of_launch(record, launch, directory, served[index], outputs.get(index, []))
+            _judge_launch(record, launch, directory, served[index], outputs.get(index, []))
 
 
 def _staged(record: Document, directory: Path, gone: Sequence[str]) -> list[Document]:
@@ -176,17 +182,18 @@ def _staged(record: Document, directory: Path, gone: Sequence[str]) -> list[Docu
     return [] if set(named) & set(gone) else [dumps.load(directory / name) for name in named]
 
 
-def _of_launch(
+def _judge_launch(
     record: Document,
     launch: Document,
     directory: Path,
     served: Sequence[Document],
     outputs: Sequence[Sequence[Document]],
-) -> Iterator[str]:
-    """Yield how a launch's log, perf dumps and outputs speak against what the record says of it.
+) -> None:
+    """Hold what a record says of a launch against the launch's log, perf dumps and outputs.
 
     Raises:
         BenchError: they make it invalid, with the exit code that the run would have had.
+        RecordEdited: they make it degraded, or the log tells of another workload.
     """
     guard = Guard(_expectation(record, launch), stop=False)
     guard.note(launch["command"]["argv"], launch["command"]["environment"])
@@ -202,16 +209,16 @@ def _of_launch(
     recorded = Verdict.from_document(launch["verdict"]).standing()
     if OUTCOMES.index(judged.outcome) > OUTCOMES.index(recorded.outcome):
         decisive = judged.reasons()[0]
-        told = (
-            f"launch {launch['index']} is called {recorded.outcome}, its evidence makes it {judged.outcome}"
-            f" ({decisive.id}: {decisive.text})"
+        kind = RecordEdited if judged.counts else BY_EXIT_CODE[judged.exit_code]
+        raise kind(
+            f"judged again by this workbench: launch {launch['index']} is {judged.outcome}"
+            f" ({decisive.id}: {decisive.text}), and its record says {recorded.outcome}",
+            where=log,
+            todo="measure again: this workbench may know signs that the one that measured did not",
         )
-        if not judged.counts:
-            refuse([told], log, BY_EXIT_CODE[judged.exit_code])
-        yield told
     delivered = dict(guard.facts.sampling) | {"attention": dict(guard.facts.attention)}
     if delivered != launch["delivered"] and not is_going_on(record, launch):
-        yield f"the log of launch {launch['index']} says that something else was delivered"
+        refuse([f"the log of launch {launch['index']} says that something else was delivered"], directory)
 
 
 def _expectation(record: Document, launch: Document) -> Expectation:

@@ -193,9 +193,9 @@ def _accepted(kind: Any) -> Any:
 
 
 def restored(then: Options, now: Options) -> Options:
-    """Return the options of an earlier run, read from its record, with the secrets that no record holds.
+    """Return the options of an earlier run, read from its record, with the time limit and the secrets given ``now``.
 
-    A variable's comes from the shell, an argument's from what is typed ``now``.
+    A variable's secret comes from the shell, an argument's from what is typed.
 
     Raises:
         UsageError: a secret is missing, or the record, which may be somebody else's, chooses the code that is run.
@@ -215,7 +215,7 @@ def restored(then: Options, now: Options) -> Options:
                 todo="type the same arguments again, after --",
             )
         then = replace(then, extra=now.extra)
-    return replace(then, environment=variables)
+    return replace(then, environment=variables, timeout_s=now.timeout_s)
 
 
 def _restored_variable(name: str, value: str) -> str:

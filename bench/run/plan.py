@@ -14,7 +14,7 @@ from bench.engine import find
 from bench.engine.workload import Workload
 from bench.errors import PreflightFailed, UsageError
 from bench.fallback import receipts
-from bench.fallback.expectation import COMMAND_LINE, SESSION, Expectation
+from bench.fallback.expectation import COMMAND_LINE, DIFFUSERS, NATIVE, SESSION, Expectation
 from bench.machine import gpus
 from bench.models import checkpoint, identity, private_cache
 
@@ -65,10 +65,10 @@ class Plan:
         return replace(self, workload=workload, expectation=expectation, resolved=_resolved(self.engine, workload))
 
 
-def plan(options: Options, *, in_session: bool | None = None) -> Plan:
+def plan(options: Options, *, in_session: bool | None = None, backend: str = NATIVE) -> Plan:
     """Return the plan for a run; a synthetic checkpoint that is not in the user's cache yet is made.
 
-    ``in_session`` says how the requests will be served; None: as the options say.
+    ``in_session`` says how the requests will be served; None: as the options say. ``backend`` is what it has to prove.
 
     Raises:
         UsageError: an unknown model or engine, a broken model folder, a wrong value.
@@ -94,7 +94,7 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
     if options.model_path is None and preset.checkpoint is not None:
         folder, is_new = checkpoint.cached(engine, preset.checkpoint, preset.model)
         made = folder if is_new else None
-    workload = _workload(options, preset, _model(options, preset))
+    workload = _on(backend, _workload(options, preset, _model(options, preset)))
     resolved = _resolved(engine, workload)  # whatever is wrong with it is said before anything is made
     visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
     machine = gpus.visible(gpus.machine(), visible)
@@ -114,6 +114,10 @@ def plan(options: Options, *, in_session: bool | None = None) -> Plan:
         made_checkpoint=made,
         resolved=resolved,
     )
+
+
+def _on(backend: str, workload: Workload) -> Workload:
+    return replace(workload, backend=DIFFUSERS) if backend == DIFFUSERS else workload
 
 
 def _resolved(engine: Engine, workload: Workload) -> Resolved:
@@ -202,6 +206,7 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
 def expect(workload: Workload, engine: Engine, machine: Machine, *, in_session: bool = False) -> Expectation:
     """Return what a launch of this workload has to show."""
     return Expectation(
+        backend=DIFFUSERS if workload.backend == DIFFUSERS else NATIVE,
         launch=SESSION if in_session else COMMAND_LINE,
         version=engine.version,
         device=machine.kind,
@@ -234,14 +239,14 @@ def workload(options: Options) -> Workload:
     return _workload(options, preset, _model(options, preset))
 
 
-def dry_run(options: Options, engine: Engine) -> Command:
+def dry_run(options: Options, engine: Engine, backend: str = NATIVE) -> Command:
     """Return the command that a run would use; nothing is made or written, and the run directory is a stand-in.
 
     Raises:
         what `plan` and `commands.build` raise.
     """
     build = commands.build_session if options.in_session else commands.build
-    return build(engine, workload(options), Path("RUN_DIRECTORY").absolute())
+    return build(engine, _on(backend, workload(options)), Path("RUN_DIRECTORY").absolute())
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def median_of(requests: Requests, key: str) -> float:
 
 
 def _samples(requests: Requests, key: str) -> list[float] | None:
-    values = [request["metrics"][key] for request in requests]
+    values = [request["metrics"].get(key) for request in requests]
     return None if any(value is None for value in values) else values
 
 

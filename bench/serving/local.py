@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bench.engine import code
 from bench.engine import command as engine_commands
 from bench.errors import BenchError, EngineFailed, UsageError
 from bench.fallback.expectation import SERVER
@@ -115,7 +116,7 @@ def loadtest(
         identity=identity,
         run_id=served.run_id,
         version=planned.engine.version,
-        verdict=conclude(guard, None),
+        verdict=conclude(guard, None, code.written_since(running.code)),
         ready_s=server.ready_after_s,
         argv=served.command.argv,
         environment=engine_commands.recorded_environment(served.command),

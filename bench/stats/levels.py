@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -83,7 +82,9 @@ def change_points(values: Sequence[float]) -> list[int]:
     if np.count_nonzero(steps) < steps.size / 2:  # few values, a coarse clock: the median sees no noise
         noise = max(noise, math.sqrt(float((steps**2).mean()) / 2))
     penalty = 3 * math.log(len(values)) * noise**2
-    ends = ruptures.Pelt(model="l2", min_size=SMALLEST_SEGMENT, jump=1).fit(logs.reshape(-1, 1)).predict(pen=penalty)
+    # least squares, as Pelt(model="l2"), in C: 5,000 records in a tenth of a second instead of minutes
+    pelt = ruptures.KernelCPD(kernel="linear", min_size=SMALLEST_SEGMENT)
+    ends = pelt.fit(logs.reshape(-1, 1)).predict(pen=penalty)
     places = [int(place) for place in ends[:-1]]
     while places:
         p_values = _p_values(logs, places, tick)
@@ -102,27 +103,19 @@ def _tick(logs: FloatArray) -> float:
     return float(np.diff(distinct).min())
 
 
-def _p_values(logs: FloatArray, places: Sequence[int], tick: float) -> list[float]:
+def _p_values(logs: FloatArray, places: Sequence[int], tick: float) -> FloatArray:
     """Return the p of each change between its two neighbouring segments."""
     from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
 
-    segments = np.split(logs, places)
-    residuals = np.concatenate([segment - segment.mean() for segment in segments])
-    square = float((residuals**2).sum())
+    starts = np.array([0, *places])
+    sizes = np.diff([*starts, logs.size])
+    means = np.add.reduceat(logs, starts) / sizes
+    residuals = logs - np.repeat(means, sizes)
+    squares = np.add.reduceat(residuals**2, starts)
+    square = float(squares.sum())
     correlation = 0.0 if square == 0 else max(0.0, float((residuals[1:] * residuals[:-1]).sum()) / square)
     inflation = (1 + correlation) / (1 - correlation)
-    return [
-        float(
-            stats.ttest_ind_from_stats(
-                left.mean(), _sd(left, tick, inflation), left.size,
-                right.mean(), _sd(right, tick, inflation), right.size,
-                equal_var=False,
-            ).pvalue
-        )
-        for left, right in itertools.pairwise(segments)
-    ]  # fmt: skip
-
-
-def _sd(segment: FloatArray, tick: float, inflation: float) -> float:
     # rounding to a tick adds a twelfth of its square; equal values still have a spread, which the clock hides
-    return math.sqrt(float(segment.var(ddof=1)) * inflation + tick**2 / 12 + 1e-12)
+    deviations = np.sqrt(squares / (sizes - 1) * inflation + tick**2 / 12 + 1e-12)
+    sides = [values[part] for part in (np.s_[:-1], np.s_[1:]) for values in (means, deviations, sizes)]
+    return np.asarray(stats.ttest_ind_from_stats(*sides, equal_var=False).pvalue)

@@ -9,8 +9,9 @@ from bench import schema
 from bench.compare.records import scored
 from bench.errors import BenchError, FallbackDetected, worst
 from bench.fallback.verdict import DEGRADED, NATIVE_VERDICT
-from bench.record import store
+from bench.record import campaign, store
 from bench.run import benchmark, plan
+from bench.run.options import Options, restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.process import Observer
-    from bench.run.options import Options
+    from bench.record.campaign import Campaign
 
+KIND = "batch"
 SUMMARY = "summary.json"
 COUNTS = (NATIVE_VERDICT, DEGRADED)
 REFUSED = "refused"
@@ -50,28 +52,44 @@ def run(
         UsageError: the summary's folder cannot be made.
     """
     folder = store.new_run("batch", name, options.output_dir)
-    started, rows = store.now(), []
+    asked = {"options": options.document(), "presets": list(keys), "started": store.now().isoformat()}
+    with campaign.begin(KIND, folder, asked) as state:
+        return _measured(state, options, display)
+
+
+def resume(
+    folder: Path, now: Options, display: Callable[[str], AbstractContextManager[Observer]]
+) -> tuple[dict[str, Any], Path]:
+    """Run the presets that a batch lacks which was cut off; return as `run` does.
+
+    Raises:
+        UsageError: it has ended or is going on elsewhere, or a secret of it is not given ``now``.
+    """
+    with campaign.resume(folder, KIND) as state:
+        return _measured(state, restored(Options.from_document(state.asked["options"]), now), display)
+
+
+def _measured(
+    state: Campaign, options: Options, display: Callable[[str], AbstractContextManager[Observer]]
+) -> tuple[dict[str, Any], Path]:
+    keys = state.asked["presets"]
     try:
         for key in keys:
-            with display(key) as observer:
-                rows.append(_row(replace(options, model=key), observer))
-    except KeyboardInterrupt as interrupt:
-        missing = ",".join(keys[len(rows) :])
-        interrupt.add_note(f"kept: {len(rows)} of {len(keys)} presets, {folder / SUMMARY}")
-        interrupt.add_note(f"to do: `invoke bench --model {missing}` runs the rest")
-        raise
+            if key not in state.finished:
+                with display(key) as observer:
+                    state.finish(key, asdict(_row(replace(options, model=key), observer)))
     finally:
-        done = {row.preset for row in rows}
-        rows += [Row(preset=key, outcome=NOT_RUN, exit_code=None) for key in keys if key not in done]
+        not_run = (asdict(Row(preset=key, outcome=NOT_RUN, exit_code=None)) for key in keys)
         summary = {
             "schema": "batch-summary",
             "schema_version": 1,
-            "started": started.isoformat(),
+            "started": state.asked["started"],
             "finished": store.now().isoformat(),
-            "rows": [asdict(row) for row in rows],
+            "rows": [state.finished.get(row["preset"], row) for row in not_run],
         }
-        schema.write(summary, "batch-summary", folder / SUMMARY)
-    return summary, folder / SUMMARY
+        schema.write(summary, "batch-summary", state.folder / SUMMARY, replace=state.resumed)
+    state.end()
+    return summary, state.folder / SUMMARY
 
 
 def _row(options: Options, observer: Observer) -> Row:

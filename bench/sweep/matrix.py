@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.compare import records
+from bench.engine import code
 from bench.errors import BenchError, ThresholdMissed, worst
 from bench.fidelity import frames
-from bench.record import store
+from bench.record import campaign, store
 from bench.run import benchmark, document, plan
+from bench.run.options import Options, restored
 from bench.run.session import Course
 from bench.stats import comparison
 from bench.stats.unpaired import WELCH_MINIMUM
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.process import Observer
-    from bench.run.options import Options
+    from bench.record.campaign import Campaign
     from bench.run.state import Run
 
 QUALITIES = ("exact", "lossless", "high")
@@ -39,6 +41,7 @@ DEFAULT_QUALITY = "lossless"
 METRIC = "denoise"
 """What CUDA graphs and qualities change, and what a cell shows."""
 
+KIND = "matrix"
 DOCUMENT = "matrix.json"
 REFUSED, NOT_RUN = "refused", "not run"
 
@@ -70,6 +73,11 @@ class Cell:
         return self.record is not None and self.record["timings"] is not None
 
     @property
+    def settled(self) -> bool:
+        """Whether no launch of it is missing, or none can be added."""
+        return self.failure is not None or self.launched == self.options.launches
+
+    @property
     def complete(self) -> bool:
         """Whether it has all the numbers that were asked for."""
         return self.counts and self.record is not None and bool(self.record["complete"])
@@ -98,38 +106,84 @@ def measure(
     Raises:
         UsageError: the folder cannot be made.
     """
-    matrix = cells(options, along)
     folder = store.new_run("matrix", options.model, options.output_dir)
-    started = store.now()
+    asked = {"options": options.document(), "axes": list(along), "started": store.now().isoformat()}
+    with campaign.begin(KIND, folder, asked) as state:
+        return _measured(state, cells(options, along), display)
+
+
+def resume(
+    folder: Path, now: Options, display: Callable[[str], AbstractContextManager[Observer]]
+) -> tuple[dict[str, Any], Path, BenchError | None]:
+    """Make the launches that a matrix lacks which was cut off; return as `measure` does.
+
+    Raises:
+        UsageError: it has ended or is going on elsewhere, engine or machine have changed, or a secret is not given
+            ``now``.
+        RecordEdited: a file of it has changed.
+    """
+    with campaign.resume(folder, KIND) as state:
+        matrix = cells(restored(Options.from_document(state.asked["options"]), now), state.asked["axes"])
+        for cell in matrix:
+            _take_up(cell, state)
+        return _measured(state, matrix, display)
+
+
+def _take_up(cell: Cell, state: Campaign) -> None:
+    """Give a cell what it had when the matrix was cut off."""
+    results = [result for part, result in state.finished.items() if part.rpartition(" ")[0] == cell.name]
+    folder = state.folder / cell.name
+    cell.launched = len(results)
+    if results and results[-1] is not None:
+        failure = results[-1]
+        cell.failure = worst([failure["exit_code"]])(failure["what"], todo=failure["todo"])
+    if cell.settled:
+        cell.path = next((folder / name for name in (store.PARTIAL, store.RECORD) if (folder / name).exists()), None)
+        cell.record = None if cell.path is None else store.read(cell.path)
+        if cell.record is not None:
+            planned = plan.plan(cell.options, in_session=True)
+            document.check_unchanged(planned, code.read(planned.engine.code), cell.record, folder)
+    elif cell.launched:
+        cell.run = benchmark.begin(plan.plan(cell.options, in_session=True), folder, launches=cell.launched)
+
+
+def _measured(
+    state: Campaign, matrix: list[Cell], display: Callable[[str], AbstractContextManager[Observer]]
+) -> tuple[dict[str, Any], Path, BenchError | None]:
+    """Make the launches that are missing and write the matrix, also if this is interrupted."""
+    folder = state.folder
     try:
         for index in range(matrix[0].options.launches):
             for cell in matrix if index % 2 == 0 else reversed(matrix):
-                if cell.failure is None:
-                    with display(f"{cell.name}, launch {index + 1}") as observer:
+                if cell.failure is None and cell.launched == index:
+                    with display(cell.name) as observer:
                         _launch(cell, folder / cell.name, observer)
-    except KeyboardInterrupt as interrupt:
-        interrupt.add_note(f"kept: {sum(cell.launched for cell in matrix)} launches, {folder / DOCUMENT}")
-        interrupt.add_note("to do: a matrix is measured as a whole, so begin again when there is time for it")
-        raise
+                    state.finish(f"{cell.name} {index + 1}", _failure(cell))
     finally:
         for cell in matrix:
-            if cell.run is not None and cell.run.launches:
-                complete = cell.failure is None and cell.launched == cell.options.launches
-                cell.record, cell.path = document.write(cell.run, complete=complete, failure=cell.failure)
+            if not cell.settled:
+                _write(cell)
         _compare(matrix, folder)
         known = {
             "schema": "matrix",
             "schema_version": 1,
             "methodology": store.METHODOLOGY,
             "id": folder.name,
-            "started": started.isoformat(),
+            "started": state.asked["started"],
             "finished": store.now().isoformat(),
-            "model": options.model,
-            "axes": list(along),
+            "model": matrix[0].options.model,
+            "axes": state.asked["axes"],
             "cells": [_document(cell) for cell in matrix],
         }
-        schema.write(known, "matrix", folder / DOCUMENT)
+        schema.write(known, "matrix", folder / DOCUMENT, replace=state.resumed)
+    state.end()
     return known, folder / DOCUMENT, _error(known, folder / DOCUMENT)
+
+
+def _failure(cell: Cell) -> dict[str, Any] | None:
+    """Return what a cell failed with, as the state keeps it."""
+    error = cell.failure
+    return None if error is None else {"exit_code": error.exit_code, "what": error.what, "todo": error.todo}
 
 
 def _launch(cell: Cell, folder: Path, observer: Observer) -> None:
@@ -137,8 +191,8 @@ def _launch(cell: Cell, folder: Path, observer: Observer) -> None:
     try:
         if cell.run is None:
             planned = plan.plan(cell.options, in_session=True)
-            folder.mkdir()
-            cell.run = benchmark.begin(planned, directory=folder)
+            folder.mkdir(exist_ok=True)
+            cell.run = benchmark.begin(planned, folder, launches=0)
         run = cell.run
         launch = len(run.launches) + 1
 
@@ -147,9 +201,18 @@ def _launch(cell: Cell, folder: Path, observer: Observer) -> None:
             return f"{cell.options.repeats} request(s) a launch" if done >= cell.options.repeats else None
 
         cell.failure = benchmark.session(run, Course(enough=enough), observer)
-        cell.launched += 1
     except BenchError as error:
         cell.failure = error
+    cell.launched += 1
+    _write(cell)
+
+
+def _write(cell: Cell) -> None:
+    """Write a cell's record as far as it has come, if anything of it is known that counts or ended it."""
+    run = cell.run
+    if run is not None and run.launches and (run.requests or cell.failure is not None):
+        complete = cell.settled and cell.failure is None
+        cell.record, cell.path = document.write(run, complete=complete, failure=cell.failure)
 
 
 def _compare(matrix: Sequence[Cell], folder: Path) -> None:

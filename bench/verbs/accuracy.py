@@ -56,7 +56,8 @@ def accuracy(c: Context, options: AccuracyOptions) -> None:
     reports, errors = [], []
     for model in models:
         try:
-            result = _check(replace(options.run, model=model), as_json=options.as_json)
+            place = f"model {models.index(model) + 1}/{len(models)}, " if len(models) > 1 else ""
+            result = _check(replace(options.run, model=model), place, as_json=options.as_json)
         except BenchError as error:
             if len(models) == 1 or error.exit_code == UsageError.exit_code:
                 raise
@@ -75,8 +76,11 @@ def accuracy(c: Context, options: AccuracyOptions) -> None:
         raise errors[0]
 
 
-def _check(options: Options, *, as_json: bool) -> Result:
-    """Run one model's checks and show the report; its error, if any, is in the result."""
+def _check(options: Options, place: str, *, as_json: bool) -> Result:
+    """Run one model's checks and show the report; its error, if any, is in the result.
+
+    ``place`` says which of several models it is.
+    """
     from bench.accuracy import plan, run
     from bench.record import store
     from bench.report import accuracy as report
@@ -87,8 +91,8 @@ def _check(options: Options, *, as_json: bool) -> Result:
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
     sides = "diffusers, then the engine" if plan.needs_reference(options) else "the engine"
-    text.line(messages, f"{options.model}: running {sides}")
-    with live.Cases(messages) as display:
+    text.line(messages, f"{place}{options.model}: running {sides}")
+    with live.Cases(messages, of=plan.case_count(planned)) as display:
         result = run.run(planned, display)
     folder = result.path.parent
     arrays = (folder / run.NATIVE / "native.npz", folder / run.REFERENCE / "reference.npz")

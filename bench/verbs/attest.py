@@ -24,6 +24,9 @@ EXPECTATIONS = {"native": "the native backend (default)", "diffusers": "a run th
 class AttestOptions:
     """What `invoke attest` takes."""
 
+    pages: tuple[Path, ...] = option(
+        many=True, optional=True, kind=Kind.PATH, help="pages of `invoke report`: their records are judged again"
+    )
     log: str | None = option(None, help="log of a run, gzip or not; - reads standard input")
     dump: Path | None = option(None, kind=Kind.PATH, help="perf dump of the same run")
     expect: str = option("native", choices=EXPECTATIONS, help="backend that the run was meant for (default native)")
@@ -44,8 +47,13 @@ def attest(c: Context, options: AttestOptions) -> None:
     """Judge a run that was made elsewhere by its log and perf dump, or test the judge itself."""
     if options.self_test:
         _self_test(options)
+    elif options.pages:
+        if options.log is not None or options.dump is not None:
+            raise UsageError("a page holds its own logs and dumps", todo="leave --log and --dump out")
+        for page in options.pages:
+            _judge_page(page)
     elif options.log is None:
-        raise UsageError("--log is missing", todo="name the run's log (- for standard input), or --self-test")
+        raise UsageError("--log is missing", todo="name the run's log (- for standard input), a page, or --self-test")
     else:
         _judge(options.log, options)
 
@@ -78,6 +86,24 @@ def _judge(log: str, options: AttestOptions) -> None:
     if not verdict.counts:
         kind = type(verdict.error(log) or FallbackDetected(""))
         raise kind(f"{verdict.reasons()[0].id}: this run does not count", where=log)
+
+
+def _judge_page(path: Path) -> None:
+    """Judge what a page of `invoke report` holds by its own logs and perf dumps.
+
+    Raises:
+        UsageError: it is not such a page.
+        RecordEdited: its records and its evidence disagree.
+    """
+    import tempfile
+
+    from bench.compare import review
+    from bench.report import page, text
+
+    with tempfile.TemporaryDirectory() as name:
+        page.unpack(path, Path(name))
+        for line in review.folder(Path(name)):
+            text.line(text.stdout(), f"{path}: {line}")
 
 
 def _check_version(version: str | None) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from itertools import count
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, Inconclusive, UsageError
+from bench.fallback.expectation import DIFFUSERS, NATIVE
 from bench.options import MEASURING, OUTPUT, Kind, nested, option
-from bench.run.options import Options, restored
+from bench.run.options import COMMON, Options, restored
 from bench.task import Context, extra_arguments, task
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.engine.find import Engine
-    from bench.report.live import Live
+    from bench.report.live import Live, Series
     from bench.run.benchmark import Result
 
 AXES = {"quality": "every quality", "cuda-graph": "with and without CUDA graphs"}
@@ -66,7 +67,7 @@ class BenchOptions:
         kind=Kind.PATH,
         group=MEASURING,
         completes="cut_off",
-        help="run directory that was cut off: go on with what is missing",
+        help="run, matrix or batch that was cut off: go on with what is missing",
     )
     show_receipts: bool = option(
         False, group=OUTPUT, help="show for each optional feature that was asked for whether it engaged, and why"
@@ -104,11 +105,62 @@ def bench(c: Context, options: BenchOptions) -> None:
         raise UsageError("--resume takes its options from the run: --dry-run cannot show them", todo="leave one out")
     if options.dry_run:
         show_commands({key: replace(asked, model=key) for key in keys})
+    elif options.resume is not None:
+        _resume(asked, options, options.resume)
     elif many:
         name = "all" if options.all else options.tag or "chosen"
         _run_presets(asked, keys, name, as_json=options.as_json)
     else:
-        run_one(asked, as_json=options.as_json, resume=options.resume, with_receipts=options.show_receipts)
+        run_one(asked, as_json=options.as_json, with_receipts=options.show_receipts)
+
+
+def _resume(asked: Options, options: BenchOptions, word: Path) -> None:
+    """Go on with what was cut off: a run, a matrix or a batch.
+
+    Raises:
+        BenchError: as these do.
+    """
+    from bench.record import campaign, names, store
+    from bench.report import live, text
+    from bench.sweep import batch, matrix
+
+    place = names.resolve(word, (store.PARTIAL, campaign.STATE), asked.output_dir)
+    if not (place / campaign.STATE).exists():
+        run_one(asked, as_json=options.as_json, resume=place, with_receipts=options.show_receipts)
+        return
+    state = campaign.read(place, matrix.KIND, batch.KIND)
+    then = Options.from_document(state["asked"]["options"])
+    if state["kind"] == matrix.KIND:
+        starts = len(matrix.cells(then, state["asked"]["axes"])) * then.launches - len(state["finished"])
+        shown = _titled(text.stderr(), live.Series("launch", starts), then.repeats + 1)  # its first request is left out
+        _show_matrix(matrix.resume(place, asked, shown), as_json=options.as_json)
+    else:
+        presets = len(state["asked"]["presets"]) - len(state["finished"])
+        shown = _titled(text.stderr(), live.Series("preset", presets), then.served, then.launches)
+        _show_batch(batch.resume(place, asked, shown), as_json=options.as_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceOptions:
+    """What `invoke reference` takes."""
+
+    run: Options = nested(
+        Options,
+        *("model", "model_path", *COMMON, "steps", "seed", "width", "height", "repeats", "launches"),
+        *("warmup", "preflight"),
+    )
+    dry_run: bool = option(False, help="print the exact command and environment, run nothing")
+    as_json: bool = option(False, name="json", group=OUTPUT, help="print the record as JSON on stdout")
+
+
+@task(ReferenceOptions, example="reference --model flux-tiny --repeats 3")
+def reference(c: Context, options: ReferenceOptions) -> None:
+    """Time the diffusers backend of the engine, and prove that it was: the labelled slow arm of a speed-up."""
+    asked = replace(options.run, extra=extra_arguments(c))
+    if options.dry_run:
+        show_commands({asked.model: asked}, DIFFUSERS)
+    else:
+        run_one(asked, as_json=options.as_json, backend=DIFFUSERS)
 
 
 def _check_choice(options: BenchOptions) -> None:
@@ -165,7 +217,12 @@ def _check_reachable(options: Options, preset_sha256: str) -> None:
 
 
 def run_one(
-    options: Options, *, as_json: bool, resume: Path | None = None, with_receipts: bool = False
+    options: Options,
+    *,
+    as_json: bool,
+    resume: Path | None = None,
+    with_receipts: bool = False,
+    backend: str = NATIVE,
 ) -> dict[str, Any]:
     """Run, show and return the record; with ``as_json`` stdout holds the record and nothing else.
 
@@ -173,24 +230,31 @@ def run_one(
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
     """
     from bench.compare.records import scored
-    from bench.record import names, store
+    from bench.models import hub
+    from bench.record import store
     from bench.report import live, run, text
     from bench.run import benchmark, plan
 
     messages = text.stderr()
     if resume is not None:
-        resume = names.resolve(resume, (store.PARTIAL,), options.output_dir)
         options = _resumed(options, restored(Options.from_document(store.read(resume)["asked"]), options))
-    planned = plan.plan(options)
+    planned = plan.plan(options, backend=backend)
     if resume is None:
         _check_reachable(options, planned.preset.sha256)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
-    display = live.Live(messages, requests=planned.options.served, launches=planned.options.launches)
-    with plan.private_model_cache(planned) as isolated, display:
+    with (
+        plan.private_model_cache(planned) as isolated,
+        live.Live(
+            messages,
+            requests=planned.options.served,
+            launches=planned.options.launches,
+            fetched_bytes=partial(hub.fetched_bytes, isolated.workload.model_path, isolated.resolved.environment),
+        ) as display,
+    ):
         result = benchmark.run(isolated, display, resume, score=scored if isolated.options.scored else None)
     for warning in run.warnings(result.record):
-        text.line(messages, warning)
+        text.prose(messages, warning)
     if as_json:
         text.write_json(result.record)
     else:
@@ -230,7 +294,6 @@ def _resumed(now: Options, then: Options) -> Options:
     return replace(
         then,
         environment=now.environment,
-        timeout_s=now.timeout_s,
         check_accuracy=now.check_accuracy or then.check_accuracy,
         require=now.require or then.require,
         update_golden=now.update_golden or then.update_golden,
@@ -242,7 +305,7 @@ def _short(result: Result) -> BenchError:
     assert result.error is not None
     if result.record["complete"] and result.record["fidelity"] is not None:
         return result.error
-    if result.record["requests"]:
+    if result.record["requests"] and result.record["kind"] == "bench":
         done = len(result.record["requests"])
         todo = f"`invoke bench --resume {result.path.parent}` goes on with what is missing"
         return type(result.error)(f"cut off after {done} request(s): {result.error.what}", where=result.path, todo=todo)
@@ -259,6 +322,19 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     Raises:
         BenchError: not all of them count.
     """
+    from bench.report import live, text
+    from bench.sweep import batch
+
+    shown = _titled(text.stderr(), live.Series("preset", len(keys)), options.served, options.launches)
+    _show_batch(batch.run(options, keys, name, shown), as_json=as_json)
+
+
+def _show_batch(ended: tuple[dict[str, Any], Path], *, as_json: bool) -> None:
+    """Show how each preset of a batch ended.
+
+    Raises:
+        BenchError: not all of them count.
+    """
     from pathlib import Path
 
     from bench.record import store
@@ -266,8 +342,7 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     from bench.report import text
     from bench.sweep import batch
 
-    shown = _titled(text.stderr(), len(keys), options.served, options.launches)
-    summary, path = batch.run(options, keys, name, shown)
+    summary, path = ended
     if as_json:
         text.write_json(summary)
     else:
@@ -303,9 +378,7 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     Raises:
         BenchError: a cell does not count, or the pictures of a graph cell differ from its eager cell's.
     """
-    from bench.record import store
-    from bench.report import matrix as report
-    from bench.report import text
+    from bench.report import live, text
     from bench.run import plan
     from bench.stats.unpaired import WELCH_MINIMUM
     from bench.sweep import matrix
@@ -320,10 +393,23 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
             break
     if "cuda-graph" in options.matrix and asked.launches < WELCH_MINIMUM:
         text.line(text.stderr(), f"no verdict on the times: that takes --launches {WELCH_MINIMUM} of each cell")
-    starts = len(matrix.cells(asked, options.matrix)) * asked.launches
-    shown = _titled(text.stderr(), starts, asked.repeats + 1)  # its first request is left out
-    document, path, error = matrix.measure(asked, options.matrix, shown)
-    if options.as_json:
+    series = live.Series("cell", len(matrix.cells(asked, options.matrix)), rounds=asked.launches)
+    shown = _titled(text.stderr(), series, asked.repeats + 1)  # its first request is left out
+    _show_matrix(matrix.measure(asked, options.matrix, shown), as_json=options.as_json)
+
+
+def _show_matrix(ended: tuple[dict[str, Any], Path, BenchError | None], *, as_json: bool) -> None:
+    """Show a matrix.
+
+    Raises:
+        BenchError: what it ended with.
+    """
+    from bench.record import store
+    from bench.report import matrix as report
+    from bench.report import text
+
+    document, path, error = ended
+    if as_json:
         text.write_json(document)
     else:
         records = {
@@ -335,18 +421,20 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
 
 
 def _titled(
-    messages: Console, of: int, requests: int | None, launches: int = 1
+    messages: Console, series: Series, requests: int | None, launches: int = 1
 ) -> Callable[[str], AbstractContextManager[Live]]:
-    """Return what shows the progress of a named run, under its name and its place among ``of`` runs."""
+    """Return what shows the progress of a named run, under its name and its place in a series."""
     from bench.report import live, text
-
-    places = count(1)
 
     @contextmanager
     def shown(name: str) -> Iterator[Live]:
-        text.line(messages, f"[{next(places)}/{of}] {name}")
-        with live.Live(messages, requests=requests, launches=launches) as display:
-            yield display
+        text.line(messages, f"{series.place()}: {name}")
+        series.begin()
+        try:
+            with live.Live(messages, requests=requests, launches=launches, series=series) as display:
+                yield display
+        finally:
+            series.end()
 
     return shown
 
@@ -354,7 +442,7 @@ def _titled(
 # --- dry run ----------------------------------------------------------------------------------------------------------
 
 
-def show_commands(asked: Mapping[str, Options]) -> None:
+def show_commands(asked: Mapping[str, Options], backend: str = NATIVE) -> None:
     """Print the command that each named run would use; one that is refused is a comment and stops no other.
 
     Raises:
@@ -367,7 +455,7 @@ def show_commands(asked: Mapping[str, Options]) -> None:
     engine = engine_to_spell_for(next(iter(asked.values())).engine)
     if len(asked) == 1:
         (options,) = asked.values()
-        text.write(command.shown(plan.dry_run(options, engine)))
+        text.write(command.shown(plan.dry_run(options, engine, backend)))
         return
     refused: dict[str, list[str]] = {}
     for name, options in asked.items():

@@ -14,7 +14,7 @@ from bench.task import Context, task
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.compare.ab import Design
+    from bench.compare.ab import Design, Result
     from bench.compare.history import Point
     from bench.compare.records import Side
 
@@ -56,6 +56,16 @@ class AbOptions:
         repeats={"default": 4, "help": "requests of each start that count, after one that does not (default 4)"},
         require={"help": REQUIRE},
     )
+    resume: Path | None = option(
+        None,
+        kind=Kind.PATH,
+        group=MEASURING,
+        completes="cut_off",
+        help="comparison that was cut off: go on with the pairs that are missing",
+    )
+    as_html: bool = option(
+        False, name="html", group=OUTPUT, help="write the comparison as one HTML page, and say where"
+    )
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparison as JSON on stdout")
 
@@ -75,44 +85,103 @@ def ab(c: Context, options: AbOptions) -> None:
         raise UsageError("--co-resident is gone: the engines of a pair start together by default", todo="leave it out")
     if options.blocks is not None:
         raise UsageError("--blocks is gone: arms are measured in pairs of engine starts", todo="--pairs N")
-    design = comparing.Design(metric=options.metric, alternate=options.alternate)
-    if options.pairs is not None:
-        design = replace(design, pairs=options.pairs)
-    if options.margin is not None:
-        design = replace(design, margin_percent=100 * options.margin)
     specs = {"baseline": options.baseline, "candidate": options.candidate}
     common = replace(options.run, require=None)
-    _check_arms({name: arms.options_of(spec, common) for name, spec in specs.items()}, options)
     messages = text.stderr()
-    text.line(messages, _length(design, options))
-    if options.dry_run:
-        show_commands(
-            {
-                name: replace(arms.options_of(spec, common), launches=max(2, design.pairs))
-                for name, spec in specs.items()
-            }
-        )
-        return
-    with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats) as display:
-        result = comparing.measure(common, specs, design, display=display, require=options.run.require)
+    if options.resume is not None:
+        result = _resumed(options, options.resume, specs)
+    else:
+        design = _design(options)
+        _check_arms({name: arms.options_of(spec, common) for name, spec in specs.items()}, options)
+        text.line(messages, _length(design, options))
+        if options.dry_run:
+            show_commands(
+                {
+                    name: replace(arms.options_of(spec, common), launches=max(2, design.pairs))
+                    for name, spec in specs.items()
+                }
+            )
+            return
+        with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats) as display:
+            result = comparing.measure(common, specs, design, display=display, require=options.run.require)
     if options.as_json:
         text.write_json(result.document)
     else:
         sides = (result.records[comparing.BASELINE], result.records[comparing.CANDIDATE])
         report.show_arms(result.document, sides, result.path, text.stdout(), as_source=options.as_markdown)
+    if options.as_html:
+        _write_page(result.path.parent)
     if result.error is not None:
         raise result.error
     _raise([{**result.document, "candidate": str(result.path)}])
 
 
+def _design(options: AbOptions) -> Design:
+    """Return how the arms are measured."""
+    from dataclasses import replace
+
+    from bench.compare import ab as comparing
+
+    design = comparing.Design(metric=options.metric, alternate=options.alternate)
+    if options.pairs is not None:
+        design = replace(design, pairs=options.pairs)
+    if options.margin is not None:
+        design = replace(design, margin_percent=100 * options.margin)
+    return design
+
+
+def _resumed(options: AbOptions, word: Path, specs: Mapping[str, str]) -> Result:
+    """Measure the pairs that a comparison lacks which was cut off.
+
+    Raises:
+        UsageError: no comparison was cut off there, or another design or only a look is asked for.
+        BenchError: as `bench.compare.ab.resume`.
+    """
+    from bench.compare import ab as comparing
+    from bench.record import campaign, names
+    from bench.report import live, text
+
+    if options.dry_run:
+        raise UsageError(
+            "--resume takes its arms from the comparison: --dry-run cannot show them", todo="leave one out"
+        )
+    if options.pairs is not None or options.margin is not None or options.alternate or options.metric != "total":
+        raise UsageError(
+            "a comparison goes on as it began", todo="leave --pairs, --margin, --metric and --alternate out"
+        )
+    folder = names.resolve(word, (campaign.STATE,), options.run.output_dir)
+    asked = campaign.read(folder, comparing.KIND)["asked"]
+    pairs, requests = asked["design"]["pairs"], asked["options"]["repeats"]
+    with live.Pairs(text.stderr(), pairs=pairs, requests=requests) as display:
+        return comparing.resume(folder, specs, options.run, display=display)
+
+
 def _check_arms(asked: Mapping[str, Options], options: AbOptions) -> None:
     """Raise UsageError for arms between which nothing can differ, unless that is what was asked for."""
-    baseline, candidate = asked.values()
+    baseline, candidate = map(_meant, asked.values())
     if baseline == candidate and not options.same:
         raise UsageError(
             "both arms are the same, so nothing can differ",
             todo='change one, e.g. --candidate "steps=8"; or --same: how noisy is this machine?',
         )
+
+
+def _meant(options: Options) -> object:
+    """Return what an arm comes to, however it is said: its engine, its workload and its environment.
+
+    What is said is returned where that cannot be told: its own error comes later, with the arm that it is of.
+    """
+    import os
+    from dataclasses import replace
+
+    from bench.engine import find
+    from bench.run import plan
+
+    try:
+        workload = replace(plan.workload(options), environment={})
+        return find.find(options.engine), workload, os.environ | dict(options.environment)
+    except UsageError:
+        return options
 
 
 def _length(design: Design, options: AbOptions) -> str:
@@ -143,6 +212,9 @@ class CompareOptions:
     )
     metric: str = option("total", help=METRIC)
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
+    as_html: bool = option(
+        False, name="html", group=OUTPUT, help="write each comparison as one HTML page beside the candidate's record"
+    )
     require: str | None = option(None, group=FIDELITY, choices=REQUIRED, help=REQUIRE)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparisons as JSON on stdout")
 
@@ -180,6 +252,8 @@ def compare(c: Context, options: CompareOptions) -> None:
             if not options.as_markdown and not baseline.is_dump:
                 places = (Path(baseline.name), baseline.document), (Path(candidate.name), candidate.document)
                 text.line(text.stdout(), f"next: {next_step.after_records(*places, compared)}")
+        if options.as_html:
+            _write_compared(baseline, candidate, documents[-1])
     if options.as_json:
         text.write_json(documents)
     _raise(documents)
@@ -187,6 +261,43 @@ def compare(c: Context, options: CompareOptions) -> None:
 
 ARMS = "comparison.json"
 """What `invoke ab` leaves in its folder."""
+
+
+def _write_page(folder: Path) -> None:
+    """Write the page of an A/B into its folder; where it is goes to stderr, which no program reads as the result."""
+    from bench.report import page, pages, text
+
+    path = folder / pages.PAGE
+    page.write(pages.of(folder), path)
+    text.line(text.stderr(), f"page: {path}")
+
+
+def _write_compared(baseline: Side, candidate: Side, document: Mapping[str, Any]) -> None:
+    """Write the page of two records beside the candidate's.
+
+    Raises:
+        UsageError: they are bare perf dumps.
+    """
+    from bench.compare import records
+    from bench.report import comparison_page, page, text
+
+    if baseline.directory is None or candidate.directory is None:
+        raise UsageError("a perf dump alone has no page: it does not say where it was made", where=candidate.name)
+    notes = [note for note in (baseline.note, candidate.note, *records.circumstances(baseline, candidate)) if note]
+    found = comparison_page.Compared(
+        records=(baseline.document, candidate.document),
+        arms=(comparison_page.arm(baseline.document), comparison_page.arm(candidate.document)),
+        directories=(baseline.directory, candidate.directory),
+        comparison=document["comparison"],
+        fidelity=document["quality"],
+        notes=notes,
+        metric=baseline.metric.name,
+        unit=baseline.metric.unit,
+        documents={"baseline/run.json": baseline.document, "candidate/run.json": candidate.document},
+    )
+    path = candidate.directory / f"against-{baseline.document['id'][-6:]}.html"
+    page.write(comparison_page.page(found), path)
+    text.line(text.stderr(), f"page: {path}")
 
 
 def _is_of_arms(place: Path) -> bool:
@@ -231,6 +342,8 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
         text.write_json([document])
     else:
         report.show_arms(document, sides, place / ARMS, text.stdout(), as_source=options.as_markdown)
+    if options.as_html:
+        _write_page(place)
     _raise([{**document, "candidate": str(place / ARMS)}])
 
 
@@ -239,7 +352,7 @@ def _note(notes: Sequence[str | None]) -> None:
     from bench.report import text
 
     for note in dict.fromkeys(filter(None, notes)):
-        text.line(text.stderr(), note)
+        text.prose(text.stderr(), note)
 
 
 def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any], metric: str) -> str:
@@ -314,7 +427,7 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
     from bench.compare import calibration
     from bench.compare import metric as metrics
     from bench.report import comparison as report
-    from bench.report import text
+    from bench.report import next_step, text
     from bench.verbs.bench import run_one
 
     if options.list or options.forget is not None:
@@ -338,6 +451,7 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
         )
         text.line(text.stdout(), f"{told} invoke calibrate --forget {path.stem[:6]}")
     text.line(text.stdout(), f"kept: {path}")
+    text.line(text.stdout(), f"next: {next_step.after_calibration(options.run)}")
 
 
 # --- records over time ------------------------------------------------------------------------------------------------
@@ -383,6 +497,7 @@ class HistoryOptions:
     """What `invoke history` takes."""
 
     metric: str = option("total", help=METRIC)
+    plot: bool = option(False, group=OUTPUT, help="write the trend as one HTML page too, and say where")
     label: str | None = option(None, help="only runs with this label")
     since: str | None = option(None, help="only runs from this day on, e.g. 2026-11-24")
     version: str | None = option(None, help="only runs of this version of the engine, e.g. 0.5.23")
@@ -428,6 +543,12 @@ def history(c: Context, options: HistoryOptions) -> None:
         text.write_json([{**asdict(point), "path": str(point.path), "unit": metric.unit} for point in points])
     else:
         report.show(options.run.model, points, metric, text.stdout())
+    if options.plot:
+        from bench.report import history_page, page
+
+        path = root / f"history-{options.run.model}.html"
+        page.write(history_page.page({options.run.model: points}, metric, tuple(faults)), path)
+        text.line(text.stderr(), f"page: {path}")
 
 
 def _is_wanted(point: Point, options: HistoryOptions) -> bool:

@@ -53,7 +53,7 @@ def _show_command(asked: LoadOptions) -> None:
 
 
 def _run(asked: LoadOptions, *, as_json: bool) -> None:
-    from bench.report import live, load, text
+    from bench.report import live, load, next_step, text
     from bench.run import plan
     from bench.serving import local
 
@@ -67,6 +67,6 @@ def _run(asked: LoadOptions, *, as_json: bool) -> None:
     if as_json:
         text.write_json(record)
     else:
-        load.show(record, path, text.stdout())
+        load.show(record, path, text.stdout(), next_step.after_load(record, asked, path))
     if error is not None:
         raise error

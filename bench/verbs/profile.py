@@ -160,9 +160,9 @@ def profile_diff(c: Context, options: ProfileDiffOptions) -> None:
     from bench.profiling import analysis, load
     from bench.profiling.diff import diff
     from bench.record import store
+    from bench.report import next_step, text
     from bench.report import profile as report
     from bench.report import profile_diff as shown
-    from bench.report import text
 
     files = options.files * 2 if len(options.files) == 1 else options.files  # one with itself: steps against steps
     if len(files) > 2:  # noqa: PLR2004 - A and B
@@ -174,6 +174,7 @@ def profile_diff(c: Context, options: ProfileDiffOptions) -> None:
     directory = store.new_run("profile-diff", "traces", options.output_dir)
     report.write_diff(document, directory)
     shown.render(document, text.stdout())
+    text.line(text.stdout(), f"next: {next_step.after_profile_diff(*map(_report, files[:2]))}")
     text.line(text.stdout(), f"report: {directory / 'diff.md'}")
 
 

@@ -45,6 +45,8 @@ class DiffGenerator:
     def __init__(self, server_args):
         global LAUNCH  # noqa: PLW0603 - one engine a process
         LAUNCH = started_so_far()
+        for _ in range(SCENARIO.get("children", 0)):
+            subprocess.Popen(["sleep", "300.125"], start_new_session=True)
         self.args = server_args
         log = Path(SCENARIO["log"]).read_bytes()
         if "SIMULATED_NVML" in os.environ:
@@ -77,7 +79,7 @@ class DiffGenerator:
             (Path(__file__).parent / "sglang" / "edited.py").write_text("x = 1\n")
         if SCENARIO.get("die_at") == total:
             os.kill(os.getpid(), 9)
-        if SCENARIO.get("hang_at") == total:
+        if SCENARIO.get("hang_at") == total and SCENARIO.get("hang_in_launch", LAUNCH) == LAUNCH:
             time.sleep(600)
         if SCENARIO.get("fail_at") == total:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -86,6 +88,7 @@ class DiffGenerator:
             time.sleep(60)
         if SCENARIO.get("fall_back_at") == total:
             print("[11-22 09:46:02] Falling back to diffusers backend", flush=True)
+        time.sleep(SCENARIO.get("request_s", 0))
         steps = asked["num_inference_steps"]
         frames = b"num_frames: %d" % (asked["num_frames"] or 1)
         seed = b" seed: %d" % asked["seed"]

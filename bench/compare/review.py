@@ -1,0 +1,67 @@
+"""Judge again what a folder says was measured: a run by its evidence, a comparison by its arms and its pairs."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from bench import schema
+from bench.compare import ab, records
+from bench.errors import UsageError
+from bench.record import documents, names
+from bench.run import evidence
+from bench.stats import pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bench.run.evidence import Reviewed
+
+
+def folder(place: Path) -> list[str]:
+    """Return what was judged, one line each.
+
+    Raises:
+        RecordEdited: something in the folder was edited.
+        InvalidDocument: a document does not conform to its schema.
+        UsageError: the folder holds neither a run nor a comparison.
+    """
+    if (place / ab.DOCUMENT).is_file():
+        documents.validate(place)
+        document = schema.read(place / ab.DOCUMENT)
+        reviewed = records.of_arms(document, place)
+        evidence.refuse(_wrong(document), place / ab.DOCUMENT)
+        verdict = document["comparison"]["verdict"]
+        arms = [_told(arm, known) for arm, known in zip((ab.BASELINE, ab.CANDIDATE), reviewed, strict=True)]
+        return [*arms, f"comparison: {verdict}, {len(document['pairs'])} pairs"]
+    if any((place / name).is_file() for name in names.RECORDS):
+        return [_told("run", evidence.read(place))]
+    raise UsageError("neither a run nor a comparison is in here", where=place)
+
+
+def _told(name: str, reviewed: Reviewed) -> str:
+    note = reviewed.note()
+    return f"{name}: {reviewed.record['verdict']['outcome']}{'' if note is None else f'; {note}'}"
+
+
+def _wrong(document: Mapping[str, Any]) -> list[str]:
+    """Return what a comparison says that its own pairs do not give."""
+    compared = document["comparison"]
+    effects = [pairs.log_ratio(pair[ab.BASELINE], pair[ab.CANDIDATE]) for pair in document["pairs"]]
+    effect = 100 * math.expm1(sum(effects) / len(effects))
+    found = []
+    if len(effects) > 1 and not math.isclose(effect, compared["effect"]["percent"], rel_tol=1e-6, abs_tol=1e-9):
+        found.append(f"its pairs give {effect:+.2f} %, it says {compared['effect']['percent']:+.2f} %")
+    interval, margin = compared["interval"], compared["margin_percent"]
+    if interval is not None:
+        low, high = interval["low_percent"], interval["high_percent"]
+        allowed = {
+            "faster": high < 0,
+            "slower": low > 0,
+            "same": low > -margin * (1 + 1e-9) and high < margin * (1 + 1e-9),
+            "inconclusive": True,
+        }
+        if not (low <= compared["effect"]["percent"] <= high and allowed[compared["verdict"]]):
+            found.append(f"it is called {compared['verdict']} against its own interval")
+    return found

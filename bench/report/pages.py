@@ -1,0 +1,92 @@
+"""The page of whatever a folder holds: a run, an A/B, a load test, a profile, an accuracy report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from bench import files, schema
+from bench.errors import InvalidDocument, UsageError
+from bench.record import documents, names, store
+from bench.report import accuracy_page, comparison_page, load_page, profile_view, run_page
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from bench.report.page import Page
+
+ARMS, LOAD, ACCURACY = "comparison.json", "load.json", "accuracy.json"
+PROFILE = "report/report.json"
+PAGE = "report.html"
+HOLDING = (*names.RECORDS, ARMS, LOAD, ACCURACY)
+"""What a folder that has a page may hold."""
+
+
+EVIDENCE = (".log", ".json")
+"""What of a run's evidence a page embeds: its outputs stay where they are, and are named as gone."""
+
+MOST_BYTES = 16 << 20
+"""Of evidence before it is packed; a page of more embeds none and says so by not offering to be judged."""
+
+
+def _evidence(records: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, bytes]:
+    """Return logs and perf dumps of records, by the place of each record's folder."""
+    found = {}
+    for place, record in records.items():
+        for entry in record["evidence"] or ():
+            name = f"{place}{entry['file']}"
+            if name.endswith(EVIDENCE) and (path := files.below(folder, [name])).is_file():
+                found[name] = path.read_bytes()
+    return found if sum(map(len, found.values())) <= MOST_BYTES else {}
+
+
+def of(folder: Path) -> Page:
+    """Return the page of a folder's document.
+
+    Raises:
+        UsageError: it holds none that has a page.
+        InvalidDocument: the document does not conform to its schema.
+    """
+    if (folder / ARMS).is_file():
+        return _arms(folder)
+    if (folder / LOAD).is_file():
+        return _load(folder)
+    if (folder / ACCURACY).is_file():
+        documents.validate(folder / ACCURACY)
+        arrays = (folder / "native" / "native.npz", folder / "reference" / "reference.npz")
+        return accuracy_page.page(schema.read(folder / ACCURACY), arrays)
+    if (folder / PROFILE).is_file():
+        documents.validate(folder / PROFILE)
+        return profile_view.view(schema.read(folder / PROFILE))
+    if any((folder / name).is_file() for name in names.RECORDS):
+        record = store.read(folder)
+        return replace(run_page.page(record, folder), evidence=_evidence({"": record}, folder))
+    raise UsageError(
+        "nothing here has a page",
+        where=folder,
+        todo="name the folder of a benchmark, an A/B, a load test, a profile or an accuracy report",
+    )
+
+
+def _arms(folder: Path) -> Page:
+    documents.validate(folder)
+    document = schema.read(folder / ARMS)
+    if document["schema_version"] == 1:
+        raise UsageError("comparisons of version 1 are kept, not shown", where=folder / ARMS, todo="`invoke ab` again")
+    records = (store.read(folder / "baseline"), store.read(folder / "candidate"))
+    evidence = _evidence({"baseline/": records[0], "candidate/": records[1]}, folder)
+    return replace(comparison_page.of_arms(document, records, folder), evidence=evidence)
+
+
+def _load(folder: Path) -> Page:
+    documents.validate(folder / LOAD)
+    record = schema.read(folder / LOAD)
+    try:
+        lines = (folder / record["rows"]["file"]).read_bytes().splitlines()
+        requests = [orjson.loads(line) for line in lines]
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise InvalidDocument(f"its rows cannot be read: {error}", where=folder / record["rows"]["file"]) from error
+    return load_page.page(record, requests)

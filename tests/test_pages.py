@@ -1,0 +1,302 @@
+"""Every page in a real browser: wide and narrow, light and dark, with and without JavaScript."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import pytest
+from helpers import DATA, ROOT
+from stand_in_server import StandIn
+
+from bench.profiling.analysis import Context, analyse
+from bench.record import store
+from bench.report import page as forms
+from bench.report import pages
+from bench.report.page import Page
+from bench.report.plots import Plot
+from bench.report.profile_view import view
+from bench.serving import run as campaigns
+from bench.serving.campaign import Campaign
+from bench.serving.options import LoadOptions
+from bench.serving.request import ImageRequest
+from bench.serving.run import Remote
+from bench.verbs import report
+from tests.trace_writer import CPU, FLUX
+
+EVIDENCE = ROOT / "docs" / "evidence"
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+VIEWS = [(width, scheme, script) for width in (390, 1280) for scheme in ("light", "dark") for script in (True, False)]
+
+MISSING = """() => [
+  ...[...document.images].filter((image) => !image.alt).map((image) => `image without alt: ${image.src.slice(0, 40)}`),
+  ...[...document.querySelectorAll("svg")]
+    .filter((svg) => !svg.closest("[aria-label]") && !(svg.role === "img" && svg.querySelector("title")))
+    .map((svg) => `plot without title: ${svg.closest("figure")?.id}`),
+  ...[...document.querySelectorAll("table")].filter((table) => !table.caption).map(() => "table without caption"),
+  ...[...document.querySelectorAll("th")].filter((head) => !head.scope).map(() => "heading without scope"),
+  ...(document.querySelectorAll("h1").length === 1 ? [] : ["not one h1"]),
+  ...(document.title ? [] : ["no title"]),
+]"""
+WIDER = """() => [...document.querySelectorAll("body, main, section, figure, .live, .still, pre, header")]
+  .filter((element) => element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).display !== "none")
+  .map((one) => `${one.tagName} ${one.id || one.className}: ${one.scrollWidth} > ${one.clientWidth}`)
+  .concat(document.documentElement.scrollWidth > innerWidth ? ["the page scrolls sideways"] : [])"""
+CONTRAST = """() => {
+  const light = (text) => {
+    const linear = (c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    const [r, g, b] = text.match(/[\\d.]+/g).map((part) => linear(part / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (!/, 0\\)$|transparent/.test(colour)) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  const texts = [...document.querySelectorAll("h1, h2, p, dt, dd, th, td, li, a, button, pre, .outcome")];
+  return texts.filter((e) => e.innerText?.trim()).map((e) => {
+    const [a, b] = [light(getComputedStyle(e).color), light(ground(e))].sort((x, y) => y - x);
+    return [(a + 0.05) / (b + 0.05), e.tagName + " " + e.className];
+  }).filter(([ratio]) => ratio < 4.5);
+}"""
+
+
+@pytest.fixture(scope="session", name="load_folder")
+def _load_folder(tmp_path_factory):
+    """A load test against a server that stands in."""
+    log, directory = tmp_path_factory.mktemp("log"), tmp_path_factory.mktemp("load")
+    options = LoadOptions(duration_s=1.0, rate_hz=40.0)
+    workload = ImageRequest(prompt="a cat", seed=7, steps=2, width=32, height=32)
+    campaign = Campaign(options=options, workload=workload, started=store.now(), directory=directory)
+    with StandIn(log=log, service_s=0.005) as server:
+        target = Remote(url=server.url, request_log=log)
+        campaigns.run(campaign, target)
+        campaigns.finish(campaign, target, None)
+    return directory
+
+
+@pytest.fixture(scope="session", name="made")
+def _made(tmp_path_factory, load_folder):
+    """Every kind of page, by name."""
+    runs = tmp_path_factory.mktemp("runs")
+    for name in ("eager", "session", "compile"):
+        shutil.copytree(EVIDENCE / name, runs / name)
+    return {
+        "run": pages.of(EVIDENCE / "session"),
+        "invalid": pages.of(EVIDENCE / "caught"),
+        "comparison": pages.of(DATA / "ab"),
+        "history": report.history(runs, None, "total"),
+        "load": pages.of(load_folder),
+        "profile": view(analyse([FLUX], Context(engine_version="0.5.17"))),
+        "profile-cpu": view(analyse([CPU])),
+        "accuracy": pages.of(EVIDENCE / "accuracy"),
+    }
+
+
+KINDS = ["run", "invalid", "comparison", "history", "load", "profile", "profile-cpu", "accuracy"]
+
+
+@pytest.fixture(scope="module", name="chromium")
+def _chromium():
+    sync = (
+        pytest.importorskip("playwright.sync_api")
+        if not os.environ.get("CI")
+        else __import__("playwright.sync_api").sync_api
+    )
+    if CHROMIUM is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium, and CI must not skip this: apt-get install chromium")
+        pytest.skip("no Chromium: apt-get install chromium")
+    with sync.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def opened(chromium, path, width=1280, scheme="light", script=True):
+    """Return a tab with the page in it, and the list of what it complains of or asks the network for."""
+    context = chromium.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=script, offline=True
+    )
+    tab, heard = context.new_page(), []
+    tab.on("console", lambda message: heard.append(f"{message.type}: {message.text}"))
+    tab.on("pageerror", lambda error: heard.append(f"error: {error}"))
+    tab.on(
+        "request", lambda request: heard.append(request.url) if not request.url.startswith(("file:", "data:")) else None
+    )
+    tab.goto(path.as_uri())
+    return tab, heard
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_is_whole_in_every_view(kind, made, chromium, tmp_path):
+    page = made[kind]
+    path = tmp_path / "page.html"
+    forms.write(page, path)
+    count = sum(isinstance(block, Plot) for block in page.blocks)
+    for width, scheme, script in VIEWS:
+        tab, heard = opened(chromium, path, width, scheme, script)
+        where = f"{kind} at {width}, {scheme}, JavaScript {'on' if script else 'off'}"
+        if script:
+            for plot in tab.locator("main > figure").all():
+                plot.locator(".live svg").wait_for()
+        else:
+            assert tab.locator("main > figure svg:visible").count() == count, where
+        assert tab.evaluate(MISSING) == [], where
+        assert tab.evaluate(WIDER) == [], where
+        assert tab.evaluate(CONTRAST) == [], where
+        assert heard == [], where
+        if shots := os.environ.get("PAGE_SHOTS"):
+            tab.screenshot(path=f"{shots}/{kind}-{width}-{scheme}-{'js' if script else 'still'}.png", full_page=True)
+        tab.context.close()
+
+
+@pytest.mark.browser
+def test_this_test_would_see_a_request_an_error_and_an_overflow(chromium, tmp_path):
+    path = tmp_path / "page.html"
+    wide = '<!doctype html><title>x</title><h1>x</h1><main style="width:3000px"><img src="https://example.com/x.png"></main>'
+    path.write_text(f"{wide}<svg></svg><table><tr><th>x</th></tr></table><script>null.x</script>")
+    tab, heard = opened(chromium, path)
+    assert any("example.com" in line for line in heard)
+    assert any(line.startswith("error: ") for line in heard)
+    assert "the page scrolls sideways" in tab.evaluate(WIDER)
+    assert len(tab.evaluate(MISSING)) == 4
+    tab.context.close()
+
+
+@pytest.mark.browser
+def test_a_reader_sorts_filters_and_copies_by_keyboard(made, chromium, tmp_path):
+    path = tmp_path / "page.html"
+    forms.write(made["run"], path)
+    tab, heard = opened(chromium, path)
+    table = tab.locator("section", has=tab.get_by_role("heading", name="Requests", exact=True)).locator("table")
+    head = table.get_by_role("button", name="end to end")
+    head.focus()
+    tab.keyboard.press("Enter")
+    cells = [row.locator("td").nth(1).inner_text() for row in table.locator("tbody tr").all()]
+    figures = [float(cell.split()[0].replace(",", "")) for cell in cells]
+    assert figures == sorted(figures)
+    assert table.locator("th[aria-sort=ascending]").count() == 1
+    copy = tab.get_by_role("button", name="Copy: launch", exact=True)
+    copy.focus()
+    tab.keyboard.press("Enter")
+    tab.get_by_text("Copied").first.wait_for()
+    assert heard == []
+    tab.context.close()
+
+
+# --- forms without a browser ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_page_is_small_says_its_verdict_first_and_escapes(kind, made):
+    evil = "</script><script>alert(1)</script>"
+    page = replace(made[kind], title=evil, documents={"x.json": {"x": evil}}, evidence={"x": b"x"})
+    html = forms.html(page)
+    assert len(html) < 3_000_000
+    assert "<script>alert" not in html
+    assert html.index(page.outcome) < html.index("<dl>")
+    assert forms.markdown(page).splitlines()[2].startswith("**")
+
+
+def test_an_invalid_run_has_no_number(made):
+    page = made["invalid"]
+    assert page.outcome == "invalid"
+    assert page.answer.startswith("No number of this run counts")
+    assert (page.samples, page.data) == ((), ())
+    assert forms.openmetrics(page) == "# EOF\n"
+    assert not any(isinstance(block, Plot) for block in page.blocks)
+
+
+def test_openmetrics_have_base_units_and_one_end(made):
+    lines = forms.openmetrics(made["run"]).splitlines()
+    (total,) = [line for line in lines if line.startswith("sglang_diffusion_total_seconds{")]
+    assert float(total.rpartition(" ")[2]) == pytest.approx(7.127137734)
+    assert 'verdict="degraded"' in total
+    assert lines[-1] == "# EOF"
+    assert lines.count("# TYPE sglang_diffusion_total_seconds gauge") == 1
+
+
+def test_csv_has_full_precision(made):
+    rows = forms.comma_separated(made["run"]).splitlines()
+    assert rows[0].startswith("run,verdict,launch,request,wall_s,total_ms,denoise_ms")
+    assert len(rows) == 11
+    assert "6909.447897000007" in rows[1]
+
+
+def test_the_degradations_stand_beside_the_numbers(made):
+    page = made["run"]
+    assert page.outcome == "degraded"
+    assert any("streams these components" in warning for warning in page.warnings)
+    assert all(block.caption.startswith("Degraded run.") for block in page.blocks if isinstance(block, Plot))
+
+
+@pytest.mark.parametrize("words", [(), ("last", "--history"), ("--model", "flux", "--history")])
+def test_one_thing_is_reported(words, invoke):
+    ended = invoke("report", *words)
+    assert ended.code == 1
+    assert "exclude each other" in ended.err
+
+
+def test_a_folder_without_a_document_is_refused(invoke, tmp_path):
+    ended = invoke("report", tmp_path)
+    assert ended.code == 1
+    assert "nothing here has a page" in ended.err
+
+
+# --- pages are judged again -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="ab_page")
+def _ab_page(tmp_path):
+    def write(change=lambda page: page):
+        path = tmp_path / "page.html"
+        forms.write(change(pages.of(DATA / "ab")), path)
+        return path
+
+    return write
+
+
+def test_a_page_is_judged_again_by_its_own_evidence(invoke, ab_page):
+    ended = invoke("attest", ab_page())
+    assert ended.code == 0, ended.err
+    assert "baseline: native" in ended.out
+    assert "comparison: " in ended.out
+
+
+@pytest.mark.parametrize("name", ["baseline/launch-1/engine.log", "candidate/launch-1/request-002/perf.json"])
+def test_a_page_whose_evidence_was_edited_is_named(name, invoke, ab_page):
+    def edit(page: Page) -> Page:
+        assert name in page.evidence
+        return replace(page, evidence={**page.evidence, name: page.evidence[name] + b" "})
+
+    ended = invoke("attest", ab_page(edit))
+    assert ended.code != 0
+    assert f"{name.partition('/')[2]} has another hash" in ended.err
+
+
+def test_a_page_whose_pairs_were_edited_is_named(invoke, ab_page):
+    def edit(page: Page) -> Page:
+        documents = json.loads(json.dumps(page.documents))
+        documents["comparison.json"]["pairs"][0]["candidate"][0] *= 0.5
+        return replace(page, documents=documents)
+
+    ended = invoke("attest", ab_page(edit))
+    assert ended.code != 0
+    assert "the pairs of the candidate are not its record's requests" in ended.err
+
+
+@pytest.mark.parametrize(
+    "text", ["", "<html></html>", '<script type="application/json" id="embedded">{"x": 1}</script>']
+)
+def test_what_is_no_page_is_refused(text, invoke, tmp_path):
+    path = tmp_path / "page.html"
+    path.write_text(text)
+    ended = invoke("attest", path)
+    assert ended.code == 1
+    assert "page" in ended.err

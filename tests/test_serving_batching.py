@@ -14,9 +14,10 @@ from bench import schema
 from bench.errors import FallbackDetected
 from bench.record import store
 from bench.report import load
-from bench.serving import batching
+from bench.serving import batching, joins
 from bench.serving import run as campaigns
 from bench.serving.campaign import Campaign
+from bench.serving.command import DELAY_S
 from bench.serving.options import LoadOptions
 from bench.serving.queueing import Row
 from bench.serving.request import ImageRequest
@@ -113,15 +114,15 @@ def test_admission_that_is_enabled_is_not_merging(invoke, tmp_path):
     ended = invoke("attest", "--log", path, "--engine-version", "0.5.23", "--json")
     (receipt,) = json.loads(ended.out)["receipts"]
     assert (receipt["id"], receipt["result"]) == (batching.RECEIPT, "asked, not engaged")
-    assert batching.merged(path) == {}
+    assert joins.merged(path) == {}
 
 
 def test_merged_batches_are_counted_by_size(tmp_path):
     path = tmp_path / "engine.log"
     path.write_bytes(gzip.decompress((DATA / "serving" / "h100_batch.log.gz").read_bytes()))
-    assert set(batching.merged(path)) == {4}
+    assert set(joins.merged(path)) == {4}
 
 
 def test_one_at_a_time_is_the_lone_services_one_after_the_other():
-    alone = [Row(intended_s=0, sent_s=0, done_s=1.0 + batching.DELAY_S + 0.01, service_s=1.0)] * 3
+    alone = [Row(intended_s=0, sent_s=0, done_s=1.0 + DELAY_S + 0.01, service_s=1.0)] * 3
     assert batching.lone_latencies_s(4, alone) == pytest.approx([1.01, 2.01, 3.01, 4.01])

@@ -75,3 +75,11 @@ def test_a_server_is_found_below_its_supervisor_and_nothing_of_it_is_left(tmp_pa
         assert listener.net_connections()[0].laddr.port == port
     assert not server.alive()
     assert not listener.is_running()
+
+
+def test_a_server_that_falls_back_is_stopped_at_the_line(invoke, replay, model, home):
+    engine = replay(log="cpu/awq_sglang.log", linger_s=600)
+    ended = invoke("loadtest", "--model", "flux-tiny", "--engine", engine, "--model-path", model())
+    assert ended.code == 4, ended.out + ended.err
+    assert "diffusers.quant_name" in ended.err
+    assert list((home / "runs").glob("*/load.json")) == []

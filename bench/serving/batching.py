@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.serving import arrivals, queueing
+from bench.serving.command import DELAY_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from bench.fallback.verdict import Verdict
     from bench.serving.arrivals import Arrivals
@@ -22,10 +21,7 @@ if TYPE_CHECKING:
     from bench.serving.queueing import Row
 
 ALONE, BURSTS = "closed-1", "bursts"
-DELAY_S = 0.020
-"""How long the server waits for others to merge a request with."""
 RECEIPT = "dynamic-batching"
-MERGED = re.compile(rb"Processed (?:dynamic|native grouped) batch of (\d+)/\d+ request")
 FEWEST_BURSTS = 3
 
 
@@ -47,15 +43,6 @@ class Batching:
     differing: int
     max_levels: int | None
     worst_psnr_db: float | None
-
-
-def merged(log: Path) -> Counter[int]:
-    """Return how many batches of two requests or more a server's log names, by their size.
-
-    "Batch admission enabled" is not asked: the server prints it for a pipeline that refuses to merge, too.
-    """
-    sizes = Counter(int(size) for size in MERGED.findall(log.read_bytes()))
-    return Counter({size: count for size, count in sizes.items() if size > 1})
 
 
 def bursts(size: int, service_s: float, duration_s: float) -> Arrivals:

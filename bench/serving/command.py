@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from bench.catalog import flags
 from bench.engine import command as commands
 from bench.engine.command import Command
-from bench.serving import batching
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 REQUEST_LOG, STAGE_LOG, SAVED = "requests", "stages", "outputs"
 MODEL = "model"
+DELAY_S = 0.020
+"""How long the server waits for others to merge a request with."""
 
 OF_A_REQUEST = frozenset(
     {
@@ -72,7 +73,7 @@ def build(
         model_path = str(directory / MODEL / run_id / model_path.rstrip("/").rpartition("/")[2])
     served = replace(workload, model_path=model_path, warmup=True, warmup_at_start=True)
     port, master, scheduler = commands.free_ports(3)
-    delay_ms = batching.DELAY_S * 1e3
+    delay_ms = DELAY_S * 1e3
     argv = (
         *workload.wrapper,
         *engine.program,

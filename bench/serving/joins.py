@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 RECEIVED, FINISHED = "request.received", "request.finished"
 WRAPPED = (RECEIVED.encode(), FINISHED.encode())
+MERGED = re.compile(rb"Processed (?:dynamic|native grouped) batch of (\d+)/\d+ request")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +165,15 @@ def _changed(exchange: Exchange, served: Served) -> str | None:
         if getattr(served, name) != wanted
     ]
     return "; ".join(said) or None
+
+
+def merged(log: Path) -> Counter[int]:
+    """Return how many batches of two requests or more a server's log names, by their size.
+
+    "Batch admission enabled" is not asked: the server prints it for a pipeline that refuses to merge, too.
+    """
+    sizes = Counter(int(size) for size in MERGED.findall(log.read_bytes()))
+    return Counter({size: count for size, count in sizes.items() if size > 1})
 
 
 SAMPLE = re.compile(r"^(?P<name>sglang:\w+)(?:\{(?P<labels>.*)\})? (?P<value>\S+)$", re.MULTILINE)

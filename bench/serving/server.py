@@ -17,7 +17,7 @@ import psutil
 from bench.engine import launch
 from bench.errors import EngineFailed, EvidenceMissing, FallbackDetected, TimedOut
 from bench.record import store
-from bench.serving import batching, joins
+from bench.serving import joins
 from bench.serving.command import REQUEST_LOG
 from bench.serving.joins import Identity
 
@@ -177,7 +177,7 @@ class Server:
 
     def merged(self) -> Counter[int]:
         """Return its batches of two requests or more so far by their size."""
-        return batching.merged(self.log)
+        return joins.merged(self.log)
 
     def _roots(self) -> list[psutil.Process]:
         """Return the server's own first process: below the supervisor, which has its arguments too."""

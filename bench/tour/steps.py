@@ -133,11 +133,11 @@ STEPS = (
         title="Is B slower than A?",
         command=(
             *("ab", "--model", "flux-tiny", "--pairs", "6"),
-            *("--baseline", "steps=4 OMP_NUM_THREADS=1", "--candidate", "steps=60 OMP_NUM_THREADS=1"),
+            *("--baseline", "steps=4 OMP_NUM_THREADS=1", "--candidate", "steps=24 OMP_NUM_THREADS=1"),
         ),
         takes_output_dir=True,
         why="Pairs of engine starts whose requests alternate, so that a slower machine slows both; it stops as soon as "
-        "the answer is decided. The candidate does 60 denoise steps instead of 4: the answer is known, so you "
+        "the answer is decided. The candidate does 24 denoise steps instead of 4: the answer is known, so you "
         "see whether the tool finds it, also on a busy laptop. On a quiet machine three pairs decide it, the fewest "
         "that decide anything; a real question gets the default of eight. One thread for each engine, because two "
         "that wait beside each other on two cores disturb each other more than any real effect.",

@@ -269,18 +269,18 @@ def run_one(
 def _check_precision(result: Result, wanted: float) -> None:
     """Raise Inconclusive, with the precision that was reached, if a run ended before the one that was asked for."""
     from bench.run.timings import PRIMARY
+    from bench.stats.summary import PRECISION_MINIMUM
 
     if "before the precision was reached" not in (result.record["stopped_because"] or ""):
         return
-    summary = result.record["timings"]["summary"][PRIMARY]
-    interval = None if summary is None else summary["interval"]
-    reached = "unknown"
+    timings = result.record["timings"]
+    interval = (timings["summary"][PRIMARY] or {}).get("interval")
+    known = "unknown"
     if interval is not None:
-        half = (interval["high"] - interval["low"]) / 2
-        reached = f"{100 * half / result.record['timings']['metrics'][PRIMARY]:.2g} %"
+        half = (interval["high"] - interval["low"]) / 2 / timings["metrics"][PRIMARY]
+        known = f"known to {100 * half:.2g} %" if half > wanted else f"not trusted before {PRECISION_MINIMUM} requests"
     raise Inconclusive(
-        f"the median is known to {reached} after {result.record['timings']['requests']} requests, not to"
-        f" {100 * wanted:g} %",
+        f"the median is {known} after {timings['requests']} requests, and {100 * wanted:g} % was asked for",
         where=result.path,
         todo="ask for less, allow more with --max-repeats, or free the machine of other work",
     )

@@ -11,7 +11,9 @@ import html
 import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from bench import safe_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +84,7 @@ class Plot:
     view: Mapping[str, Any]
 
     def spec(self, width: int | str = "container") -> Spec:
-        """Return the whole Vega-Lite document; ``container`` fits the page."""
+        """Return the whole Vega-Lite document; ``container`` fits the page. Its texts hold no control character."""
         fit = {"type": "fit-x", "contains": "padding"}
         config = CONFIG
         if width == WIDTHS["narrow"]:  # page.js does the same for a live chart
@@ -90,7 +92,19 @@ class Plot:
                 "legend": CONFIG["legend"] | {"columns": 1},
                 "axis": CONFIG["axis"] | {"labelLimit": 105},
             }
-        return {"description": self.alt, "config": config, "width": width, "autosize": fit, **self.view}
+        whole = {"description": self.alt, "config": config, "width": width, "autosize": fit, **self.view}
+        return cast("Spec", _printable(whole))
+
+
+def _printable(value: object) -> object:
+    """Return a document whose strings hold no control: XML allows none, and vl-convert ends the process at one."""
+    if isinstance(value, str):
+        return safe_text.terminal(value, keep="\n\t")
+    if isinstance(value, dict):
+        return {name: _printable(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_printable(item) for item in value]
+    return value
 
 
 def counted(field: str, title: str, count: int) -> Spec:

@@ -58,7 +58,9 @@ def past(root: Path, preset_sha256: str) -> Past | None:
                 continue
             if record["kind"] == store.REFERENCE:
                 continue
-            known = _past(record, is_arm=path.parent.name == ARM)
+            is_arm = path.parent.name == ARM
+            run = path.parent.parent.name if is_arm else record["id"]
+            known = _past(record, run, is_arm=is_arm)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a forecast does without what it cannot read
         if known is not None:
@@ -72,14 +74,14 @@ def _records(root: Path) -> Iterator[Path]:
         yield from (folder / store.RECORD, folder / ARM / store.RECORD)
 
 
-def _past(record: Mapping[str, Any], *, is_arm: bool) -> Past | None:
+def _past(record: Mapping[str, Any], run: str, *, is_arm: bool) -> Past | None:
     timings, launches = record["timings"], record["launches"]
     if timings is None or timings["wall_s"] is None or timings["launch_s"] is None:
         return None
     served = len(record["requests"]) / len(launches)
     spread = timings["spread"]
     return Past(
-        run=record["id"],
+        run=run,
         start_s=max(0.0, timings["launch_s"] - served * timings["wall_s"]),
         request_s=statistics.median(request["wall_s"] for request in record["requests"]),
         is_arm=is_arm,

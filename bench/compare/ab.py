@@ -357,17 +357,17 @@ def _together(session: Session, order: str, waited: dict[str, Waiting]) -> Bench
             alternation.leave()
 
     threads = [threading.Thread(target=serve, args=(ARM[letter],), daemon=True) for letter in order]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         for thread in threads:
             while thread.is_alive():
                 thread.join(0.2)  # so that Ctrl-C is heard
     except KeyboardInterrupt:
-        for thread in threads:
-            while thread.is_alive():
+        while alive := [thread for thread in threads if thread.is_alive()]:
+            with suppress(KeyboardInterrupt):  # a second one would leave a thread that adds its launch to the record
                 launch.stop_all()
-                thread.join(0.2)
+                alive[0].join(0.2)
         raise
     return next((error for error in errors.values() if error is not None), None)
 

@@ -135,7 +135,8 @@ def test_a_signal_with_conditions_is_silent_without_them(signal):
 @pytest.mark.parametrize("signal", [s for s in SIGNALS if s.example_is == "captured"], ids=lambda s: s.id)
 def test_a_captured_example_is_in_a_captured_log(signal):
     assert any(
-        signal.example in clean(path.read_text(encoding="utf-8", errors="replace")) for path in DATA.rglob("*.log")
+        signal.example in clean(path.read_text(encoding="utf-8", errors="replace"))
+        for path in LOGS.parent.rglob("*.log")
     )
 
 

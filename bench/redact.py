@@ -46,7 +46,7 @@ MARKS = (
 """One of them is in each token, and looking for all of them is faster than for the pattern."""
 MAYBE = re.compile(r"[:=?]|--|_|-|AKIA|ASIA|eyJ|(?i:bearer|basic)")
 """What a text must have for any pattern to match; most texts of a document have none of it."""
-FLAG = re.compile(r"""(--[A-Za-z][\w-]*)(\s+)("[^"]*"|'[^']*'|[^\s"'-][^\s"']*)""")
+FLAG = re.compile(r"""(--[A-Za-z][\w-]*)([ \t]+)("[^"]*"|'[^']*'|[^\s"'-][^\s"']*)""")
 
 
 _learned: set[str] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -20,6 +21,11 @@ SESSION_MODULES = {
 """What the session worker imports of an engine, from the replay package."""
 
 CHANGES_RESULTS = ("SGLANG_", "CUDA_", "INVOKE_", "BENCH_", "HF_", "NOX_", "FORCE_COLOR", "NO_COLOR")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell starts what it puts into the background so; the programs under test would inherit it and hear no Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

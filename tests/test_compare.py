@@ -362,7 +362,7 @@ def test_stages_of_a_bare_dump_carry_their_doubt(invoke):
 
 
 def test_what_differs_and_what_disturbed_stand_before_the_numbers(invoke, recorded):
-    busy = [{"id": "cpu.load", "state": "warn", "saw": "load average 8.0 on 2 cores", "means": "m", "todo": "t"}]
+    busy = [{"id": "gpu.idle", "state": "warn", "saw": "pid 4321 on GPU 0", "means": "m", "todo": "t"}]
     slower = recorded(
         2, factor=1.5, preflight=busy, verdict__findings=[], devices__driver="999.1", engine__packages__torch="9.9"
     )
@@ -371,7 +371,7 @@ def test_what_differs_and_what_disturbed_stand_before_the_numbers(invoke, record
     assert "driver unknown against 999.1" in shown
     assert "torch 2.11.0 against 9.9" in shown
     assert shown.index("torch 2.11.0 against 9.9") < shown.index("INCONCLUSIVE (measured under disturbance: candidate)")
-    assert "disturbed, candidate: load average 8.0 on 2 cores" in shown
+    assert "disturbed, candidate: pid 4321 on GPU 0" in shown
 
 
 def test_two_records_that_decide_nothing_end_with_the_command_that_would(invoke, recorded):

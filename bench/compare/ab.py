@@ -346,6 +346,7 @@ def _together(session: Session, order: str, waited: dict[str, Waiting]) -> Bench
     """Start the engines of a pair at once and let their requests alternate."""
     alternation = _Turns(order, session.requests, waited)
     errors: dict[str, BenchError | None] = {}
+    broken: list[BaseException] = []
 
     def serve(name: str) -> None:
         try:
@@ -353,6 +354,8 @@ def _together(session: Session, order: str, waited: dict[str, Waiting]) -> Bench
             errors[name] = benchmark.session(session.runs[name], course, session.display)
         except BenchError as error:
             errors[name] = error
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for this one
+            broken.append(error)
         finally:
             alternation.leave()
 
@@ -369,6 +372,8 @@ def _together(session: Session, order: str, waited: dict[str, Waiting]) -> Bench
                 launch.stop_all()
                 alive[0].join(0.2)
         raise
+    if broken:
+        raise broken[0]
     return next((error for error in errors.values() if error is not None), None)
 
 

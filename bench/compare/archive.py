@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from bench import files, paths, schema
@@ -92,7 +93,7 @@ def unpack(path: Path, folder: Path) -> None:
                     place = files.below(folder, [entry.filename])
                     place.parent.mkdir(parents=True, exist_ok=True)
                     place.write_bytes(archive.read(entry))
-    except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise UsageError(f"not an archive that can be read: {error}", where=path) from error
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bench import schema
 from bench.compare import ab, records
 from bench.errors import UsageError
 from bench.record import documents, names
 from bench.run import evidence
-from bench.stats import pairs
+from bench.stats import pairs, sequential
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from bench.run.evidence import Reviewed
+
+
+LOWEST_CONFIDENCE = 0.95 - 1e-9
 
 
 def folder(place: Path) -> list[str]:
@@ -54,6 +59,8 @@ def _wrong(document: Mapping[str, Any]) -> list[str]:
     if len(effects) > 1 and not math.isclose(effect, compared["effect"]["percent"], rel_tol=1e-6, abs_tol=1e-9):
         found.append(f"its pairs give {effect:+.2f} %, it says {compared['effect']['percent']:+.2f} %")
     interval, margin = compared["interval"], compared["margin_percent"]
+    if interval is not None and len(effects) > 1:
+        found += _wrong_interval(effects, interval)
     if interval is not None:
         low, high = interval["low_percent"], interval["high_percent"]
         allowed = {
@@ -65,3 +72,17 @@ def _wrong(document: Mapping[str, Any]) -> list[str]:
         if not (low <= compared["effect"]["percent"] <= high and allowed[compared["verdict"]]):
             found.append(f"it is called {compared['verdict']} against its own interval")
     return found
+
+
+def _wrong_interval(effects: list[float], interval: Mapping[str, Any]) -> list[str]:
+    """Return what an interval says that the pairs do not give at its own confidence."""
+    again = sequential.interval(np.asarray(effects), 1 - interval["confidence"])
+    said = (interval["low_percent"], interval["high_percent"])
+    ends = None if again is None else tuple(100 * math.expm1(end) for end in (again.low, again.high))
+    if ends is None or not all(
+        math.isclose(*both, rel_tol=1e-6, abs_tol=1e-9) for both in zip(ends, said, strict=True)
+    ):
+        return ["its pairs give another interval"]
+    if interval["confidence"] < LOWEST_CONFIDENCE:
+        return ["its confidence is below that of any look"]
+    return []

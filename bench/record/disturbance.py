@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CHECKS = {"cpu.load": ("warn", "fail"), "gpu.idle": ("warn", "fail"), "gpu.clocks": ("fail",)}
-"""The preflight checks that speak of a disturbance, and in which states. A limit that a user set is not one."""
+CHECKS = {"gpu.idle": ("warn", "fail"), "gpu.clocks": ("fail",)}
+"""The preflight checks that speak of a disturbance, and in which states. A limit that a user set is not one.
+
+The load average is not among them: it still holds the engines of the run before. What others used is measured.
+"""
 
 
 def of(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -49,7 +49,9 @@ def _lines(subject: Mapping[str, Any], found: Mapping[str, Arms]) -> Iterator[st
     for model, (_, baseline, candidate) in found.items():
         for arm, record in (("baseline", baseline), ("candidate", candidate)):
             yield f"# {model}, {arm}"
-            yield shlex.join(record["launches"][0]["command"]["argv"])
+            command = record["launches"][0]["command"]
+            variables = (f"{name}={shlex.quote(value)}" for name, value in command["environment"].items())
+            yield " ".join([*variables, shlex.join(command["argv"])])
     yield from ("```", "", "</details>", "", "`invoke evidence-check ARCHIVE` judges all of this again.")
 
 

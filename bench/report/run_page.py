@@ -137,7 +137,9 @@ def _numbers(record: Record) -> Table:
     cells = []
     for metric in metrics.METRICS:
         summary = (timings["summary"] or {}).get(metric.key)
-        interval = run.interval(summary, metric.unit) if summary else "one request"
+        interval = "one request"
+        if summary:
+            interval = run.interval(summary, metric.unit) if summary["interval"] else "no interval"
         cells.append((metric.title, number(timings["metrics"][metric.key], metric.unit), interval, outcome))
     for name, key, unit in (
         ("request, client's wall clock", "wall_s", "s"),

@@ -217,7 +217,9 @@ def _judge_launch(
             todo="measure again: this workbench may know signs that the one that measured did not",
         )
     delivered = dict(guard.facts.sampling) | {"attention": dict(guard.facts.attention)}
-    if delivered != launch["delivered"] and not is_going_on(record, launch):
+    if {name: delivered.get(name) for name in launch["delivered"]} != launch["delivered"] and not is_going_on(
+        record, launch
+    ):
         refuse([f"the log of launch {launch['index']} says that something else was delivered"], directory)
 
 

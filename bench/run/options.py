@@ -215,7 +215,8 @@ def restored(then: Options, now: Options) -> Options:
                 todo="type the same arguments again, after --",
             )
         then = replace(then, extra=now.extra)
-    return replace(then, environment=variables, timeout_s=now.timeout_s)
+    typed = now.timeout_s != DEFAULT_TIMEOUT_S
+    return replace(then, environment=variables, timeout_s=now.timeout_s if typed else then.timeout_s)
 
 
 def _restored_variable(name: str, value: str) -> str:

@@ -46,6 +46,8 @@ class AttestOptions:
 def attest(c: Context, options: AttestOptions) -> None:
     """Judge a run that was made elsewhere by its log and perf dump, or test the judge itself."""
     if options.self_test:
+        if options.pages or options.log is not None or options.dump is not None:
+            raise UsageError("--self-test takes no page, log or dump", todo="leave them out")
         _self_test(options)
     elif options.pages:
         if options.log is not None or options.dump is not None:
@@ -218,6 +220,8 @@ class ValidateOptions:
 @task(ValidateOptions, example="validate runs/RUN/run.json")
 def validate(c: Context, options: ValidateOptions) -> None:
     """Check documents against their schemas, and records against their evidence: invoke validate FILE [FILE ...]."""
+    from bench import schema
+    from bench.compare import ab, review
     from bench.record import documents, names
     from bench.report import text
     from bench.run import evidence
@@ -226,4 +230,6 @@ def validate(c: Context, options: ValidateOptions) -> None:
         path = names.resolve(word, (*names.RECORDS, *documents.IN_DIRECTORIES))
         kind = documents.validate(path)
         note = evidence.read(path).note() if kind == "run-record" else None
+        if kind == "ab-record" and path.is_dir() and schema.read(path / ab.DOCUMENT)["schema_version"] != 1:
+            review.folder(path)
         text.write(f"{path}: valid {kind}{'' if note is None else f'; {note}'}")

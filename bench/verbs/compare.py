@@ -164,6 +164,8 @@ def _check_arms(asked: Mapping[str, Options], options: AbOptions) -> None:
             "both arms are the same, so nothing can differ",
             todo='change one, e.g. --candidate "steps=8"; or --same: how noisy is this machine?',
         )
+    if options.same and baseline != candidate:
+        raise UsageError("--same measures an arm against itself, and these differ", todo="leave --same out")
 
 
 def _meant(options: Options) -> object:

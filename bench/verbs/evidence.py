@@ -49,14 +49,17 @@ class EvidenceOptions:
     )
 
 
-@task(EvidenceOptions, example="evidence --base main --head . --source ../sglang --models flux,wan")
+@task(EvidenceOptions, example="evidence --base main --head . --source ../sglang --models flux,wan-t2v")
 def evidence(c: Context, options: EvidenceOptions) -> None:
     """Measure a change of SGLang by A/B, and write the pull request's text and an archive that proves it."""
+    from bench.catalog import presets
     from bench.compare import archive
     from bench.engine import source
     from bench.record import store
     from bench.report import dossier, text
 
+    for model in options.models:
+        presets.get(model, options.run.preset_file)
     if bool(options.runs) == (options.base is not None):
         raise UsageError("--base and --from exclude each other, and one is needed", todo="--base main --head .")
     directory = options.output or store.new_run("evidence", "-".join(options.models), options.run.output_dir)

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 BASELINE, CANDIDATE = "baseline", "candidate"
 ARM = {"A": BASELINE, "B": CANDIDATE}
-DEFAULT_REQUESTS = 4
-"""Requests of each start that count: enough for their median to ignore one outlier."""
 
 KIND = "ab"
 DOCUMENT = "comparison.json"

@@ -26,7 +26,6 @@ SERIES = ("#3b6fb6", "#c2571a", "#2a9d8f", "#8e5ea2", "#b0862a", "#c0392b", "#4f
 BASELINE, CANDIDATE = SERIES[:2]
 GOOD, BAD = "#2a9d8f", "#c0392b"
 SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "triangle-down", "triangle-right", "triangle-left")
-DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 4], [10, 4], [1, 3], [6, 2, 2, 2])
 
 WIDTHS = {"wide": 860, "narrow": 318}
 """Of the two still pictures, in pixels; the page shows the one that fits the screen."""

@@ -65,11 +65,6 @@ def instrument_cost(headline: Mapping[str, Any], stages: Mapping[str, Any]) -> d
     return costs
 
 
-def median_of(requests: Requests, key: str) -> float:
-    """Return the median of a metric over requests that all have it."""
-    return float(plain.median(request["metrics"][key] for request in requests))
-
-
 def _samples(requests: Requests, key: str) -> list[float] | None:
     values = [request["metrics"].get(key) for request in requests]
     return None if any(value is None for value in values) else values

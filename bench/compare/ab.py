@@ -346,7 +346,10 @@ def _together(session: Session, order: str, waited: dict[str, Waiting]) -> Bench
     errors: dict[str, BenchError | None] = {}
     broken: list[BaseException] = []
 
-    def serve(name: str) -> None:
+    # an interrupted join marks a thread as ended that still runs (CPython 3.11), so each says itself that it has
+    ended: list[threading.Event] = []
+
+    def serve(name: str, over: threading.Event) -> None:
         try:
             course = Course(enough=lambda engine: alternation.enough(name, engine))
             errors[name] = benchmark.session(session.runs[name], course, session.display)
@@ -356,19 +359,20 @@ def _together(session: Session, order: str, waited: dict[str, Waiting]) -> Bench
             broken.append(error)
         finally:
             alternation.leave()
+            over.set()
 
-    threads = [threading.Thread(target=serve, args=(ARM[letter],), daemon=True) for letter in order]
     try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.2)  # so that Ctrl-C is heard
+        for letter in order:
+            over = threading.Event()
+            threading.Thread(target=serve, args=(ARM[letter], over), daemon=True).start()
+            ended.append(over)
+        while not all(event.wait(0.2) for event in ended):
+            pass  # so that Ctrl-C is heard
     except KeyboardInterrupt:
-        while alive := [thread for thread in threads if thread.is_alive()]:
+        while not all(event.is_set() for event in ended):
             with suppress(KeyboardInterrupt):  # a second one would leave a thread that adds its launch to the record
                 launch.stop_all()
-                alive[0].join(0.2)
+                all(event.wait(0.2) for event in ended)
         raise
     if broken:
         raise broken[0]

@@ -54,7 +54,15 @@ CONFIGURATIONS = {
 DEFAULT_CONFIGURATION: str = PYPROJECT["tool"]["workbench"]["default-engine"]
 
 # by file: the tests of one file look for processes that those of another would start
-WITHOUT_ENGINE = ("-m", "not engine and not browser", "--numprocesses=auto", "--dist=loadfile")
+WITHOUT_ENGINE = (
+    "-m",
+    "not engine and not browser",
+    "--numprocesses=auto",
+    "--dist=loadfile",
+    "--no-loadscope-reorder",
+)
+COMPILED = {"PYTHONDONTWRITEBYTECODE": None}
+"""For tests: what they start is compiled once, not at each of its thousand starts."""
 
 NEWEST_PYTHON = "3.13"
 """The newest Python that the tests run on; every dependency has wheels for it."""
@@ -188,7 +196,7 @@ def tour(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests that need no engine (minutes)."""
     install(session, *RUNNER, *group("tests"), *group("nox"))
-    session.run("pytest", *WITHOUT_ENGINE, *session.posargs)
+    session.run("pytest", *WITHOUT_ENGINE, *session.posargs, env=COMPILED)
 
 
 @nox.session(default=False)
@@ -203,7 +211,9 @@ def tests_newest(session: nox.Session) -> None:
     session.run(
         "uv", "pip", "install", "--quiet", f"--python={home}", "-c", str(CONSTRAINTS), *requirements, external=True
     )
-    session.run(str(home / "bin" / "python"), "-m", "pytest", *WITHOUT_ENGINE, *session.posargs, external=True)
+    session.run(
+        str(home / "bin" / "python"), "-m", "pytest", *WITHOUT_ENGINE, *session.posargs, env=COMPILED, external=True
+    )
 
 
 @nox.session(default=False, tags=["engine"])
@@ -220,6 +230,8 @@ def tests_engine(session: nox.Session) -> None:
 def pages(session: nox.Session) -> None:
     """Open every page in headless Chromium, wide and narrow, light and dark, with JavaScript and without."""
     install(session, *RUNNER, *group("tests"), *group("pages"))
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        session.run("playwright", "install", "chromium", success_codes=[0, 1])  # if it cannot, the tests say so
     session.run("pytest", "-m", "browser", "--numprocesses=0", *session.posargs)
 
 

@@ -6,6 +6,9 @@ import os
 import signal
 import sys
 
+if not sys.flags.dont_write_bytecode:
+    sys.dont_write_bytecode = False  # Invoke sets it, and each start would then compile the 200 modules of a verb anew
+
 if os.path.basename(sys.argv[0]) in {"invoke", "inv", "__main__.py"}:  # noqa: PTH119 - pathlib takes its time
     # Ctrl-C while modules are imported: nothing was started yet that must be stopped; a task takes the signal over
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
@@ -14,7 +17,23 @@ if "--" not in sys.argv and {"--help", "-h", "--list", "-l"}.intersection(sys.ar
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Invoke prints these itself; a reader that has gone ends it silently
 
 from bench.task import namespace
-from bench.verbs import accuracy, attest, bench, compare, doctor, evidence, loadtest, models, profile, report, tour
+from bench.verbs import (
+    accuracy,
+    attest,
+    bench,
+    bisect,
+    compare,
+    doctor,
+    evidence,
+    loadtest,
+    models,
+    nightly,
+    profile,
+    reach,
+    report,
+    sweep,
+    tour,
+)
 
 ns = namespace(
     tour.start,
@@ -24,6 +43,7 @@ ns = namespace(
     attest.validate,
     bench.bench,
     bench.reference,
+    bisect.bisect,
     compare.ab,
     compare.calibrate,
     compare.compare,
@@ -35,9 +55,15 @@ ns = namespace(
     models.assets,
     models.checkpoint,
     models.models,
+    profile.probe,
     profile.profile,
     profile.profile_diff,
+    reach.reach,
     report.report,
+    nightly.nightly,
+    sweep.sweep,
+    sweep.sweep_cancel,
+    sweep.sweep_status,
     tour.completion,
     tour.tour,
     baseline={"set": compare.baseline_set, "show": compare.baseline_show},

@@ -116,6 +116,6 @@ def below(root: Path, parts: Sequence[str]) -> Path:
     inside = Path(os.path.normpath(path))
     if inside == Path(os.path.normpath(root)) or not inside.is_relative_to(os.path.normpath(root)):
         raise UsageError(
-            f"{path.relative_to(root) if path.is_relative_to(root) else path} leaves its folder", where=root
+            f"{path.relative_to(root) if path.is_relative_to(root) else path} lies outside its folder", where=root
         )
     return path

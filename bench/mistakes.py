@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from bench.options import Option, Verb
 
 
+GONE = {
+    ("ab", "--co-resident"): "leave it out: the engines of a pair start together unless --alternate is said",
+    ("ab", "--blocks"): "--pairs: arms are measured in pairs of engine starts",
+}
+"""Options of earlier versions, and what to type now."""
+
+
 def unknown_task(word: str, tasks: Iterable[str]) -> UsageError:
     """Return the error for a word that should be a task."""
     close = closest(word, tasks)
@@ -24,6 +31,8 @@ def unknown_task(word: str, tasks: Iterable[str]) -> UsageError:
 
 def unknown_option(verb: Verb, word: str) -> UsageError:
     """Return the error for a word that begins like an option."""
+    if (now := GONE.get((verb.name, word))) is not None:
+        return UsageError(f"{verb.name} no longer has {word}", todo=now)
     close = closest(word, (f"--{option.name}" for option in verb.options))
     todo = f"did you mean {close}?" if close else f"`invoke {verb.name} --help` lists its options"
     return UsageError(f"{verb.name} has no option {word}", todo=todo)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from bench.errors import UsageError
 
@@ -67,6 +68,10 @@ class Option:
     optional: bool
     required: bool
     sets: bool = True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Return itself: it never changes, and Invoke copies the options of all tasks to read one command line."""
+        return self
 
     @property
     def takes_value(self) -> bool:
@@ -145,6 +150,7 @@ def nested(kind: type[T], *names: str, **changes: Mapping[str, Any] | None) -> T
     return made  # type: ignore[no-any-return]
 
 
+@functools.cache
 def declared(kind: type) -> tuple[Option, ...]:
     """Return the options of a dataclass: group by group, each group in the order of its fields."""
     return tuple(sorted(_walk(kind, ()), key=lambda found: (not found.positional, GROUPS.index(found.group))))
@@ -180,6 +186,16 @@ def _of_field(field: dataclasses.Field[Any], declaration: Mapping[str, Any], pat
     return options
 
 
+def changed(options: Any) -> list[str]:
+    """Return the options, as they are typed, whose values are not their defaults."""
+    return [
+        f"--{known.name}"
+        for known in declared(options.__class__)
+        if (value := functools.reduce(getattr, known.path, options)) != known.default
+        and (known.takes_value or value is known.sets)
+    ]
+
+
 def build(kind: type[T], texts: Mapping[str, Any]) -> T:
     """Return the options object for what was typed: option name -> text, list of texts, or whether a flag was given.
 
@@ -188,7 +204,7 @@ def build(kind: type[T], texts: Mapping[str, Any]) -> T:
     """
     values: dict[tuple[str, ...], Any] = {}
     flags: dict[tuple[str, ...], Option] = {}
-    for known in declared(kind):
+    for known in declared(cast("type", kind)):
         text = texts.get(known.name)
         if known.kind is not Kind.FLAG:
             values[known.path] = converted(known, text)

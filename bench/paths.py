@@ -23,6 +23,11 @@ def cache() -> Path:
     return platformdirs.user_cache_path(APPLICATION)
 
 
+def configuration() -> Path:
+    """Return the folder of the user's own settings (not created here)."""
+    return platformdirs.user_config_path(APPLICATION)
+
+
 def runs() -> Path:
     """Return the folder that new run directories are made in: ``BENCH_RUNS``, else ``runs/`` in this checkout."""
     return Path(os.environ.get("BENCH_RUNS") or ROOT / "runs")

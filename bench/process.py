@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol
@@ -117,7 +118,6 @@ def stream(
     pipes = None if partner is None else Pipes(partner)
     with log.open("xb") as file:
         child = _start(argv, env, cwd, pipes)
-        _KEEPERS[child.pid] = child
         output = _Output(file, observer)
         try:
             _hear(child, output, pipes, deadline=None if timeout_s is None else start + timeout_s)
@@ -146,6 +146,9 @@ def stream(
 _KEEPERS: dict[int, subprocess.Popen[bytes]] = {}
 """The keepers of the programs that run now, by process id."""
 
+_STARTING = threading.Lock()
+"""Held while a keeper is started: what looks for orphans must find each of them in `_KEEPERS`."""
+
 
 def stop_all() -> None:
     """Stop the programs that `stream` runs in other threads, whose calls then return as if these had been killed."""
@@ -157,7 +160,8 @@ def stop_all() -> None:
 def _stop_orphans(keeper: subprocess.Popen[bytes]) -> None:
     """If a keeper was killed, and the supervisor perhaps with it: stop what came from them to this process."""
     if (keeper.poll() or 0) < 0:
-        orphans.stop(spared=_KEEPERS.keys() - {keeper.pid})
+        with _STARTING:
+            orphans.stop(spared=_KEEPERS.keys() - {keeper.pid})
 
 
 @contextlib.contextmanager
@@ -179,16 +183,18 @@ def _start(
     argv: Sequence[str], env: Mapping[str, str], cwd: Path | None, pipes: Pipes | None
 ) -> subprocess.Popen[bytes]:
     variables = {} if pipes is None else pipes.variables()
-    child = subprocess.Popen(
-        _supervised(argv),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**env, **variables},
-        cwd=cwd,
-        pass_fds=[int(descriptor) for descriptor in variables.values()],
-        start_new_session=True,  # Ctrl-C reaches this process only, which then ends the child in order
-    )
+    with _STARTING:
+        child = subprocess.Popen(
+            _supervised(argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**env, **variables},
+            cwd=cwd,
+            pass_fds=[int(descriptor) for descriptor in variables.values()],
+            start_new_session=True,  # Ctrl-C reaches this process only, which then ends the child in order
+        )
+        _KEEPERS[child.pid] = child
     if pipes is not None:
         pipes.close_childs()
     return child
@@ -318,21 +324,22 @@ def capture(
         return Captured(exit_code=127, stdout="", stderr=f"cannot start {argv[0]}: {os.strerror(errno.ENOENT)}")
     lifeline, held = os.pipe()
     try:
-        child = subprocess.Popen(
-            _supervised(argv, *([] if work is None else ["--remove", str(work)])),
-            stdin=lifeline,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=None if env is None else dict(env),
-            cwd=cwd,
-            start_new_session=True,
-        )
+        with _STARTING:
+            child = subprocess.Popen(
+                _supervised(argv, *([] if work is None else ["--remove", str(work)])),
+                stdin=lifeline,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=None if env is None else dict(env),
+                cwd=cwd,
+                start_new_session=True,
+            )
+            _KEEPERS[child.pid] = child
     except OSError as error:
         os.close(held)
         return Captured(exit_code=127, stdout="", stderr=str(error))
     finally:
         os.close(lifeline)
-    _KEEPERS[child.pid] = child
     try:
         stdout, stderr = _output(child, timeout_s)
         exit_code = _exit_code(child.returncode)

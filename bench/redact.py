@@ -80,7 +80,7 @@ def values(*environments: Mapping[str, str]) -> frozenset[str]:
 def learn(environment: Mapping[str, str], words: Sequence[str] = ()) -> None:
     """Remember the secrets of a launch: of its variables and arguments, wherever they came from."""
     pairs = [word.partition("=")[::2] for word in words]
-    pairs += [(word, following) for word, following in pairwise(words) if word.startswith("--")]
+    pairs += [pair for pair in pairwise(words) if pair[0].startswith("--") and not pair[1].startswith("--")]
     _learned.update(values(environment, *({name: content} for name, content in pairs)))
 
 

@@ -50,6 +50,12 @@ def markdown(text: str) -> str:
     return re.sub(r"(?i)\b(www)\.", r"\1\\.", MARKDOWN.sub(lambda match: _backslashed(match[0]), line))
 
 
+def code(lines: str, language: str = "sh") -> list[str]:
+    """Return lines as a Markdown block of code that nothing in them can end."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", lines)), default=0))
+    return [f"{fence}{language}", terminal(lines, keep="\n"), fence]
+
+
 def _backslashed(markup: str) -> str:
     """Return markup with a backslash before its last character, which is punctuation."""
     return f"{markup[:-1]}\\{markup[-1]}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 from bench import files, paths, redact
@@ -100,6 +101,22 @@ def parse(text: str | bytes, source: str | Path, error: type[BenchError] = Inval
 def read(path: Path, error: type[BenchError] = InvalidDocument) -> Any:
     """Return the JSON document in a file, not yet checked against a schema."""
     return parse(files.read_bytes(path, error=error), path, error)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file that a person wrote, not yet checked against a schema.
+
+    Raises:
+        UsageError: the file cannot be read.
+        InvalidDocument: it is not TOML.
+    """
+    text = files.read_bytes(path, files.SETTINGS_BYTES)
+    try:
+        return tomllib.loads(text.decode(), parse_float=bounded)
+    except ValueError as error:
+        raise InvalidDocument(f"not TOML: {error}", where=path) from error
+    except RecursionError as error:
+        raise InvalidDocument("not readable as TOML: nested too deeply", where=path) from error
 
 
 def write(document: object, kind: str, path: Path, *, replace: bool = False) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.stats import comparison, levels, pairs, planning, sequential, spread, summary, trend, unpaired
-from simulations import findings
+from simulations import bisecting, findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -383,7 +383,19 @@ def of_calibrations(share: float, draw: np.random.Generator) -> list[Rate]:
     ]  # fmt: skip
 
 
-PARTS = (of_pairs, of_one_pair, of_launches, of_unpaired, of_series, of_claims, of_precision, of_calibrations)
+def of_bisections(share: float, _: np.random.Generator) -> list[Rate]:
+    """Return how often `bisect` names a wrong commit; its own seed lets the page show the same sessions."""
+    return [
+        Rate(group="bisect", case=f"+{bisecting.EFFECT_PERCENT:g} %, launches differ by {row.noise_percent:g} %",
+             what="wrong commit named", high=5.0, hits=row.wrong, sessions=row.sessions)
+        for row in bisecting.rows(share)
+        if row.method == "invoke bisect"
+    ]  # fmt: skip
+
+
+PARTS = (
+    of_pairs, of_one_pair, of_launches, of_unpaired, of_series, of_claims, of_precision, of_calibrations, of_bisections,
+)  # fmt: skip
 
 
 def run(share: float = 1.0) -> list[Rate]:
@@ -409,11 +421,14 @@ a statistician's review measured it.
 
 def main() -> int:
     """Print the table, write it to the file that the first argument names, and return 1 if a limit is passed."""
-    rates = run(float(sys.argv[2]) if len(sys.argv) > 2 else 1.0)
+    share = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
+    rates = run(share)
     text = table(rates)
     sys.stdout.write(text)
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(HEAD + findings.page(rates) + "\n## All rates\n\n" + text, encoding="utf-8")
+        bisections = bisecting.page(bisecting.rows(share))
+        page = f"{HEAD}{findings.page(rates)}\n{bisections}\n## All rates\n\n{text}"
+        Path(sys.argv[1]).write_text(page, encoding="utf-8")
     broken = [rate for rate in rates if not rate.holds]
     for rate in broken:
         sys.stderr.write(f"outside its limits: {rate.group}, {rate.case}: {rate.what} {rate.percent:.1f} %\n")

@@ -21,9 +21,12 @@ from helpers import NATIVE, ROOT, invoke_command, processes_like, wait_until
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "200"))
 FIRST_SEED = int(os.environ.get("CHAOS_SEED", "1"))
 GONE_WITHIN_S = 2.0
-LONGEST_ROUND_S = 60.0
-LIMIT_S = 8
-"""Of a launch: one whose process was stopped hangs until then."""
+LONGEST_ROUND_S = 600.0
+"""Of a round or of going on: no more than a bound, on a busy machine."""
+LIMIT_S = 30
+"""Of a launch: one whose process was stopped hangs until then, and one on a busy machine must not reach it."""
+FROM_THE_START = 0.25
+"""The share of rounds whose attack may come before an engine runs; else one is waited for."""
 
 PRESET = """
 [tiny]
@@ -36,24 +39,31 @@ width = 256
 height = 256
 steps = 4
 """
-SECONDS = {"request": 3.0, "session": 3.5, "ab": 7.0, "matrix": 6.0}
-"""How long each takes, so that the attack comes at any moment of it."""
+SECONDS = {"request": 1.5, "session": 2.5, "ab": 6.0, "matrix": 5.0}
+"""How long each takes from its first engine on, so that the attack comes at any moment of it."""
+ENGINES = ("session_worker.py", "/bin/sglang")
+HELPER = "helper"
 
 
 def roles(task):
-    """Return the processes of a task by what they are; the keeper shows its name, and the supervisor is its child."""
+    """Return the processes of a task by what they are, those of helper commands (git, the engine's description) apart.
+
+    The keeper shows its name, the supervisor is its child, the command is the supervisor's, and workers are below.
+    """
     found = {"task": [psutil.Process(task.pid)]}
-    for process in found["task"][0].children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            words = " ".join(process.cmdline())
-            parent = " ".join(process.parent().cmdline())
-            role = (
-                "keeper" if words.startswith("launch-keeper")
-                else "supervisor" if "supervisor.py" in words
-                else "engine" if "supervisor.py" in parent
-                else "worker"
-            )  # fmt: skip
-            found.setdefault(role, []).append(process)
+    with contextlib.suppress(psutil.Error):
+        for keeper in found["task"][0].children():
+            below = keeper.children(recursive=True)
+            commands = [process for process in below if process.ppid() in [other.pid for other in keeper.children()]]
+            is_engine = any(word in " ".join(command.cmdline()) for command in commands for word in ENGINES)
+            for process in (keeper, *below):
+                role = (
+                    "keeper" if process == keeper
+                    else "supervisor" if process.ppid() == keeper.pid
+                    else "engine" if process in commands
+                    else "worker"
+                )  # fmt: skip
+                found.setdefault(role if is_engine else HELPER, []).append(process)
     return found
 
 
@@ -65,11 +75,26 @@ def attack(task, chance):
         # a role first: there are more workers than tasks
         for role in chance.choices(sorted(found), k=chance.choice([1, 1, 2])):
             victim = chance.choice(found[role])
-            number = chance.choice([signal.SIGKILL] * 4 + [signal.SIGSTOP] + [signal.SIGTERM] * (role == "task"))
+            # a helper command that is stopped costs its minute each time, and is no other case than an engine's
+            stops = [signal.SIGSTOP] * (role != HELPER) + [signal.SIGTERM] * (role == "task")
+            number = chance.choice([signal.SIGKILL] * 4 + stops)
             with contextlib.suppress(psutil.Error):
                 victim.send_signal(number)
                 done.append(f"{number.name} {role}")
                 on_task |= role == "task"
+    return done, on_task
+
+
+def strike(task, chance):
+    """Attack a task's processes and wait for its end; return what was done, and whether the task was struck."""
+    done, on_task = attack(task, chance)
+    if on_task:
+        closes = "SIGTERM task" in done and "SIGSTOP task" not in done
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            task.wait(LONGEST_ROUND_S if closes else chance.uniform(0, 0.5))
+        task.kill()
+    print(done, file=sys.stderr)
+    task.wait(LONGEST_ROUND_S)
     return done, on_task
 
 
@@ -118,9 +143,8 @@ def resume(kind, folder, told):
     }  # fmt: skip
     before = {path: path.stat().st_size for path in folder.parent.parent.glob("environments/*/launches")}
     verb = "ab" if kind == "ab" else "bench"
-    ended = subprocess.run(
-        invoke_command(verb, "--resume", folder, "--json"), cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    command = invoke_command(verb, "--resume", folder, "--json")
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=LONGEST_ROUND_S)
     # a cell that was killed has failed for good, a killed pair is measured anew
     assert ended.returncode in ({0, 7, 9} if kind == "ab" else {0, 3, 8}), (told, ended.stderr)
     assert not (folder / "campaign.json").exists(), told
@@ -145,15 +169,14 @@ def test_nothing_is_left_and_nothing_is_measured_twice_whoever_dies(seed, home, 
     command = invoke_command(*command_of(kind, replay, presets))
     task = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        time.sleep(chance.uniform(0, SECONDS[kind]))
-        done, on_task = attack(task, chance)
-        if on_task:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                task.wait(chance.uniform(0, 0.5) if "SIGTERM task" not in done else LONGEST_ROUND_S)
-            task.kill()
-        told = (seed, kind, done, on_task)
-        print(*told, file=sys.stderr)
-        task.wait(LONGEST_ROUND_S)
+        if chance.random() > FROM_THE_START:
+            wait_until(
+                lambda: "engine" in roles(task) or task.poll() is not None, "no engine was started", LONGEST_ROUND_S
+            )
+            time.sleep(chance.uniform(0, SECONDS[kind]))
+        else:
+            time.sleep(chance.uniform(0, 2.0))
+        told = (seed, kind, *strike(task, chance))
     finally:
         task.kill()
         task.wait()

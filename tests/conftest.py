@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 
+import hypothesis
 import pytest
 from helpers import LOGS, NATIVE, ROOT, Ended, invoke_command, invoke_in_process
+
+from bench import redact
 
 SESSION_MODULES = {
     "multimodal_gen/runtime/entrypoints/cli/generate": "from multimodal_gen import *\n"
@@ -28,11 +31,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# how long an example takes says how busy the machine is
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
+
+
+SLOWEST_FILES = ("test_sweep_slurm", "test_serving_ab", "test_sweep")
+"""Of the tests without an engine: minutes each. They go first, or one worker is alone with them at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in SLOWEST_FILES)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch):
     for name in list(os.environ):
         if name.startswith(CHANGES_RESULTS):
             monkeypatch.delenv(name)
+    monkeypatch.setattr(redact, "_learned", set())
 
 
 @pytest.fixture
@@ -100,7 +117,7 @@ def replay(home):
             shutil.copy(ROOT / "tests" / source, site)
         (site / "sglang" / "multimodal_gen" / "__init__.py").write_text("from multimodal_gen import DiffGenerator\n")
         python = environment / "bin" / "python"
-        python.write_text(f'#!/bin/sh\nPYTHONPATH="{site}" exec "{sys.executable}" "$@"\n')
+        python.write_text(f'#!/bin/sh\nPYTHONPATH="${{PYTHONPATH:+$PYTHONPATH:}}{site}" exec "{sys.executable}" "$@"\n')
         python.chmod(0o755)
         program = environment / "bin" / "sglang"
         program.write_text(f"#!{sys.executable}\n" + (ROOT / "tests" / "replay_engine.py").read_text())

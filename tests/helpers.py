@@ -40,7 +40,7 @@ def invoke_in_process(*arguments, env=None):
     shadows = [entry for entry in given.get("PYTHONPATH", "").split(os.pathsep) if entry]
     shadowed = [path.stem for entry in shadows for path in Path(entry).glob("*.py")]
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE)}
     bytecode = sys.dont_write_bytecode
     argv = ["invoke", *map(str, arguments)]
     with (
@@ -108,6 +108,16 @@ def check_golden(name, text):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8"), f"{path} differs; UPDATE_GOLDEN=1 writes it anew"
+
+
+def stand_in_for_accuracy(environment):
+    """Let a replay engine's Python run the stand-in for the programs of `invoke accuracy`."""
+    python = environment / "bin" / "python"
+    plain = python.read_text()
+    if "replay_accuracy" not in plain:
+        stand_in = f'exec "{sys.executable}" "{ROOT}/tests/replay_accuracy.py" "$@"'
+        case = f'#!/bin/sh\ncase "$1" in *accuracy_*) {stand_in};; esac\n'
+        python.write_text(plain.replace("#!/bin/sh\n", case))
 
 
 def wait_until(condition, reason, within_s=120.0):

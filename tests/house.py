@@ -23,11 +23,13 @@ FLOORS = {
     "upstream": 7, "preflight": 7,
     "run": 8,
     "fidelity": 9, "profiling": 9,
-    "accuracy": 10, "compare": 10, "serving": 10,
-    "sweep": 11, "report": 11,
-    "task": 12, "tour": 12,
-    "completion": 13,
-    "verbs": 14,
+    "reach": 10,
+    "accuracy": 11, "compare": 11,
+    "sweep": 12, "serving": 12, "bisect": 12,
+    "report": 13,
+    "task": 14, "tour": 14,
+    "completion": 15,
+    "verbs": 16,
 }  # fmt: skip
 """A file imports its own room and rooms of lower floors."""
 

@@ -1,7 +1,7 @@
 """A stand-in for both programs of `invoke accuracy`: for results that cannot be provoked in the real engine.
 
 Called as an engine's interpreter would call them: PROGRAM REQUEST.json OUT_FOLDER, with the scenario in the environment
-variable ACCURACY_REPLAY. Everything agrees unless the scenario says otherwise. Needs numpy and Pillow only.
+variable BENCH_ACCURACY_REPLAY. Everything agrees unless the scenario says otherwise. Needs numpy and Pillow only.
 """
 
 import json
@@ -104,7 +104,7 @@ def change(arrays, scenario):
 
 def main():
     program, request_path, folder = Path(sys.argv[1]).name, sys.argv[2], Path(sys.argv[3])
-    scenario = json.loads(os.environ["ACCURACY_REPLAY"])
+    scenario = json.loads(os.environ["BENCH_ACCURACY_REPLAY"])
     request = json.loads(Path(request_path).read_text())
     side = "reference" if "reference" in program else "native"
     manifest, arrays = reference(scenario, request["sampling"]) if side == "reference" else native(scenario, request)

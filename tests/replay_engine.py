@@ -62,6 +62,14 @@ def save(scenario, path, asked):
         path.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
 
 
+def serve():
+    """Become the server that the scenario names, if it names one and one is asked for."""
+    settings = Path(sys.argv[0]).resolve().parent.parent / "replay.json"
+    program = json.loads(settings.read_text()).get("serves")
+    if program is not None and sys.argv[1] == "serve":
+        os.execv(sys.executable, [sys.executable, program, str(settings), *sys.argv[2:]])
+
+
 def main():
     scenario = json.loads((Path(sys.argv[0]).resolve().parent.parent / "replay.json").read_text())
     parser = argparse.ArgumentParser(allow_abbrev=False)
@@ -110,10 +118,17 @@ def main():
         Path(asked.perf_dump_path).write_text(json.dumps(dump))
     if scenario.get("image", True):
         save(scenario, Path(asked.output_path) / asked.output_file_name, (asked.width, asked.height))
-    time.sleep(scenario.get("linger_s", 0))
+    linger(scenario)
     sys.stdout.flush()
     os._exit(scenario.get("exit", 0))
 
 
+def linger(scenario):
+    time.sleep(scenario.get("linger_s", 0))
+    while "linger_until" in scenario and not os.path.exists(scenario["linger_until"]):
+        time.sleep(0.1)
+
+
 if __name__ == "__main__":
+    serve()
     main()

@@ -10,6 +10,7 @@ from helpers import NATIVE, ROOT, invoke_command, processes_like, wait_for_task,
 
 from bench import schema
 from bench.errors import RecordEdited
+from bench.record import campaign
 
 STEADY = NATIVE | {"between": 0.02, "within": 0.001}
 HANGS = {"hang_at": 1, "hang_in_launch": 3}
@@ -55,7 +56,7 @@ def cut_off(home):
         folder = wait_for_task(task, hangs, "the launch that hangs has not come")
         meanwhile((task, folder))
         task.send_signal(number)
-        out, err = task.communicate(timeout=60)
+        out, err = task.communicate(timeout=300)
         wait_until(lambda: not processes_like("session_worker.py", home / "runs"), "an engine is still there")
         return folder, task.returncode, out, err
 
@@ -127,9 +128,9 @@ def change_dump(home, replay, presets, monkeypatch):
         (change_engine, (), 1, "engine"),
         (change_environment, (), 1, "OMP_NUM_THREADS"),
         (change_preset, (), 1, "changed since the run was started: the preset"),
-        (change_dump, (), RecordEdited.exit_code, "launch-1/request-002/perf.json has another hash"),
+        (change_dump, (), RecordEdited.exit_code, "launch-1/request-002/perf.json was changed: its hash differs"),
         (None, ("--candidate", "old"), 1, "the candidate was 'new' when this began"),
-        (None, ("--pairs", "9"), 1, "a comparison goes on as it began"),
+        (None, ("--pairs", "9"), 1, "a resumed comparison keeps its design"),
         (None, ("--dry-run",), 1, "--dry-run cannot show them"),
     ],
     ids=["engine", "environment", "preset", "dump", "arm", "design", "dry run"],
@@ -168,6 +169,21 @@ def test_an_arm_with_a_secret_has_to_be_given_again(replay, presets, cut_off, in
     assert "the candidate holds a secret, which was not kept" in ended.err
     assert "hf_abc" not in ended.err
     assert invoke("ab", "--resume", folder, "--candidate", arm).code in (0, 7, 9)
+
+
+def test_of_a_campaign_inside_another_one_the_outer_ones_command_goes_on(tmp_path):
+    for name in ("outer", "inner"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(KeyboardInterrupt) as interrupted, campaign.begin("bisect", tmp_path / "outer", {}) as outer:
+        outer.named_again = ("--source", "a b")
+        with campaign.begin("ab", tmp_path / "inner", {}) as inner:
+            inner.finish("pair 1")
+            raise KeyboardInterrupt
+    assert interrupted.value.__notes__ == [
+        f"kept: 1 pair, {tmp_path}/inner",
+        f"kept: 0 comparisons, {tmp_path}/outer",
+        f"to do: `invoke bisect --resume {tmp_path}/outer --source 'a b'` goes on",
+    ]
 
 
 # --- what was paid for ------------------------------------------------------------------------------------------------
@@ -260,7 +276,7 @@ def test_a_matrix_goes_on_with_the_launches_that_are_missing(replay, presets, cu
     folder, *_ = cut_off(number, 2, *asked, "--matrix", "quality", hanging=engine)
     ended = invoke("bench", "--resume", folder, "--json")
     assert ended.code == 0, ended.err
-    assert "launch 1/7: " in ended.err
+    assert "round 1/3, cell 3/3" in ended.err
     document = json.loads(ended.out)
     assert schema.violations(document, "matrix") == []
     assert {cell["name"]: cell["requests"] for cell in document["cells"]} == dict.fromkeys(

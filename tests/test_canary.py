@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import zipfile
 
 import pytest
 from helpers import LOGS, NATIVE, record_of
+from stand_in_server import StandIn
 from trace_writer import CPU
 
 SHELL = "c4n4ryFromTheShell"
@@ -48,15 +50,20 @@ def preset_file(tmp_path):
 def nothing_left(home):
     """Return a function that fails if a canary is in what was printed or in a file below the runs and the cache."""
 
+    def contents(path):
+        content = path.read_bytes() if path.is_file() else b""
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                return b"".join(name.encode() + archive.read(name) for name in archive.namelist())
+        return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+
     def look(ended):
         assert CANARY not in ended.out
         assert CANARY not in ended.err
         assert "Traceback" not in ended.err
         for folder in (home / "runs", home / "cache"):
             for path in folder.rglob("*"):
-                content = path.read_bytes() if path.is_file() else b""
-                content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-                assert CANARY.encode() not in content, path
+                assert CANARY.encode() not in contents(path), path
                 assert CANARY not in path.name
         return ended
 
@@ -73,7 +80,9 @@ def test_a_run_and_all_that_reads_it(invoke, bench, only_run, nothing_left, more
     assert environment["TOKENIZERS_PARALLELISM"] == "false"
     for words in (
         ("compare", run, run), ("compare", run, run, "--json"), ("compare", run, run, "--markdown"),
-        ("history", "--model", "flux-tiny"), ("attest", "--log", run / "engine.log"), ("validate", run),
+        ("history", "--model", "flux-tiny"), ("history", "--model", "flux-tiny", "--json"), ("report", run),
+        ("report", run, "--markdown"), ("report", run, "--csv"), ("report", run, "--openmetrics"),
+        ("report", run, "--json"), ("report", "--history"), ("attest", "--log", run / "engine.log"), ("validate", run),
         ("baseline.set", run), ("completion", "bash", "--line", "invoke compare "),
     ):  # fmt: skip
         nothing_left(invoke(*words))
@@ -105,8 +114,40 @@ def test_arms_of_a_comparison(invoke, replay, model, nothing_left, home):
     assert (home / "runs").exists(), ended.err
     (folder,) = (home / "runs").iterdir()
     assert "SGLANG_PWD=<set, not shown>" in (folder / "comparison.json").read_text(), ended.err
-    nothing_left(invoke("compare", folder))
-    nothing_left(invoke("compare", folder, "--json"))
+    for words in (
+        ("compare", folder), ("compare", folder, "--json"), ("report", folder), ("report", folder, "--markdown"),
+    ):  # fmt: skip
+        assert nothing_left(invoke(*words)).code != 1
+    dossier = home / "runs" / "dossier"
+    assert nothing_left(invoke("evidence", "--from", folder, "--output", dossier)).code == 0
+    assert nothing_left(invoke("evidence-check", dossier / "evidence.zip")).code == 0
+
+
+def test_a_reference(invoke, replay, model, nothing_left, home):
+    scenario = {"log": "cpu/diffusers.log", "dump": "cpu/diffusers.json", "lines": ECHO}
+    asked = ["--model", "flux-tiny", "--engine", replay(**scenario), "--model-path", model(), "--label", LOOKS]
+    ended = nothing_left(invoke("reference", *asked, "--no-warmup", "--steps", "4", env=ENVIRONMENT))
+    assert ended.code == 0, ended.err
+    nothing_left(invoke("report", "last"))
+
+
+def test_a_load_test(invoke, model, nothing_left, home, tmp_path):
+    log = tmp_path / "log"
+    log.mkdir()
+    asked = ["--model", "flux-tiny", "--model-path", model(), "--label", LOOKS, "--duration", "0.5", "--rate", "20"]
+    with StandIn(log=log, service_s=0.005) as server:
+        url = server.url.replace("http://", f"http://user:{ADDRESS}@")
+        for more in ([], ["--json"]):
+            nothing_left(invoke("loadtest", *asked, "--url", url, *more, env=ENVIRONMENT))
+    assert list((home / "runs").glob("*/load.json"))
+    nothing_left(invoke("report", "last"))
+
+
+def test_a_load_test_whose_server_does_not_start(invoke, replay, model, nothing_left):
+    asked = ["--model", "flux-tiny", "--engine", replay(**NATIVE, lines=ECHO), "--model-path", model()]
+    extra = ("--", "--api-key", ARGUMENT)
+    for more in (["--dry-run", *extra], [*extra], []):
+        nothing_left(invoke("loadtest", *asked, *more, env=ENVIRONMENT))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +230,7 @@ def test_a_resumed_run_needs_its_secret_arguments_again(invoke, bench, only_run)
         ({"environment": [["LD_PRELOAD", "/tmp/evil.so"]]}, "LD_PRELOAD decides which code runs"),
         ({"environment": [["PYTHONPATH", "/tmp/evil"]]}, "PYTHONPATH decides which code runs"),
         ({"environment": [["PATH", "/tmp/evil"]]}, "PATH decides which code runs"),
-        ({"engine": "source:/tmp/evil"}, "no record chooses the code that is run"),
+        ({"engine": "source:/tmp/evil"}, "a record may not choose which code runs"),
         ({"repeats": "many"}, "$.asked.repeats: 'many' is not of its type"),
         ({"extra": None}, "not the options of a run"),
     ],

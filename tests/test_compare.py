@@ -123,7 +123,7 @@ def test_ab_of_two_versions_says_that_the_default_quality_changed_its_meaning(in
     assert ended.code == 9, ended.err
     shown = " ".join(ended.out.split())
     assert f"meaning of the quality: 'exact' against 'rounding' ({MEANING})" in shown
-    assert "minutes of wall time" in shown
+    assert "minutes, engine starts included" in shown
 
 
 def test_a_stage_is_compared_with_both_arms_synchronised(invoke, replay, presets, home):
@@ -172,6 +172,27 @@ def test_a_record_that_has_not_changed_is_not_read_again(invoke, recorded, monke
     assert f"left out: {third}: not JSON" in ended.err
     shutil.rmtree(first.parent)
     assert invoke("history", "--model", "flux-tiny").out.count(" native ") == 1
+
+
+def test_a_broken_arm_of_an_old_comparison_is_no_fault_of_the_history(invoke, recorded):
+    whole = recorded(1)
+    arm = whole.parent.parent / "20261101T000000Z-ab-flux-tiny-0a0b0c" / "baseline" / "run.json"
+    arm.parent.mkdir(parents=True)
+    arm.write_text(json.dumps(json.loads(whole.read_text()) | {"id": "baseline", "launches": "none"}))
+    ended = invoke("history", "--model", "flux-tiny")
+    assert (ended.code, ended.err) == (0, "")
+
+
+def test_a_long_history_shows_its_end_and_what_is_marked(invoke, recorded, monkeypatch):
+    monkeypatch.setattr("bench.report.history.SHOWN_RECORDS", 4)
+    noise = np.random.default_rng(1).normal(0, 0.005, 24)
+    for number in range(24):
+        recorded(number, factor=(1.0 if number < 12 else 1.2) * (1 + noise[number]))
+    ended = invoke("history", "--model", "flux-tiny")
+    rows = [line.split()[-1] for line in ended.out.splitlines() if " native " in line]
+    assert rows == [f"{number:06x}" for number in (12, 20, 21, 22, 23)]
+    assert "24 records: the last 4, earlier baselines and new levels; --json has all" in ended.out
+    assert len(json.loads(invoke("history", "--model", "flux-tiny", "--json").out)) == 24
 
 
 @pytest.mark.parametrize(
@@ -268,7 +289,7 @@ def test_records_of_two_versions_are_no_measure_of_a_day(invoke, recorded):
 # --- words of before --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("word", "told"), [(("--co-resident",), "leave it out"), (("--blocks", "6"), "--pairs N")])
+@pytest.mark.parametrize(("word", "told"), [(("--co-resident",), "leave it out"), (("--blocks", "6"), "--pairs: arms")])
 def test_a_word_of_before_names_the_present_one(invoke, word, told):
     ended = invoke("ab", "--model", "flux-tiny", *word)
     assert ended.code == 1
@@ -343,13 +364,13 @@ def test_a_threshold_asked_for_later_is_held_against_the_arms(invoke, arms):
 def test_arms_are_not_shown_as_if_another_metric_had_decided(invoke, arms):
     ended = invoke("compare", arms, "--metric", "wall")
     assert ended.code == 1
-    assert "decided by total, not by wall" in ended.err
+    assert "were compared by total, not by wall" in ended.err
 
 
 def test_a_comparison_of_version_1_is_refused_in_words(invoke):
     ended = invoke("compare", "docs/evidence/ab")
     assert ended.code == 1
-    assert "comparisons of version 1 are kept, not shown" in ended.err
+    assert "comparisons of version 1 cannot be shown any more" in ended.err
 
 
 def test_stages_of_a_bare_dump_carry_their_doubt(invoke):

@@ -21,7 +21,7 @@ SOURCE = {
     "fish": "{python} -m invoke completion fish | source",
 }
 INTERACTIVE = {"bash": ["bash", "--norc", "-i"], "zsh": ["zsh", "-f", "-i"], "fish": ["fish", "--no-config", "-i"]}
-SECONDS = 60.0
+SECONDS = 240.0
 
 
 def shells(*names):

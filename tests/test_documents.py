@@ -64,7 +64,7 @@ def test_validate_takes_many_files_and_stops_at_the_first_bad_one(invoke):
         ("deep.json", "[" * 100_000, "not JSON"),
         ("broken.toml", "[flux", "not TOML"),
         ("preset.toml", '[mine]\ndescription = "x"', "'model' is a required property"),
-        ("flat.toml", 'model = "x"', "a preset is a table"),
+        ("flat.toml", 'model = "x"', "a preset must be a table"),
     ],
 )
 def test_what_cannot_be_read_is_one_clear_error(invoke, tmp_path, name, content, says):

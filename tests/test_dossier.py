@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import zipfile
 
 import pytest
-from helpers import DATA
+from conftest import SESSION_MODULES
+from helpers import DATA, NATIVE, ROOT, invoke_command, processes_like, wait_for_task, wait_until
 
 from bench import paths
+from bench.engine import source
 
 
 @pytest.fixture(name="archive")
@@ -89,6 +92,99 @@ def test_an_edited_effect_is_named(archive, invoke):
     assert "it says -10.00 %" in ended.err
 
 
+def binary_text(contents):
+    contents["pull-request.md"] = b"\xff"
+
+
+def list_as_subject(contents):
+    contents["subject.json"] = b"[]"
+
+
+def other_subject(contents):
+    contents["subject.json"] = json.dumps(
+        json.loads(contents["subject.json"]) | {"base": "a", "head": "b", "changes": ["x"]}
+    ).encode()
+
+
+def without_text(contents):
+    del contents["pull-request.md"]
+
+
+def without_subject(contents):
+    del contents["subject.json"]
+
+
+def without_manifest(contents):
+    del contents["manifest.json"]
+
+
+@pytest.mark.parametrize("consistent", [False, True], ids=["hashes-left", "hashes-too"])
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (binary_text, "pull-request.md"),
+        (list_as_subject, "subject.json"),
+        (other_subject, ""),
+        (without_text, "pull-request.md is gone"),
+        (without_subject, "subject.json is gone"),
+    ],
+)
+def test_what_the_dossier_itself_rests_on_is_judged_too(change, named, consistent, archive, invoke):
+    ended = invoke("evidence-check", edited(archive, change, consistent=consistent))
+    assert ended.code in (1, 5)
+    assert ended.err.startswith("error: ")
+    assert named in ended.err
+
+
+def test_an_archive_without_its_manifest_is_refused(archive, invoke):
+    ended = invoke("evidence-check", edited(archive, without_manifest))
+    assert ended.code == 5
+    assert "manifest.json is gone" in ended.err
+
+
+def test_nothing_in_the_text_contradicts_the_effect_beside_it(archive):
+    text = (archive.parent / "pull-request.md").read_text()
+    (row,) = (line for line in text.splitlines() if line.startswith("| flux-tiny | **"))
+    assert row.count("%") == 2  # the effect and its interval: no second figure of another kind
+    assert "| total time |" in row
+    assert "/home/" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--models", "flux-tiny"), "--models would be ignored"),
+        (("--pairs", "4", "--head", "x"), "--head, --pairs would be ignored"),
+        (("--base", "main"), "exclude each other"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(words, says, invoke, tmp_path):
+    ended = invoke("evidence", "--from", DATA / "ab", "--output", tmp_path / "dossier", *words)
+    assert ended.code == 1
+    assert says in ended.err
+    assert not (tmp_path / "dossier").exists()
+
+
+def test_a_folder_that_is_there_is_refused_before_anything_is_measured(invoke, checkout, tmp_path):
+    (checkout / "a.py").write_text("x = 2\n")
+    (tmp_path / "there").mkdir()
+    ended = invoke("evidence", "--base", "HEAD", "--source", checkout, "--output", tmp_path / "there")
+    assert ended.code == 1
+    assert "the output folder exists already" in ended.err
+
+
+def test_an_ab_that_was_cut_off_has_no_dossier(invoke, tmp_path):
+    folder = tmp_path / "ab"
+    shutil.copytree(DATA / "ab", folder)
+    document = json.loads((folder / "comparison.json").read_text())
+    document |= {"complete": False, "failure": {"exit_code": 130, "what": "interrupted"}}
+    (folder / "comparison.json").write_text(json.dumps(document))
+    ended = invoke("evidence", "--from", folder, "--output", tmp_path / "dossier")
+    assert ended.code == 1
+    assert "this A/B was cut off" in ended.err
+    assert not (tmp_path / "dossier").exists()
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", None], ids=["empty", "broken", "outside"])
 def test_what_is_no_archive_is_refused(content, invoke, tmp_path):
     path = tmp_path / "x.zip"
@@ -130,9 +226,185 @@ def test_nothing_is_measured_of_a_head_that_changes_nothing(invoke, checkout):
     assert "nothing differs between HEAD and ." in ended.err
 
 
+def test_a_file_that_git_does_not_know_yet_is_a_change(checkout):
+    (checkout / "b.py").write_text("y = 1\n")
+    assert source.changes(checkout, "HEAD", ".") == [" b.py (not yet added)"]
+
+
+@pytest.mark.parametrize(("base", "says"), [("nowhere", "no revision 'nowhere' here"), ("--help", "no revision")])
+def test_a_base_that_git_does_not_know_is_no_lack_of_changes(base, says, invoke, checkout, home):
+    ended = invoke("evidence", f"--base={base}", "--source", checkout, "--models", "flux-tiny")
+    assert ended.code == 1
+    assert says in ended.err
+    assert not (home / "runs").exists()
+
+
+def test_a_folder_outside_of_git_is_refused(invoke, tmp_path):
+    ended = invoke("evidence", "--base", "main", "--source", tmp_path, "--models", "flux-tiny")
+    assert ended.code == 1
+    assert "no revision 'main' here" in ended.err
+
+
 def test_an_unknown_revision_is_refused_and_no_worktree_is_left(invoke, checkout):
     (checkout / "a.py").write_text("x = 2\n")
     ended = invoke("evidence", "--base", "HEAD", "--head", "nowhere", "--source", checkout, "--models", "flux-tiny")
     assert ended.code == 1
+    listed = subprocess.run(["git", "-C", checkout, "worktree", "list"], capture_output=True, text=True, check=True)
+    assert len(listed.stdout.splitlines()) == 1
+
+
+# --- measured from a checkout -----------------------------------------------------------------------------------------
+
+PACKAGE = "python/sglang/multimodal_gen/__init__.py"
+GENERATOR = """import multimodal_gen
+from multimodal_gen import DiffGenerator
+
+multimodal_gen.SCENARIO |= {scenario}
+"""
+
+
+def git(folder, *words):
+    subprocess.run(["git", "-C", folder, "-c", "user.name=x", "-c", "user.email=x", *words], check=True)
+
+
+@pytest.fixture(name="sglang")
+def _sglang(tmp_path, replay):
+    """A checkout over a replay engine's dependencies, in a folder whose name a shell would split, and `evidence`."""
+    replay(name="under", **NATIVE, within=0.002, trace=str(DATA / "traces" / "flux-h200.trace.json.gz"))
+    folder = tmp_path / "my checkout"
+    for module, text in SESSION_MODULES.items():
+        path = folder / "python" / "sglang" / f"{module}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        for above in {*path.parents} - {*folder.parents, folder, folder / "python"}:
+            (above / "__init__.py").touch()
+    (folder / PACKAGE).write_text(GENERATOR.format(scenario={}))
+    git(folder, "init", "-q", "-b", "main")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "as released")
+    git(folder, "tag", "v0.5.23")
+
+    def change(**scenario):
+        git(folder, "checkout", "-qb", "change")
+        (folder / PACKAGE).write_text(GENERATOR.format(scenario=scenario))
+        git(folder, "commit", "-qam", "change", "--allow-empty")
+        return folder
+
+    return change
+
+
+@pytest.fixture(name="presets")
+def _presets(home, model):
+    path = home / "mine.toml"
+    path.write_text(
+        f'[one]\ndescription = "replayed"\nmodel = "{model()}"\nmodality = "image"\nprompt = "p"\nseed = 1\n'
+        "width = 256\nheight = 256\nsteps = 4\n"
+    )
+    return path
+
+
+def measured(checkout, presets, *words):
+    common = ("--source", checkout, "--engine", "under", "--models", "one", "--preset-file", presets, "--repeats", "2")
+    return ("evidence", "--base", "main", *common, *words)
+
+
+def test_a_change_of_ten_percent_is_measured_and_proven(invoke, sglang, presets, tmp_path):
+    checkout = sglang(factor=1.1, seed=7)
+    ended = invoke(*measured(checkout, presets, "--head", "change", "--output", tmp_path / "dossier"))
+    assert ended.code == 0, ended.err
+    assert "| one | **SLOWER** in 3 pairs | total time |" in ended.out
+    assert f" {PACKAGE} | 2 +-" in ended.out
+    commits = subprocess.run(
+        ["git", "-C", checkout, "rev-parse", "main", "change"], capture_output=True, text=True, check=True
+    )
+    base, head = (commit[:12] for commit in commits.stdout.split())
+    assert f"main (commit {base}) against change (commit {head}):" in ended.out
+    assert str(tmp_path) not in ended.out
+    checked = invoke("evidence-check", tmp_path / "dossier" / "evidence.zip")
+    assert checked.code == 0, checked.err
+    listed = subprocess.run(["git", "-C", checkout, "worktree", "list"], capture_output=True, text=True, check=True)
+    assert len(listed.stdout.splitlines()) == 1
+
+
+def other_kernels(**said):
+    """Return what says something else of the kernels of an archive."""
+
+    def change(contents):
+        document = json.loads(contents["one/comparison.json"])
+        document["reach"]["kernels"] |= said
+        contents["one/comparison.json"] = json.dumps(document).encode()
+
+    return change
+
+
+def test_the_profile_diff_of_both_sides_is_in_the_archive_and_follows_from_their_traces(
+    invoke, sglang, presets, tmp_path
+):
+    checkout = sglang(factor=1.1, seed=7, trace=str(DATA / "traces" / "flux-h100-0.5.23.trace.json.gz"))
+    words = measured(checkout, presets, "--head", "change", "--output", tmp_path / "dossier", "--prove-kernels")
+    ended = invoke(*words)
+    assert ended.code == 0, ended.err
+    (line,) = (line for line in ended.out.splitlines() if line.startswith("- one: kernels: of "))
+    assert "appeared" in line
+    archive = tmp_path / "dossier" / "evidence.zip"
+    with zipfile.ZipFile(archive) as packed:
+        told = packed.read("one/profile-diff.md").decode()
+        names = packed.namelist()
+    assert line.partition("kernels: of ")[2] in told
+    assert "ms a step" in told
+    (trace,) = (name for name in names if name.startswith("one/reach/kernels/traces/"))
+    assert invoke("evidence-check", archive).code == 0
+    for change, named in (
+        (lambda contents: contents.update({trace: contents[trace] + b"x"}), "is not the trace that was recorded"),
+        (lambda contents: contents.update({"one/profile-diff.md": b"no change"}), "profile-diff.md does not follow"),
+        (other_kernels(changes=[]), "the kernels that differ do not follow from the traces"),
+        (other_kernels(names=1), "the kernels that differ do not follow from the traces"),
+        (other_kernels(launches=None), "something is said of kernels that were not traced"),
+        (other_kernels(launches=None, unknown="why"), "something is said of kernels that were not traced"),
+    ):
+        checked = invoke("evidence-check", edited(archive, change, consistent=True))
+        assert (checked.code, named in checked.err) == (5, True), checked.err
+
+
+def test_a_change_that_never_runs_ends_before_the_first_pair(invoke, home, sglang, presets):
+    checkout = sglang()
+    (checkout / "python" / "sglang" / "unused.py").write_text("def unused():\n    return 1\n")
+    ended = invoke(*measured(checkout, presets))
+    assert ended.code == 9, ended.err
+    assert "the change never ran: no changed line ran on the measured path" in ended.err
+    (reach,) = (home / "runs").glob("*-evidence-one-*/*-ab-*/reach/reach.json")
+    assert json.loads(reach.read_text())["lines"]["never"] == 2
+    assert not list((home / "runs").glob("*/*-ab-*/*/launch-*")), "no pair was measured"
+    assert not list((home / "runs").rglob("evidence.zip"))
+    assert not list((home / "runs").rglob("campaign.json")), "without its checkouts none can go on"
+
+
+def test_a_model_that_cannot_be_measured_costs_no_pair_of_another(invoke, home, sglang, presets):
+    checkout = sglang(factor=1.1)
+    with presets.open("a") as file:
+        file.write(presets.read_text().replace("[one]", "[two]").replace('model = "', 'model = "/nowhere'))
+    words = ["one,two" if word == "one" else word for word in measured(checkout, presets, "--head", "change")]
+    ended = invoke(*words)
+    assert ended.code == 10, ended.err
+    assert list((home / "runs").glob("*/*-ab-one-*/reach/reach.json")), "the first can be measured"
+    assert not list((home / "runs").glob("*/*-ab-*/*/launch-*")), "no pair was measured"
+    assert not list((home / "runs").rglob("campaign.json")), "without its checkouts none can go on"
+
+
+def test_an_interrupt_gives_advice_that_can_be_followed(home, sglang, presets):
+    checkout = sglang(hang_at=1, hang_in_launch=3)
+    task = subprocess.Popen(
+        invoke_command(*measured(checkout, presets)),
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    wait_for_task(task, lambda: list((home / "runs").glob("*-evidence-one-*/*-ab-*/*/launch-1")), "nothing was begun")
+    task.send_signal(signal.SIGINT)
+    _, err = task.communicate(timeout=60)
+    wait_until(lambda: not processes_like("session_worker.py", home / "runs"), "an engine is still there")
+    assert task.returncode == 130
+    assert "ab --resume" not in err
+    assert "`invoke evidence` again" in err
+    assert not list((home / "runs").rglob("campaign.json")), "without its checkouts none can go on"
+    assert f"'source:{checkout}@under'" in err
     listed = subprocess.run(["git", "-C", checkout, "worktree", "list"], capture_output=True, text=True, check=True)
     assert len(listed.stdout.splitlines()) == 1

@@ -1,11 +1,17 @@
 """The record names the code that ran: a run whose engine is edited meanwhile does not count."""
 
 import json
+import shutil
 import subprocess
 
 import pytest
+from engine_support import CONFIGURATIONS
+from engine_support import invoke as run_engine
 from helpers import NATIVE, record_of
 
+from bench.catalog import presets
+from bench.engine import find
+from bench.models import checkpoint
 from bench.run import benchmark
 
 
@@ -86,7 +92,7 @@ def test_an_editable_install_is_the_checkout_that_it_runs_from(home, replay, aga
     origin = {"url": f"file://{checkout}/python", "dir_info": {"editable": True}}
     (site / "sglang-0.5.23.dist-info" / "direct_url.json").write_text(json.dumps(origin))
     python = site.parent / "bin" / "python"
-    python.write_text(python.read_text().replace(f'="{site}"', f'="{site}:{checkout}/python"'))
+    python.write_text(python.read_text().replace(f'{site}" exec', f'{site}:{checkout}/python" exec'))
 
     record = record_of(again())
     commit = git(checkout, "rev-parse", "HEAD")
@@ -108,3 +114,49 @@ def test_where_an_engine_was_installed_from_is_told_without_a_password(replay, a
     install = record_of(again())["code"]["install"]
     assert (install["kind"], install["commit"]) == ("vcs", "abc123")
     assert "secret" not in install["url"]
+
+
+@pytest.mark.parametrize(("lacking", "code"), [("AutoencoderKL", 4), ("T5EncoderModel", 0), (None, 0)])
+def test_a_class_that_the_log_calls_native_has_to_be_in_the_engines_code(replay, again, site, lacking, code):
+    replay(**NATIVE)
+    models = site / "sglang" / "multimodal_gen" / "runtime" / "models"
+    models.mkdir(parents=True)
+    (models / "registry.py").touch()
+    classes = {"FluxTransformer2DModel", "AutoencoderKL", "CLIPTextModel", "T5EncoderModel"} - {lacking}
+    (models / "all.py").write_text("".join(f"class {name}:\n    pass\n\n\n" for name in sorted(classes)))
+    ended = again()
+    assert ended.code == code, ended.err
+    found = {f["component"]: f["severity"] for f in record_of(ended)["verdict"]["findings"] if f["component"]}
+    severity = {"AutoencoderKL": {"vae": "invalid"}, "T5EncoderModel": {"text_encoder_2": "degraded"}, None: {}}
+    assert found == severity[lacking]
+
+
+OWN_VAE = """import diffusers
+
+
+class AutoencoderKLFromDiffusers(diffusers.AutoencoderKL):
+    pass
+"""
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", CONFIGURATIONS[:1])
+def test_a_vae_in_diffusers_own_class_is_refused_before_the_start_and_stopped_at_its_load(engine, tmp_path):
+    cached, _ = checkpoint.cached(
+        find.find(engine), presets.get("flux-tiny").checkpoint, "black-forest-labs/FLUX.1-dev"
+    )
+    folder = tmp_path / cached.name
+    shutil.copytree(cached, folder)
+    config = folder / "vae" / "config.json"
+    mapped = {"auto_map": {"AutoModel": "modeling_vae.AutoencoderKLFromDiffusers"}}
+    config.write_text(json.dumps(json.loads(config.read_text()) | mapped))
+    (folder / "vae" / "modeling_vae.py").write_text(OWN_VAE)
+    words = ("bench", "--model", "flux-tiny", "--engine", engine, "--model-path", folder)
+    refused = run_engine(*words, runs=tmp_path / "runs")
+    assert (refused.code, "component.own_code" in refused.err) == (4, True), refused.err
+    assert not (tmp_path / "runs").exists()
+    stopped = run_engine(*words, "--no-precheck", runs=tmp_path / "runs")
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*/run.json"))
+    (decisive, *_) = record["verdict"]["findings"]
+    assert (stopped.code, decisive["id"], decisive["component"]) == (4, "component.own_code", "vae")
+    assert decisive["source"] == "log"

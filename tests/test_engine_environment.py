@@ -6,8 +6,7 @@ import pytest
 from engine_support import CONFIGURATIONS
 from helpers import NATIVE, record_of
 
-from bench.engine import find
-from bench.engine.command import RECORDED_PREFIXES
+from bench.engine import find, variables
 
 PRESET = """[mine]
 description = "a preset of a test"
@@ -28,9 +27,9 @@ seed = 42
         ),
         ('environment = { PATH = "/evil" }', "PATH decides which code runs: a preset may not set it"),
         ('environment = { LOCAL_RANK = "1" }', "LOCAL_RANK may not be set by a preset"),
-        ('arguments = ["--config=/x.json"]', "--config may not be handed to the engine"),
-        ('arguments = ["--output-path=/x"]', "--output-path may not be handed to the engine"),
-        ('arguments = ["--log_level=warning"]', "--log_level may not be handed to the engine"),
+        ('arguments = ["--config=/x.json"]', "--config cannot be passed to the engine"),
+        ('arguments = ["--output-path=/x"]', "--output-path cannot be passed to the engine"),
+        ('arguments = ["--log_level=warning"]', "--log_level cannot be passed to the engine"),
     ],
 )
 def test_a_preset_is_bound_by_the_pins(invoke, replay, tmp_path, line, says):
@@ -45,6 +44,65 @@ def test_ranks_of_a_launcher_do_not_reach_the_engine(monkeypatch):
     for name in find.RANKS:
         monkeypatch.setenv(name, "1")
     assert not set(find.RANKS) & find.interpreter_environment().keys()
+
+
+def test_a_variable_that_nobody_knows_does_not_reach_the_engine(bench, monkeypatch):
+    unknown = {"SOME_LIBRARYS_KNOB": "1", "GCONV_PATH": "/evil", "A" * 300: "x", "LD": "1", "lang": "C"}
+    known = {"NVPL_BLAS_DEBUG_CPU_TYPE": "x", "LC_ALL": "C.UTF-8", "https_proxy": "http://p:1", "NIX_LD": "/ld"}
+    for name, value in (unknown | known).items():
+        monkeypatch.setenv(name, value)
+    reached = find.interpreter_environment()
+    assert not unknown.keys() & reached.keys()
+    assert known.items() <= reached.items()
+    ended = bench()
+    assert ended.code == 0, ended.err
+    environment = record_of(ended)["launches"][0]["command"]["environment"]
+    assert {"NVPL_BLAS_DEBUG_CPU_TYPE", "NIX_LD"} <= environment.keys()
+    assert not {"LC_ALL", "https_proxy", *unknown} & environment.keys()
+
+
+def test_of_an_activated_conda_environment_the_engine_gets_only_what_the_record_names(bench, monkeypatch, tmp_path):
+    """`conda activate` sets these, with its compilers; LD_LIBRARY_PATH and PYTHONPATH are many a shell's own."""
+    told = {
+        "CC": "/conda/bin/x86_64-conda-linux-gnu-cc",
+        "CFLAGS": "-march=nocona -O2",
+        "LDFLAGS": "-Wl,-rpath,/conda/lib",
+        "LD_LIBRARY_PATH": "/conda/lib",
+    }
+    withheld = {
+        "CONDA_PREFIX": "/conda",
+        "CONDA_DEFAULT_ENV": "sglang",
+        "CONDA_EXE": "/conda/bin/conda",
+        "CONDA_BUILD_SYSROOT": "/conda/sysroot",
+        "_CE_CONDA": "",
+        "HOST": "x86_64-conda-linux-gnu",
+        "CMAKE_PREFIX_PATH": "/conda",
+        "PYTHONPATH": str(tmp_path),
+    }
+    for name, value in (told | withheld).items():
+        monkeypatch.setenv(name, value)
+    reached = find.interpreter_environment()
+    assert told.items() <= reached.items()
+    assert not withheld.keys() & reached.keys()
+    ended = bench()
+    assert ended.code == 0, ended.err
+    environment = record_of(ended)["launches"][0]["command"]["environment"]
+    assert told.items() <= environment.items()
+    assert not withheld.keys() & environment.keys()
+
+
+def test_every_variable_of_a_launch_is_recorded_or_known_to_be_of_no_weight(monkeypatch):
+    monkeypatch.setenv("UNHEARD_OF", "1")
+    for name in find.interpreter_environment():
+        assert variables.is_recorded(name) or variables.OF_NO_WEIGHT.fullmatch(name), name
+
+
+def test_a_preset_may_name_a_variable_that_the_shell_may_not_hand_on(invoke, replay, model, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(PRESET + 'width = 256\nheight = 256\nsteps = 4\nenvironment = { SOME_LIBRARYS_KNOB = "2" }\n')
+    words = ("bench", "--model", "mine", "--preset-file", path, "--engine", replay(**NATIVE), "--model-path", model())
+    environment = record_of(invoke(*words))["launches"][0]["command"]["environment"]
+    assert environment["SOME_LIBRARYS_KNOB"] == "2"
 
 
 def test_what_can_change_how_fast_is_in_the_record_and_a_preload_is_said(bench):
@@ -91,4 +149,4 @@ def test_each_variable_that_a_real_engine_reads_is_recorded_or_known_to_be_of_no
     ]
     read = {variable for path in sources for variable in READ.findall(path.read_text(encoding="utf-8"))}
     assert len(read) > 50
-    assert {v for v in read if not v.startswith(RECORDED_PREFIXES)} <= {*OF_NO_WEIGHT, *find.RANKS}
+    assert {v for v in read if not variables.is_recorded(v)} <= {*OF_NO_WEIGHT, *find.RANKS}

@@ -44,6 +44,36 @@ def run(folder, engine, *arguments, arms=(), **changes):
     return ended, record, {receipt["id"]: receipt["result"] for receipt in record["verdict"]["receipts"]}
 
 
+@pytest.mark.parametrize(
+    ("threshold", "result"), [("0.9", ENGAGED), ("0.000001", NOT_ENGAGED)], ids=["engages", "is inert"]
+)
+def test_a_traced_request_counts_the_blocks_of_each_step_and_names_the_attention(threshold, result, tmp_path):
+    """Two blocks of each kind: a step that reuses runs the first of them alone."""
+    ended, record, results = run(
+        tmp_path, CONFIGURATIONS[0], steps=12, attention_backend="torch_sdpa", quality="high",
+        environment=CACHE_DIT | {"SGLANG_CACHE_DIT_RDT": threshold}, arms=["--prove-kernels", "--no-preflight"],
+    )  # fmt: skip
+    assert results == {"cache-dit": result, "attention-backend": ENGAGED, "quality": NOT_ENGAGED}, ended.err
+    said = {receipt["id"]: receipt["text"] for receipt in record["verdict"]["receipts"]}
+    assert "traced steps ran fewer than 4 transformer blocks" in said["cache-dit"]
+    assert "scaled_dot_product" in said["attention-backend"]
+    assert "keeping the whole model on the reference path" in said["quality"]
+    assert ended.code == (0 if result == ENGAGED else 4), ended.err
+    timed, proving = record["launches"]
+    assert (timed["instrument"]["profiler"], proving["instrument"]["profiler"]) == (False, True)
+    assert {request["launch"] for request in record["requests"]} == ({1} if result == ENGAGED else set())
+
+
+def test_a_cache_that_the_model_does_not_have_is_seen_in_the_trace(tmp_path):
+    """FLUX ignores --enable-teacache without a word."""
+    ended, record, results = run(
+        tmp_path, CONFIGURATIONS[0], "--enable-teacache", steps=6, arms=["--prove-kernels", "--no-preflight"]
+    )
+    assert results == {"teacache": NOT_ENGAGED}, ended.err
+    assert "0 of" in record["verdict"]["receipts"][0]["text"]
+    assert (ended.code, record["timings"]) == (4, None)
+
+
 @pytest.mark.parametrize("engine", CONFIGURATIONS[:1])
 def test_what_engaged_what_did_not_and_what_nobody_can_tell(engine, tmp_path):
     """With as many steps as cache-dit has for warm-up, it is mounted and cannot reuse any."""
@@ -58,7 +88,7 @@ def test_what_engaged_what_did_not_and_what_nobody_can_tell(engine, tmp_path):
         "cache-dit": NOT_ENGAGED,
         "teacache": NO_EVIDENCE,
         "vae-tiling": NO_EVIDENCE,
-        "quality": NO_EVIDENCE,
+        "quality": NOT_ENGAGED,
     }, ended.err
     assert ended.code == 4
     assert [finding["id"] for finding in record["verdict"]["findings"] if finding["severity"] == "invalid"] == [
@@ -66,10 +96,26 @@ def test_what_engaged_what_did_not_and_what_nobody_can_tell(engine, tmp_path):
     ]
 
 
-def test_two_ranks_on_a_cpu_engage_and_a_foreign_adapter_does_not(tmp_path):
+@pytest.mark.parametrize(
+    ("arguments", "expected", "outcome"),
+    [
+        (["--tp-size=2"], {"tensor-parallel": ENGAGED}, "native"),
+        (["--ulysses-degree=2"], {"ulysses": ENGAGED}, "native"),
+        ([], {"sequence-parallel": ENGAGED}, "degraded"),  # K/V gather, which nobody asked for
+    ],
+    ids=["tensor parallel", "Ulysses", "no degree"],
+)
+def test_two_ranks_on_a_cpu_engage(arguments, expected, outcome, tmp_path):
+    ended, record, results = run(tmp_path, CONFIGURATIONS[0], *arguments, gpus=2, arms=["--no-preflight"])
+    assert results == expected, ended.err
+    assert record["verdict"]["outcome"] == outcome
+    assert ended.code == 0
+
+
+def test_a_foreign_adapter_does_not_engage_and_stops_two_ranks_before_they_do(tmp_path):
     adapter = lora(tmp_path / "adapter.safetensors", ["other_blocks.0.attn.to_q"])
     ended, record, results = run(
         tmp_path, CONFIGURATIONS[0], f"--lora-path={adapter}", "--tp-size=2", gpus=2, arms=["--no-preflight"]
     )
-    assert results == {"tensor-parallel": ENGAGED, "lora": NOT_ENGAGED}, ended.err
+    assert results == {"tensor-parallel": NO_EVIDENCE, "lora": NOT_ENGAGED}, ended.err
     assert record["verdict"]["findings"][0]["id"] == "lora.without_effect"

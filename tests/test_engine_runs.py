@@ -2,14 +2,17 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
+import time
 
+import chaos
 import pytest
 from engine_support import CONFIGURATIONS, MINUTES, engine_processes, invoke
-from helpers import ROOT, invoke_command, record_path, wait_for_task, wait_until
+from helpers import ROOT, invoke_command, processes_like, record_path, wait_for_task, wait_until
 
 from bench.catalog import presets
 from bench.engine import find
@@ -40,6 +43,26 @@ def test_kill_9_leaves_no_engine_process(tmp_path):
     task.wait()
     wait_until(lambda: not engine_processes(tmp_path), "the engine's processes are still there")
     assert list(tmp_path.glob("*/run.json")) == []
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_nothing_is_left_of_a_real_engine_whoever_dies(seed, tmp_path):
+    """What `nox -s chaos` does 200 times to the replay engine."""
+    chance = random.Random(seed)
+    task = subprocess.Popen(
+        invoke_command("bench", "--model", "flux-tiny", "--engine", CONFIGURATIONS[0], "--timeout", "90"),
+        cwd=ROOT, env=os.environ | {"BENCH_RUNS": str(tmp_path / "runs")},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for_task(task, lambda: "engine" in chaos.roles(task), "no engine was started", 8 * MINUTES)
+        time.sleep(chance.uniform(0, 30))
+        done = chaos.strike(task, chance)
+    finally:
+        task.kill()
+        task.wait()
+    wait_until(lambda: not processes_like("", tmp_path / "runs"), f"something is left after {done}")
+    chaos.check_records(tmp_path / "runs", done)
 
 
 def test_a_checkout_over_a_configuration_is_named_by_commit_and_changes(runs, tmp_path):
@@ -106,8 +129,12 @@ def test_a_matrix_measures_its_cells_warmed_at_the_start(runs):
     (path,) = runs.glob("*-matrix-*/matrix.json")
     cells = {cell["name"]: cell for cell in json.loads(path.read_text())["cells"]}
     high = cells["high-eager"]
-    assert (high["outcome"], high["requests"], high["outputs_identical"]) == ("native", 2, True)
+    assert (high["outcome"], high["requests"], high["outputs_identical"]) == ("degraded", 2, True)
     record = json.loads((path.parent / high["record"]).read_text())
+    # its fusion wants half precision, which a CPU run does not have: asked, not engaged
+    assert [found["id"] for found in record["verdict"]["findings"] if found["severity"] == "degraded"] == [
+        "receipt.quality"
+    ]
     assert record["workload"]["warmup"] == "start"
     warmed = [proof for proof in record["verdict"]["evidence"] if proof["id"].startswith("warmup")]
     assert warmed[0]["holds"], "the engine warmed up while it was loading"

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from engine_support import CONFIGURATIONS, MINUTES, invoke
-from helpers import wait_until
+from helpers import ROOT, wait_until
 
 from bench.serving import server
 
@@ -20,8 +20,9 @@ SHORT = ("--model", "flux-tiny", "--engine", ENGINE, "--steps", "1", "--duration
 
 @pytest.fixture(name="command")
 def _command(tmp_path):
-    """Return the words of the command that a load test would start."""
-    return shlex.split(invoke("loadtest", *SHORT, "--dry-run", runs=tmp_path).out.replace("\\\n", ""))
+    """Return the words of the command that a load test would start, with its files in the test's folder."""
+    shown = invoke("loadtest", *SHORT, "--dry-run", runs=tmp_path).out.replace("\\\n", "")
+    return shlex.split(shown.replace(str(ROOT / "RUN_DIRECTORY"), str(tmp_path / "server")))
 
 
 @pytest.fixture(name="quantised")

@@ -9,12 +9,16 @@ import pytest
 from helpers import ROOT
 
 from bench.record import documents
+from bench.stats.comparison import limits
 
 FOLDER = ROOT / "docs" / "evidence"
 PAGE = (FOLDER / "README.md").read_text()
 FIGURES = re.findall(r"^\| (.+?) \| (\S+)(?: \S+)? \| `(\S+\.json:.+?)` \|$", PAGE, re.MULTILINE)
-VERDICTS = re.findall(r"^\| (\w+) \| .+ \| (degraded|invalid)\b.* \|$", PAGE, re.MULTILINE)
-KINDS = {"run.json", "perf.json", "comparison.json", "accuracy.json", "unguarded.json", "report.json"}
+VERDICTS = re.findall(r"^\| ([\w./-]+) \| .+ \| (native|degraded|invalid)\b.* \|$", PAGE, re.MULTILINE)
+KINDS = {
+    *("run.json", "perf.json", "comparison.json", "accuracy.json", "unguarded.json", "report.json"),
+    *("probe.json", "tried.json", "matrix.json"),
+}
 
 
 def at(place):
@@ -30,11 +34,19 @@ def at(place):
 
 
 def computed(expression):
+    """Return the value of places that are divided by or taken from one another, from left to right; `1` is itself."""
     first, *rest = re.split(r" ([/-]) ", expression)
     value = at(first)
     for sign, place in zip(rest[::2], rest[1::2], strict=True):
-        value = value / at(place) if sign == "/" else value - at(place)
+        operand = Decimal(place) if place.isdigit() else at(place)
+        value = value / operand if sign == "/" else value - operand
     return value
+
+
+def version_of(folder):
+    """Return the engine's version of a folder's record; of one without a record that of the first page."""
+    record = next(folder.rglob("run.json"), None)
+    return "0.5.17" if record is None else json.loads(record.read_text())["engine"]["version"]
 
 
 @pytest.mark.parametrize(("what", "figure", "place"), FIGURES, ids=[row[2] for row in FIGURES])
@@ -42,6 +54,9 @@ def test_a_figure_is_what_its_file_says(what, figure, place):
     exact = computed(place)
     if "e" in figure:
         assert f"{exact:.2e}".replace("e-3", "e-03").replace("e-2", "e-02") == figure
+    elif end := re.search(r"interval\.(low|high)[._]percent$", place):
+        low, _, high = limits(float(exact), float(exact)).removesuffix(" %").partition(" to ")
+        assert Decimal(figure) == Decimal(low if end[1] == "low" else high)
     else:
         shown = Decimal(figure)
         assert abs(exact - shown) <= Decimal(1).scaleb(shown.as_tuple().exponent) / 2
@@ -65,9 +80,11 @@ def test_attest_gives_the_verdict_that_the_page_states(invoke, name, outcome):
     for log in logs:
         dump = next(iter(sorted(log.parent.rglob("perf.json"))), None)
         named = ["--dump", dump] if dump else []
-        ended = invoke("attest", "--log", log, *named, "--engine-version", "0.5.17", "--json")
-        assert json.loads(ended.out)["outcome"] == outcome
-        assert ended.code == (0 if outcome == "degraded" else 4)
+        ended = invoke("attest", "--log", log, *named, "--engine-version", version_of(FOLDER / name), "--json")
+        said = json.loads(ended.out)
+        assert said["outcome"] == outcome
+        assert ended.code == (said["exit_code"] if outcome == "invalid" else 0)
+        assert (outcome == "invalid") == (ended.code in {4, 5})
 
 
 def test_diffusers_on_purpose_is_what_it_was_meant_to_be(invoke):
@@ -91,6 +108,18 @@ def test_logs_and_dumps_are_those_that_the_records_name():
     assert checked > 40
 
 
+def test_the_page_tells_which_runs_shared_a_card():
+    folder = FOLDER / "h200-0.5.23"
+    cards = {}
+    for path in (*folder.rglob("run.json"), *folder.rglob("probe.json")):
+        record = json.loads(path.read_text())
+        [card] = [record["device"]] if "device" in record else record["devices"]["items"]
+        cards.setdefault(card["uuid"], set()).add(path.relative_to(folder).parts[0])
+    said = re.search(r"has the UUID: (.+?)\. ", PAGE, re.DOTALL)[1].split(";")
+    runs = {name for names in cards.values() for name in names}
+    assert sorted(sorted(runs & set(re.split(r"[\s,]+", card))) for card in said) == sorted(map(sorted, cards.values()))
+
+
 def test_what_upstream_says_is_exit_code_0_each_time():
     said = {path.name: path.read_text() for path in (FOLDER / "upstream").glob("*.txt")}
     assert all(text.rstrip().endswith("exit code 0") for text in said.values())
@@ -100,3 +129,19 @@ def test_what_upstream_says_is_exit_code_0_each_time():
 
 def test_nothing_large_lies_there():
     assert max(path.stat().st_size for path in Path(FOLDER).rglob("*") if path.is_file()) < 2 << 20
+
+
+def test_the_sentences_that_lead_the_page_have_their_figures_from_its_tables():
+    lead = PAGE.split("\n## ")[0]
+    said = re.findall(r"\*\*(-?[\d.]+)\*\*", lead)
+    assert len(said) >= 6
+    assert set(said) <= {figure for _, figure, _ in FIGURES}
+
+
+def test_the_picture_is_drawn_from_its_report():
+    from bench.report import plots, profile_plots
+
+    shown = re.search(r"!\[.+\]\((\S+\.svg)\)", PAGE)[1]
+    report = json.loads((FOLDER / shown).with_name("report.json").read_text())
+    waterfall = next(plot for plot in profile_plots.of_gpu(report["traces"][0]["gpu"]) if plot.name == "waterfall")
+    assert (FOLDER / shown).read_text() == plots.still(waterfall, "wide") + "\n"

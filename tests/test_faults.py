@@ -2,16 +2,40 @@
 
 import json
 import os
+import re
 import struct
 import zlib
 
 import pytest
-from helpers import NATIVE, record_of
+from helpers import NATIVE, ROOT, record_of
 
 from bench import paths
 from bench.catalog import presets
 from bench.fallback import media
 from bench.models import checkpoint, identity
+
+PAGE = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+NUMBERS = range(1, 34)
+"""Those of the red team's list."""
+
+
+def named():
+    """Yield each test that the page names: its file, and its name or an empty one for the whole file."""
+    for row in re.findall(r"^\| \d+ \|.*\| (.*) \|$", PAGE, re.MULTILINE):
+        file = None
+        for word in re.findall(r"[\w.]*\.py(?:::\w+)?|::\w+", row):
+            file = word.partition("::")[0] or file
+            yield file, word.partition("::")[2]
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(named())))
+def test_a_test_that_the_page_names_is_there(file, name):
+    source = (ROOT / "tests" / file).read_text(encoding="utf-8")
+    assert not name or f"def {name}(" in source
+
+
+def test_every_number_has_its_test():
+    assert {int(number) for number in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)} == set(NUMBERS)
 
 
 def claims(path, width, height):
@@ -93,7 +117,7 @@ def test_no_baseline_is_written_through_a_link(invoke, bench, only_run, home, tm
 def test_a_word_that_belongs_to_no_flag_is_refused(bench, home):
     ended = bench("--", "foo")
     assert ended.code == 1
-    assert "'foo' belongs to no flag of the engine" in ended.err
+    assert "'foo' does not belong to any flag of the engine" in ended.err
     assert not (home / "runs").exists()
 
 

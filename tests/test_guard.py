@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,7 +16,7 @@ from bench.fallback import outputs
 from bench.fallback.expectation import Expectation
 from bench.fallback.guard import Guard
 from bench.fallback.matcher import Matcher
-from bench.fallback.verdict import conclude
+from bench.fallback.verdict import conclude, overall
 from bench.process import Ended
 
 CPU = {"device": "cpu", "gpus": 1, "steps": 4, "width": 256, "height": 256, "prompt": "A cat", "modality": "image"}
@@ -346,7 +347,7 @@ def test_many_findings_do_not_crowd_out_the_one_that_decides():
     assert verdict.reasons()[0].line == 251
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=2000))
 def test_no_bytes_upset_the_guard(data):
     guard = Guard(Expectation(version="0.5.23"), stop=False)
@@ -371,3 +372,12 @@ def test_stopping_raises_the_engines_failure_as_such():
     assert caught.value.exit_code == 3
     assert not isinstance(caught.value, FallbackDetected)
     assert "port" in str(caught.value).lower()
+
+
+def test_what_disturbed_any_launch_is_told_of_the_run():
+    quiet = judge("cpu/native_0.5.17", version="0.5.17")
+    told = replace(quiet.findings[0], id="cpu.shared", severity="info", source="device")
+    noisy = replace(quiet, findings=(*quiet.findings, told))
+    whole = overall([(quiet, True), (noisy, True), (noisy, False)])
+    assert [finding.id for finding in whole.findings].count("cpu.shared") == 1
+    assert whole.outcome == quiet.outcome

@@ -49,18 +49,29 @@ def test_only_process_imports_subprocess():
     assert importers("subprocess", paths=MODULES.values()) == {"bench/process.py"}
 
 
-def test_only_engine_and_machine_start_processes_and_the_tour_our_own_invoke():
-    """The tour types our own verbs, which launch under a guard as ever; it knows no other program."""
+OURS = {
+    "bench/tour/shell.py": ["[sys.executable, '-m', 'invoke', *words]"],
+    "bench/sweep/cell.py": ["[sys.executable, '-m', 'invoke', *words]"],
+    "bench/sweep/local.py": ["[sys.executable, '-m', 'bench.sweep.cell', *words]"],
+}
+"""Files outside of engine/ and machine/ that start a process, and which: our own verbs, under a guard as ever."""
+
+
+def test_only_engine_and_machine_start_processes_and_the_others_our_own_program():
     starters = importers("bench.process")
     assert "bench/engine/launch.py" in starters
     inside = ("bench/engine/", "bench/machine/")
-    assert {name for name in starters if not name.startswith(inside)} == {"bench/tour/shell.py"}
+    assert {name for name in starters if not name.startswith(inside)} == set(OURS)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_what_starts_our_own_program_knows_no_other(name):
     calls = [
-        node
-        for node in ast.walk(ast.parse((ROOT / "bench" / "tour" / "shell.py").read_text()))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("process.")
+        ast.unparse(node.args[0])
+        for node in ast.walk(ast.parse((ROOT / name).read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("process.stream", "process.capture")
     ]
-    assert [ast.unparse(call.args[0]) for call in calls] == ["[sys.executable, '-m', 'invoke', *words]"]
+    assert calls == OURS[name]
 
 
 def test_only_task_imports_invoke():

@@ -22,7 +22,7 @@ def matrix(invoke, replay, model, tmp_path, home, monkeypatch):
         if gpu:
             gpus = tmp_path / "gpus.json"
             gpus.write_text(json.dumps([{}]))
-            env = {"PYTHONPATH": str(ROOT / "tests" / "simulated"), "SIMULATED_NVML": str(gpus)}
+            env = {"PYTHONPATH": str(ROOT / "tests" / "simulated"), "BENCH_NVML": str(gpus)}
         engine = replay(version=version, **STEADY, **scenario)
         ended = invoke(
             "bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(), *arguments, env=env
@@ -46,7 +46,7 @@ def matrix(invoke, replay, model, tmp_path, home, monkeypatch):
         (["--matrix", "qualty"], "--matrix takes quality or cuda-graph, not 'qualty'"),
         (["--matrix", "quality,cuda-graph", "--quality", "high"], "an axis of the matrix cannot be fixed as well"),
         (["--matrix", "quality", "--precision", "1%"], "--matrix is for one preset and a fixed number of requests"),
-        (["--matrix", "cuda-graph", "--tag", "tiny"], "--model names presets, --tag and --all choose them"),
+        (["--matrix", "cuda-graph", "--tag", "tiny"], "--model, --tag and --all exclude each other"),
         (["--quality", "best"], "--quality takes exact, lossless, extra-high or high, not 'best'"),
         (["--", "--quality=high"], "use --quality of this task"),
         (["--cuda-graph", "--torch-compile"], "compile and CUDA graphs exclude each other"),
@@ -105,7 +105,7 @@ def test_other_pixels_under_graphs_are_a_fault_and_exit_7(matrix):
     assert "NOT as eager" in ended.out
     assert cells["lossless-graphs"]["likeness"]["max_levels"] == 1
     assert cells["lossless-graphs"]["against_eager"] is None
-    assert "no verdict on the times: that takes --launches 3" in ended.err
+    assert "the times get no verdict: that needs --launches 3" in ended.err
 
 
 # --- as it should be --------------------------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from helpers import DATA, ROOT
 from stand_in_server import StandIn
+from sweep_support import write_sweep
 
 from bench.profiling.analysis import Context, analyse
 from bench.record import store
@@ -21,6 +23,7 @@ from bench.serving.campaign import Campaign
 from bench.serving.options import LoadOptions
 from bench.serving.request import ImageRequest
 from bench.serving.run import Remote
+from bench.sweep.folder import Folder
 from bench.verbs import report
 from tests.trace_writer import CPU, FLUX
 
@@ -85,7 +88,9 @@ def _made(tmp_path_factory, load_folder):
     runs = tmp_path_factory.mktemp("runs")
     for name in ("eager", "session", "compile"):
         shutil.copytree(EVIDENCE / name, runs / name)
+    write_sweep(runs / "sweep-mine", {(cell, "ab"[cell % 2]): 1000.0 + cell for cell in range(9)}, failed=["broken"])
     return {
+        "sweep": report.swept(Folder(runs / "sweep-mine")),
         "run": pages.of(EVIDENCE / "session"),
         "invalid": pages.of(EVIDENCE / "caught"),
         "comparison": pages.of(DATA / "ab"),
@@ -97,7 +102,7 @@ def _made(tmp_path_factory, load_folder):
     }
 
 
-KINDS = ["run", "invalid", "comparison", "history", "load", "profile", "profile-cpu", "accuracy"]
+KINDS = ["sweep", "run", "invalid", "comparison", "history", "load", "profile", "profile-cpu", "accuracy"]
 
 
 @pytest.fixture(scope="module", name="chromium")
@@ -107,11 +112,12 @@ def _chromium():
         if not os.environ.get("CI")
         else __import__("playwright.sync_api").sync_api
     )
-    if CHROMIUM is None:
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium, and CI must not skip this: apt-get install chromium")
-        pytest.skip("no Chromium: apt-get install chromium")
     with sync.sync_playwright() as driver:
+        if CHROMIUM is None and not Path(driver.chromium.executable_path).exists():
+            why = "no Chromium: apt-get install chromium, or playwright install chromium"
+            if os.environ.get("CI"):
+                pytest.fail(f"CI must not skip this: {why}")
+            pytest.skip(why)
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -213,6 +219,15 @@ def test_an_invalid_run_has_no_number(made):
     assert not any(isinstance(block, Plot) for block in page.blocks)
 
 
+def test_the_compared_metric_has_one_effect_on_its_page(made):
+    """The ratio of the medians of all requests is +26.5 %, and the pairs say +64.18 %."""
+    page = made["comparison"]
+    (numbers,) = (block for block in page.blocks if block.title == "Numbers")
+    (row,) = (row for row in numbers.rows if row[0] == "end to end")
+    assert row[-1] == "+64.18 % (estimate)"
+    assert "+26.5 %" not in forms.markdown(page)
+
+
 def test_openmetrics_have_base_units_and_one_end(made):
     lines = forms.openmetrics(made["run"]).splitlines()
     (total,) = [line for line in lines if line.startswith("sglang_diffusion_total_seconds{")]
@@ -240,7 +255,28 @@ def test_the_degradations_stand_beside_the_numbers(made):
 def test_one_thing_is_reported(words, invoke):
     ended = invoke("report", *words)
     assert ended.code == 1
-    assert "exclude each other" in ended.err
+    assert "one of the four" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((DATA / "ab", "--markdown", "--csv"), "--markdown and --csv are two forms of one report"),
+        ((DATA / "ab", "--metric", "denoise"), "--metric chooses the series of a history"),
+        ((DATA / "ab", DATA / "ab", "--json"), "--json takes one run"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(words, says, invoke):
+    ended = invoke("report", *words)
+    assert ended.code == 1
+    assert says in ended.err
+
+
+def test_another_form_is_written_where_it_was_asked_for(invoke, tmp_path):
+    path = tmp_path / "figures.prom"
+    ended = invoke("report", DATA / "ab", "--openmetrics", "--output", path)
+    assert (ended.code, ended.out) == (0, "")
+    assert path.read_text() == invoke("report", DATA / "ab", "--openmetrics").out
 
 
 def test_a_folder_without_a_document_is_refused(invoke, tmp_path):
@@ -277,7 +313,7 @@ def test_a_page_whose_evidence_was_edited_is_named(name, invoke, ab_page):
 
     ended = invoke("attest", ab_page(edit))
     assert ended.code != 0
-    assert f"{name.partition('/')[2]} has another hash" in ended.err
+    assert f"{name.partition('/')[2]} was changed: its hash differs" in ended.err
 
 
 def test_a_page_whose_pairs_were_edited_is_named(invoke, ab_page):

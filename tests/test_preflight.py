@@ -25,7 +25,7 @@ def machine(tmp_path, monkeypatch):
     def make(*gpus, **variables):
         path = tmp_path / "gpus.json"
         path.write_text(json.dumps(gpus))
-        return {"PYTHONPATH": SIMULATED, "SIMULATED_NVML": str(path), **variables}
+        return {"PYTHONPATH": SIMULATED, "BENCH_NVML": str(path), **variables}
 
     return make
 
@@ -281,7 +281,7 @@ def test_a_foreign_process_during_the_run_is_found(monkeypatch, tmp_path):
     script = (
         "import subprocess, sys, json, os\n"
         "child = subprocess.Popen(['sleep', '5'])\n"
-        "json.dump([{'processes': [1, child.pid], 'load': 99, 'sm': 1980}], open(os.environ['SIMULATED_NVML'], 'w'))\n"
+        "json.dump([{'processes': [1, child.pid], 'load': 99, 'sm': 1980}], open(os.environ['BENCH_NVML'], 'w'))\n"
         "from bench.run import watch as module\n"
         "from bench.run.watch import Watch\n"
         "module._has_gpu_open = lambda pid: True\n"
@@ -289,7 +289,7 @@ def test_a_foreign_process_during_the_run_is_found(monkeypatch, tmp_path):
         "child.kill()\n"
         "print(json.dumps([[f.id, f.severity, f.text] for f in watch.findings()]))\n"
     )
-    env = os.environ | {"PYTHONPATH": f"{SIMULATED}:{ROOT}", "SIMULATED_NVML": str(tmp_path / "g.json")}
+    env = os.environ | {"PYTHONPATH": f"{SIMULATED}:{ROOT}", "BENCH_NVML": str(tmp_path / "g.json")}
     ended = subprocess.run(
         [sys.executable, "-c", script], env=env, cwd=ROOT, capture_output=True, text=True, check=True
     )
@@ -308,6 +308,28 @@ def test_a_cpu_that_others_use_during_a_run_is_said():
     (finding,) = seen.findings()
     assert (finding.id, finding.severity, finding.source) == ("cpu.shared", "info", "device")
     assert "46 % of the CPU" in finding.text
+
+
+def test_the_time_of_a_process_that_ends_while_it_is_read_is_not_lost(monkeypatch):
+    import subprocess
+    import sys
+
+    from bench.run import watch
+
+    burns = "t = __import__('time'); [0 for _ in iter(lambda: t.process_time() > 0.5, True)]; print(); t.sleep(300)"
+    child = subprocess.Popen([sys.executable, "-c", burns], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    before = watch._cpu_seconds()[1]
+    started = watch._started
+
+    def ends():
+        found = started()
+        child.kill()
+        child.wait()
+        return found
+
+    monkeypatch.setattr(watch, "_started", ends)
+    assert before - 0.1 < watch._cpu_seconds()[1] < before + 0.4
 
 
 def test_a_clock_that_drops_under_load_is_said_and_no_more(tmp_path):
@@ -414,6 +436,40 @@ def test_the_registry_is_read_from_the_package(tmp_path):
     ]
 
 
+def pipeline(package, folder, *arguments):
+    """Return what the check says of the pipeline that a checkpoint's index names."""
+    state = SimpleNamespace(
+        engine=SimpleNamespace(code=(package,), version="0.5.23"),
+        workload=SimpleNamespace(model_path=str(folder), extra=arguments, preset=SimpleNamespace(arguments=())),
+        environment={},
+    )
+    return [(line.state, line.saw) for line in checks_of_model.pipeline(state)]
+
+
+def test_a_pipeline_that_the_engine_does_not_have_is_seen_before_the_start(tmp_path):
+    path = tmp_path / registry.PIPELINES / "flux.py"
+    path.parent.mkdir(parents=True)
+    path.write_text('class A:\n    pipeline_name = "P"\n\n\nclass B:\n    pipeline_name: str = "DiffusersPipeline"\n')
+    known = checkpoint(tmp_path / "known", transformer={})
+    assert pipeline(tmp_path, known) == [("ok", "the engine has a P of its own")]
+    for name in ("FluxFillPipeline", "DiffusersPipeline"):
+        (known / "model_index.json").write_text(json.dumps({"_class_name": name}))
+        refused = ("fail", f"sglang 0.5.23 has no {name}, which model_index.json names")
+        assert pipeline(tmp_path, known) == [refused]
+        assert pipeline(tmp_path, known, "--pipeline-class-name=P") == []
+
+
+def test_a_run_whose_pipeline_the_engine_does_not_have_is_refused_before_the_launch(invoke, replay, model, home):
+    engine = replay(**NATIVE)
+    path = home / "environments" / f"engine-{engine}" / "site" / "sglang" / registry.PIPELINES / "wan.py"
+    path.parent.mkdir(parents=True)
+    path.write_text('class Wan:\n    pipeline_name = "WanPipeline"\n')
+    ended = invoke("bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model())
+    assert ended.code == 10, ended.err
+    assert "sglang 0.5.23 has no FluxPipeline, which model_index.json names" in ended.err
+    assert list((home / "runs").rglob("engine.log")) == []
+
+
 def test_an_engine_without_a_registry_and_a_model_without_an_index_are_not_judged(tmp_path):
     (tmp_path / "model").mkdir()
     assert classes(tmp_path, tmp_path / "model") == classes(tmp_path, tmp_path / "absent") == []
@@ -425,6 +481,9 @@ def test_a_real_engines_registry_knows_its_own_classes_and_no_other(name, tmp_pa
     (package, *_) = find.find(name).code
     own = {"FluxTransformer2DModel", "AutoencoderKL", "T5EncoderModel", "CLIPTextModel", "WanTransformer3DModel"}
     assert registry.native_classes(package) >= own
+    assert registry.own_classes(package) >= own
+    assert {"AutoencoderTiny", "AutoencoderKLFromDiffusers"}.isdisjoint(registry.own_classes(package))
+    assert registry.pipelines(package) >= {"FluxPipeline", "StableDiffusion3Pipeline", "ZImagePipeline", "WanPipeline"}
     foreign = checkpoint(tmp_path / "model", vae={"_class_name": "AutoencoderTiny"})
     ((state, saw),) = classes(package, foreign)
     assert (state, "does not register AutoencoderTiny" in saw) == ("warn", True)

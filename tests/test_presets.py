@@ -24,7 +24,7 @@ OF_THE_HARNESS = {
 
 def workload(key):
     preset = presets.get(key)
-    return plan._workload(Options(model=key), preset, preset.model)
+    return plan.workload_of(Options(model=key), preset, preset.model)
 
 
 def flags_of(workload, version):
@@ -61,7 +61,7 @@ def test_residency_is_not_translated_into_offloading():
 def test_a_quality_tier_that_a_version_lacks_is_refused_with_one_that_has_it():
     document = dict(presets.get("zimage-base").document) | {"quality": "exact"}
     preset = presets._preset("mine", document, "here")
-    asked = plan._workload(Options(model="mine"), preset, preset.model)
+    asked = plan.workload_of(Options(model="mine"), preset, preset.model)
     assert "--quality=exact" in spelling.spell(asked, "0.5.23")
     with pytest.raises(UsageError, match=r"0\.5\.21 has no quality 'exact'") as caught:
         spelling.spell(asked, "0.5.21")
@@ -75,9 +75,9 @@ def test_a_preset_that_is_never_compiled_refuses_compiling(invoke, replay):
 
 
 def test_a_dry_run_of_every_preset_is_a_command_that_a_shell_reads_back(replay, home):
-    engine = replay()
+    engine = find.find(replay())  # starts an interpreter
     for key in UPSTREAMS:
-        shown = command.shown(plan.dry_run(Options(model=key), find.find(engine)))
+        shown = command.shown(plan.dry_run(Options(model=key), engine))
         words = shlex.split(shown.partition("\nEND\n")[2] if shown.startswith("cat >") else shown)
         assert "generate" in words, key
     assert not (home / "runs").exists()
@@ -124,7 +124,9 @@ def test_every_dry_run_is_accepted_by_the_engines_own_parser(version, tmp_path):
 
 def keys(ended):
     assert ended.code == 0, ended.err
-    return [line.split()[0] for line in ended.out.splitlines()]
+    header, *lines = ended.out.splitlines()
+    assert header.split()[0] == "preset"
+    return [line.split()[0] for line in lines]
 
 
 def test_presets_are_found_by_word_tag_and_machine(invoke):
@@ -134,5 +136,5 @@ def test_presets_are_found_by_word_tag_and_machine(invoke):
     assert tiny == keys(invoke("models", "--tag", "tiny", "--runnable"))
     assert "flux" not in tiny
     nothing = invoke("models", "--search", "no such model")
-    assert (nothing.code, "no preset is left" in nothing.err) == (1, True)
+    assert (nothing.code, "no preset matches" in nothing.err) == (1, True)
     assert "did you mean tiny?" in invoke("models", "--tag", "tiney").err

@@ -34,6 +34,14 @@ def stream(tmp_path, script, observer=None, **settings):
 
 
 NUMBERS = itertools.count(1000)
+
+
+@pytest.fixture
+def marked():
+    """Return a command that sleeps for minutes and that no other test of this machine runs."""
+    return f"sleep {os.getpid()}{next(NUMBERS)}.5"
+
+
 """What makes the sleeps of one test differ from those of another."""
 
 
@@ -65,27 +73,48 @@ def test_an_existing_log_is_never_overwritten(tmp_path):
     assert (tmp_path / "log").read_text() == "of an earlier run"
 
 
-def test_an_observers_error_stops_the_whole_tree(tmp_path):
-    script = "sleep 300.25 & setsid sleep 300.25 & (setsid sleep 300.25 &) ; echo BAD; sleep 300.25"
+def test_an_observers_error_stops_the_whole_tree(tmp_path, marked):
+    script = f"{marked} & setsid {marked} & (setsid {marked} &) ; echo BAD; {marked}"
     with pytest.raises(ZeroDivisionError):
         stream(tmp_path, script, Collector(stop_at=b"BAD"))
-    assert not processes_like("sleep 300.25")
+    assert not processes_like(marked)
     assert (tmp_path / "log").read_text() == "BAD\n"
 
 
-def test_a_time_limit_stops_the_whole_tree(tmp_path):
-    ended, _ = stream(tmp_path, "echo hi; setsid sleep 300.5 & sleep 300.5", timeout_s=0.5)
+def test_a_time_limit_stops_the_whole_tree(tmp_path, marked):
+    ended, _ = stream(tmp_path, f"echo hi; setsid {marked} & {marked}", timeout_s=0.5)
     assert isinstance(ended.stopped_by, TimedOut)
     assert ended.exit_code is None
     assert ended.stopped_after_s >= 0.5
     assert ended.gone_within_s >= 0
-    assert not processes_like("sleep 300.5")
+    assert not processes_like(marked)
 
 
-def test_what_a_program_leaves_behind_is_stopped_when_it_ends(tmp_path):
-    ended, _ = stream(tmp_path, "setsid sleep 300.75 >/dev/null 2>&1 & exit 0")
+def test_what_a_program_leaves_behind_is_stopped_when_it_ends(tmp_path, marked):
+    ended, _ = stream(tmp_path, f"setsid {marked} >/dev/null 2>&1 & exit 0")
     assert ended.exit_code == 0
-    assert not processes_like("sleep 300.75")
+    assert not processes_like(marked)
+
+
+def is_gone(process):
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def keeper_of(task):
+    """Return the keeper of a task's only program, once it has its name: it starts the program before it takes that."""
+
+    def named():
+        found = []
+        for child in task.children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one too
+                found += [child] * (child.cmdline()[:1] == ["launch-keeper"])
+        return found
+
+    (keeper,) = wait_until(named, "the keeper has not started")
+    return keeper
 
 
 RUNNER = """
@@ -94,7 +123,7 @@ from pathlib import Path
 from bench import process
 class Nobody:
     def observe(self, block, first_line): pass
-script = "sleep {0} & setsid sleep {0} & (setsid sleep {0} &) ; echo up; sleep {0}".format(sys.argv[3])
+script = "{0} & setsid {0} & (setsid {0} &) ; echo up; {0}".format(sys.argv[3])
 ended = process.stream(["bash", "-c", script], env=os.environ, log=Path(sys.argv[2]), observer=Nobody())
 print(ended.exit_code)
 """
@@ -102,18 +131,18 @@ print(ended.exit_code)
 
 
 @pytest.fixture
-def tree(tmp_path):
+def tree(tmp_path, marked):
     """Start a task; return it, its keeper, its supervisor, and what tells its workers from other processes."""
-    marker = f"{os.getpid()}{next(NUMBERS)}.5"
-    argv = [sys.executable, "-c", RUNNER, str(ROOT), str(tmp_path / "log"), marker]
+    argv = [sys.executable, "-c", RUNNER, str(ROOT), str(tmp_path / "log"), marked]
     task = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     log = tmp_path / "log"
     wait_until(lambda: log.exists() and b"up" in log.read_bytes(), "the program has not started")
-    (keeper,) = psutil.Process(task.pid).children()
+    keeper = keeper_of(psutil.Process(task.pid))
     (supervisor,) = keeper.children()
-    yield {"task": task, "keeper": keeper, "supervisor": supervisor}, f"sleep {marker}"
+    yield {"task": task, "keeper": keeper, "supervisor": supervisor}, marked
     task.kill()
     task.communicate()
+    wait_until(lambda: all(is_gone(process) for process in (keeper, supervisor)), "its keeper is still there")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -128,7 +157,7 @@ def test_killed_guardians_end_the_program_and_the_task_says_how(tree, victims):
     processes, workers = tree
     for victim in victims:
         processes[victim].kill()
-    assert processes["task"].communicate(timeout=20)[0] == b"137\n"
+    assert processes["task"].communicate(timeout=300)[0] == b"137\n"
     assert not processes_like(workers)
 
 
@@ -143,7 +172,7 @@ def test_the_task_killed_and_a_guardian_killed_or_stopped_leave_no_process_behin
     wait_until_gone(workers)
     for name in ("keeper", "supervisor"):
         with contextlib.suppress(psutil.NoSuchProcess):
-            processes[name].wait(3)
+            processes[name].wait(120)
 
 
 def test_a_pattern_of_our_own_name_misses_the_keeper(tree):
@@ -155,22 +184,21 @@ def test_a_pattern_of_our_own_name_misses_the_keeper(tree):
 
 
 @pytest.mark.parametrize("stopped", ["supervisor", "keeper"])
-def test_a_time_limit_holds_though_a_guardian_is_stopped(tmp_path, stopped):
+def test_a_time_limit_holds_though_a_guardian_is_stopped(tmp_path, marked, stopped):
     class Stops:
         def observe(self, block, first_line):
-            children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-            (keeper,) = (child for child in children if child.cmdline()[0] == "launch-keeper")
+            keeper = keeper_of(psutil.Process())
             (keeper if stopped == "keeper" else keeper.children()[0]).suspend()
 
-    ended, _ = stream(tmp_path, "setsid sleep 302.5 & echo up; exec sleep 302.5 >/dev/null 2>&1", Stops(), timeout_s=1)
+    ended, _ = stream(tmp_path, f"setsid {marked} & echo up; exec {marked} >/dev/null 2>&1", Stops(), timeout_s=1)
     assert isinstance(ended.stopped_by, TimedOut)
-    assert not processes_like("sleep 302.5")
+    assert not processes_like(marked)
 
 
-def test_a_time_limit_holds_for_a_program_that_closed_its_output(tmp_path):
-    ended, _ = stream(tmp_path, "exec sleep 302.75 >/dev/null 2>&1", timeout_s=0.5)
+def test_a_time_limit_holds_for_a_program_that_closed_its_output(tmp_path, marked):
+    ended, _ = stream(tmp_path, f"exec {marked} >/dev/null 2>&1", timeout_s=0.5)
     assert isinstance(ended.stopped_by, TimedOut)
-    assert not processes_like("sleep 302.75")
+    assert not processes_like(marked)
 
 
 @pytest.mark.parametrize("limit_s", [1e7, 1e300, float("inf")])
@@ -191,59 +219,77 @@ import sys; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from bench import process
 work = Path(sys.argv[2])
-process.capture(["bash", "-c", f"touch {work}/half; setsid sleep {sys.argv[3]} & sleep {sys.argv[3]}"], work=work)
+process.capture(["bash", "-c", f"touch {work}/half; setsid {sys.argv[3]} & {sys.argv[3]}"], work=work)
 """
 
 
-def test_a_helper_command_whose_guardians_are_killed_ends(tmp_path):
-    marker = f"{os.getpid()}{next(NUMBERS)}.25"
-
+def test_a_helper_command_whose_guardians_are_killed_ends(marked):
     def kill_guardians():
         # before that the keeper has not changed its name
-        own = f"sleep {marker} "
+        own = f"{marked} "
         wait_until(lambda: own in processes_like(own), "the helper command has not started")
-        (keeper,) = (child for child in psutil.Process().children() if child.cmdline()[:1] == ["launch-keeper"])
+        keeper = keeper_of(psutil.Process())
         for guardian in (*keeper.children(), keeper):
             guardian.kill()
 
     thread = threading.Thread(target=kill_guardians)
     thread.start()
-    ended = process.capture(["bash", "-c", f"setsid sleep {marker} & wait"])
+    ended = process.capture(["bash", "-c", f"setsid {marked} & wait"])
     thread.join()
     assert ended.exit_code == 137
-    assert not processes_like(f"sleep {marker}")
+    assert not processes_like(marked)
 
 
-def test_all_programs_of_other_threads_can_be_stopped(tmp_path):
+def test_a_program_that_just_starts_is_not_an_orphan_of_another(tmp_path, marked, monkeypatch):
+    """A keeper is killed in the moment between another's start and its entry among the keepers."""
+    first = threading.Thread(target=stream, args=(tmp_path, f"setsid {marked} & {marked}"))
+    first.start()
+    wait_until(lambda: len(processes_like(marked)) > 2, "the program has not started")
+    keeper = keeper_of(psutil.Process())
+    supervisor = keeper.children()[0]
+
+    class Slow(subprocess.Popen):
+        def __init__(self, *arguments, **settings):
+            super().__init__(*arguments, **settings)
+            supervisor.kill()
+            keeper.kill()
+            first.join(2)
+
+    monkeypatch.setattr(subprocess, "Popen", Slow)
+    ended = process.capture(["bash", "-c", "sleep 0.1; echo alive"])
+    first.join()
+    assert (ended.exit_code, ended.stdout) == (0, "alive\n")
+
+
+def test_all_programs_of_other_threads_can_be_stopped(tmp_path, marked):
     ended = []
-    thread = threading.Thread(target=lambda: ended.append(stream(tmp_path, "setsid sleep 305.5 & sleep 305.5")[0]))
+    thread = threading.Thread(target=lambda: ended.append(stream(tmp_path, f"setsid {marked} & {marked}")[0]))
     thread.start()
-    wait_until(lambda: len(processes_like("sleep 305.5")) > 2, "the program has not started")
+    wait_until(lambda: len(processes_like(marked)) > 2, "the program has not started")
     process.stop_all()
     thread.join()
     assert ended[0].exit_code == 137
-    assert not processes_like("sleep 305.5")
+    assert not processes_like(marked)
 
 
 @pytest.mark.parametrize("with_supervisor", [False, True])
-def test_a_helper_command_of_a_killed_task_ends_and_its_half_made_things_go(tmp_path, with_supervisor):
+def test_a_helper_command_of_a_killed_task_ends_and_its_half_made_things_go(tmp_path, marked, with_supervisor):
     work = tmp_path / "work"
     work.mkdir()
-    marker = f"{os.getpid()}{next(NUMBERS)}.75"
-    task = subprocess.Popen([sys.executable, "-c", HELPER, str(ROOT), str(work), marker])
+    task = subprocess.Popen([sys.executable, "-c", HELPER, str(ROOT), str(work), marked])
     wait_until((work / "half").exists, "the helper command has not started")
     if with_supervisor:
         psutil.Process(task.pid).children()[0].children()[0].kill()
     task.kill()
     task.wait()
-    wait_until_gone(f"sleep {marker}")
+    wait_until_gone(marked)
     wait_until(lambda: not work.exists(), "the half-made folder is still there")
 
 
-def test_a_helper_command_that_ends_keeps_what_it_made(tmp_path):
-    assert process.capture(["sh", "-c", "echo hi; setsid sleep 304.5 &"], work=tmp_path).stdout == "hi\n"
+def test_a_helper_command_that_ends_keeps_what_it_made(tmp_path, marked):
+    assert process.capture(["sh", "-c", f"echo hi; setsid {marked} &"], work=tmp_path).stdout == "hi\n"
     assert tmp_path.exists()
-    assert not processes_like("sleep 304.5")
+    assert not processes_like(marked)
 
 
 @given(st.binary(max_size=400).map(lambda raw: raw.replace(b"\x00", b"\n")), st.lists(st.integers(1, 40), max_size=30))

@@ -34,6 +34,22 @@ def test_what_is_no_trace_is_one_clear_error_and_leaves_no_folder(invoke, home, 
     assert list((home / "runs").glob("*")) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--trace", TRACE, "--try", "--pairs", "9"), "--trace runs nothing, so --try, --pairs would be ignored"),
+        (("--trace", TRACE, "--model", "wan-t2v"), "so --model would be ignored"),
+        (("--trace", TRACE, "--", "--vae-tiling"), "so -- --vae-tiling would be ignored"),
+        (("--step-ms", "12"), "so --step-ms would be ignored"),
+        (("--pairs", "9"), "pairs are measured with --try, so --pairs would be ignored"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(invoke, home, words, says):
+    ended = invoke("profile", *words)
+    assert (ended.code, says in ended.err) == (1, True), ended.err
+    assert not (home / "runs").exists()
+
+
 def test_a_trace_becomes_every_report(invoke, only_run):
     ended = invoke("profile", "--trace", TRACE, "--engine-version", "0.5.17")
     assert ended.code == 0, ended.err
@@ -62,7 +78,7 @@ def test_a_step_that_is_not_there_is_said(invoke):
 
 
 def test_three_traces_are_no_diff(invoke):
-    assert "a diff is of two traces" in invoke("profile-diff", TRACE, TRACE, TRACE).err
+    assert "profile-diff takes exactly two traces" in invoke("profile-diff", TRACE, TRACE, TRACE).err
 
 
 def test_nsight_that_is_not_installed_is_said_before_anything_starts(invoke, replay, home):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 
@@ -245,6 +246,47 @@ def test_the_family_is_told_by_the_modules(classes, family):
     assert fast_paths.family_for(classes) == family
 
 
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "a100-80gb-sxm"),
+        ("NVIDIA A100 80GB PCIe", "a100-80gb-pcie"),
+        ("NVIDIA A100-SXM4-40GB", "a100-40gb"),
+        ("NVIDIA A100-PCIE-40GB", "a100-40gb"),
+        ("NVIDIA H20", "h20"),
+        ("NVIDIA H100 80GB HBM3", "h100-sxm"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("NVIDIA H100 NVL", "h100-nvl"),
+        ("NVIDIA B200", "b200"),
+        ("NVIDIA B300 SXM6 AC", "b300"),
+        ("NVIDIA GB200", "gb200"),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA GeForce RTX 5090", "rtx-5090"),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000-workstation"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", None),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000-server"),
+        ("AMD Instinct MI300X", "mi300x"),
+        ("AMD Instinct MI325X OAM", "mi325x"),
+        ("AMD Instinct MI355X", "mi355x"),
+        ("NVIDIA L40", None),
+        ("NVIDIA H20-3e", None),
+    ],
+)
+def test_a_card_is_told_by_its_name_and_by_no_other_entry(name, device):
+    fits = [entry.id for entry in devices.devices() if re.search(entry.pattern, name)]
+    assert fits == ([device] if device else [])
+
+
+def test_lower_precision_is_never_specified_slower():
+    for device in devices.devices():
+        rates = {ceiling.of: ceiling.rate for ceiling in device.ceilings if ceiling.kind == "specified"}
+        ordered = [rates[of] for of in ("bf16", "fp8", "fp4") if of in rates]
+        assert all(faster >= 1.9 * slower for slower, faster in itertools.pairwise(ordered)), device.id
+        assert rates["bf16"] == rates["fp16"]
+
+
 def test_devices_and_categories_keep_their_schemas():
     assert devices.find("NVIDIA H200").id == "h200"
     assert devices.find("NVIDIA H200 NVL") is None
@@ -252,6 +294,12 @@ def test_devices_and_categories_keep_their_schemas():
     assert devices.find(None) is None
     assert all(ceiling.source for device in devices.devices() for ceiling in device.ceilings)
     assert len({category.id for category in kernel_categories()}) == len(kernel_categories())
+
+
+def test_a_makers_figure_that_was_read_elsewhere_is_called_second_hand():
+    sources = {device.id: device.ceiling("memory", "specified").source for device in devices.devices()}
+    assert sources["h100-sxm"].endswith(", second-hand: glennklockwood.com/garden/processors/h100")
+    assert "second-hand" not in sources["mi300x"]
 
 
 def test_a_trace_of_the_cpu_has_no_fast_paths():

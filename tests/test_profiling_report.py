@@ -11,10 +11,11 @@ from helpers import check_golden
 from rich.console import Console
 
 from bench import schema
+from bench.catalog.devices import Ceiling
 from bench.errors import InvalidDocument, UsageError
 from bench.profiling import export
 from bench.profiling.analysis import Context, analyse
-from bench.profiling.bottleneck import actions, verdict, without_profiler
+from bench.profiling.bottleneck import Unprofiled, actions, host_ahead, verdict, without_profiler
 from bench.profiling.diff import diff
 from bench.profiling.summary import MedianStep
 from bench.report import page as pages
@@ -22,7 +23,7 @@ from bench.report import profile, profile_diff, profile_forms
 from bench.report.figures import figure
 from bench.report.profile_view import view
 from bench.report.tables import short_kernel
-from tests.trace_writer import CPU, DATA, FLUX, HEAD, NCCL, Script, loaded
+from tests.trace_writer import CPU, DATA, FLUX, FLUX_H100, HEAD, NCCL, Script, loaded
 
 PLOTS = ["waterfall", "steps", "roofline", "bandwidth", "gaps", "blocks"]
 
@@ -71,6 +72,57 @@ def test_the_analysis_finds_what_was_found_by_hand(flux):
     assert len(scopes["FluxSingleTransformerBlock"]["instance_ms"]) == 38
     assert gpu["verdict"]["bound_by"] == "arithmetic"
     assert flux["context"]["model"] == "flux"
+
+
+def test_the_h100_has_ceilings_floors_and_a_roofline_and_no_advice_on_the_profilers_own_idle_time():
+    """`../shared/evidence/h100_0.5.23`: the first advice was 12.4 ms of idle time that a CUDA graph did not gain."""
+    document = analyse([FLUX_H100], Context(engine_version="0.5.23", quality="lossless"))
+    assert schema.violations(document, "profile-report") == []
+    gpu = document["traces"][0]["gpu"]
+    limits = gpu["ceilings"]
+    assert limits["device"] == "NVIDIA H100 (SXM, 80 GB)"
+    assert (limits["tflops_specified"], limits["tb_s_specified"]) == (989.4, 3.35)
+    assert limits["tflops_basis"] == limits["tb_s_basis"] == "measured on a card of this model"
+    floors = {floor["label"]: floor["ms"] for floor in gpu["floors"]}
+    assert floors["arithmetic at the maker's figure"] == pytest.approx(75.2, abs=0.1)
+    assert len(floors) == 3
+    assert "idle" not in {action["state"] for action in gpu["actions"]}
+    assert gpu["actions"][0]["title"].startswith("Single-stream")
+    assert any("under the profiler; how much of it" in line for line in document["traces"][0]["warnings"])
+    html = pages.html(view(document))
+    assert re.findall(r'<figure id="plot-(\w+)"', html) == PLOTS
+    assert "bf16 798 TFLOP/s (measured on a card of this model)" in html
+
+
+def test_the_floor_of_a_step_goes_to_the_step_without_the_profiler():
+    document = analyse([FLUX_H100], Context(unprofiled=Unprofiled(step_ms=127.9, host_ahead=True)))
+    gpu = document["traces"][0]["gpu"]
+    assert sum(bar["ms"] for bar in gpu["waterfall"]) == pytest.approx(127.9)
+    assert gpu["verdict"]["floor_ratio"] == pytest.approx(127.9 / 93.2, abs=0.01)
+    (idle,) = (action for action in gpu["actions"] if action["state"] == "idle")
+    assert idle["saving_ms"] < 2
+    assert idle["arm"] == "cuda-graph"
+    assert "the CPU runs ahead of the GPU" in idle["evidence"]
+    assert "the bars add up to the step without the profiler" in pages.markdown(view(document))
+
+
+def test_a_card_that_nobody_knows_is_held_against_its_own_best_shape(tmp_path):
+    text = gzip.decompress(FLUX_H100.read_bytes()).replace(b"NVIDIA H100 80GB HBM3", b"Tesla V9000")
+    path = tmp_path / "x.json.gz"
+    path.write_bytes(gzip.compress(text, 1))
+    limits = analyse([path])["traces"][0]["gpu"]["ceilings"]
+    assert (limits["device"], limits["tb_s"]) == (None, None)
+    assert limits["tflops"] == limits["tflops_best_seen"] > 700
+    assert limits["tflops_basis"] == "the best shape of this trace"
+    measured = (
+        Ceiling(of="bf16", kind="measured", rate=900.0, source="probe"),
+        Ceiling(of="memory", kind="measured", rate=3.0, source="probe"),
+    )
+    known = analyse([path], Context(measured=measured))["traces"][0]["gpu"]
+    assert (known["ceilings"]["tflops"], known["ceilings"]["tb_s"]) == (900.0, 3.0)
+    assert known["ceilings"]["tflops_basis"] == "measured on this card"
+    assert known["ceilings"]["sources"][0] == "bf16 measured 900 TFLOP/s: probe"
+    assert len(known["floors"]) == 2
 
 
 def test_the_backlog_is_excluded_and_reported(flux):
@@ -182,6 +234,8 @@ def test_ranks_are_shown_side_by_side_and_the_slowest_in_detail(tmp_path):
     document = analyse(files, each=export.into(tmp_path))
     assert schema.violations(document, "profile-report") == []
     assert document["ranks"]["slowest"] == 1
+    assert document["ranks"]["imbalance_percent"] == pytest.approx(28.6, abs=0.1)
+    assert document["ranks"]["most_exposed_communication_ms"] == pytest.approx(0.06)
     assert view(document).title == "Profile of rank1.trace.json.gz"
     assert "slowest" in pages.markdown(view(document))
     assert {path.name for path in tmp_path.glob("rank2-*")} == {"rank2-events.csv.gz", "rank2-step.trace.json.gz"}
@@ -221,17 +275,41 @@ def test_a_wait_that_the_profiler_made_is_no_verdict():
         overlap_ms=0, communication_ms=0, exposed_communication_ms=0, synchronisations=0, events=1,
     )  # fmt: skip
     kinds = {"gemm": 77.4, "attention": 22.2}
-    assert verdict(without_profiler(median, None), kinds, []).bound_by == "launches"
-    judged = without_profiler(median, 138.5)
+    profiled = without_profiler(median, None)
+    assert verdict(profiled, kinds, []).bound_by == "arithmetic"
+    assert verdict(profiled, kinds, []).sentence.endswith("172.9 ms a step under the profiler")
+    assert actions([], profiled) == ()
+    judged = without_profiler(median, Unprofiled(step_ms=138.5))
     assert verdict(judged, kinds, []).bound_by == "arithmetic"
     assert verdict(judged, kinds, []).sentence.endswith("138.5 ms a step without the profiler")
     (action,) = actions([], judged)
     assert action.saving_ms == pytest.approx(12.8)
-    assert without_profiler(median, 120.0).host_wait_ms == 0
+    assert (action.arm, actions([], judged, graphs=True)[0].arm) == ("cuda-graph", None)
+    assert without_profiler(median, Unprofiled(step_ms=120.0)).host_wait_ms == 0
+    assert actions([], without_profiler(median, Unprofiled(step_ms=138.5, host_ahead=True))) == ()
+    slow = without_profiler(median, Unprofiled(step_ms=160.0, host_ahead=False))
+    assert verdict(slow, kinds, []).bound_by == "launches"
+
+
+@pytest.mark.parametrize(
+    ("steps_ms", "ahead"),
+    [
+        ([61.0, 128.0, 127.9, 128.2, 128.1], True),
+        ([20.0, 66.0, 128.0, 128.2, 128.1, 128.3], True),
+        ([127.9, 128.0, 128.2, 128.1], False),
+        ([131.0, 128.0, 128.2, 128.1], False),
+        ([100.0, 100.0, 100.0, 100.0, 80.0], False),
+        ([100.0, 100.0, 5.0, 100.0, 5.0], False),
+        ([61.0, 128.0, 128.1], None),
+        ([], None),
+    ],
+)
+def test_a_request_whose_first_step_is_short_has_its_cpu_ahead(steps_ms, ahead):
+    assert host_ahead(steps_ms) is ahead
 
 
 def test_the_unprofiled_step_stands_beside_the_profiled_one():
-    document = analyse([FLUX], Context(unprofiled_step_ms=131.0, about={"command": "sglang generate"}))
+    document = analyse([FLUX], Context(unprofiled=Unprofiled(step_ms=131.0), about={"command": "sglang generate"}))
     facts = dict(view(document).facts)
     assert facts["step"] == "139.2 ms with the profiler, 131.0 ms without"
     assert facts["command"] == "sglang generate"

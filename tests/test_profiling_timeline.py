@@ -7,15 +7,16 @@ from hypothesis import strategies as st
 
 from bench.errors import InvalidDocument
 from bench.profiling import timeline
-from bench.profiling.analysis import analyse
+from bench.profiling.analysis import Context, analyse
 from bench.profiling.attribution import attribute
+from bench.profiling.bottleneck import Unprofiled
 from bench.profiling.cpu import self_us
 from bench.profiling.reader import read
 from tests.trace_writer import FLASH, NCCL, Script, kernel, launch, step, write
 
 
-def analysed(tmp_path, script):
-    return analyse([script.write(tmp_path / "x.json")])["traces"][0]["gpu"]
+def analysed(tmp_path, script, context=None):
+    return analyse([script.write(tmp_path / "x.json")], context)["traces"][0]["gpu"]
 
 
 def three_steps(calls):
@@ -73,9 +74,13 @@ def test_communication_is_exposed_where_nothing_else_runs(tmp_path):
 
 
 def test_a_step_that_waits_for_the_host_is_bound_by_launches(tmp_path):
-    gpu = analysed(tmp_path, three_steps(lambda each: [each.call("k", 2.0, lag=1.0) for _ in range(20)]))
+    script = three_steps(lambda each: [each.call("k", 2.0, lag=1.0) for _ in range(20)])
+    without = Context(unprofiled=Unprofiled(step_ms=0.15, host_ahead=False))
+    gpu = analysed(tmp_path, script, without)
     assert gpu["verdict"]["bound_by"] == "launches"
-    assert gpu["actions"][0]["title"] == "GPU waits for the host"
+    assert gpu["actions"][0]["title"] == "GPU idle: gaps and waits for the host"
+    gpu = analysed(tmp_path, script)
+    assert gpu["verdict"]["bound_by"] == "memory", "under the profiler alone nobody knows"
 
 
 def test_a_slow_step_is_marked_and_does_not_move_the_figures(tmp_path):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -92,7 +92,6 @@ def test_the_sum_is_in_float64():
 PICTURES = hnp.arrays(np.uint8, (2, 9, 8, 3))
 
 
-@settings(deadline=None)  # the first call imports scikit-image
 @given(PICTURES)
 def test_a_picture_is_like_itself(picture):
     found = similarity.compare(picture, picture)
@@ -102,7 +101,6 @@ def test_a_picture_is_like_itself(picture):
     assert found.max_levels == 0
 
 
-@settings(deadline=None)
 @given(PICTURES, PICTURES)
 def test_frames_have_the_likeness_of_the_whole_and_of_the_worst(one, other):
     from skimage import metrics as oracle

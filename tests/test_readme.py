@@ -198,7 +198,7 @@ def test_the_guide_to_records_has_every_field_and_no_other():
 
 WINNER = re.compile(
     r"(FASTER|SLOWER): [\w ]+: (faster|slower) by at least ([\d.]+) % \(estimate ([\d.]+) %[^;]*; "
-    r"interval ([+-][\d.]+) to ([+-][\d.]+) %\); shows at least ([\d.]+) %: (yes|no)"
+    r"[\d.]+ % interval ([+-][\d.]+) to ([+-][\d.]+) %\); shows at least ([\d.]+) %: (yes|no)"
 )
 
 

@@ -4,15 +4,17 @@ import gzip
 import json
 
 import pytest
-from helpers import DATA, LOGS, NATIVE
+from helpers import DATA, LOGS, NATIVE, ROOT, record_of
 
 from bench import schema
 from bench.catalog import receipts as catalog
 from bench.fallback import receipts
 from bench.fallback.expectation import Expectation
+from bench.fallback.facts import Traced
 from bench.fallback.guard import Guard
 from bench.fallback.matcher import Matcher, clean
 from bench.fallback.verdict import Verdict, conclude
+from bench.profiling import proof
 
 FEATURES = {feature.id: feature for feature in catalog.features()}
 LINES = receipts.signs_of(None)
@@ -74,7 +76,11 @@ CASES = {
         [{"dit_cpu_offload": False}],
     ),
     "vae-parallel": (["--vae-config.use-parallel-decode=true"], ["FLUX.2 VAE: spatial-parallel decode enabled"], None),
-    "quality": (["--quality=high"], ["Mounted fused_linear_gelu for quality=high"], None),
+    "quality": (
+        ["--quality=high"],
+        ["Mounted fused_linear_gelu for quality=high"],
+        ["fused linear+GELU: FluxGELU site failed static guards (x); keeping the whole model on the reference path"],
+    ),
     "residency": (
         ["--component-residency=dit=resident"],
         None,
@@ -108,6 +114,19 @@ def judged(arguments, seen, *, version="0.5.23", environment=None, launched=True
         else:
             line = f"server_args: {json.dumps(item)}" if isinstance(item, dict) else item
             guard.observe(f"[11-22 10:00:00] {line}\n".encode(), number)
+    guard.observe(b"[11-22 10:00:00] [DenoisingStage] finished in 0.3000 seconds\n", len(seen) + 1)
+    return conclude(guard, None)
+
+
+def traced(guard_arguments, kernels=(), blocks=(), seen=(), forwards=None):
+    """Return the verdict on a launch that traced a request which ran these kernels, once each, and these blocks."""
+    guard = Guard(Expectation(version="0.5.23", cache=receipts.asks_for_cache(guard_arguments, {})), stop=False)
+    guard.note(guard_arguments, {})
+    guard.facts.traced = Traced(
+        kernels=dict.fromkeys(kernels, 1), blocks=tuple(blocks), forwards=tuple(forwards or (1 for _ in blocks))
+    )
+    for number, line in enumerate(seen, start=1):
+        guard.observe(f"[11-22 10:00:00] {line}\n".encode(), number)
     return conclude(guard, None)
 
 
@@ -261,7 +280,12 @@ def test_a_mounted_cache_whose_steps_do_not_tell_has_no_evidence():
         (
             "engaged",
             ["--lora-path=models/lora/good", "--enable-cache-dit", "--quality=high", "--attention-backend=torch_sdpa"],
-            {"lora": "engaged", "cache-dit": "no evidence", "quality": "no evidence", "attention-backend": "engaged"},
+            {
+                "lora": "engaged",
+                "cache-dit": "no evidence",
+                "quality": "asked, not engaged",
+                "attention-backend": "engaged",
+            },
         ),
         (
             "inert",
@@ -276,6 +300,171 @@ def test_a_log_captured_of_0_5_23_on_a_cpu_gives_these_receipts(name, arguments,
     guard.note(arguments, {})
     guard.observe((DATA / "receipts" / f"{name}_0.5.23.log").read_bytes(), 1)
     assert {receipt.id: receipt.result for receipt in conclude(guard, None).receipts} == results
+
+
+# --- kernels of a traced request -----------------------------------------------------------------------------------
+
+FA3 = "void cutlass::device_kernel<flash::enable_sm90_or_later<flash::FlashAttnFwdSm90<...> > >(Params)"
+SDPA = (
+    "void pytorch_flash::flash_fwd_kernel<pytorch_flash::Flash_fwd_kernel_traits<128>>(pytorch_flash::Flash_fwd_params)"
+)
+ON_CPU = "aten::_scaled_dot_product_flash_attention_for_cpu"
+GEMM = "aten::addmm"
+
+PROOFS = {
+    # feature: arguments, then the kernels (or the blocks of each step) with which it engaged and with which it did not
+    "attention-backend": [
+        (["--attention-backend=fa"], [FA3, GEMM], [SDPA, GEMM]),
+        (["--attention-backend=torch_sdpa"], [SDPA], [FA3]),
+        (["--attention-backend=torch_sdpa"], [ON_CPU], ["sgl_kernel::sageattn"]),
+    ],
+    "quantization": [
+        (["--quantization=fp8"], ["aten::_scaled_mm", GEMM], [GEMM]),
+        (["--enable-svdquant=true"], ["nunchaku::kernels::gemm_w4a4", GEMM], [GEMM]),
+    ],
+    "cache-dit": [(["--enable-cache-dit"], [57, 57, 1, 57], [57, 57, 57])],
+    "teacache": [(["--enable-teacache"], [57, 57, 0, 57], [57, 57, 57])],
+}
+
+
+def proven(arguments, ran):
+    """Return the verdict on a request that ran these kernels or blocks; cache-dit says that it is mounted."""
+    by_blocks = isinstance(ran[0], int)
+    mounted = [CACHE_DIT.format(20)] if arguments == ["--enable-cache-dit"] else []
+    return traced(arguments, () if by_blocks else ran, ran if by_blocks else (), mounted)
+
+
+@pytest.mark.parametrize(("feature", "case"), [(name, case) for name, cases in PROOFS.items() for case in cases])
+def test_the_kernels_of_a_traced_request_decide_where_no_line_does(feature, case):
+    arguments, engaged, other = case
+    assert result(proven(arguments, engaged), feature) == receipts.ENGAGED
+    verdict = proven(arguments, other)
+    assert result(verdict, feature) == receipts.NOT_ENGAGED
+    assert against(verdict, feature) == {FEATURES[feature].kind}
+    unknown = traced(arguments, ["some_kernel"])
+    assert result(unknown, feature) != receipts.ENGAGED
+
+
+def test_a_trace_tells_the_blocks_and_the_passes_of_each_step():
+    seen = proof.read([DATA / "traces" / "cache-dit-cpu-0.5.23.trace.json.gz"])
+    assert seen.blocks == (4, 4, 4, 1, 1, 1, 4, 1, 1, 1, 4)
+    assert seen.forwards == (1,) * 11
+
+
+@pytest.mark.parametrize(
+    ("blocks", "forwards", "engaged"),
+    [
+        ([114, 114, 57, 57], [2, 2, 1, 1], receipts.NOT_ENGAGED),
+        ([114, 114, 58, 57], [2, 2, 2, 1], receipts.ENGAGED),
+        ([114, 57, 1], [2, 1, 1], receipts.ENGAGED),
+    ],
+    ids=["guidance-left-out", "reused-with-guidance", "reused-without"],
+)
+def test_a_step_without_its_guidance_pass_reuses_nothing(blocks, forwards, engaged):
+    assert result(traced(["--enable-teacache"], (), blocks, forwards=forwards), "teacache") == engaged
+
+
+def test_kernels_are_no_evidence_of_a_value_that_nobody_knows():
+    assert result(traced(["--attention-backend=aiter"], [FA3]), "attention-backend") == receipts.NO_EVIDENCE
+
+
+def test_a_line_that_denies_a_feature_outweighs_its_kernels():
+    verdict = traced(["--attention-backend=fa"], [FA3], seen=["Attention backends for transformer: torch_sdpa"])
+    assert result(verdict, "attention-backend") == receipts.NOT_ENGAGED
+
+
+@pytest.mark.parametrize("quality", ["high", "lossless", "extra-high"])
+def test_a_kernel_that_only_a_quality_mounts_is_its_receipt(quality):
+    verdict = traced([f"--quality={quality}"], [GEMM, "aten::_addmm_activation"])
+    assert result(verdict, "quality") == receipts.ENGAGED
+    assert result(traced([f"--quality={quality}"], [GEMM]), "quality") == receipts.NO_EVIDENCE
+
+
+def test_of_two_caches_the_reused_steps_do_not_tell_which():
+    asked = ["--enable-cache-dit", "--enable-teacache"]
+    verdict = traced(asked, blocks=[57, 57, 1, 57], seen=[CACHE_DIT.format(20)])
+    assert {receipt.result for receipt in verdict.receipts} == {receipts.NO_EVIDENCE}
+    none = traced(asked, blocks=[57, 57, 57], seen=[CACHE_DIT.format(20)])
+    assert {receipt.result for receipt in none.receipts} == {receipts.NOT_ENGAGED}
+
+
+@pytest.mark.parametrize(
+    ("trace", "asked", "expected"),
+    [
+        ("flux-h200", "--attention-backend=fa", receipts.ENGAGED),
+        ("flux-h200", "--attention-backend=torch_sdpa", receipts.NOT_ENGAGED),
+        ("flux-h200", "--quality=high", receipts.NO_EVIDENCE),
+        ("flux-h200", "--quantization=fp8", receipts.NOT_ENGAGED),
+        ("flux-h200", "--enable-teacache", receipts.NOT_ENGAGED),
+        ("flux-h100-0.5.23", "--quality=lossless", receipts.ENGAGED),
+        ("flux-h100-0.5.23", "--attention-backend=fa", receipts.ENGAGED),
+    ],
+)
+def test_captured_traces_of_two_gpus_give_these_receipts(trace, asked, expected):
+    guard = Guard(Expectation(version="0.5.23"), stop=False)
+    guard.note([asked], {})
+    guard.facts.traced = proof.read([DATA / "traces" / f"{trace}.trace.json.gz"])
+    (receipt,) = conclude(guard, None).receipts
+    assert receipt.result == expected, receipt
+
+
+def test_a_captured_trace_of_a_cache_on_a_cpu_tells_reused_steps_and_leaves_out_what_followed_the_loop():
+    """Two blocks of each kind: a step that reuses runs the first alone. The profiler's last step has no transformer."""
+    found = proof.read([DATA / "traces" / "cache-dit-cpu-0.5.23.trace.json.gz"])
+    assert found.blocks == (4, 4, 4, 1, 1, 1, 4, 1, 1, 1, 4)
+    assert found.kernels["aten::scaled_dot_product_attention"] == sum(found.blocks)
+
+
+def prove(bench, *arguments, **changes):
+    """Run `bench --prove-kernels` on the replay engine; return how it ended and the record."""
+    ended = bench("--prove-kernels", "--repeats", "2", *arguments, trace=TRACE, **changes)
+    return ended, record_of(ended)
+
+
+TRACE = str(DATA / "traces" / "flux-h200.trace.json.gz")
+
+
+def test_a_traced_request_is_never_a_timed_one(bench):
+    ended, record = prove(bench, "--attention-backend=fa")
+    assert ended.code == 4, "the log of the replay says torch_sdpa"
+    ended, record = prove(bench, "--quality=high", "--show-receipts", engine="other")
+    assert ended.code == 0, ended.err
+    assert "2 requests, 1 launch" in ended.out
+    assert schema.violations(record, "run-record") == []
+    timed, proving = record["launches"]
+    assert (timed["instrument"]["profiler"], proving["instrument"]["profiler"]) == (False, True)
+    assert {request["launch"] for request in record["requests"]} == {timed["index"]}
+    assert record["timings"]["requests"] == 2
+    assert proving["left_out"] == [0, 3]
+    assert record["instrument"]["profiler"] is False
+    variables = [set(launch["command"]["environment"]) for launch in record["launches"]]
+    assert variables[1] - variables[0] == {"SGLANG_DIFFUSION_TORCH_PROFILER_DIR"}
+    dumps = {request["perf_dump"]["file"] for request in record["requests"]}
+    assert record["profiled"]["perf_dump"]["file"].endswith("perf.profiled.json")
+    assert record["profiled"]["perf_dump"]["file"] not in dumps
+    (receipt,) = record["verdict"]["receipts"]
+    assert receipt == proving["verdict"]["receipts"][0]
+    assert "a traced request ran no kernel that is known to be of a quality" in receipt["text"]
+
+
+def test_a_run_whose_kernels_are_of_another_product_does_not_count(bench):
+    ended, record = prove(bench, "--", "--quantization=fp8")
+    assert ended.code == 4
+    assert record["verdict"]["findings"][0]["id"] == "receipt.quantization"
+    assert (record["timings"], record["requests"]) == (None, [])
+    assert record["profiled"]["traces"]
+
+
+def test_a_run_without_its_trace_keeps_its_numbers_and_says_so(bench, only_run):
+    ended = bench("--prove-kernels", "--repeats", "2", "--quality=high")
+    assert ended.code == 3
+    assert "the profiler left no trace" in ended.err
+    record = json.loads((only_run() / "run.partial.json").read_text())
+    assert (len(record["requests"]), record["profiled"]) == (2, None)
+
+
+def test_a_matrix_proves_no_kernels(bench):
+    assert "--prove-kernels is for one run" in bench("--prove-kernels", "--matrix", "quality").err
 
 
 # --- where they are said -------------------------------------------------------------------------------------------
@@ -384,8 +573,68 @@ def test_a_cache_that_a_preset_asks_for_is_expected_and_one_behind_the_dashes_is
     assert not [finding["id"] for finding in record["verdict"]["findings"] if "cache" in finding["id"]]
 
 
-def test_batching_of_a_served_log_is_attested(invoke):
-    ended = invoke("attest", "--log", DATA / "serving" / "h100_batch.log.gz", "--engine-version", "0.5.23", "--json")
+@pytest.mark.parametrize(
+    ("log", "outcome", "feature", "result", "says"),
+    [
+        ("two_ranks", "degraded", "sequence-parallel", "engaged", "Automatically set kv_gather_degree=sp_degree=2"),
+        ("two_ranks_ring", "invalid", "ring", "no evidence", "resolved ring_degree = 2, and served no request"),
+    ],
+)
+def test_two_ranks_on_a_cpu_are_attested(invoke, log, outcome, feature, result, says):
+    """0.5.23 gathers keys and values there; with a ring only diffusers' transformer loads, and it refuses two ranks."""
+    ended = invoke("attest", "--log", LOGS / "cpu" / f"{log}.log", "--engine-version", "0.5.23", "--json")
+    verdict = json.loads(ended.out)
+    assert verdict["outcome"] == outcome
+    receipt = next(each for each in verdict["receipts"] if each["id"] == feature)
+    assert receipt["result"] == result
+    assert says in receipt["text"]
+
+
+@pytest.mark.parametrize(
+    ("log", "result", "says"),
+    [
+        ("h100_batch", receipts.ENGAGED, "batch of 4/4"),
+        ("batch23", receipts.NOT_ENGAGED, "the engine logs a line when it engages, and the log has none"),
+    ],
+)
+def test_batching_of_a_served_log_is_attested(invoke, log, result, says):
+    """The second server was sent four requests at once, on a CPU, and dispatched each of its 62 alone."""
+    ended = invoke("attest", "--log", DATA / "serving" / f"{log}.log.gz", "--engine-version", "0.5.23", "--json")
     (receipt,) = json.loads(ended.out)["receipts"]
-    assert (receipt["id"], receipt["result"]) == ("dynamic-batching", "engaged")
-    assert "batch of 4/4" in receipt["text"]
+    assert (receipt["id"], receipt["result"]) == ("dynamic-batching", result)
+    assert says in receipt["text"]
+
+
+SHOWN_ON = {
+    # feature: on what it was seen engaged, and on what not engaged; None: no version tells it
+    "cache-dit": ("real", "real"),
+    "teacache": ("constructed", "real"),
+    "quality": ("captured", "real"),
+    "lora": ("real", "real"),
+    "quantization": ("constructed", "captured"),
+    "attention-backend": ("real", "captured"),
+    "component-attention": ("constructed", "constructed"),
+    "ulysses": ("real", "constructed"),
+    "ring": ("constructed", "constructed"),
+    "kv-gather": ("constructed", "constructed"),
+    "sequence-parallel": ("real", "constructed"),
+    "cfg-parallel": ("constructed", "constructed"),
+    "tensor-parallel": ("real", "constructed"),
+    "layerwise-offload": ("constructed", "constructed"),
+    "dit-cpu-offload": ("constructed", "constructed"),
+    "residency": (None, "constructed"),
+    "vae-tiling": (None, "constructed"),
+    "vae-parallel": ("constructed", None),
+    "dynamic-batching": ("captured", "captured"),
+}
+"""real: `test_engine_receipts.py`, on a CPU; captured: a log or trace in tests/data; constructed: written by hand."""
+
+
+def test_on_what_each_receipt_was_seen_is_told():
+    assert set(SHOWN_ON) == set(FEATURES)
+    on_a_real_engine = (ROOT / "tests" / "test_engine_receipts.py").read_text()
+    for feature, seen in SHOWN_ON.items():
+        for kind, result, case in zip(seen, ("ENGAGED", "NOT_ENGAGED"), CASES[feature][1:], strict=True):
+            assert (kind is None) == (case is None), feature
+            said = f'"{feature}": {result}' in on_a_real_engine or f'"{feature}": result' in on_a_real_engine
+            assert said or kind != "real", feature

@@ -14,7 +14,8 @@ from bench.models import checkpoint, identity
 from bench.record import comparable, names, store, types
 
 SCHEMA = json.loads((ROOT / "schemas" / "run-record.json").read_text())
-OLD = sorted((ROOT / "docs" / "evidence").rglob("run.json"))
+EVIDENCE = sorted((ROOT / "docs" / "evidence").rglob("run.json"))
+OLD = [path for path in EVIDENCE if json.loads(path.read_text())["schema_version"] == 1]
 ITEMS = SCHEMA["properties"]
 TYPES = (
     (types.Record, SCHEMA),

@@ -61,7 +61,7 @@ def test_a_record_names_every_file_that_it_rests_on(bench, only_run):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (halve, "metrics of request 1: the perf dump gives other numbers"),
+        (halve, "metrics of request 1: the perf dump has different numbers"),
         (lambda record: record["timings"]["metrics"].update(total_ms=1.0), "timings.metrics does not follow"),
         (lambda record: record["requests"][0].update(steps_ms=[1.0] * 4), "steps_ms of request 1"),
         (lambda record: record["requests"].pop(), "does not follow from the requests"),
@@ -83,7 +83,9 @@ def test_an_edited_file_is_refused_by_its_hash(run, invoke, name):
     path.write_bytes(path.read_bytes() + b" ")
     for words in (("validate", run), ("compare", run, run)):
         ended = invoke(*words)
-        assert (ended.code, f"{path.relative_to(run)} has another hash" in ended.err) == (5, True), ended.err
+        assert (ended.code, f"{path.relative_to(run)} was changed: its hash differs" in ended.err) == (5, True), (
+            ended.err
+        )
 
 
 def test_a_log_that_tells_of_a_fallback_makes_the_record_invalid_whatever_it_says(run, invoke):
@@ -164,7 +166,7 @@ def test_attest_holds_a_log_against_the_record_beside_it(run, invoke):
     log = next(run.rglob("engine.log"))
     log.write_text(log.read_text() + "one more line\n")
     ended = invoke("attest", "--log", log)
-    assert (ended.code, "launch-1/engine.log has another hash" in ended.err) == (5, True)
+    assert (ended.code, "launch-1/engine.log was changed: its hash differs" in ended.err) == (5, True)
 
 
 def test_a_single_launch_is_judged_again_too(bench, invoke):

@@ -44,6 +44,25 @@ def test_each_file_is_read_once(runs):
     assert second[2].read == []
 
 
+def test_a_reader_that_is_interrupted_keeps_what_it_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "KEPT_AT_ONCE", 3)
+    for number in range(8):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "run.json").write_text("1")
+
+    class Interrupted(Reader):
+        def __call__(self, path):
+            if path.parent.name == "7":
+                raise KeyboardInterrupt
+            return super().__call__(path)
+
+    with pytest.raises(KeyboardInterrupt):
+        answers(tmp_path, Interrupted())
+    good, _, reader = answers(tmp_path)
+    assert len(good) == 8
+    assert reader.read == ["6", "7"]
+
+
 def test_what_changed_came_or_went_is_seen(runs):
     answers(runs)
     (runs / "a" / "run.json").write_text("11")

@@ -1,4 +1,5 @@
 import json
+import os
 import shlex
 
 import pytest
@@ -102,3 +103,8 @@ def test_what_is_hidden_stays_as_it_is(text):
     shown = redact.text(text)
     assert redact.text(shown) == shown
     assert redact.text(shlex.join(["A_TOKEN=" + redact.HIDDEN])) == shlex.join(["A_TOKEN=" + redact.HIDDEN])
+
+
+def test_an_option_after_a_secrets_name_without_a_value_is_no_secret():
+    redact.learn({}, ["--hub-token", "--output-file-name=output.png", "--api-key", "s3cr3t-value"])
+    assert redact.known() - redact.values(os.environ) == {"s3cr3t-value"}

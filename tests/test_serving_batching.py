@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from helpers import DATA
@@ -13,11 +15,10 @@ from stand_in_server import StandIn
 from bench import schema
 from bench.errors import FallbackDetected
 from bench.record import store
-from bench.report import load
+from bench.report import load, load_page
 from bench.serving import batching, joins
 from bench.serving import run as campaigns
 from bench.serving.campaign import Campaign
-from bench.serving.command import DELAY_S
 from bench.serving.options import LoadOptions
 from bench.serving.queueing import Row
 from bench.serving.request import ImageRequest
@@ -39,16 +40,24 @@ class Logged:
 
 @pytest.fixture(name="loadtest")
 def _loadtest(tmp_path):
-    """Run bursts of four against a stand-in; return the record and the error."""
+    """Send bursts of four to a stand-in that merges nothing and to one that may; return the record and the error."""
 
-    def go(target=Logged, **behaviour):
-        options = LoadOptions(duration_s=1.0, concurrency=4, batching=4)
+    def campaign(options, directory):
+        directory.mkdir(parents=True)
         workload = ImageRequest(prompt="x", seed=1, steps=2, width=32, height=32)
-        campaign = Campaign(options=options, workload=workload, started=store.now(), directory=tmp_path)
+        return Campaign(options=options, workload=workload, started=store.now(), directory=directory)
+
+    def go(target=Logged, *, beside=True, **behaviour):
+        options = LoadOptions(duration_s=1.0, concurrency=4, batching=4)
+        loaded = campaign(options, tmp_path / "run")
+        if beside:
+            loaded.unbatched = campaign(replace(options, batching=1), tmp_path / "run" / "unbatched")
+            with StandIn(service_s=0.1) as server:
+                campaigns.run(loaded.unbatched, Remote(url=server.url), beside=4)
         with StandIn(service_s=0.1, **behaviour) as server:
             seen = target(server)
-            campaigns.run(campaign, seen)
-            record, _, error = campaigns.finish(campaign, seen, None)
+            campaigns.run(loaded, seen)
+            record, _, error = campaigns.finish(loaded, seen, None)
         assert schema.violations(record, "load-record") == []
         return record, error
 
@@ -62,9 +71,12 @@ def held(record, check):
 def test_merged_requests_are_held_against_lone_ones(loadtest):
     record, error = loadtest(most=4)
     said = record["batching"]
-    assert said["merged_share"] > 0.5
-    assert max(map(int, said["sizes"])) == 4
-    assert said["throughput_change"] > 0
+    assert said["merged_share"] > 0
+    assert record["phases"][2]["name"] == "bursts"
+    assert max(map(int, said["sizes"])) in (2, 3, 4)
+    assert min(*said["batched"].values(), *said["unbatched"].values()) > 0
+    text = printed(said | {"receipt": "engaged"})
+    assert "against a server of this run that merges nothing" in text
     assert said["differing"] > 0
     assert said["max_levels"] == 1
     assert not isinstance(error, FallbackDetected)
@@ -99,6 +111,14 @@ def test_a_server_that_merges_nothing_is_said_to(loadtest):
     assert "0% of the bursts' requests" in text
 
 
+def test_the_page_shows_what_merging_changed(loadtest):
+    record = loadtest(most=4)[0] | {"checks": (), "failure": None}
+    tables = {block.title: block for block in load_page.page(record, ()).blocks}
+    (first, *_, pictures) = tables["Batching"].rows
+    assert first[0] == "up to 4"
+    assert pictures[0] == "pictures"
+
+
 def test_of_somebody_elses_server_merging_is_unknown(loadtest):
     record = loadtest(target=lambda server: Remote(url=server.url), most=4)[0]
     assert record["batching"]["sizes"] is record["batching"]["merged_share"] is record["batching"]["receipt"] is None
@@ -123,6 +143,18 @@ def test_merged_batches_are_counted_by_size(tmp_path):
     assert set(joins.merged(path)) == {4}
 
 
-def test_one_at_a_time_is_the_lone_services_one_after_the_other():
-    alone = [Row(intended_s=0, sent_s=0, done_s=1.0 + DELAY_S + 0.01, service_s=1.0)] * 3
-    assert batching.lone_latencies_s(4, alone) == pytest.approx([1.01, 2.01, 3.01, 4.01])
+def test_without_a_server_that_merges_nothing_the_change_is_unknown(loadtest):
+    said = loadtest(beside=False, most=4)[0]["batching"]
+    assert said["unbatched"] is None
+    assert "what merging changed: unknown" in printed(said)
+
+
+def test_a_burst_lasts_until_its_last_answer():
+    rows = [
+        Row(intended_s=start, sent_s=start, done_s=start + latency, service_s=1.0)
+        for start, latencies in ((0.0, (1.0, 2.0, 3.0, 4.0)), (9.0, (2.0, 3.0, 4.0, 6.0)), (20.0, (1.0, 1.0, 1.0)))
+        for latency in latencies
+    ]
+    whole = batching.burst(SimpleNamespace(rows=rows), 4)  # the third burst lost a request
+    assert whole == batching.Burst(throughput_hz=4 / 5, mean_latency_s=25 / 8)
+    assert batching.burst(SimpleNamespace(rows=rows[8:]), 4) is None

@@ -100,7 +100,7 @@ def test_ten_thousand_rows_are_joined_quickly_enough_to_be_tested():
     log = {
         str(i): joins.Served(
             server_id=str(i), received=1, finished=1, received_unix_s=i, finished_unix_s=i + 1, seed=1, steps=2,
-            width=32, height=32, outputs=1, error=None,
+            width=32, height=32, outputs=1, frames=None, error=None,
         )
         for i in range(10_000)
     }  # fmt: skip

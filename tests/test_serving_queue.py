@@ -35,13 +35,22 @@ def test_requests_at_once_wait_for_each_other():
     assert queueing.lindley([0, 0], [1, 1], overhead_s=0.5) == pytest.approx([1.5, 3])
 
 
-@pytest.mark.parametrize("name", ["open30", "open60", "open120"])
-def test_captured_runs_are_explained(name):
+def captured(name):
     lines = [json.loads(line) for line in (DATA / "serving" / f"{name}.jsonl").read_text().splitlines()]
-    prediction = queueing.predict(
-        [Row(intended_s=row[0], sent_s=row[1], done_s=row[2], service_s=row[3]) for row in lines]
-    )
+    return [Row(intended_s=row[0], sent_s=row[1], done_s=row[2], service_s=row[3]) for row in lines]
+
+
+@pytest.mark.parametrize("name", ["open30", "open60", "open120", "overtaken"])
+def test_captured_runs_are_explained(name):
+    prediction = queueing.predict(captured(name))
     assert prediction.explained, prediction
+
+
+def test_who_was_served_after_somebody_who_came_later_was_overtaken():
+    """Those that came while the engine served one request do not wait in the order in which they came."""
+    assert queueing.overtaken(captured("overtaken")) == 6
+    assert queueing.overtaken(rows_of(arrivals.poisson(8, 60, 3), 0.1)) == 0
+    assert queueing.overtaken([]) == 0
 
 
 def test_foreign_traffic_is_not_explained():
@@ -133,9 +142,3 @@ def test_the_highest_rate_is_found_by_bisection():
     assert len(asked) < 12
     assert queueing.highest_rate(lambda _: False, 1, 8) == (None, 1)
     assert queueing.highest_rate(lambda _: True, 1, 8) == (8, None)
-
-
-def test_an_interval_over_traces_takes_three():
-    assert queueing.over_traces([1.0, 2.0]).low is None
-    estimate = queueing.over_traces([1.0, 2.0, 3.0])
-    assert estimate.low < estimate.value == 2 < estimate.high

@@ -66,7 +66,7 @@ def test_a_sound_server_passes_every_check_that_can_be_known_of_it(loadtest):
     assert sorted(row["index"] for row in rows) == list(range(len(rows)))
     assert record["slo_s"] > 0
     assert record["capacity_hz"]["value"] > 0
-    assert record["attested"] is False
+    assert record["server"] is None
     assert all(row["received_unix_s"] <= row["finished_unix_s"] for row in rows)
 
 
@@ -97,6 +97,13 @@ def test_failures_stay_in_the_rows_and_in_the_denominator(loadtest):
     assert held(record)["failures"] is True
 
 
+def test_a_server_that_still_warms_up_when_it_counts_is_said_to(loadtest):
+    record, _, _ = loadtest(fault=lambda number, _: {"slow_s": 0.3} if number in {3, 4} else None)
+    warm_up = next(check for check in record["checks"] if check["id"] == "warm-up")
+    assert warm_up["held"] is False
+    assert warm_up["says"] == "the first 2 that count were still slower than the later ones"
+
+
 @pytest.mark.parametrize(
     ("fault", "check", "kind"),
     [
@@ -110,6 +117,18 @@ def test_another_workload_than_asked_is_no_number(loadtest, fault, check, kind):
     record, _, error = loadtest(fault=lambda number, _: fault if number == 20 else None)
     assert held(record)[check] is False
     assert isinstance(error, kind)
+
+
+@pytest.mark.parametrize("others", [50, 28])
+def test_steps_that_are_left_to_the_server_must_be_the_same_for_all(loadtest, others):
+    record, _, error = loadtest(
+        replace(WORKLOAD, steps=None), fault=lambda number, body: {"steps": others} if number == 20 else None
+    )
+    check = next(check for check in record["checks"] if check["id"] == "workload")
+    assert record["workload"]["steps"] is None
+    assert check["held"] is (others == 50), check
+    assert isinstance(error, FallbackDetected) is (others != 50)
+    assert "steps 28, most have 50" in check["says"] or others == 50
 
 
 def test_the_fallback_shows_in_the_counters_alone(loadtest):

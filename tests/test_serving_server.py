@@ -20,7 +20,7 @@ CAPTURED = DATA / "serving"
 @pytest.mark.parametrize(
     ("name", "outcome", "code"),
     [("base23", "native", 0), ("b17", "native", 0), ("batch23", "native", 0), ("awq23", "invalid", 4),
-     ("h100_batch", "degraded", 0)],
+     ("h100_batch", "degraded", 0), ("h100_plain", "native", 0)],
 )  # fmt: skip
 def test_a_captured_served_log_is_recognised_and_judged(invoke, name, outcome, code):
     ended = invoke("attest", "--log", CAPTURED / f"{name}.log.gz", "--json")
@@ -83,3 +83,16 @@ def test_a_server_that_falls_back_is_stopped_at_the_line(invoke, replay, model, 
     assert ended.code == 4, ended.out + ended.err
     assert "diffusers.quant_name" in ended.err
     assert list((home / "runs").glob("*/load.json")) == []
+
+
+@pytest.mark.parametrize("cleanup", [True, False])
+def test_a_server_fetches_models_into_the_runs_own_cache(invoke, replay, model, tmp_path, cleanup):
+    """Also one that is stopped: it had fetched its model by then."""
+    engine = replay(log="cpu/awq_sglang.log", linger_s=600, download=100)
+    root = tmp_path / "caches"
+    root.mkdir()
+    words = ["--model", "flux-tiny", "--engine", engine, "--model-path", model(), "--model-cache-root", root]
+    ended = invoke("loadtest", *words, *(["--cleanup-model-cache"] if cleanup else []))
+    assert ended.code == 4, ended.out + ended.err
+    fetched = [path.stat().st_size for path in root.rglob("weights.safetensors")]
+    assert fetched == ([] if cleanup else [100])

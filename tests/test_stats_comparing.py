@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bench import schema
 from bench.errors import UsageError
@@ -78,7 +80,9 @@ def test_equal_pairs_have_no_known_spread():
 def test_a_winner_leads_with_the_near_end_and_has_no_planning_figure(sign):
     told = decide([sign * value for value in (0.030, 0.031, 0.029, 0.0305)], Plan(metric="denoise time")).comparison
     word = "slower" if sign > 0 else "faster"
-    assert told.reason.startswith(f"denoise time: {word} by at least {told.at_least_percent:.2f} % (estimate ")
+    assert told.reason.startswith(
+        f"denoise time: {word} by at least {math.floor(100 * told.at_least_percent) / 100:.2f} % (estimate "
+    )
     assert "likely too large: stopped early" in told.reason
     assert f"shows at least 1.5 %: {'yes' if told.shows_margin else 'no'}" in told.reason
     assert told.planning is None
@@ -95,6 +99,21 @@ def test_less_than_the_margin_is_no_claim_of_the_margin():
     told = comparison.conclude(basis, -0.02, inside)
     assert (told.verdict, told.shows_margin) == ("faster", False)
     assert "at least 1.49 %" in told.reason
+
+
+@pytest.mark.parametrize(
+    ("ends", "printed"),
+    [
+        ((-2.8341, -1.4977), "-2.84 to -1.49 %"),
+        ((1.4977, 2.8341), "+1.49 to +2.84 %"),
+        ((-2.0, -0.00004), "-2.00 to -0.00004 %"),
+        ((-0.5, 0.0), "-0.50 to +0.00 %"),
+        ((-0.0, 1.5), "+0.00 to +1.50 %"),
+    ],
+)
+def test_a_printed_interval_holds_what_was_computed(ends, printed):
+    """Rounded to the nearest, the first would read: at least 1.50 %, shows at least 1.5 %: no."""
+    assert comparison.limits(*ends) == printed
 
 
 def test_an_open_session_says_how_many_pairs_it_takes_with_a_range():
@@ -197,6 +216,38 @@ def test_other_days_decide_only_if_their_spread_is_known(days, verdict):
 )
 def test_a_new_level_is_found_and_noise_is_not(values, expected):
     assert levels.change_points(values) == expected
+
+
+def test_no_other_partition_of_a_series_costs_less():
+    """All partitions of twelve values into segments of three and more are looked at."""
+    draw = np.random.default_rng(5)
+    for penalty in (0.01, 0.1, 1.0):
+        values = draw.normal(0, 0.1, 12) + np.repeat(draw.normal(0, 0.5, 4), 3)
+        partitions = [
+            places
+            for count in range(4)
+            for places in itertools.combinations(range(1, 12), count)
+            if min(np.diff([0, *places, 12])) >= 3
+        ]
+        costs = {
+            places: sum(segment.var() * segment.size for segment in np.split(values, places)) + penalty * len(places)
+            for places in partitions
+        }
+        assert tuple(levels._partition(values, penalty)) == min(costs, key=costs.get)
+
+
+def test_the_p_of_a_change_is_that_of_welchs_test():
+    values = np.random.default_rng(6).normal(0, 1, 30)
+    values[12:] += 1.0
+    residuals = values - np.repeat([values[:12].mean(), values[12:].mean()], [12, 18])
+    correlation = max(0.0, float((residuals[1:] * residuals[:-1]).sum() / (residuals**2).sum()))
+    deviations = [
+        math.sqrt(side.var(ddof=1) * (1 + correlation) / (1 - correlation)) for side in (values[:12], values[12:])
+    ]
+    expected = stats.ttest_ind_from_stats(
+        values[:12].mean(), deviations[0], 12, values[12:].mean(), deviations[1], 18, equal_var=False
+    )
+    assert levels._p_values(values, [12], 0.0)[0] == pytest.approx(expected.pvalue)
 
 
 @pytest.mark.timeout(120)

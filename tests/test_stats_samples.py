@@ -21,7 +21,7 @@ from bench.stats.summary import (
 from bench.stats.trend import drift, drift_of_launches, warm_up
 
 durations = st.floats(min_value=1e-3, max_value=1e6)
-few_resamples = settings(max_examples=25, deadline=None)
+few_resamples = settings(max_examples=25)
 
 
 def noisy(n, sd=0.01, seed=0, middle=230.0):

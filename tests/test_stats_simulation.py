@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from simulations import findings, rates
+from simulations import bisecting, findings, rates
 
 
 @functools.cache
@@ -32,3 +32,10 @@ def test_a_rate_that_is_far_off_is_reported():
     row = rates.Rate(group="", case="", what="wrong", hits=40, sessions=100, high=6.0)
     assert not row.holds
     assert "40.0 ± " in rates.table([row])
+
+
+def test_rates_of_bisections_stand_with_their_sessions_and_their_error():
+    row = bisecting.Row(noise_percent=1.0, method="m", right=93, wrong=0, sessions=100, launches=60.0)
+    page = bisecting.page((row,))
+    assert "100 sessions a row" in page
+    assert "| 93.0 ± 2.7 % | 0.0 ± 1.0 % | 7.0 ± 2.7 % |" in page

@@ -34,6 +34,7 @@ MARKER = "sleep 300.125"
     [
         (("--model", "flux-tyni"), ["no model is called 'flux-tyni'", "did you mean flux-tiny"]),
         (("--engine", "sglang-9"), ["no built engine is called 'sglang-9'", 'nox -s "engine(sglang-9)"']),
+        (("--engine", "sglang-9+0123"), ["; `invoke bisect` builds it again when a commit requires it"]),
         (("--steps", "many"), ["--steps takes a whole number of at least 1, not 'many'"]),
         (("--steps", "0"), ["--steps takes a whole number of at least 1, not '0'"]),
         (("--timeout", "nan"), ["--timeout takes a number of at least 0.1, not 'nan'"]),
@@ -50,8 +51,8 @@ MARKER = "sleep 300.125"
         (("--model", "FLUX-TINY"), ["no model is called 'FLUX-TINY'", "did you mean flux-tiny?"]),
         (("--model", "black-forest-labs/FLUX.1-dev"), ["did you mean flux?"]),
         (("--model", "qqqq"), ["`invoke models` lists the 84"]),
-        (("--", "--backend=diffusers"), ["--backend may not be handed to the engine: the workbench pins it"]),
-        (("--", "--log-level=warning"), ["--log-level may not be handed to the engine"]),
+        (("--", "--backend=diffusers"), ["--backend cannot be passed to the engine: the workbench pins it"]),
+        (("--", "--log-level=warning"), ["--log-level cannot be passed to the engine"]),
         (("--", "--not-a-flag=1"), ["sglang 0.5.23 does not know --not-a-flag"]),
         (("--", "--warmup-res=1x1"), ["sglang 0.5.23 does not know --warmup-res", "--warmup-res"]),
         (("--", "--foo-path=x"), ["sglang 0.5.23 does not know --foo-path"]),
@@ -176,7 +177,7 @@ def test_of_several_engines_the_named_or_the_default_one_is_taken(replay, monkey
 def test_a_dry_run_needs_no_engine_and_says_so(invoke, verb, program):
     ended = invoke(verb, "--model", "flux-tiny", "--dry-run", env={"PATH": "/nowhere"})
     assert ended.code == 0, ended.err
-    assert "no engine was asked: spelled for sglang 0.5.23" in ended.err
+    assert "no engine was named or found: this is the command for sglang 0.5.23" in ended.err
     assert f"sglang {program}" in ended.out.replace("\\\n", " ")
 
 
@@ -276,12 +277,12 @@ def test_two_runs_never_touch_each_others_files(invoke, replay, model, home):
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_an_invalid_line_stops_everything_at_once(bench, only_run):
+def test_an_invalid_line_stops_everything_at_once(bench, only_run, home):
     scenario = {"log": "cpu/awq_sglang.log", "dump": "cpu/awq_sglang.json", "children": 2, "linger_s": 600,
                 "pause_after": "Falling back to diffusers backend", "pause_s": 600}  # fmt: skip
     ended = bench(scenario=scenario)
     assert ended.code == 4
-    assert not processes_like(MARKER)
+    assert not processes_like(MARKER, home / "runs")
     record = record_of(ended)
     assert record["timings"] is None
     assert record["verdict"]["findings"][0]["id"].startswith("diffusers.")
@@ -328,10 +329,10 @@ def test_a_run_that_proves_nothing_has_its_own_exit_code(bench, scenario, code, 
     assert ended.err.rstrip().endswith("run.json")
 
 
-def test_a_run_over_its_time_is_stopped_and_says_so(bench, only_run):
+def test_a_run_over_its_time_is_stopped_and_says_so(bench, only_run, home):
     ended = bench("--timeout", "2", scenario=NATIVE | {"children": 2, "linger_s": 600})
     assert ended.code == 8
-    assert not processes_like(MARKER)
+    assert not processes_like(MARKER, home / "runs")
     assert record_of(ended)["verdict"]["findings"][0]["id"] == "process.timeout"
 
 
@@ -347,10 +348,12 @@ def test_kill_9_leaves_no_process_and_nothing_that_looks_finished(replay, model,
     scenario = NATIVE | {"children": 2, "linger_s": 600}
     command = invoke_command("bench", "--model", "flux-tiny", "--engine", replay(**scenario), "--model-path", model())
     task = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_task(task, lambda: len(processes_like(MARKER)) == 2, "the engine's children have not started")
+    wait_for_task(
+        task, lambda: len(processes_like(MARKER, home / "runs")) == 2, "the engine's children have not started"
+    )
     task.kill()
     task.wait()
-    wait_until(lambda: not processes_like(MARKER), "the engine's processes are still there")
+    wait_until(lambda: not processes_like(MARKER, home / "runs"), "the engine's processes are still there")
     assert not (only_run() / "run.json").exists()
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.profiling import events, reader
+from tests.trace_writer import kineto
 
 READ = """
 import resource, sys; sys.path.insert(0, sys.argv[1])
@@ -19,7 +20,8 @@ from pathlib import Path
 from bench.errors import InvalidDocument
 from bench.profiling import events, reader
 try:
-    reader.read(Path(sys.argv[2]))
+    trace = reader.read(Path(sys.argv[2]))
+    print(trace.events, "events,", trace.unreadable, "unreadable")
 except InvalidDocument as error:
     print(error)
 """
@@ -39,9 +41,45 @@ def test_a_deeply_nested_trace_is_refused_in_a_gigabyte(tmp_path, where, bracket
     path = tmp_path / "trace.json"
     path.write_text(deep(where, 100_000, *brackets))
     ended = subprocess.run(
-        [sys.executable, "-c", READ, str(ROOT), str(path)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", READ, str(ROOT), str(path)], capture_output=True, text=True, timeout=300, check=False
     )
     assert "nested more than 500 deep" in ended.stdout, ended.stderr[-500:]
+
+
+@pytest.mark.parametrize(
+    ("member", "make"),
+    [
+        ("name", lambda number: f"kernel_{number}"),
+        ("tid", lambda number: number),
+        ("args", lambda number: {"Input Dims": [[number]]}),
+    ],
+    ids=["names", "threads", "shapes"],
+)
+def test_names_without_end_are_refused_in_a_gigabyte(tmp_path, member, make):
+    """Ten million different names took gigabytes: each was kept."""
+    path = tmp_path / "trace.json"
+    category = "kernel" if member == "name" else "cpu_op"
+    with path.open("w") as file:
+        file.write('{"traceEvents": [')
+        for number in range(70_000):
+            file.write("," * bool(number) + json.dumps(EVENT | {"cat": category, member: make(number)}))
+        file.write("]}")
+    ended = subprocess.run(
+        [sys.executable, "-c", READ, str(ROOT), str(path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "more than 65,536 different names, or 256 MiB of them" in ended.stdout, ended.stderr[-500:]
+
+
+@pytest.mark.parametrize("brackets", [('{"a":', "}"), ("[", "]")])
+def test_a_deeply_nested_event_in_kinetos_layout_is_left_out_in_a_gigabyte(tmp_path, brackets):
+    opening, closing = brackets
+    events = [EVENT | {"args": {"x": "HERE" if number == 2 else 1}, "ts": float(number)} for number in range(4)]
+    path = tmp_path / "trace.json"
+    path.write_text(kineto(events).replace('"HERE"', opening * 1_000_000 + "1" + closing * 1_000_000))
+    ended = subprocess.run(
+        [sys.executable, "-c", READ, str(ROOT), str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "3 events, 1 unreadable\n"), ended.stderr[-500:]
 
 
 def test_brackets_in_names_are_no_nesting(tmp_path):

@@ -8,6 +8,9 @@ from pathlib import Path
 
 DATA = Path(__file__).resolve().parent / "data" / "traces"
 FLUX = DATA / "flux-h200.trace.json.gz"
+FLUX_H100 = DATA / "flux-h100.trace.json.gz"
+"""Of 0.5.23 on torch 2.14, which lays events out another way, with synchronised stages."""
+
 CPU = DATA / "cpu.trace.json.gz"
 
 H200 = {

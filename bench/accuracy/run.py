@@ -61,7 +61,7 @@ def run(planned: Plan, display: Observer | None = None) -> Result:
     Raises:
         PreflightFailed: this device or these libraries cannot do what was asked (a dtype, a reference class).
         EngineFailed: the reference or the engine's program broke.
-        EvidenceMissing: the reference is not shown to be diffusers.
+        EvidenceMissing: nothing shows that the reference is diffusers.
         UsageError: the run directory or the report cannot be written.
     """
     options = planned.options
@@ -101,7 +101,7 @@ def _run(planned: Plan, directory: Path, display: Observer | None) -> Result:
     )
     stopped = attempt.ended.stopped_by
     about_outputs = files.check(files.read(directory / OUTPUTS), planned.expectation)
-    verdict = attempt.conclude([*about_outputs, *code.written_since(known_code)])
+    verdict = attempt.conclude([*about_outputs, *code.against(known_code, guard.facts.components.values())])
     why = reasons.by_component(guard, directory / store.LOG)
     if stopped is None and (directory / NATIVE / MANIFEST).is_file():
         manifest, arrays = _read(directory / NATIVE, "native.npz", directory / store.LOG)
@@ -129,7 +129,7 @@ def _reference(planned: Plan, directory: Path) -> tuple[dict[str, Any], Arrays]:
     if strange or manifest["native_imported"]:
         shown = ", ".join(f"{name}: {cls}" for name, cls in strange.items()) or "sglang was imported"
         raise EvidenceMissing(
-            f"the reference is not shown to be diffusers: {shown}",
+            f"nothing shows that the reference is diffusers: {shown}",
             where=directory / REFERENCE / MANIFEST,
             todo="find out what replaces diffusers in this engine environment",
         )

@@ -6,29 +6,38 @@ import functools
 import re
 import tomllib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from bench import paths, schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+MEMORY = "memory"
+MEASURED, SPECIFIED = "measured", "specified"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceiling:
-    """One upper rate: of a data type's dense arithmetic (TFLOP/s) or of memory (TB/s), and where it is known from."""
+    """One upper rate: of a data type's dense arithmetic in TFLOP/s, or of memory in TB/s; and where it is known from.
+
+    ``kind`` is ``measured`` or ``specified``, by the maker.
+    """
 
     of: str
     kind: str
+    rate: float
     source: str
-    tflops: float | None = None
-    tb_s: float | None = None
 
-    @property
-    def rate(self) -> str:
-        """The rate with its unit."""
-        return f"{self.tflops:g} TFLOP/s" if self.tflops else f"{self.tb_s:g} TB/s"
+    def __str__(self) -> str:
+        unit = "TB/s" if self.of == MEMORY else "TFLOP/s"
+        return f"{self.of} {self.kind} {self.rate:g} {unit}: {self.source}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A GPU model and its ceilings; the fields are described in ``schemas/device.json``."""
+    """A GPU model and its ceilings; the fields of its entry are described in ``schemas/device.json``."""
 
     id: str
     title: str
@@ -51,8 +60,16 @@ def devices() -> tuple[Device, ...]:
     found = []
     for entry in tomllib.loads(path.read_text(encoding="utf-8"))["device"]:
         schema.check(entry, "device", f"{path} [{entry.get('id')}]")
-        found.append(Device(**(entry | {"ceilings": tuple(Ceiling(**ceiling) for ceiling in entry["ceilings"])})))
+        found.append(_device(entry))
     return tuple(found)
+
+
+def _device(entry: Mapping[str, Any]) -> Device:
+    measured = [Ceiling(kind=MEASURED, **one) for one in entry.get("measured", ())]
+    second_hand = entry.get("second_hand")
+    source = entry["source"] if second_hand is None else f"{entry['source']}, second-hand: {second_hand}"
+    specified = [Ceiling(of=of, kind=SPECIFIED, rate=rate, source=source) for of, rate in entry["specified"].items()]
+    return Device(id=entry["id"], title=entry["title"], pattern=entry["pattern"], ceilings=(*measured, *specified))
 
 
 def find(name: str | None) -> Device | None:

@@ -60,6 +60,7 @@ class FastPath:
     quality: tuple[str, ...] | None = None
     since: Mapping[str, str] = field(default_factory=dict)
     saving: Mapping[str, Any] | None = None
+    arm: str | None = None
     group: str | None = None
     rank: int = 0
 

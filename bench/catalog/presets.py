@@ -6,11 +6,10 @@ import functools
 import hashlib
 import json
 import re
-import tomllib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench import files, paths, schema
+from bench import paths, schema
 from bench.errors import InvalidDocument, UnknownName
 
 if TYPE_CHECKING:
@@ -143,16 +142,10 @@ def read_file(path: Path) -> dict[str, Preset]:
         UsageError: the file cannot be read.
         InvalidDocument: it is not TOML, or a preset in it violates ``schemas/preset.json``.
     """
-    text = files.read_bytes(path, files.SETTINGS_BYTES)
-    try:
-        content = tomllib.loads(text.decode(), parse_float=schema.bounded)
-    except ValueError as error:
-        raise InvalidDocument(f"not TOML: {error}", where=path) from error
-    except RecursionError as error:
-        raise InvalidDocument("not TOML that can be read: nested too deep", where=path) from error
+    content = schema.read_toml(path)
     for key, document in content.items():
         if not isinstance(document, dict):
-            raise InvalidDocument(f"{key}: a preset is a table: [{key}]", where=path)
+            raise InvalidDocument(f"{key}: a preset must be a table: [{key}]", where=path)
     return {key: _preset(key, document, f"{path} [{key}]") for key, document in content.items()}
 
 

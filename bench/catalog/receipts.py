@@ -25,11 +25,13 @@ class Ask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sign:
-    """A line, a resolved argument, or steps that reuse earlier ones: what shows or denies a feature."""
+    """A line, a resolved argument, steps that reuse earlier ones, or kernels: what shows or denies a feature."""
 
     pattern: str = ""
     resolved: str = ""
     reuses_steps: bool = False
+    kernels: tuple[tuple[str, str], ...] = ()
+    quality_paths: bool = False
     versions: str | None = None
     example: str = ""
     example_is: str = ""
@@ -54,9 +56,13 @@ class Feature:
 
 def _feature(entry: Mapping[str, Any]) -> Feature:
     lists = {name: tuple(entry.get(name, ())) for name in ("unless", "told_by")}
-    signs = {name: tuple(Sign(**sign) for sign in entry.get(name, ())) for name in ("shown", "denied")}
+    signs = {name: tuple(map(_sign, entry.get(name, ()))) for name in ("shown", "denied")}
     asked = tuple(Ask(**(ask | {"names": tuple(ask["names"])})) for ask in entry["asked"])
     return Feature(**(dict(entry) | lists | signs | {"asked": asked}))
+
+
+def _sign(entry: Mapping[str, Any]) -> Sign:
+    return Sign(**(dict(entry) | {"kernels": tuple(entry.get("kernels", {}).items())}))
 
 
 @functools.cache

@@ -8,8 +8,9 @@ it compiles and warms up. An engine that waits for its turn is frozen; the CPU t
 
 from __future__ import annotations
 
+import shutil
 import threading
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +24,8 @@ from bench.engine.waiting import Waiting
 from bench.errors import BenchError, EngineFailed, FallbackDetected, Interrupted, UsageError
 from bench.fallback.verdict import INVALID
 from bench.fidelity import score
+from bench.reach import changes
+from bench.reach import run as reach
 from bench.record import campaign, comparable, store
 from bench.run import benchmark, document
 from bench.run import plan as plans
@@ -32,7 +35,7 @@ from bench.stats import comparison, sequential
 from bench.stats.pairs import fresh_seed, log_ratio, plan_orders, turns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from bench.record.campaign import Campaign
     from bench.run.state import Run
@@ -44,6 +47,8 @@ ARM = {"A": BASELINE, "B": CANDIDATE}
 
 KIND = "ab"
 DOCUMENT = "comparison.json"
+REACH = "reach"
+"""The folder of the traced launch."""
 SCHEMA_VERSION = 2
 
 
@@ -70,6 +75,8 @@ class Design:
     alternate: bool = False
     seed: int = field(default_factory=fresh_seed)
     """Of the orders: which engine of a pair comes first."""
+    prove_ran: bool | None = None
+    """Whether to trace which lines of the arms' difference run; None: if an arm is a checkout."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +110,8 @@ class Session:
     display: Display
     runs: dict[str, Run]
     campaign: Campaign
+    reach: dict[str, Any] | None = None
+    """Which lines that differ between the arms ran in a traced launch; None: not asked for, or nothing differs."""
     pairs: list[Pair] = field(default_factory=list)
 
     @property
@@ -164,25 +173,57 @@ class Result:
     error: BenchError | None
 
 
+def check(design: Design) -> metrics.Metric:
+    """Return what a design compares.
+
+    Raises:
+        UsageError: it cannot decide, or compares what two arms of `ab` do not have.
+    """
+    metric = metrics.named(design.metric)
+    if metric.is_served:
+        raise UsageError(
+            f"{metric.title} is of a server under load",
+            todo="`invoke loadtest --baseline --candidate` compares two servers",
+        )
+    sequential.check(sequential.Plan(max_pairs=design.pairs, margin_percent=design.margin_percent))
+    return metric
+
+
 def measure(
-    common: Options,
-    specs: dict[str, str],
-    design: Design,
-    *,
-    display: Display,
-    require: str | None = None,
+    common: Options, specs: dict[str, str], design: Design, *, display: Display, require: str | None = None
 ) -> Result:
     """Measure baseline and candidate and return the comparison; ``common.repeats`` requests of each start count.
 
     ``require`` is the threshold that the outputs of the arms have to meet against each other; one is looked at anyway.
 
     Raises:
-        UsageError: a SPEC or the design is wrong, or a request has no value of the metric.
         EngineFailed: not one pair was finished.
-        BenchError: what a plan raises, or the verdict of a launch that ended everything before the first pair.
+        BenchError: as `prepared`, or the verdict of a launch that ended everything before the first pair.
     """
-    metric = metrics.named(design.metric)
-    sequential.check(sequential.Plan(max_pairs=design.pairs, margin_percent=design.margin_percent))
+    with prepared(common, specs, design, display=display, require=require) as session:
+        return measured(session, require)
+
+
+@contextmanager
+def prepared(
+    common: Options,
+    specs: dict[str, str],
+    design: Design,
+    *,
+    display: Display,
+    require: str | None = None,
+    must_run: bool = False,
+) -> Iterator[Session]:
+    """Yield a comparison that can be measured: all that can be refused before its first pair has been.
+
+    ``must_run`` refuses it if no line that differs runs.
+
+    Raises:
+        UsageError: a SPEC or the design is wrong, or a request has no value of the metric.
+        Inconclusive: no line that differs runs, and one must.
+        BenchError: what a plan raises, or the traced launch does not count.
+    """
+    metric = check(design)
     if metric.name == metrics.LOAD and not design.alternate:
         display.tell("the engines of a pair start one after the other: two that load at once slow each other down")
         design = replace(design, alternate=True)
@@ -204,7 +245,10 @@ def measure(
             directory=directory, specs=specs, design=design, metric=metric, requests=common.repeats, display=display,
             runs=runs, campaign=state,
         )  # fmt: skip
-        return _measured(session, require)
+        session.reach = _reach(session)
+        if must_run and session.reach is not None:
+            reach.refuse_what_never_ran(session.reach, directory / REACH)
+        yield session
 
 
 def resume(directory: Path, given: Mapping[str, str], now: Options, *, display: Display) -> Result:
@@ -221,7 +265,7 @@ def resume(directory: Path, given: Mapping[str, str], now: Options, *, display: 
     with campaign.resume(directory, KIND) as state:
         design = Design(**state.asked["design"])
         common = restored(Options.from_document(state.asked["options"]), now)
-        specs = {name: _same_arm(name, spec, given[name], common) for name, spec in state.asked["arms"].items()}
+        specs = {name: same_arm(name, spec, given[name], common) for name, spec in state.asked["arms"].items()}
         finished = len(state.finished)
         planned = {name: plans.plan(arms.options_of(spec, common), in_session=True) for name, spec in specs.items()}
         session = Session(
@@ -234,10 +278,11 @@ def resume(directory: Path, given: Mapping[str, str], now: Options, *, display: 
         )  # fmt: skip
         session.keep_finished()
         display.tell(f"{finished} of {design.pairs} pairs were finished before")
-        return _measured(session, now.require or state.asked["require"])
+        session.reach = _reach(session)
+        return measured(session, now.require or state.asked["require"])
 
 
-def _same_arm(name: str, recorded: str, given: str, common: Options) -> str:
+def same_arm(name: str, recorded: str, given: str, common: Options) -> str:
     """Return the SPEC of an arm that goes on.
 
     Raises:
@@ -253,7 +298,7 @@ def _same_arm(name: str, recorded: str, given: str, common: Options) -> str:
     return recorded
 
 
-def _measured(session: Session, require: str | None) -> Result:
+def measured(session: Session, require: str | None = None) -> Result:
     """Measure the pairs that are missing and write the comparison, also if this is interrupted."""
     try:
         error = _pairs(session)
@@ -265,6 +310,39 @@ def _measured(session: Session, require: str | None) -> Result:
                 _finish(session, Interrupted(what), require)
         raise
     return _finish(session, error, require)
+
+
+def _reach(session: Session) -> dict[str, Any] | None:
+    """Trace one launch of the candidate, whose times count nowhere, and return which lines of the difference ran.
+
+    Raises:
+        BenchError: the traced launch does not count.
+    """
+    planned = {name: run.planned for name, run in session.runs.items()}
+    engines = (planned[BASELINE].engine, planned[CANDIDATE].engine)
+    wanted = session.design.prove_ran
+    if wanted is False or (wanted is None and all(engine.source is None for engine in engines)):
+        return None
+    folder = session.directory / REACH
+    if (folder / reach.DOCUMENT).is_file():
+        known: dict[str, Any] = schema.read(folder / reach.DOCUMENT)
+        schema.check(known, "reach-record", folder / reach.DOCUMENT)
+        return known
+    found = changes.between(*engines)
+    if not found:
+        return None
+    shutil.rmtree(folder, ignore_errors=True)  # half a trace: it was cut off
+    folder.mkdir()
+    question = reach.Question(
+        changes=found,
+        against={"base": f"{BASELINE}: {engines[0].name}", "head": f"{CANDIDATE}: {engines[1].name}"},
+        metric=session.metric.name,
+        base=lambda: nullcontext((planned[BASELINE].options, Path("/"))),
+    )
+    session.display.tell("one untimed launch first, under line tracing: do the changed lines run?")
+    known = reach.measure(planned[CANDIDATE].options, question, folder, session.display)
+    session.display.tell(reach.sentence(known))
+    return known
 
 
 def _pairs(session: Session) -> BenchError | None:
@@ -297,9 +375,17 @@ def _in_turn(session: Session, order: str) -> BenchError | None:
             return f"{session.requests} request(s) a start" if served > session.requests + 1 else None
 
         course = Course(enough=enough)
-        if (error := benchmark.session(session.runs[ARM[letter]], course, session.display)) is not None:
+        run = session.runs[ARM[letter]]
+        if (error := _placed(benchmark.session(run, course, session.display), run.directory)) is not None:
             return error
     return None
+
+
+def _placed(error: BenchError | None, arm: Path) -> BenchError | None:
+    """Return an arm's error with the arm's folder: what a guard stops at names a line of the log and not whose."""
+    if error is not None and f"{arm}/" not in f"{error.where}/":
+        error.where = "\n         ".join(filter(None, (error.where, str(arm))))
+    return error
 
 
 class _Turns:
@@ -352,7 +438,8 @@ def _together(session: Session, order: str, waited: dict[str, Waiting]) -> Bench
     def serve(name: str, over: threading.Event) -> None:
         try:
             course = Course(enough=lambda engine: alternation.enough(name, engine))
-            errors[name] = benchmark.session(session.runs[name], course, session.display)
+            run = session.runs[name]
+            errors[name] = _placed(benchmark.session(run, course, session.display), run.directory)
         except BenchError as error:
             errors[name] = error
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for this one
@@ -380,10 +467,16 @@ def _together(session: Session, order: str, waited: dict[str, Waiting]) -> Bench
 
 
 def _concluded(session: Session, baseline: dict[str, Any]) -> tuple[Comparison, str]:
-    """Return the comparison of the pairs and why the session ended; one pair alone rests on the calibrated spread."""
+    """Return the comparison of the pairs and why the session ended; one pair alone rests on the calibrated spread.
+
+    "Same" says nothing about a change that never ran where it was measured.
+    """
     decision = session.decide()
     if len(session.pairs) > 1:
-        return decision.comparison, decision.why
+        compared = decision.comparison
+        if session.reach is not None and (said := reach.unreached(session.reach, compared.verdict)) is not None:
+            compared = replace(compared, verdict=comparison.INCONCLUSIVE, reason=f"{said}; {compared.reason}")
+        return compared, decision.why
     rounds = [
         log_ratio([before], [after])
         for before, after in zip(session.pairs[0].baseline, session.pairs[0].candidate, strict=True)
@@ -440,6 +533,7 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
                 for pair in session.pairs
             ],
             "why": why,
+            "reach": session.reach,
             "comparison": comparison.to_document(compared),
             "quality": score.compared(outputs, compared.verdict, require),
         }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.engine import find
 from bench.errors import UsageError
+from bench.run import plan
 
 if TYPE_CHECKING:
     from bench.run.options import Options
@@ -61,6 +62,25 @@ def options_of(spec: str, common: Options) -> Options:
         else:
             raise _unknown(word, spec)
     return replace(common, **changes)
+
+
+def placed(spec: str) -> str:
+    """Return a SPEC that means the same arm in any working directory."""
+    try:
+        words = shlex.split(spec)
+    except ValueError:
+        return spec  # `options_of` says why
+    made = [_placed(word) for word in words]
+    return spec if made == words else shlex.join(made)
+
+
+def _placed(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if equals and name == "engine":
+        return f"{name}={find.placed(value)}"
+    if equals and name == "model-path":
+        return f"{name}={plan.placed(value)}"
+    return find.placed(word)
 
 
 def _unknown(word: str, spec: str) -> UsageError:

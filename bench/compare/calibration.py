@@ -44,7 +44,7 @@ def store(record: Mapping[str, Any], metric: str = metrics.DEFAULT) -> Path:
     """
     spread = launch_spread(by_launch(record, metrics.named(metric)))
     if spread.sd_percent is None:
-        raise UsageError("one launch has no spread between launches", todo="--launches 4 at least")
+        raise UsageError("the spread between launches needs at least two", todo="--launches 4 at least")
     return _keep(
         _file(record),
         metric,
@@ -134,7 +134,7 @@ def store_days(paths_of_records: Sequence[Path], metric: str = metrics.DEFAULT) 
         raise UsageError(f"the spread between days and hosts takes at least {FEWEST_DAYS} records of one workload")
     for path, document in zip(paths_of_records, documents, strict=True):
         if document["timings"] is None or not document["complete"]:
-            raise UsageError("this run does not count, or was cut off: its times cannot stand for a day", where=path)
+            raise UsageError("an invalid or incomplete run cannot stand for a day", where=path)
     if len({_file_of_days(document) for document in documents}) > 1:
         raise UsageError("the records are of different workloads, devices or versions of the engine")
     values = [

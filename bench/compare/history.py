@@ -10,8 +10,9 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bench import schema
 from bench.errors import InvalidDocument
-from bench.record import comparable, index, store
+from bench.record import comparable, documents, index, store
 from bench.record.baselines import baseline_of, baselines, is_baseline_of, name_baseline
 from bench.run import consistency
 from bench.stats import levels
@@ -59,7 +60,8 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
     arms and cells.
     """
     named = baselines(root)
-    known, faults = index.answers(root, store.RECORD, f"{QUESTION} {metric.name}", lambda path: _asked(path, metric))
+    name, ask = (store.LOAD_RECORD, _asked_of_load) if metric.is_served else (store.RECORD, _asked)
+    known, faults = index.answers(root, name, f"{QUESTION} {metric.name}", lambda path: ask(path, metric))
     points = [
         Point(
             id=said["id"],
@@ -83,7 +85,7 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
     return _marked(points), [f"{path}: {why}" for path, why in faults]
 
 
-QUESTION = "history 3"
+QUESTION = "history 4"
 """Names what `_asked` returns; another one for each change of that."""
 
 
@@ -93,7 +95,12 @@ def _asked(path: Path, metric: metrics.Metric) -> dict[str, Any] | None:
     Raises:
         BenchError: it cannot be read, or contradicts itself.
     """
-    document = store.read(path)
+    try:
+        document = store.read(path)
+    except InvalidDocument:
+        if _is_part(schema.read(path)):
+            return None  # left out whatever it is like: its fault is not the trend's
+        raise
     if not _is_plain(document) or document["timings"] is None or not document["complete"]:
         return None
     value = metric.of_record(document)
@@ -101,6 +108,28 @@ def _asked(path: Path, metric: metrics.Metric) -> dict[str, Any] | None:
         return None
     if wrong := consistency.contradictions(document):
         raise InvalidDocument(f"the record contradicts itself: {wrong[0]}", where=path)
+    return _row(document, metric, value, requests=document["timings"]["requests"])
+
+
+def _asked_of_load(path: Path, metric: metrics.Metric) -> dict[str, Any] | None:
+    """Return what a trend needs of a load record, None for one that it leaves out: arms, and what does not count.
+
+    Raises:
+        BenchError: it cannot be read.
+    """
+    documents.validate(path)
+    document = schema.read(path)
+    counts = document["complete"] and not any(check["exit_code"] for check in document["checks"])
+    if not counts or document["engine"] is None or not store.RUN.match(document["id"]):
+        return None
+    if (value := metric.of_record(document)) is None:
+        return None
+    alone = next(phase for phase in document["phases"] if phase["name"] == "closed-1")
+    return _row(document, metric, value, requests=alone["figures"]["answered"])
+
+
+def _row(document: Mapping[str, Any], metric: metrics.Metric, value: float, *, requests: int) -> dict[str, Any]:
+    """Return what a trend holds of a record, whose ``value`` rests on so many requests."""
     return {
         "id": document["id"],
         "label": document["label"],
@@ -109,7 +138,7 @@ def _asked(path: Path, metric: metrics.Metric) -> dict[str, Any] | None:
         "family": comparable.family(document),
         "engine": _engine(document),
         "outcome": document["verdict"]["outcome"],
-        "requests": document["timings"]["requests"],
+        "requests": requests,
         "value": value,
         "interval": metric.interval(document),
         "workload": _workload(document),
@@ -130,6 +159,12 @@ def presets_of(root: Path) -> list[str]:
 def _is_plain(document: Mapping[str, Any]) -> bool:
     """Tell a benchmark from a profile, an arm of a comparison or a cell of a matrix, which a trend leaves out."""
     return document["kind"] == "bench" and store.RUN.match(document["id"]) is not None
+
+
+def _is_part(document: object) -> bool:
+    """Tell an arm or a cell by its name alone, whatever else is in the document."""
+    name = document.get("id") if isinstance(document, dict) else None
+    return isinstance(name, str) and store.RUN.match(name) is None
 
 
 def _workload(document: Mapping[str, Any]) -> str:
@@ -155,21 +190,29 @@ def _engine(document: Mapping[str, Any]) -> str:
 def _marked(points: list[Point]) -> list[Point]:
     """Return the points with the first of each new level marked, family by family, across versions of the engine."""
     marked = list(points)
-    for family in {point.family for point in points}:
-        places = [place for place, point in enumerate(points) if point.family == family]
+    for places in _families(points).values():
         values = [points[place].value for place in places]
-        if levels.two_levels(values) is not None and len(levels.change_points(values)) > 1:
+        changes = levels.change_points(values)
+        if levels.two_levels(values) is not None and len(changes) > 1:
             continue  # it jumps between two levels: none of them is new
-        for change in levels.change_points(values):
+        for change in changes:
             marked[places[change]] = replace(marked[places[change]], changed=True)
     return marked
+
+
+def _families(points: Sequence[Point]) -> dict[str, list[int]]:
+    """Return the places of each family's points, by family."""
+    places: dict[str, list[int]] = {}
+    for place, point in enumerate(points):
+        places.setdefault(point.family, []).append(place)
+    return places
 
 
 def jumps(points: Sequence[Point]) -> dict[str, TwoLevels]:
     """Return the families whose records jump between two levels, by family, with the levels."""
     result = {}
-    for family in {point.family for point in points}:
-        values = [point.value for point in points if point.family == family]
+    for family, places in _families(points).items():
+        values = [points[place].value for place in places]
         known = levels.two_levels(values)
         if known is not None and len(levels.change_points(values)) != 1:
             result[family] = known

@@ -17,12 +17,17 @@ LOAD = "load"
 KEYS = {"total": "total_ms", "denoise": "denoise_ms", "peak-memory": "peak_allocated_mib"}
 OF_TIMINGS = {"wall": ("wall_s", 1000), LOAD: ("load_s", 1)}
 """Where a record has a median that the dump lacks, and the factor to the unit here."""
+SERVICE, CAPACITY = "service", "capacity"
+SERVED = {SERVICE: "unloaded service time", CAPACITY: "time per request at capacity"}
+"""Metrics of load tests, which no other run has."""
+
 TITLES = {
     "total": "total time",
     "denoise": "denoise time",
     "wall": "wall-clock time of a request",
     LOAD: "time to load",
     "peak-memory": "peak memory",
+    **SERVED,
 }
 
 
@@ -35,12 +40,19 @@ class Metric:
     unit: str
 
     @property
+    def is_served(self) -> bool:
+        """Whether it is of load tests."""
+        return self.name in SERVED
+
+    @property
     def is_stage(self) -> bool:
         """Whether it is the time of a stage, which is right only where stages are synchronised."""
         return self.name not in TITLES
 
     def of_record(self, record: Mapping[str, Any]) -> float | None:
         """Return the median of a record that counts, None where it has none."""
+        if self.is_served:
+            return _of_load(record, self.name)
         timings = record["timings"]
         if self.name in KEYS:
             value = timings["metrics"].get(KEYS[self.name])
@@ -53,6 +65,10 @@ class Metric:
 
     def interval(self, record: Mapping[str, Any]) -> tuple[float, float] | None:
         """Return the interval of a record's median, None where none is known."""
+        if self.name == SERVICE and (served := record["service_s"])["low"] is not None:
+            return 1000 * served["low"], 1000 * served["high"]
+        if self.is_served:
+            return None
         summary = (record["timings"]["summary"] or {}).get(KEYS.get(self.name, ""))
         known = summary and summary["interval"]
         return (known["low"], known["high"]) if known else None
@@ -99,6 +115,14 @@ class Metric:
         return value
 
 
+def _of_load(record: Mapping[str, Any], name: str) -> float | None:
+    """Return the milliseconds of a load record that a word means, None where it has none."""
+    served, capacity = record.get("service_s"), record.get("capacity_hz")
+    if name == SERVICE:
+        return None if served is None else 1000 * float(served["value"])
+    return None if capacity is None else 1000 / float(capacity["value"])
+
+
 def _synchronised(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Return the stage times of a record that were taken from synchronised stages."""
     if record["stages"] is not None:
@@ -113,6 +137,8 @@ def named(name: str) -> Metric:
         UsageError: it is empty.
     """
     if not name.strip():
-        raise UsageError("a metric has a name", todo=f"one of {', '.join(TITLES)}, or a stage's name", field="metric")
+        raise UsageError(
+            "the metric's name is empty", todo=f"one of {', '.join(TITLES)}, or a stage's name", field="metric"
+        )
     unit = "MiB" if name == "peak-memory" else "s" if name == LOAD else "ms"
     return Metric(name=name, title=TITLES.get(name, f"time of {name}"), unit=unit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -66,7 +67,9 @@ def read(path: Path, metric: str = metrics.DEFAULT) -> Side:
             )
         if not document["complete"]:
             raise UsageError(
-                "this run was cut off, or is going on", where=path, todo=f"`invoke bench --resume {path}`, then compare"
+                "this run is incomplete or still running",
+                where=path,
+                todo=f"`invoke bench --resume {shlex.quote(str(path))}`, then compare",
             )
         groups = calibration.by_launch(document, wanted)
         directory = path if path.is_dir() else path.parent
@@ -83,7 +86,7 @@ def read(path: Path, metric: str = metrics.DEFAULT) -> Side:
     dump = schema.read(path, InvalidPerfDump)
     schema.check(dump, "perf-dump", path, InvalidPerfDump)
     if denoise_ms(dump) is None:
-        raise UsageError("the dump has no native denoising stage: it is of no native run", where=path)
+        raise UsageError("the dump has no native denoising stage: it is not from a native run", where=path)
     return Side(name=str(path), document=dump, is_dump=True, metric=wanted, launches=(wanted.of_dump(dump),))
 
 

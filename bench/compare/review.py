@@ -36,13 +36,14 @@ def folder(place: Path) -> list[str]:
         documents.validate(place)
         document = schema.read(place / ab.DOCUMENT)
         reviewed = records.of_arms(document, place)
-        evidence.refuse(_wrong(document), place / ab.DOCUMENT)
+        ratios = [pairs.log_ratio(pair[ab.BASELINE], pair[ab.CANDIDATE]) for pair in document["pairs"]]
+        evidence.refuse(wrong(document["comparison"], ratios), place / ab.DOCUMENT)
         verdict = document["comparison"]["verdict"]
         arms = [_told(arm, known) for arm, known in zip((ab.BASELINE, ab.CANDIDATE), reviewed, strict=True)]
         return [*arms, f"comparison: {verdict}, {len(document['pairs'])} pairs"]
     if any((place / name).is_file() for name in names.RECORDS):
         return [_told("run", evidence.read(place))]
-    raise UsageError("neither a run nor a comparison is in here", where=place)
+    raise UsageError("this folder holds neither a run nor a comparison", where=place)
 
 
 def _told(name: str, reviewed: Reviewed) -> str:
@@ -50,10 +51,8 @@ def _told(name: str, reviewed: Reviewed) -> str:
     return f"{name}: {reviewed.record['verdict']['outcome']}{'' if note is None else f'; {note}'}"
 
 
-def _wrong(document: Mapping[str, Any]) -> list[str]:
-    """Return what a comparison says that its own pairs do not give."""
-    compared = document["comparison"]
-    effects = [pairs.log_ratio(pair[ab.BASELINE], pair[ab.CANDIDATE]) for pair in document["pairs"]]
+def wrong(compared: Mapping[str, Any], effects: list[float]) -> list[str]:
+    """Return what a comparison says that the log ratios of its pairs do not give."""
     effect = 100 * math.expm1(sum(effects) / len(effects))
     found = []
     if len(effects) > 1 and not math.isclose(effect, compared["effect"]["percent"], rel_tol=1e-6, abs_tol=1e-9):

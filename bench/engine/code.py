@@ -12,12 +12,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.engine import registry
 from bench.fallback import finding as f
 from bench.fallback.finding import Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from bench.fallback.finding import Component
 
 SUFFIXES = (
     ".py", ".pyx", ".so", ".cu", ".cuh", ".hip", ".c", ".cc", ".cpp", ".h", ".hpp", ".s", ".json", ".yaml", ".toml",
@@ -75,10 +78,11 @@ def read(roots: Sequence[Path]) -> Code:
     return Code(roots=tuple(roots), hashes=hashes, stamps=stamps)
 
 
-def written_since(known: Code) -> list[Finding]:
-    """Return the finding about code that was written since it was read, if any was."""
+def against(known: Code, components: Iterable[Component]) -> list[Finding]:
+    """Return what speaks against the code of a launch: files written since they were read, classes of somebody else."""
     names = known.written()
-    return [changed(names)] if names else []
+    foreign = registry.foreign(components, known.roots[0]) if known.roots else ()
+    return [*([changed(names)] if names else []), *foreign]
 
 
 def changed(names: Sequence[str]) -> Finding:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench import paths, redact
 from bench.catalog import flags
-from bench.engine import find, interpreter, own_flags, spelling
+from bench.engine import find, interpreter, own_flags, spelling, variables
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,16 +26,6 @@ REQUEST = "request.json"
 """Parameters in the model's own request format, for a preset that has any."""
 OUTPUTS = "outputs"
 SUFFIXES = {"image": ".png", "edit": ".png", "video": ".mp4", "audio-video": ".mp4", "3d": ".glb"}
-
-RECORDED_PREFIXES = (
-    "SGLANG_", "SGL_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH", "PYTORCH_", "TRITON_", "FLASHINFER_", "HF_", "OMP_",
-    "MKL_", "KMP_", "HIP_", "ROCR_", "ASCEND_", "XLA_", "CUBLAS_", "CUDNN_", "TOKENIZERS_", "LD_", "ONEDNN_", "DNNL_",
-    "ATEN_", "GOMP_", "MALLOC_", "OPENBLAS_", "BLIS_", "TCMALLOC_", "PYTHON", "CUTE_", "CUTEDSL_", "CUTLASS_", "B12X_",
-    "FLASH_ATTENTION_", "TRTLLM_", "TVM_", "DG_", "MINIMAX_", "MOSS_", "DIFFUSERS_", "TRANSFORMERS_", "ACCELERATE_",
-    "USE_", "ENABLE_", "INDUCTOR_", "AOT_INDUCTOR_", "NVSHMEM_", "UCX_", "GLOO_", "HCCL_", "HSA_", "ROCM_", "MIOPEN_",
-    "AITER_", "NPU_", "MUSA_", "ZE_", "PT_HPU_", "FSDP_", "NUMEXPR_", "GLIBC_", "VLLM_",
-)  # fmt: skip
-"""Variables that can change what a launch does or how fast: they go into the record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +50,10 @@ def free_ports(count: int) -> list[int]:
         for listener in sockets:
             listener.close()
 
+
+TRACED = "BENCH_REACH"
+"""The tracer's variable: a launch that has it was traced, and its record says so."""
+TRACER = paths.INSIDE / "tracer"
 
 TRUE_WORDS = ("1", "true", "yes", "y", "on", "t")
 """What the engine reads as true in a variable of its own."""
@@ -92,6 +86,11 @@ def added_environment(engine: Engine, workload: Workload) -> dict[str, str]:
     }
     if Path(workload.model_path).is_absolute():
         added["HF_HUB_OFFLINE"] = "1"  # the model is here: nothing may come from, or wait for, the hub
+    if workload.tracer is not None:
+        added[TRACED] = str(workload.tracer)
+        # a function under @torch.compile runs no lines; the engine has some whatever --enable-torch-compile says
+        added["TORCHDYNAMO_DISABLE"] = "1"
+        added["PYTHONPATH"] = os.pathsep.join(filter(None, (str(TRACER), added.get("PYTHONPATH"))))
     return added
 
 
@@ -211,19 +210,17 @@ def build_program(
 
 def recorded_environment(command: Command) -> dict[str, str]:
     """Return the variables for a record: those set here and those of the user that matter; secrets only as such."""
-    names = sorted(name for name in command.environment if name in command.added or name.startswith(RECORDED_PREFIXES))
-    return {name: redact.value(name, command.environment[name]) for name in names}
+    return variables.recorded(command.environment, command.added)
 
 
 def recorded_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return those of an environment's variables that can change what a launch does or how fast."""
-    names = sorted(name for name in environment if name.startswith(RECORDED_PREFIXES))
-    return {name: redact.value(name, environment[name]) for name in names}
+    return variables.recorded(environment, {})
 
 
-def shown_variables(variables: Mapping[str, str]) -> list[str]:
+def shown_variables(chosen: Mapping[str, str]) -> list[str]:
     """Return variables as NAME=VALUE; secrets only as such."""
-    return [f"{name}={redact.value(name, value)}" for name, value in variables.items()]
+    return [f"{name}={redact.value(name, value)}" for name, value in chosen.items()]
 
 
 def shown(command: Command) -> str:

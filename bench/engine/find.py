@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from bench import paths, process, redact
-from bench.engine import source
+from bench.engine import source, variables
 from bench.errors import EngineFailed, UnknownName, UsageError
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ DEFAULT_CONFIGURATION: str = tomllib.loads((paths.ROOT / "pyproject.toml").read_
     "workbench"
 ]["default-engine"]
 """The configuration that noxfile.py builds when none is named; it reads the same line."""
+
+PINNED, PINS = "pinned", "+"
+"""The folder of environments with other pins, and the separator in their names: configuration+hash of the pins."""
 
 SOURCE_PREFIX = "source:"
 ON_PATH = "path"
@@ -81,23 +84,47 @@ def built() -> dict[str, Path]:
     return found
 
 
+def pinned(name: str) -> Path:
+    """Return where the environment of a configuration with other pins is (`bench.engine.pins`), built or not.
+
+    It has no place among the built ones: nobody chooses it by accident.
+    """
+    return paths.environments() / PINNED / name
+
+
 def build_command(name: str) -> str:
     """Return the one command that builds the environment of a configuration."""
     return f'nox -s "engine({name})"'
 
 
-def _configuration(name: str) -> tuple[str, Path]:
-    """Return name and interpreter of a built configuration."""
+def environment(name: str) -> Path:
+    """Return the environment of a built configuration, or of one with other pins.
+
+    Raises:
+        UsageError: it is not built.
+    """
     environments = built()
     if name in environments:
-        return name, environments[name] / "bin" / "python"
+        return environments[name]
+    if PINS in name and (pinned(name) / MARKER).is_file():
+        return pinned(name)
     listed = ", ".join(environments) or "none"
+    builds = (
+        "`invoke bisect` builds it again when a commit requires it"
+        if PINS in name
+        else f"`{build_command(name)}` builds it if noxfile.py has that configuration (`nox -l`)"
+    )
     raise UnknownName(
         "built engine",
         name,
         environments,
-        todo=f"built: {listed}; `{build_command(name)}` builds it if noxfile.py has that configuration (`nox -l`)",
+        todo=f"built: {listed}; {builds}",
     )
+
+
+def _configuration(name: str) -> tuple[str, Path]:
+    """Return name and interpreter of a built configuration."""
+    return name, environment(name) / "bin" / "python"
 
 
 def _interpreter_of(program: Path) -> Path | None:
@@ -151,6 +178,26 @@ def _unnamed(*, only_on_path: bool = False) -> tuple[str, Path]:
     )
 
 
+def source_spec(checkout: Path | str, configuration: str | None) -> str:
+    """Return what means a checkout over a configuration's dependencies, None: over the engine on PATH."""
+    return f"{SOURCE_PREFIX}{checkout}" + ("" if configuration is None else f"@{configuration}")
+
+
+def source_parts(spec: str) -> tuple[str, str | None]:
+    """Return the checkout and the configuration of ``source:PATH@NAME``; a path may have an @, a name has no slash."""
+    told = spec.removeprefix(SOURCE_PREFIX)
+    folder, _, over = told.rpartition("@")
+    return (folder, over or None) if folder and "/" not in over else (told, None)
+
+
+def placed(spec: str) -> str:
+    """Return what means the same engine in any working directory: the checkout's path is absolute."""
+    if not spec.startswith(SOURCE_PREFIX):
+        return spec
+    folder, over = source_parts(spec)
+    return source_spec(Path(folder).expanduser().absolute(), over)
+
+
 def find(spec: str | None) -> Engine:
     """Return the engine that ``spec`` means, described.
 
@@ -161,12 +208,11 @@ def find(spec: str | None) -> Engine:
     Raises:
         UsageError: the engine does not exist; the message names the command that builds one.
         EngineFailed: its interpreter does not work or has no sglang.
+        PreflightFailed: git cannot tell what is changed in its checkout.
     """
     spec = spec or os.environ.get(VARIABLE) or None
     if spec is not None and spec.startswith(SOURCE_PREFIX):
-        folder, _, over = spec.removeprefix(SOURCE_PREFIX).rpartition("@")
-        if not folder:
-            folder, over = over, ""
+        folder, over = source_parts(spec)
         checkout = source.read(Path(folder).expanduser())
         _, python = _configuration(over) if over else _unnamed()
         engine = describe(f"{SOURCE_PREFIX}{checkout.commit[:12]}", python)
@@ -264,10 +310,12 @@ def _install(direct_url: Mapping[str, Any] | None) -> dict[str, str | None] | No
 
 
 def interpreter_environment() -> dict[str, str]:
-    """Return this process's environment for another interpreter, without what would make it import our packages.
+    """Return this process's environment for an engine: what `variables` lets through, and nothing of our packages.
 
     PYTHONDONTWRITEBYTECODE goes too: without its compiled files an engine spends a minute more on its imports. So do
     the ranks of a launcher around the workbench.
     """
     ours = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONDONTWRITEBYTECODE", "__PYVENV_LAUNCHER__", *RANKS}
-    return {name: value for name, value in os.environ.items() if name not in ours}
+    return {
+        name: value for name, value in os.environ.items() if variables.reaches_the_engine(name) and name not in ours
+    }

@@ -81,7 +81,7 @@ def package(engine: Engine) -> Path:
     code = "import importlib.util as u; print(u.find_spec('sglang').submodule_search_locations[0])"
     ended = _run(engine, ["-c", code], SHORT_SECONDS)
     if ended.exit_code != 0:
-        raise EngineFailed("the engine's sglang package is not found", where=engine.python)
+        raise EngineFailed("cannot find the engine's sglang package", where=engine.python)
     return Path(ended.stdout.strip())
 
 

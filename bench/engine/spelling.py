@@ -189,7 +189,7 @@ def _graphs(workload: Workload, version: str, own: frozenset[str] | None) -> lis
         return _if_known("--enable-breakable-cuda-graph=false", version, own)
     if workload.torch_compile:
         raise UsageError(
-            "compile and CUDA graphs exclude each other: the engine drops compile without a line",
+            "torch.compile and CUDA graphs exclude each other: the engine silently drops compile",
             where=f"preset {workload.preset.key}",
             todo="ask for one of them",
         )
@@ -237,7 +237,7 @@ def _sizes(workload: Workload) -> tuple[str, ...]:
         raise UsageError(
             "a warm-up at the start needs to know the size, and this preset leaves it to the engine",
             where=f"preset {workload.preset.key}",
-            todo="say --width and --height",
+            todo="set --width and --height",
         )
     return (f"{workload.width}x{workload.height}",)
 
@@ -253,7 +253,7 @@ def refuse_pinned(workload: Workload) -> None:
         for name in _flag_names(arguments):
             pinned = name.replace("_", "-")  # the engine's parser takes both
             if pinned in PINNED:
-                raise UsageError(f"{name} may not be handed to the engine: {PINNED[pinned]}", where=where)
+                raise UsageError(f"{name} cannot be passed to the engine: {PINNED[pinned]}", where=where)
     for name in workload.environment:
         if name in PINNED_VARIABLES:
             raise UsageError(f"{name} may not be set for one arm: {PINNED_VARIABLES[name]}", where="the arm's SPEC")
@@ -269,9 +269,9 @@ def refuse_unknown(arguments: Sequence[str], version: str, where: str, own: froz
     for before, word in pairwise(("--=", *arguments)):
         if not word.startswith("-") and before.startswith("--") and "=" in before:
             raise UsageError(
-                f"{word!r} belongs to no flag of the engine",
+                f"{word!r} does not belong to any flag of the engine",
                 where=where,
-                todo="--flag=value hands a value on; this task's own options come before --",
+                todo="write --flag=value; this task's own options come before --",
             )
     for name in _flag_names(arguments):
         if _knows(version, name, own) or COMPONENT_PATH.fullmatch(name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - a field's type, also at run time
 from dataclasses import dataclass, field
+from pathlib import Path  # noqa: TC003 - a field's type, also at run time
 
 from bench.catalog.presets import Preset  # noqa: TC001 - a field's type, also at run time
 
@@ -41,5 +42,7 @@ class Workload:
     """Arguments for the engine as the user wrote them behind ``--``."""
     wrapper: tuple[str, ...] = ()
     """A program with its arguments that the launch is started by, such as a system profiler."""
+    tracer: Path | None = None
+    """The folder that a launch under line tracing reads and writes (`bench/inside/tracer`): no timing comes of it."""
     sabotage: tuple[str, ...] = ()
     """Arguments that come last of all and win; only the self-test has any, to lose on purpose."""

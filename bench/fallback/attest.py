@@ -55,7 +55,7 @@ def _open(log: str) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise UsageError(f"the log cannot be read: {error.strerror or error}", where=log) from error
     except (EOFError, zlib.error) as error:
-        raise UsageError(f"not a whole gzip file: {error}", where=log, todo="fetch it again") from error
+        raise UsageError(f"the gzip file is incomplete: {error}", where=log, todo="fetch it again") from error
 
 
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:

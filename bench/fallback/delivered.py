@@ -100,7 +100,7 @@ def _compare(what: str, asked: Mapping[str, object], said: Mapping[str, object])
             yield _finding(
                 f"{what}.{name}",
                 f"{name} = {said[name]!r}, asked for {wanted!r}",
-                "the engine resolved another value than the one that was asked for: another workload was timed",
+                "the engine resolved a different value from the one requested, so a different workload was timed",
                 "an argument handed on after --, or the model's own fixed value, contradicts the preset",
             )
 
@@ -114,14 +114,14 @@ def _attention(facts: Facts, expectation: Expectation) -> Iterator[Finding]:
             yield _finding(
                 "request.attention_backend",
                 f"{component}: {backends}, asked for {wanted}",
-                "another attention backend was dispatched than the one that was asked for",
+                "an attention backend other than the requested one was dispatched",
                 "the log says why: not installed, not for this device, or not for this head size",
             )
     if not facts.attention and expectation.version is not None and signals.applies(TOLD_SINCE, expectation.version):
         yield replace(
             _finding(
                 "request.attention_untold",
-                f"no line tells which attention backend was dispatched, asked for {wanted}",
+                f"no log line names the attention backend that was dispatched, asked for {wanted}",
                 "missing proof that the requested backend ran",
                 "families with attention of their own (SD3, SANA) leave the engine's choice unused: ask for none there",
             ),
@@ -135,7 +135,7 @@ def _device(facts: Facts, expectation: Expectation) -> Iterator[Finding]:
         yield _finding(
             "request.device",
             f"device={facts.device}, expected {expectation.device}",
-            "the engine ran on another kind of device than the one that was looked at before the start",
+            "the engine ran on a different type of device than the preflight found",
             "the engine's torch does not see the device: look at its build, its driver and CUDA_VISIBLE_DEVICES",
         )
 

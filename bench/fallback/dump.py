@@ -121,7 +121,7 @@ def _origin(
         yield _finding(
             "model",
             f"model {dump['meta']['model']!r}, expected {expectation.model!r}",
-            "the dump is of another model",
+            "the dump belongs to another model",
             "check --model-path",
         )
 
@@ -201,7 +201,7 @@ def _held_against_log(dump: Mapping[str, Any], requests: Sequence[Sequence[Stage
         yield _finding(
             "log",
             "; ".join(least)[:300],
-            "dump and log disagree about what the stages took: they are not of one request, or one was changed",
+            "dump and log disagree about what the stages took: they come from different requests, or one was edited",
             "make sure that nothing else writes to that path; run again",
         )
     for stage, watched_s in (
@@ -249,7 +249,7 @@ def _workload(dump: Mapping[str, Any], expectation: Expectation) -> Iterator[Fin
         yield _finding(
             "steps",
             f"{recorded} denoise steps, {expectation.steps} were asked for",
-            "another number of denoise steps ran",
+            "a different number of denoise steps ran",
             "a distilled model may fix its steps: ask for that number",
             f.FALLBACK,
         )
@@ -260,7 +260,7 @@ def _workload(dump: Mapping[str, Any], expectation: Expectation) -> Iterator[Fin
             yield _finding(
                 "prompt",
                 f"prompt {said!r}",
-                "another prompt was generated",
+                "a different prompt was generated",
                 "check the preset and the engine's own configuration files",
                 f.FALLBACK,
             )

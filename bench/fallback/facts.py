@@ -47,6 +47,18 @@ class StageTime:
     watched_s: float | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """What ran in the denoise steps of one request under the profiler, which is never timed."""
+
+    kernels: Mapping[str, int]
+    """How often each kernel and operator ran."""
+    blocks: tuple[int, ...]
+    """How many transformer blocks each step ran; empty where the trace does not tell."""
+    forwards: tuple[int, ...]
+    """How many forward passes of the transformer each of these steps ran: one more with classifier-free guidance."""
+
+
 @dataclass(slots=True)
 class Facts:
     """Collects the facts of one log. What was never said is None or absent."""
@@ -64,6 +76,8 @@ class Facts:
     """The stages of each request, the last one's last; a line about a dump ends a request."""
     steps_ms: deque[tuple[float, ...]] = field(default_factory=lambda: deque(maxlen=KEPT_REQUESTS))
     """The denoise steps of each request whose perf dump was read."""
+    traced: Traced | None = None
+    """None: no request was traced."""
     _starts: dict[str, float] = field(default_factory=dict)
     _is_over: bool = True
 

@@ -76,6 +76,15 @@ def look_at_image(data: bytes) -> Seen:
     return _seen(_image(io.BytesIO(data)))
 
 
+def look_at_video(data: bytes) -> Seen:
+    """Return what is in a video that never was a file.
+
+    Raises:
+        Undecodable: as `look`.
+    """
+    return _seen(_video(io.BytesIO(data)))
+
+
 def image(data: bytes) -> NDArray[np.uint8]:
     """Return the pixels of an image that never was a file, uint8 [height, width, 3] as RGB.
 
@@ -83,6 +92,17 @@ def image(data: bytes) -> NDArray[np.uint8]:
         Undecodable: as `look`.
     """
     return next(_image(io.BytesIO(data)))[1]
+
+
+def video(data: bytes) -> NDArray[np.uint8]:
+    """Return the frames of a video that never was a file, uint8 [frame, height, width, 3] as RGB.
+
+    Raises:
+        Undecodable: as `look`.
+    """
+    import numpy as np  # noqa: PLC0415 - only a finished run needs them
+
+    return np.stack([frame for _, frame in _video(io.BytesIO(data))])
 
 
 def _seen(decoded: Iterator[tuple[str | None, NDArray[np.uint8]]]) -> Seen:
@@ -116,7 +136,7 @@ def _decoded(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
         raise Undecodable(f"no pixels to compare in a {path.suffix or 'file without suffix'}")
     if not path.is_file():
         raise Undecodable("not a regular file")
-    yield from (_video if is_video(path) else _image)(path)
+    yield from _video(str(path)) if is_video(path) else _image(path)
 
 
 def _refuse_large(width: int, height: int) -> None:
@@ -139,12 +159,12 @@ def _image(path: Path | IO[bytes]) -> Iterator[tuple[str | None, NDArray[np.uint
         raise Undecodable("it takes more memory than there is") from error
 
 
-def _video(path: Path) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
+def _video(place: str | IO[bytes]) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
     import av  # noqa: PLC0415 - 50 MB of libraries that only videos need
 
     pixels = 0
     try:
-        with av.open(str(path), options={"format_whitelist": VIDEO_FORMATS}) as container:
+        with av.open(place, "r", options={"format_whitelist": VIDEO_FORMATS}) as container:
             if not container.streams.video:
                 raise Undecodable("it has no video stream")
             stream: Any = container.streams.video[0]

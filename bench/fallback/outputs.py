@@ -105,7 +105,7 @@ def _check(outputs: Sequence[Output], expectation: Expectation) -> Iterator[Find
                 "broken",
                 f"{output.file}: {output.fault}",
                 "the output does not decode",
-                "look at the disk's free space and at the log's last lines",
+                "check the free disk space and the log's last lines",
                 f.ENGINE_FAILED,
             )
         if output.one_colour:
@@ -121,7 +121,7 @@ def _check(outputs: Sequence[Output], expectation: Expectation) -> Iterator[Find
             yield _finding(
                 "size",
                 f"{output.file}: {output.width}x{output.height}, asked for {wanted[0]}x{wanted[1]}",
-                "another size was generated, so another amount of work was timed",
+                "a different size was generated, so a different amount of work was timed",
                 "ask for a size that the model supports",
                 f.FALLBACK,
             )
@@ -132,7 +132,7 @@ def _check(outputs: Sequence[Output], expectation: Expectation) -> Iterator[Find
                 severity=f.DEGRADED,
                 source="output",
                 text=f"{output.file}: {output.frames} frames, asked for {expectation.frames}",
-                means="the file holds another number of frames than was asked for",
+                means="the file does not hold the requested number of frames",
                 todo="look for frame interpolation, or ask for a number of frames that the model makes",
             )
 

@@ -7,9 +7,13 @@ such and never counted as engaged.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import re2
+
+from bench.catalog import fast_paths
 from bench.catalog import receipts as catalog
 from bench.catalog.signals import applies
 from bench.fallback import finding as f
@@ -20,13 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bench.catalog.receipts import Feature, Sign
-    from bench.fallback.facts import Facts
+    from bench.fallback.facts import Facts, Traced
 
 ENGAGED = "engaged"
 NOT_ENGAGED = "asked, not engaged"
 NO_EVIDENCE = "no evidence"
 
 CACHES = frozenset({"cache-dit", "teacache"})
+SHOWN_CHARACTERS = 100
 KEPT_LINES = 100
 """Of a sign: a component says its attention once, and a server could name each batch."""
 FEWEST_STEPS = 8
@@ -154,7 +159,12 @@ def signs_of(version: str | None) -> list[Sign]:
 
 def judge(asked: Iterable[Asked], signs: Signs, facts: Facts, version: str | None, *, is_whole: bool) -> list[Receipt]:
     """Return a receipt for each feature that was asked for; a launch that is not whole may not have come to it."""
-    return [_Judge(signs, facts, version, is_whole).receipt(one) for one in asked]
+    features = list(asked)
+    given = [_Judge(signs, facts, version, is_whole).receipt(one) for one in features]
+    if sum(one.id in CACHES and one.result == ENGAGED for one in given) > 1:
+        text = "two caches were asked for, and the steps that were reused do not tell by which"
+        return [replace(one, result=NO_EVIDENCE, text=text) if one.id in CACHES else one for one in given]
+    return given
 
 
 def findings(asked: Sequence[Asked], receipts: Sequence[Receipt], known: Iterable[Finding]) -> list[Finding]:
@@ -190,9 +200,13 @@ class _Judge:
         for sign in feature.denied:
             if seen := self.signs.of(sign):
                 return _receipt(asked, NOT_ENGAGED, seen[0].text, seen[0].line)
-        results = [self._result(sign, asked) for sign in feature.shown if applies(sign.versions, self.version)]
+        signs = [sign for sign in feature.shown if applies(sign.versions, self.version)]
+        traced = list(filter(None, (_of_trace(sign, asked, self.facts) for sign in signs)))
+        results = traced + [self._result(sign, asked) for sign in signs if not sign.kernels and not sign.quality_paths]
+        if any(result != NO_EVIDENCE for result, *_ in traced):
+            results = [each for each in results if each[0] != NO_EVIDENCE]
         if not results:
-            return _receipt(asked, NO_EVIDENCE, "this version of the engine says nothing about it")
+            return _receipt(asked, NO_EVIDENCE, "this version of the engine does not report it")
         for result, text, line in sorted(results, key=lambda each: RESULTS.index(each[0])):
             if result != ENGAGED:
                 return _receipt(asked, result, text, line)
@@ -213,15 +227,19 @@ class _Judge:
             return ENGAGED, seen[0].text, seen[0].line
         silence = asked.feature.silence
         if self.is_whole and silence and self.version is not None and applies(silence, self.version):
-            return NOT_ENGAGED, "the engine tells it in a line, and there is none", None
+            return NOT_ENGAGED, "the engine logs a line when it engages, and the log has none", None
         return NO_EVIDENCE, "no line of the engine says so", None
 
     def _resolved(self, name: str, asked: Asked) -> tuple[str, str, int | None]:
         said = self.facts.server_args or {}
         if name not in said:
-            return NO_EVIDENCE, f"the engine does not tell its {name}", None
-        result = ENGAGED if _word(said[name]) == (asked.value.lower() or "true") else NOT_ENGAGED
-        return result, f"the engine resolved {name} = {_word(said[name])}", None
+            return NO_EVIDENCE, f"the engine does not report its {name}", None
+        text = f"the engine resolved {name} = {_word(said[name])}"
+        if _word(said[name]) != (asked.value.lower() or "true"):
+            return NOT_ENGAGED, text, None
+        if not self.facts.requests:
+            return NO_EVIDENCE, f"{text}, and served no request", None
+        return ENGAGED, text, None
 
 
 RESULTS = (NOT_ENGAGED, NO_EVIDENCE, ENGAGED)
@@ -235,6 +253,72 @@ def _receipt(asked: Asked, result: str, text: str, line: int | None = None) -> R
 
 def _words(text: str) -> list[str]:
     return text.replace(",", " ").replace(";", " ").replace("=", " ").split()
+
+
+# --- what a traced request shows -------------------------------------------------------------------------------------
+
+
+def _of_trace(sign: Sign, asked: Asked, facts: Facts) -> tuple[str, str, int | None] | None:
+    """Return what a traced request says of a sign; None if none was traced, or the sign is not of that kind."""
+    if facts.traced is None:
+        return None
+    if sign.reuses_steps:
+        return _reused_blocks(facts.traced)
+    if sign.quality_paths:
+        return _quality_paths(facts.traced, asked.value.lower())
+    return _kernels(dict(sign.kernels), facts.traced, asked.value.lower() or "true") if sign.kernels else None
+
+
+def _kernels(patterns: Mapping[str, str], traced: Traced, value: str) -> tuple[str, str, int | None]:
+    """Judge by the kernels of each value: those of the one that was asked for, or of others alone."""
+    if value not in patterns:
+        return NO_EVIDENCE, f"the kernels of {value} are not known", None
+    ran = {name: _ran(traced, pattern) for name, pattern in patterns.items()}
+    if ran[value]:
+        return ENGAGED, f"a traced request ran {ran[value]}", None
+    if others := next(filter(None, ran.values()), None):
+        return NOT_ENGAGED, f"a traced request ran {others}, and no kernel of {value}", None
+    return NO_EVIDENCE, f"a traced request ran no kernel of {' or '.join(patterns)}", None
+
+
+def _ran(traced: Traced, pattern: str) -> str:
+    """Return the kernel or operator that a pattern finds most often, with how often it ran; empty if it finds none."""
+    found = {name: count for name, count in traced.kernels.items() if re2.search(pattern, name)}
+    if not found:
+        return ""
+    name = max(found, key=lambda each: found[each])
+    return f"{name[:SHOWN_CHARACTERS]} {found[name]} times"
+
+
+def _quality_paths(traced: Traced, quality: str) -> tuple[str, str, int | None]:
+    """Judge by the fast paths that only a quality turns on."""
+    for path in fast_paths.fast_paths():
+        mounted_by = path.quality or ()
+        # extra-high is newer than the table, and at least as exact as lossless
+        if path.stage == "denoise" and (
+            quality in mounted_by or (quality == "extra-high" and "lossless" in mounted_by)
+        ):
+            for name, count in traced.kernels.items():
+                if any(pattern and pattern.search(name) for pattern in (path.on.kernel, path.on.operator)):
+                    return ENGAGED, f"{path.title}: a traced request ran {name[:SHOWN_CHARACTERS]} {count} times", None
+    return NO_EVIDENCE, "a traced request ran no kernel that is known to be of a quality", None
+
+
+def _reused_blocks(traced: Traced) -> tuple[str, str, int | None]:
+    """Judge by the transformer blocks that each step ran a forward pass: a cache leaves some out, or all.
+
+    A step without the pass of classifier-free guidance runs half of them, and reuses none.
+    """
+    blocks = [Fraction(*counts) for counts in zip(traced.blocks, traced.forwards, strict=True)]
+    most = max(blocks, default=Fraction())
+    if most <= 1:
+        return NO_EVIDENCE, "the trace does not tell the transformer blocks of each step", None
+    reused = sum(count < most for count in blocks)
+    text = f"{reused} of {len(blocks)} traced steps ran fewer than {float(most):g} transformer blocks a forward pass"
+    return (ENGAGED if reused else NOT_ENGAGED), text, None
+
+
+# --- what the times of steps show ------------------------------------------------------------------------------------
 
 
 def _reuse(facts: Facts) -> tuple[str, str, int | None]:

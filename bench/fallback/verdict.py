@@ -118,10 +118,15 @@ class Verdict:
 def overall(by_launch: Sequence[tuple[Verdict, bool]]) -> Verdict:
     """Return the verdict on several launches, each given with whether it has requests that count.
 
-    It is that of the worst launch with such requests; without any, that of the last launch.
+    It is that of the worst launch with such requests, and tells what disturbed the others; without any, of the last.
     """
     standing = [verdict.standing() for verdict, has_requests in by_launch if has_requests]
-    return max(standing, key=lambda verdict: OUTCOMES.index(verdict.outcome)) if standing else by_launch[-1][0]
+    if not standing:
+        return by_launch[-1][0]
+    worst = max(standing, key=lambda verdict: OUTCOMES.index(verdict.outcome))
+    known = {finding.id for finding in worst.findings}
+    found = {each.id: each for verdict in standing for each in verdict.findings if each.source == DEVICE}
+    return replace(worst, findings=(*worst.findings, *(each for name, each in found.items() if name not in known)))
 
 
 def conclude(guard: Guard, ended: Ended | None, findings: Sequence[Finding] = ()) -> Verdict:
@@ -188,7 +193,7 @@ def _process(ended: Ended | None, last_words: str | None) -> list[Finding]:
             _of_process(
                 "timeout",
                 "stopped at the time limit",
-                "the launch did not finish in the time that it was given",
+                "the launch did not finish within its time limit",
                 "give it a longer time limit",
                 f.TIMED_OUT,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,10 @@ from bench.errors import PreflightFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+
+_TAKING = threading.Lock()
+"""A lock of two threads is one lock, but not while one of them is taking it: the other would find it taken."""
 
 
 @contextmanager
@@ -29,7 +34,8 @@ def hold(uuids: Sequence[str]) -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"{uuid}.lock"
             try:
-                stack.enter_context(FileLock(path, timeout=0, is_singleton=True, thread_local=False))
+                with _TAKING:
+                    stack.enter_context(FileLock(path, timeout=0, is_singleton=True, thread_local=False))
             except Timeout as error:
                 raise PreflightFailed(
                     f"GPU {uuid} is in use by another run of the workbench",

@@ -78,7 +78,7 @@ def make(engine: Engine, recipe: str, size: str, out: Path, seed: int = 0) -> Pa
     out = out.absolute()
     if out.exists():
         raise UsageError(
-            "this folder exists already; nothing is overwritten", where=out, todo="choose another folder", field="out"
+            "this folder already exists; nothing was overwritten", where=out, todo="choose another folder", field="out"
         )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

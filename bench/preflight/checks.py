@@ -50,6 +50,7 @@ CHECKS = (
     Check(about="the host", look=host.disk),
     Check(about="the host", look=host.ports),
     Check(about="the model", look=model.weights),
+    Check(about="the model", look=model.pipeline),
     Check(about="the model", look=model.classes),
     Check(about="the model", look=model.image),
 )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bench.preflight.state import MachineState
 
 LARGEST_CONFIG_BYTES = 1 << 22
+INDEX = "model_index.json"
+NAMES_A_PIPELINE = ("--pipeline-class-name", "--pipeline_class_name")
 
 
 def weights_bytes(state: MachineState) -> int | None:
@@ -125,6 +127,27 @@ def weights(state: MachineState) -> Iterator[CheckResult]:
         )
 
 
+def pipeline(state: MachineState) -> Iterator[CheckResult]:
+    """Check that the engine has the pipeline that the model's index names; an argument may name another."""
+    folder = _folder(state)
+    if state.engine is None or not state.engine.code or folder is None or state.workload is None:
+        return
+    asked = (*state.workload.extra, *state.workload.preset.arguments)
+    own, cls = registry.pipelines(state.engine.code[0]), _document(folder / INDEX).get("_class_name")
+    if not own or not isinstance(cls, str) or any(word.startswith(NAMES_A_PIPELINE) for word in asked):
+        return
+    if cls in own:
+        yield CheckResult(id="model.pipeline", state=OK, saw=f"the engine has a {cls} of its own")
+    else:
+        yield CheckResult(
+            id="model.pipeline",
+            state=FAIL,
+            saw=f"sglang {state.engine.version} has no {cls}, which {INDEX} names",
+            means="the native engine refuses the model, unless it knows it by its name",
+            todo="use a newer engine, correct _class_name there, or launch without preflight",
+        )
+
+
 def classes(state: MachineState) -> Iterator[CheckResult]:
     """Name the model's components whose classes the engine does not register as its own."""
     folder = _folder(state)
@@ -163,7 +186,7 @@ def _component_classes(folder: Path) -> dict[str, str]:
     """
     indexed = {
         name: value[1]
-        for name, value in _document(folder / "model_index.json").items()
+        for name, value in _document(folder / INDEX).items()
         if isinstance(value, list) and len(value) == 2 and all(isinstance(word, str) for word in value)  # noqa: PLR2004
     }
     asked = {}

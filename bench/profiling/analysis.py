@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from bench.catalog.devices import Ceiling
+    from bench.profiling.bottleneck import Unprofiled
     from bench.profiling.summary import MedianStep
     from bench.profiling.table import Row
     from bench.profiling.trace import Trace
@@ -34,14 +36,15 @@ class Context:
     """What a trace does not say about itself; None is unknown.
 
     ``model`` is a family of ``bench/catalog/fast_paths.toml``, found from the modules when it is None.
-    ``unprofiled_step_ms`` is the same step timed without the profiler. ``about`` is kept verbatim: the command, the
-    flags, the clocks of the capture.
+    ``measured`` are the ceilings of this card. ``about`` is kept verbatim: the command, the flags, the clocks of the
+    capture.
     """
 
     model: str | None = None
     engine_version: str | None = None
     quality: str | None = None
-    unprofiled_step_ms: float | None = None
+    unprofiled: Unprofiled | None = None
+    measured: tuple[Ceiling, ...] = ()
     about: Mapping[str, Any] | None = None
 
 
@@ -77,7 +80,8 @@ def analyse(
             "model": context.model or next((one["model"] for one in found if one["model"]), None),
             "engine_version": context.engine_version,
             "quality": context.quality,
-            "unprofiled_step_ms": context.unprofiled_step_ms,
+            "unprofiled_step_ms": context.unprofiled.step_ms if context.unprofiled else None,
+            "host_ahead": context.unprofiled.host_ahead if context.unprofiled else None,
             "about": dict(context.about) if context.about is not None else None,
         },
         "traces": found,
@@ -103,8 +107,16 @@ def _ranks(found: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         if one["gpu"] is not None
     ]
     # ranks wait for each other: the one that waits least in communication is the one the others wait for
-    slowest = max(lines, key=lambda line: line["busy_ms"] - line["exposed_communication_ms"], default=None)
-    return {"lines": lines, "slowest": slowest["index"] if slowest else None}
+    own = [line["busy_ms"] - line["exposed_communication_ms"] for line in lines]
+    slowest = lines[own.index(max(own))] if own else None
+    imbalance = 100 * (max(own) / (sum(own) / len(own)) - 1) if own and sum(own) else None
+    exposed = max((line["exposed_communication_ms"] for line in lines), default=None)
+    return {
+        "lines": lines,
+        "slowest": slowest["index"] if slowest else None,
+        "imbalance_percent": imbalance,
+        "most_exposed_communication_ms": exposed,
+    }
 
 
 def analyse_trace(attribution: Attribution, context: Context) -> dict[str, Any]:
@@ -170,23 +182,33 @@ def _gpu(attribution: Attribution, context: Context, family: str | None) -> dict
     rows = table.rows(attribution)
     outside = table.rows(attribution, inside=False)
     name = trace.device.get("name") if trace.device else None
-    limits = roofline.ceilings(rows, name)
+    limits = roofline.ceilings(rows, name, context.measured)
     named = titles()
     whole = summary.window(attribution, idle)
     median = summary.median_step(steps) if steps else whole.as_step()
     kinds = summary.categories(rows, named)
     floors = roofline.floors(rows, limits)
     causes = {"host wait": whole.host_wait_ms, "kernel wait": whole.kernel_wait_ms}
-    waits = summary.idle_by_cause(steps, median) if steps else causes
-    judged = without_profiler(median, context.unprofiled_step_ms)
-    seen = fast_paths.Evidence(denoise=rows, decode=outside, calls=trace.names, metrics=_metrics(judged, rows, trace))
+    judged = without_profiler(median, context.unprofiled)
+    if not judged.profiled:
+        waits = {"host wait": judged.host_wait_ms, "kernel wait": judged.kernel_wait_ms}
+    else:
+        waits = summary.idle_by_cause(steps, median) if steps else causes
+    measures = _metrics(judged, rows, trace)
+    seen = fast_paths.Evidence(denoise=rows, decode=outside, calls=trace.names, metrics=measures)
     findings = fast_paths.judge(seen, _situation(trace, context, family), limits)
     return {
         "window": asdict(whole),
         "median_step": asdict(median),
+        "judged_step": {
+            "profiled": judged.profiled,
+            "ms": judged.ms,
+            "host_wait_ms": judged.host_wait_ms,
+            "kernel_wait_ms": judged.kernel_wait_ms,
+        },
         "steps": [asdict(step) for step in steps],
         "verdict": asdict(verdict(judged, {kind["id"]: kind["ms"] for kind in kinds}, floors)),
-        "actions": [asdict(action) for action in actions(findings, judged)],
+        "actions": [asdict(action) for action in actions(findings, judged, graphs=measures["graph_launches"] > 0)],
         "categories": kinds,
         "scopes": summary.scopes(attribution),
         "streams": summary.streams(attribution),
@@ -196,7 +218,13 @@ def _gpu(attribution: Attribution, context: Context, family: str | None) -> dict
         "waterfall": [
             asdict(bar)
             for bar in roofline.waterfall(
-                rows, limits, named, idle=waits, overlap_ms=median.overlap_ms, step_ms=median.ms
+                rows,
+                limits,
+                named,
+                idle=waits,
+                overlap_ms=median.overlap_ms,
+                step_ms=judged.ms,
+                profiled=judged.profiled,
             )
         ],
         "shapes": [asdict(shape) for shape in roofline.shapes(rows, limits)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 COMMUNICATION_BOUND_PERCENT = 20.0
 """Exposed communication above this share of a step makes it bound by it (the threshold of ``a2a-overlap``)."""
 
-HOST_WAIT_PERCENT = LAUNCH_BOUND_PERCENT / 2
-"""Host wait above this share of a step is worth an action; below it is a handful of bubbles."""
+STEPS_THAT_TELL = 4
+SHORT_STEP = 0.9
+"""A first step shorter than this share of the median one was queued, not waited for; others differ by 2 %."""
+
+CUDA_GRAPH = "cuda-graph"
+"""The arm with CUDA graphs (`bench.compare.arms`)."""
 
 WORTH_SHARE = 0.0005
 """An action that would save less than this share of a step is not listed."""
@@ -34,34 +39,71 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unprofiled:
+    """The same step timed without the profiler and without synchronised stages.
+
+    ``host_ahead``: whether the CPU queued its work faster than the GPU did it, so that the GPU never waited for it;
+    None where the requests do not tell.
+    """
+
+    step_ms: float
+    host_ahead: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedStep(MedianStep):
-    """A median step with the profiler's cost removed, unless ``profiled``."""
+    """A median step with the profiler's cost removed, unless ``profiled``; ``host_ahead`` as of `Unprofiled`."""
 
     profiled: bool
+    host_ahead: bool | None = None
+
+    @property
+    def idle_ms(self) -> float:
+        """The time in which the GPU had nothing to do, by cause, that a better step would not have."""
+        return self.host_wait_ms + self.kernel_wait_ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One thing to do and what it saves in a step at most, by a model; ``evidence`` names kernels."""
+    """One thing to do and what it saves in a step at most, by a model; ``evidence`` names kernels.
+
+    ``arm`` is what `invoke ab --candidate` takes to try it; None if it is not a flag.
+    """
 
     title: str
     saving_ms: float
     state: str
     todo: str
     evidence: str
+    arm: str | None = None
 
 
-def without_profiler(median: MedianStep, unprofiled_step_ms: float | None) -> JudgedStep:
+def host_ahead(steps_ms: Sequence[float]) -> bool | None:
+    """Tell from the steps of an unsynchronised request whether the CPU ran ahead of the GPU; None for too few steps.
+
+    The times are the CPU's. If it is ahead, the queue of launches fills from the first step on, which looks short for
+    it; later each step takes what the GPU needs. If the GPU waits for the CPU instead, all steps take alike. A later
+    step that is short tells nothing: a cache computed less of it.
+    """
+    if len(steps_ms) < STEPS_THAT_TELL:
+        return None
+    return steps_ms[0] < SHORT_STEP * statistics.median(steps_ms)
+
+
+def without_profiler(median: MedianStep, unprofiled: Unprofiled | None) -> JudgedStep:
     """Return the median step to judge by: as timed without the profiler, if that is known.
 
     The profiler slows every launch, and the GPU waits for it: on an H200 a step of 138.5 ms took 172.9 ms, for 125.7
-    of which the GPU was busy. Kernels take no longer, so the rest of the true step bounds its waiting.
+    of which the GPU was busy. Kernels take no longer, so the rest of the true step bounds its waiting; and a GPU that
+    the CPU kept busy without the profiler waited for nothing.
     """
-    if unprofiled_step_ms is None or unprofiled_step_ms <= 0:
+    if unprofiled is None or unprofiled.step_ms <= 0:
         return JudgedStep(**asdict(median), profiled=True)
-    idle_ms = max(0.0, unprofiled_step_ms - median.busy_ms)
-    host_wait_ms = min(median.host_wait_ms, idle_ms)
-    return JudgedStep(**asdict(replace(median, ms=unprofiled_step_ms, host_wait_ms=host_wait_ms)), profiled=False)
+    idle_ms = max(0.0, unprofiled.step_ms - median.busy_ms)
+    host_wait_ms = 0.0 if unprofiled.host_ahead else min(median.host_wait_ms, idle_ms)
+    kernel_wait_ms = min(median.kernel_wait_ms, idle_ms - host_wait_ms)
+    judged = replace(median, ms=unprofiled.step_ms, host_wait_ms=host_wait_ms, kernel_wait_ms=kernel_wait_ms)
+    return JudgedStep(**asdict(judged), profiled=False, host_ahead=unprofiled.host_ahead)
 
 
 def verdict(median: JudgedStep, category_ms: Mapping[str, float], floors: Sequence[Floor]) -> Verdict:
@@ -74,19 +116,18 @@ def verdict(median: JudgedStep, category_ms: Mapping[str, float], floors: Sequen
     share = 100 * matrix / busy_ms if busy_ms else 0.0
     if exposed_percent > COMMUNICATION_BOUND_PERCENT:
         bound, why = "communication", f"{exposed_percent:.0f} % of the step waits for communication"
-    elif host_percent > LAUNCH_BOUND_PERCENT:
+    elif host_percent > LAUNCH_BOUND_PERCENT and not median.profiled:
         bound, why = "launches", f"the GPU waits for the CPU {host_percent:.0f} % of the step"
     elif share >= 50:  # noqa: PLR2004 - the larger part
-        bound, why = (
-            "arithmetic",
-            f"{share:.0f} % of the busy time is matrix arithmetic; host wait is {host_percent:.1f} %",
-        )
+        bound, why = "arithmetic", f"{share:.0f} % of the busy time is matrix arithmetic"
     else:
-        bound, why = "memory", f"{100 - share:.0f} % of the busy time moves data; host wait is {host_percent:.1f} %"
+        bound, why = "memory", f"{100 - share:.0f} % of the busy time moves data"
+    if bound in {"arithmetic", "memory"}:
+        why += f"; host wait is {host_percent:.1f} %"
     floor = next((floor for floor in floors if floor.label == "arithmetic at the ceiling"), None)
     ratio = step_ms / floor.ms if floor and floor.ms else None
     tail = f"; {ratio:.2f} x the arithmetic floor of {floor.ms:.1f} ms" if ratio and floor else ""
-    how = "" if median.profiled else " without the profiler"
+    how = " under the profiler" if median.profiled else " without the profiler"
     return Verdict(
         bound_by=bound,
         floor_ratio=ratio,
@@ -94,10 +135,13 @@ def verdict(median: JudgedStep, category_ms: Mapping[str, float], floors: Sequen
     )
 
 
-def actions(findings: Sequence[Finding], median: JudgedStep) -> tuple[Action, ...]:
-    """Return what to do, most saving first. Savings of different actions may overlap; they do not add up."""
-    step_ms, host_wait_ms, exposed_ms = median.ms, median.host_wait_ms, median.exposed_communication_ms
-    least_ms = WORTH_SHARE * step_ms
+def actions(findings: Sequence[Finding], median: JudgedStep, *, graphs: bool = False) -> tuple[Action, ...]:
+    """Return what to do, most saving first. Savings of different actions may overlap; they do not add up.
+
+    ``graphs`` tells whether the step was launched as CUDA graphs.
+    """
+    exposed_ms = median.exposed_communication_ms
+    least_ms = WORTH_SHARE * median.ms
     found = [
         Action(
             title=finding.title,
@@ -105,26 +149,15 @@ def actions(findings: Sequence[Finding], median: JudgedStep) -> tuple[Action, ..
             state=finding.state,
             todo=finding.action,
             evidence="; ".join(map(_sighting, finding.shown_by[:3])),
+            arm=finding.arm,
         )
         for finding in findings
         if finding.state in (*ACTIONABLE, "partly-on") and (finding.saving_ms or 0.0) > least_ms
         if finding.saving_ms is not None
     ]
-    if 100 * host_wait_ms > HOST_WAIT_PERCENT * step_ms:
-        todo = "CUDA graph, or fewer and larger launches"
-        if median.synchronisations:
-            again = "capture again without SGLANG_DIFFUSION_SYNC_STAGE_PROFILING, which drains the queue at each step"
-            todo = f"{again}; then: {todo}"
-        found.append(
-            Action(
-                title="GPU waits for the host",
-                saving_ms=host_wait_ms,
-                state="idle",
-                todo=todo,
-                evidence=f"{host_wait_ms:.2f} ms a step in gaps whose launch returned after the GPU had run dry"
-                + ("" if median.profiled else "; no more than the step without the profiler leaves idle"),
-            )
-        )
+    # what is idle under the profiler says nothing of a step without it
+    if not median.profiled and median.idle_ms > least_ms:
+        found.append(_idle(median, graphs=graphs))
     if exposed_ms > least_ms:
         found.append(
             Action(
@@ -136,6 +169,20 @@ def actions(findings: Sequence[Finding], median: JudgedStep) -> tuple[Action, ..
             )
         )
     return tuple(sorted(found, key=lambda action: -action.saving_ms))
+
+
+def _idle(median: JudgedStep, *, graphs: bool) -> Action:
+    """Return the action on what the GPU is idle for in a step without the profiler."""
+    ahead = " (without the profiler the CPU runs ahead of the GPU)" if median.host_ahead else ""
+    return Action(
+        title="GPU idle between kernels" if median.host_ahead else "GPU idle: gaps and waits for the host",
+        saving_ms=median.idle_ms,
+        state="idle",
+        todo="fewer and larger kernels" if graphs else "a CUDA graph, or fewer and larger kernels",
+        evidence=f"{median.kernel_wait_ms:.2f} ms a step in gaps between queued kernels, {median.host_wait_ms:.2f} ms "
+        f"of waits for the host{ahead}; no more than the step without the profiler leaves idle",
+        arm=None if graphs else CUDA_GRAPH,
+    )
 
 
 def _sighting(sighting: Sighting) -> str:

@@ -6,34 +6,34 @@ A profiled latency is never a timing: steps of 1,225 and 4,722 ms were seen unde
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.engine import command as commands
 from bench.errors import EngineFailed, PreflightFailed
+from bench.profiling.bottleneck import Unprofiled, host_ahead
 from bench.record import store
-from bench.run import benchmark, document
+from bench.run import benchmark, document, traced
 from bench.run import plan as plans
 from bench.run.session import Course
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bench.process import Observer
     from bench.run.options import Options
 
 TIMED_REQUESTS = 3
-TRACES = "traces"
-PROFILED_DUMP = "perf.profiled.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """A finished capture: the run's record and directory, the trace files (one for each rank), the true step in ms."""
+    """A finished capture: the run's record and directory, the trace files (one for each rank), the true step."""
 
     record: dict[str, Any]
     path: Path
     traces: tuple[Path, ...]
-    unprofiled_step_ms: float | None
+    unprofiled: Unprofiled | None
 
 
 def nsys_wrapper(directory: Path) -> tuple[str, ...]:
@@ -64,17 +64,7 @@ def capture(
     planned = plans.plan(options, in_session=True)
     name = "-".join(filter(None, (options.model, options.label)))
     directory = store.new_run("profile", name, options.output_dir)
-    (directory / TRACES).mkdir()
-    variables = {**planned.workload.environment, "SGLANG_DIFFUSION_TORCH_PROFILER_DIR": str(directory / TRACES)}
-    planned = planned.changed(
-        replace(
-            planned.workload,
-            environment=variables,
-            wrapper=nsys_wrapper(directory) if nsys else (),
-            stage_sync=True,  # the trace is cut at the stages' ends
-        ),
-        replace(planned.expectation, profile=True),
-    )
+    planned = traced.planned(planned, directory, wrapper=nsys_wrapper(directory) if nsys else ())
     run = benchmark.begin(planned, kind="profile", directory=directory)
     asked: list[int] = []
 
@@ -85,29 +75,25 @@ def capture(
         asked.append(number)
         if number <= TIMED_REQUESTS:
             return {}
-        return {"profile": True, "num_profiled_timesteps": steps, "profile_all_stages": all_stages}
+        return traced.sampling(steps, all_stages=all_stages)
 
     course = Course(enough=enough, is_timing=lambda number: number <= TIMED_REQUESTS, sampling=sampling)
     error = benchmark.session(run, course, display)
-    traces = tuple(sorted((directory / TRACES).rglob("*.json*")))
-    if error is None and not traces:
-        error = EngineFailed("the profiler left no trace", where=directory / TRACES, todo="read the log's last lines")
     if error is None:
-        dump = _set_aside(directory)
-        run.profiled = {
-            "steps": steps,
-            "all_stages": all_stages,
-            "traces": [store.file_entry(path, directory) for path in traces],
-            "perf_dump": store.file_entry(dump, directory),
-        }
+        try:
+            request = directory / "launch-1" / f"request-{TIMED_REQUESTS + 1:03d}"
+            run.profiled = traced.document(directory, request, steps, all_stages=all_stages)
+        except EngineFailed as failed:
+            error = failed
     known, path = document.write(run, complete=error is None, failure=error)
     if error is not None:
         raise error
-    step = known["timings"]["metrics"]["step_median_ms"]
-    return Captured(record=known, path=path, traces=traces, unprofiled_step_ms=step)
+    return Captured(record=known, path=path, traces=traced.traces(directory), unprofiled=_unprofiled(known["timings"]))
 
 
-def _set_aside(directory: Path) -> Path:
-    """Rename the traced request's dump, so that nobody takes it for a timing, and return its path."""
-    folder = directory / "launch-1" / f"request-{TIMED_REQUESTS + 1:03d}"
-    return (folder / commands.PERF_DUMP).rename(folder / PROFILED_DUMP)
+def _unprofiled(timings: Mapping[str, Any]) -> Unprofiled | None:
+    """Return the step of the timed requests; None where the engine records no steps."""
+    step_ms = timings["metrics"]["step_median_ms"]
+    if step_ms is None:
+        return None
+    return Unprofiled(step_ms=step_ms, host_ahead=host_ahead([step["median"] for step in timings["steps_ms"]]))

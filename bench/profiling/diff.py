@@ -106,7 +106,7 @@ def side(trace: Mapping[str, Any], name: str, steps: Sequence[str] | None) -> Si
             )
         places = [labels.index(step) for step in steps]
     if not places:
-        raise UsageError(f"no step of {name} is chosen", where=where, todo=f"steps: {', '.join(labels)}")
+        raise UsageError(f"no step of {name} was selected", where=where, todo=f"steps: {', '.join(labels)}")
     return Side(gpu=gpu, places=tuple(places), labels=tuple(labels[place] for place in places))
 
 
@@ -134,7 +134,7 @@ def diff(
     warnings = _differences(a, b, sides)
     if warnings and not force:
         raise UsageError(
-            f"these are not to be compared: {'; '.join(warnings)}",
+            f"these traces are not comparable: {'; '.join(warnings)}",
             where=f"{a['source']['path']} and {b['source']['path']}",
             todo="compare the same workload on the same device, or force it",
         )

@@ -52,7 +52,10 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """The state of one path. ``saving_ms`` is what turning it on would save in a step at most; None: no model."""
+    """The state of one path. ``saving_ms`` is what turning it on would save in a step at most; None: no model.
+
+    ``arm`` turns it on (`bench.compare.arms`); None: no flag does.
+    """
 
     id: str
     title: str
@@ -66,6 +69,7 @@ class Finding:
     saving_ms: float | None
     since: str | None
     shown_by: tuple[Sighting, ...]
+    arm: str | None = None
 
 
 STATES = {
@@ -162,6 +166,7 @@ def _judge(path: FastPath, evidence: Evidence, situation: Situation, limits: Cei
         off_ms=sum(row.ms for row in replaced),
         saving_ms=saving(path, replaced, matches, rows, limits) if state in (*ACTIONABLE, "partly-on") else None,
         since=path.since_for(situation.family),
+        arm=_arm(path, state),
         shown_by=tuple(
             Sighting(kernel=row.kernel, operator=row.operator, module=row.module, per_step=row.per_step, ms=row.ms)
             for row in sorted(shown, key=lambda row: -row.ms)[:SHOWN_SIGHTINGS]
@@ -180,6 +185,13 @@ def _action(path: FastPath, state: str, since: str | None) -> str:
     if state == "version-unknown":
         return f"upgrade SGLang if this is older than {since}; else: {path.action}"
     return path.action
+
+
+def _arm(path: FastPath, state: str) -> str | None:
+    """Return the arm that turns a path on which is off; None where no flag does."""
+    if state == "needs-quality" and path.quality:
+        return f"quality={path.quality[-1]}"
+    return path.arm if state in {"miss", "opportunity"} else None
 
 
 def _shows(path: FastPath, row: Row) -> bool:

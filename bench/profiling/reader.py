@@ -40,10 +40,25 @@ LONGEST_US = 1e18
 """A thousand times the microseconds from 1970 until now."""
 
 
+MOST_DIFFERENT = 1 << 16
+"""Names, calls with their shapes, or threads of one trace; a large model's has thousands of each."""
+MOST_CHARACTERS = 1 << 28
+"""Of all different ones of a kind together."""
+
+
+class TooManyDifferent(Exception):
+    """A trace has more different names than any program: to keep them would take all memory."""
+
+
 class Interned(dict[Any, int]):
     """The index of each value, in the order of their first sight."""
 
+    characters = 0
+
     def __missing__(self, value: Any) -> int:
+        self.characters += len(str(value))
+        if len(self) >= MOST_DIFFERENT or self.characters > MOST_CHARACTERS:
+            raise TooManyDifferent
         index = self[value] = len(self)
         return index
 
@@ -164,6 +179,12 @@ def read(path: Path) -> Trace:
             columns.take(batch)
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             _refuse(source, columns, error)
+        except TooManyDifferent:
+            raise InvalidDocument(
+                f"more than {MOST_DIFFERENT:,} different names, or {MOST_CHARACTERS >> 20} MiB of them",
+                where=path,
+                todo=NOT_A_TRACE,
+            ) from None
     columns.counts.update(progress.dropped)
     damage = source.damage if source.damage or progress.complete else "the file ends in the middle of the events"
     total = sum(columns.counts.values())

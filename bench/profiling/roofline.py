@@ -1,8 +1,9 @@
 """What the device could do at best, each shape against it, the floor of a step and the way from there to the measured.
 
-The arithmetic ceiling is the better of the device's measured rate and the best shape of this trace: a benchmark
-figure is not a limit, and a shape that beats it shows where the limit really is. The maker's dense figure stands
-beside it. The memory ceiling is the device's copy rate; a small tensor that stays in the cache may beat it.
+A ceiling is what was measured on this very card (`invoke probe`), else on another of its model, else what its maker
+gives. The best shape of the trace takes its place where it is better: a benchmark figure is not a limit, and a shape
+that beats it shows where the limit really is. It also does where nobody knows the card. The maker's dense figure stands
+beside it. The memory ceiling is a copy's rate; a small tensor that stays in the cache may beat it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,17 @@ from bench.catalog import devices
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bench.catalog.devices import Ceiling
     from bench.profiling.table import Row
 
 MATRIX = ("gemm", "skinny-gemm", "attention", "convolution")
 """The categories that do matrix arithmetic on the tensor cores."""
+
+THIS_CARD = "measured on this card"
+THIS_MODEL = "measured on a card of this model"
+MAKER = "the maker's figure"
+BEST_SEEN = "the best shape of this trace"
+"""What a ceiling may rest on, best first; the last takes the place of any other where it is higher."""
 
 BEST_SHAPE_LEAST_MS = 0.5
 """A shape counts as the best of the trace only if it takes this long in a step: one odd short event proves nothing."""
@@ -26,14 +34,19 @@ BEST_SHAPE_LEAST_MS = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceilings:
-    """The upper rates that a trace is held against; None where nobody knows one. ``sources``: where each is from."""
+    """The upper rates that a trace is held against; None where nobody knows one. ``sources``: where each is from.
+
+    ``tflops_basis`` and ``tb_s_basis`` are in words which of the sources the ceiling is.
+    """
 
     device: str | None
     data_type: str | None
     tflops: float | None
+    tflops_basis: str | None
     tflops_specified: float | None
     tflops_best_seen: float | None
     tb_s: float | None
+    tb_s_basis: str | None
     tb_s_specified: float | None
     sources: tuple[str, ...]
 
@@ -76,15 +89,57 @@ class Floor:
     assumes: str
 
 
-def ceilings(rows: Sequence[Row], device_name: str | None) -> Ceilings:
-    """Return the table's ceilings for a trace's device; the data type is the one with the most matrix time."""
+def ceilings(rows: Sequence[Row], device_name: str | None, measured: Sequence[Ceiling] = ()) -> Ceilings:
+    """Return the ceilings for a trace's device; the data type is the one with the most matrix time.
+
+    ``measured`` are those that `invoke probe` measured on this card.
+    """
     device = devices.find(device_name)
+    data_type = _data_type(rows)
+    arithmetic = _known(data_type, device, measured)
+    memory = _known(devices.MEMORY, device, measured)
+    best = _best_seen(rows, data_type)
+    basis, tflops = next(iter(arithmetic.items()), (None, None))
+    rate = tflops.rate if tflops else None
+    if best is not None and (rate is None or best > rate):
+        basis, rate = BEST_SEEN, best
+    by_memory, tb_s = next(iter(memory.items()), (None, None))
+    return Ceilings(
+        device=device.title if device else device_name if measured else None,
+        data_type=data_type,
+        tflops=rate,
+        tflops_basis=basis,
+        tflops_specified=arithmetic[MAKER].rate if MAKER in arithmetic else None,
+        tflops_best_seen=best,
+        tb_s=tb_s.rate if tb_s else None,
+        tb_s_basis=by_memory,
+        tb_s_specified=memory[MAKER].rate if MAKER in memory else None,
+        sources=tuple(map(str, (*arithmetic.values(), *memory.values()))),
+    )
+
+
+def _known(of: str | None, device: devices.Device | None, measured: Sequence[Ceiling]) -> dict[str, Ceiling]:
+    """Return what is known of a ceiling by its basis, the one to go by first."""
+    found = {
+        THIS_CARD: next((ceiling for ceiling in measured if ceiling.of == of), None),
+        THIS_MODEL: device.ceiling(of, devices.MEASURED) if device and of else None,
+        MAKER: device.ceiling(of, devices.SPECIFIED) if device and of else None,
+    }
+    return {basis: ceiling for basis, ceiling in found.items() if ceiling is not None}
+
+
+def _data_type(rows: Sequence[Row]) -> str | None:
+    """Return the data type with the most matrix time."""
     time_of: dict[str, float] = {}
     for row in rows:
         if row.category in MATRIX and row.work.data_type:
             time_of[row.work.data_type] = time_of.get(row.work.data_type, 0.0) + row.ms
-    data_type = max(time_of, key=time_of.__getitem__, default=None)
-    best = max(
+    return max(time_of, key=time_of.__getitem__, default=None)
+
+
+def _best_seen(rows: Sequence[Row], data_type: str | None) -> float | None:
+    """Return the best rate of a trace's shapes of a data type, in TFLOP/s."""
+    return max(
         (
             row.tflops
             for row in rows
@@ -94,29 +149,6 @@ def ceilings(rows: Sequence[Row], device_name: str | None) -> Ceilings:
             and row.work.data_type == data_type
         ),
         default=None,
-    )
-    measured = device.ceiling(data_type, "measured") if device and data_type else None
-    specified = device.ceiling(data_type, "specified") if device and data_type else None
-    copy = device.ceiling("memory", "measured") if device else None
-    memory = device.ceiling("memory", "specified") if device else None
-    basis = measured or specified
-    tflops = None if basis is None or basis.tflops is None else basis.tflops
-    if tflops is not None and best is not None and best > tflops:
-        tflops = best
-    copy_or_memory = copy or memory
-    return Ceilings(
-        device=device.title if device else None,
-        data_type=data_type,
-        tflops=tflops,
-        tflops_specified=specified.tflops if specified else None,
-        tflops_best_seen=best,
-        tb_s=copy_or_memory.tb_s if copy_or_memory else None,
-        tb_s_specified=memory.tb_s if memory else None,
-        sources=tuple(
-            f"{entry.of} {entry.kind} {entry.rate}: {entry.source}"
-            for entry in (measured, specified, copy, memory)
-            if entry
-        ),
     )
 
 
@@ -217,6 +249,7 @@ def waterfall(
     idle: Mapping[str, float],
     overlap_ms: float,
     step_ms: float,
+    profiled: bool,
 ) -> tuple[Bar, ...]:
     """Return the bars from the arithmetic floor to the measured step; they add up to ``step_ms``.
 
@@ -227,6 +260,7 @@ def waterfall(
         idle: the idle time of the step by cause, milliseconds.
         overlap_ms: what ran at the same time as something else, which the categories count twice.
         step_ms: the measured step.
+        profiled: whether the step is the profiled one, in which the idle time is known exactly.
     """
     by_category: dict[str, float] = {}
     for row in rows:
@@ -253,5 +287,8 @@ def waterfall(
     if overlap_ms > 0:
         bars.append(Bar(label="overlap", ms=-overlap_ms, note="ran beside other work"))
     rest = step_ms - sum(bar.ms for bar in bars)
-    bars.append(Bar(label="rounding", ms=rest, note="medians do not add up exactly"))
+    if profiled:
+        bars.append(Bar(label="rounding", ms=rest, note="medians do not add up exactly"))
+    else:
+        bars.append(Bar(label="not explained", ms=rest, note="of the step without the profiler: other clocks, say"))
     return tuple(bars)

@@ -59,6 +59,11 @@ def class_of(module: str) -> str:
     return INSTANCE.sub("", module)
 
 
+def is_denoiser(module: str) -> bool:
+    """Tell whether a class of modules is the transformer that denoises, whose forward is a step's."""
+    return DENOISER.search(module) is not None and NO_DENOISER.search(module) is None
+
+
 def outermost(start_us: NDArray[np.float64], end_us: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which spans lie in no other; the spans are sorted by start, then by end downwards, and nest."""
     covered = np.maximum.accumulate(end_us)
@@ -107,7 +112,7 @@ def _forwards(trace: Trace) -> Steps | None:
         for name in np.unique(frames.name[rows]):
             module = class_of(trace.names[name])
             mine = rows[frames.name[rows] == name]
-            if DENOISER.search(module) and not NO_DENOISER.search(module) and (best is None or len(mine) > len(best)):
+            if is_denoiser(module) and (best is None or len(mine) > len(best)):
                 best = mine
     if best is None:
         return None

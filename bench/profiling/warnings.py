@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 FEW_STEPS = 3
 """With fewer steps, steps 2..n-1 have no median."""
 
+HOST_WAIT_SHARE = 0.05
+"""Host wait above this share of a step is worth a word; below it is a handful of bubbles."""
+
 LAUNCHES = ("Launch", "Memset", "Memcpy")
 """Parts of the names of the calls that queue a GPU event each."""
 
@@ -32,13 +35,19 @@ def warnings(attribution: Attribution, gpu: Mapping[str, Any] | None) -> Iterato
         yield "no GPU events: this is the operator view of the CPU"
         return
     yield from _of_steps(attribution, gpu)
-    yield from _of_capture(attribution)
+    yield from _of_capture(attribution, gpu)
     if backlog := _backlog(attribution):
         yield backlog
 
 
-def _of_capture(attribution: Attribution) -> Iterator[str]:
+def _of_capture(attribution: Attribution, gpu: Mapping[str, Any]) -> Iterator[str]:
     trace = attribution.trace
+    judged = gpu["judged_step"]
+    if judged["profiled"] and judged["host_wait_ms"] > HOST_WAIT_SHARE * judged["ms"]:
+        yield (
+            f"the GPU waits for the host for {judged['host_wait_ms']:.1f} ms a step under the profiler; how much of it "
+            "is there without is not known: no action is made of it (invoke profile measures it, or give --step-ms)"
+        )
     if trace.head.get("with_stack"):
         yield "Python stacks were recorded: they slow every launch, so that host wait is overstated"
     if not len(trace.modules):

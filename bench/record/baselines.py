@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 from bench import files, schema
@@ -44,12 +45,12 @@ def name_baseline(root: Path, path: Path) -> str:
     """
     document = store.read(path)
     if document["timings"] is None or not document["complete"]:
-        raise UsageError("this run does not count, or was cut off: it cannot be a baseline", where=path)
+        raise UsageError("an invalid or incomplete run cannot be a baseline", where=path)
     if document["kind"] == store.REFERENCE:
         raise UsageError(
             "a reference ran on diffusers: it cannot be a baseline",
             where=path,
-            todo=f"`invoke compare {path} RUN` shows the speed-up of a native run",
+            todo=f"`invoke compare {shlex.quote(str(path))} RUN` shows the speed-up of a native run",
         )
     folder = (path if path.is_dir() else path.parent).resolve()
     if not folder.is_relative_to(root.resolve()):

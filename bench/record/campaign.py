@@ -1,4 +1,4 @@
-"""Campaigns: measurements of many parts (the pairs of a comparison, the launches of a matrix, the presets of a batch).
+"""Campaigns: measurements of many parts (pairs of a comparison, launches of a matrix, phases of a load test).
 
 The one way for them to be cut off and to go on. A folder has one lock, which the kernel releases however its process
 ends, and one state, which is replaced whole after each part and removed with the last. What a part measured is in the
@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STATE = "campaign.json"
-KINDS = {"ab": ("ab", "pairs"), "matrix": ("bench", "launches"), "batch": ("bench", "presets")}
-"""Of each kind the verb that goes on with it and what its parts are."""
+TO_DO = "to do: "
+KINDS = {
+    "ab": ("ab", "pair", "pairs"),
+    "load": ("loadtest", "phase", "phases"),
+    "load-ab": ("loadtest", "pair", "pairs"),
+    "bisect": ("bisect", "comparison", "comparisons"),
+    "matrix": ("bench", "launch", "launches"),
+    "batch": ("bench", "preset", "presets"),
+}
+"""Of each kind the verb that goes on with it and what one and several of its parts are called."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,6 +44,8 @@ class Campaign:
     asked: dict[str, Any]
     finished: dict[str, Any] = field(default_factory=dict)
     resumed: bool = False
+    named_again: tuple[str, ...] = ()
+    """Words that whoever resumes has to type again, as no record chooses the code that is run."""
 
     def finish(self, part: str, result: Any = None) -> None:
         """Keep that a part is finished; ``result`` is a JSON value.
@@ -63,34 +74,50 @@ class Campaign:
 
     @contextmanager
     def noting(self) -> Iterator[Campaign]:
-        """Yield this; an interrupt takes a note of what is kept and of the command that goes on."""
+        """Yield this; an interrupt takes a note of what is kept and of the command that goes on.
+
+        Of a campaign inside another one only what it kept is said: the outer one's command goes on with both. Without a
+        state nothing is said: it has not begun, or nothing is missing.
+        """
         try:
             yield self
         except KeyboardInterrupt as interrupt:
-            verb, parts = KINDS[self.kind]
-            called = self.folder.name[-6:] if self.folder.parent == paths.runs().absolute() else self.folder
-            interrupt.add_note(f"kept: {len(self.finished)} {parts}, {self.folder}")
-            interrupt.add_note(f"to do: `invoke {verb} --resume {called}` goes on")
+            if not (self.folder / STATE).is_file():
+                raise
+            kept = [note for note in getattr(interrupt, "__notes__", ()) if not note.startswith(TO_DO)]
+            interrupt.__notes__ = kept
+            interrupt.add_note(f"kept: {self.kept()}, {self.folder}")
+            interrupt.add_note(f"{TO_DO}{self.way_on()}")
             raise
+
+    def kept(self) -> str:
+        """Return in words how many parts are finished."""
+        count = len(self.finished)
+        return f"{count} {KINDS[self.kind][1 if count == 1 else 2]}"
+
+    def way_on(self) -> str:
+        """Return in words the command that goes on."""
+        called = self.folder.name[-6:] if self.folder.parent == paths.runs().absolute() else self.folder
+        return f"`invoke {shlex.join([KINDS[self.kind][0], '--resume', str(called), *self.named_again])}` goes on"
 
 
 @contextmanager
-def begin(kind: str, folder: Path, asked: dict[str, Any]) -> Iterator[Campaign]:
-    """Begin a campaign in a fresh folder and hold its lock; ``asked`` is what it takes to go on.
+def begin(kind: str, folder: Path, asked: dict[str, Any], named_again: tuple[str, ...] = ()) -> Iterator[Campaign]:
+    """Begin a campaign in a fresh folder and hold its lock; ``asked`` and ``named_again`` are what it takes to go on.
 
     Raises:
         UsageError: the state cannot be written.
     """
     with hold(folder):
-        campaign = Campaign(kind=kind, folder=folder, asked=asked)
-        campaign.write()
+        campaign = Campaign(kind=kind, folder=folder, asked=asked, named_again=named_again)
         with campaign.noting():
+            campaign.write()
             yield campaign
 
 
 @contextmanager
-def resume(folder: Path, *kinds: str) -> Iterator[Campaign]:
-    """Take up the campaign in ``folder``, of one of these kinds, and hold its lock.
+def resume(folder: Path, *kinds: str, named_again: tuple[str, ...] = ()) -> Iterator[Campaign]:
+    """Take up the campaign in ``folder``, of one of these kinds, and hold its lock; ``named_again`` as of `begin`.
 
     Raises:
         UsageError: it is going on in another process, it has ended, or it is of another kind.
@@ -104,6 +131,7 @@ def resume(folder: Path, *kinds: str) -> Iterator[Campaign]:
             asked=state["asked"],
             finished={entry["part"]: entry["result"] for entry in state["finished"]},
             resumed=True,
+            named_again=named_again,
         )
         with campaign.noting():
             yield campaign
@@ -122,8 +150,12 @@ def read(folder: Path, *kinds: str) -> dict[str, Any]:
     state: dict[str, Any] = schema.read(path)
     schema.check(state, "campaign", path)
     if state["kind"] not in kinds:
-        verb, _ = KINDS[state["kind"]]
-        raise UsageError("another verb goes on with this", where=folder, todo=f"`invoke {verb} --resume {folder}`")
+        verb = KINDS[state["kind"]][0]
+        raise UsageError(
+            "a different command resumes this",
+            where=folder,
+            todo=f"`invoke {verb} --resume {shlex.quote(str(folder))}`",
+        )
     return state
 
 

@@ -128,9 +128,13 @@ def _why(place: str, baseline: Record, candidate: Record) -> str:
     quality = baseline["workload"]["quality"]
     if place != MEANING or quality != candidate["workload"]["quality"]:
         return ""
+    return f" ({changed_meaning(quality, baseline['engine']['version'], candidate['engine']['version'])})"
+
+
+def changed_meaning(quality: str | None, first: str, second: str) -> str:
+    """Return the sentence about a quality (None: the default) that two versions of the engine take differently."""
     name = "the default quality" if quality is None else f"the quality {quality!r}"
-    first, second = baseline["engine"]["version"], candidate["engine"]["version"]
-    return f" ({name} changed its meaning between sglang {first} and {second})"
+    return f"{name} changed its meaning between sglang {first} and {second}"
 
 
 CIRCUMSTANCES = (

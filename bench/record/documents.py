@@ -14,11 +14,40 @@ if TYPE_CHECKING:
 
 
 OTHERS = frozenset(
-    {"ab-record", "accuracy-report", "batch-summary", "campaign", "golden", "load-record", "matrix", "unguarded-run"}
+    {
+        "ab-record",
+        "accuracy-report",
+        "batch-summary",
+        "bisect-record",
+        "campaign",
+        "cell-status",
+        "golden",
+        "load-comparison",
+        "load-record",
+        "matrix",
+        "probe",
+        "reach-record",
+        "sweep",
+        "sweep-submission",
+        "tried-action",
+        "unguarded-run",
+    }
 )
 """Documents that name their schema themselves, besides run records."""
 
-IN_DIRECTORIES = ("comparison.json", "summary.json", "matrix.json", "accuracy.json", "golden.json", "load.json")
+IN_DIRECTORIES = (
+    "comparison.json",
+    "summary.json",
+    "matrix.json",
+    "accuracy.json",
+    "golden.json",
+    store.LOAD_RECORD,
+    "probe.json",
+    "reach.json",
+    "bisect.json",
+    "sweep.json",
+    "load-comparison.json",
+)
 """Where such a document is in the directory of what made it."""
 
 BY_FIELDS = (

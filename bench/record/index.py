@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 INDEX = ".index.sqlite"
 BUSY_SECONDS = 2.0
+KEPT_AT_ONCE = 100
+"""Answers that are written together: as many at most are asked for again by the next reader if this one is killed."""
 
 TABLE = """create table if not exists files (
     path text not null, question text not null, modified_ns integer not null, size_bytes integer not null,
@@ -46,22 +48,30 @@ def answers(
                 "select path, modified_ns, size_bytes, answer, fault from files where question = ?", (question,)
             )
         }
-        asked = []
+        asked: list[tuple[Any, ...]] = []
         for place, status in sorted(_files(root, name)):
             path = root / place
             row = known.pop(place, None)
             if row is None or row[:2] != (status.st_mtime_ns, status.st_size):
                 row = (status.st_mtime_ns, status.st_size, *_asked(path, ask))
                 asked.append((place, question, *row))
+                if len(asked) == KEPT_AT_ONCE:
+                    _keep(index, asked)
+                    asked.clear()
             if row[3] is not None:
                 faults.append((path, row[3]))
             elif (answer := json.loads(str(row[2]))) is not None:
                 good.append((path, answer))
-        # a folder that cannot be written, or somebody else who writes now: the next reader asks again
-        with contextlib.suppress(sqlite3.Error), index:
-            index.executemany("insert or replace into files values (?, ?, ?, ?, ?, ?)", asked)
-            index.executemany("delete from files where path = ? and question = ?", [(p, question) for p in known])
+        _keep(index, asked, [(place, question) for place in known])
     return good, faults
+
+
+def _keep(index: sqlite3.Connection, asked: list[tuple[Any, ...]], gone: Sequence[tuple[str, str]] = ()) -> None:
+    """Write answers, and remove those of files that are gone."""
+    # a folder that cannot be written, or somebody else who writes now: the next reader asks again
+    with contextlib.suppress(sqlite3.Error), index:
+        index.executemany("insert or replace into files values (?, ?, ?, ?, ?, ?)", asked)
+        index.executemany("delete from files where path = ? and question = ?", gone)
 
 
 def _asked(path: Path, ask: Callable[[Path], Any]) -> tuple[str | None, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import paths, schema
@@ -11,7 +12,6 @@ from bench.record import store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 LAST = re.compile(r"last(?:~(?P<before>\d+))?")
 ENDING = re.compile(r"[0-9a-f]{6}")
@@ -40,6 +40,15 @@ def resolve(word: Path, holding: Sequence[str] = RECORDS, root: Path | None = No
         if run.name[: -len("000000")].endswith(ending) and _label(run) == name:
             return run
     raise UsageError(f"no run is called {name!r}", where=root or paths.runs(), todo=KNOWN)
+
+
+def placed(word: str) -> str:
+    """Return the absolute place of what a word names, which means the same in any working directory.
+
+    Raises:
+        UsageError: no run is called so.
+    """
+    return str(resolve(Path(word).expanduser()).absolute())
 
 
 def _runs(root: Path, holding: Sequence[str]) -> Iterator[Path]:

@@ -35,6 +35,9 @@ RECORD = "run.json"
 PARTIAL = "run.partial.json"
 """The record of a run that is going on or was cut off; the one file that is ever replaced."""
 
+LOAD_RECORD = "load.json"
+"""The record of a load test."""
+
 RUN = re.compile(r"\d{8}T\d{6}Z-")
 """How the id of a run begins that is a run by itself; arms of a comparison and cells of a matrix have other names."""
 
@@ -133,4 +136,4 @@ def _check_times(document: Mapping[str, Any], path: Path) -> None:
             except ValueError:
                 has_zone = False
             if not has_zone:
-                raise InvalidDocument(f"{name}: {entry[name]!r} is not a moment with a time zone", where=path)
+                raise InvalidDocument(f"{name}: {entry[name]!r} is not a timestamp with a time zone", where=path)

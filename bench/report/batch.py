@@ -39,7 +39,7 @@ def show(summary: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]], p
             text.line(console, f"disturbed, {preset}: {'; '.join(phrases)}")
     native = sum(row["outcome"] == NATIVE_VERDICT for row in summary["rows"])
     console.print(f"{native} of {len(summary['rows'])} native")
-    text.line(console, f"next: {next_step.after_batch(summary['rows'])}")
+    text.line(console, f"next: {next_step.after_batch(summary['rows'], records)}")
     text.line(console, f"summary: {path}")
 
 

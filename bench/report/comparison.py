@@ -87,8 +87,10 @@ def arms_notes(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
     """Return how two arms were measured, one sentence each."""
     notes = [
         f"pairs: {len(document['pairs'])}, {_how(document)}",
-        f"took {_wall_minutes(records):.1f} minutes of wall time, engine starts and all",
+        f"took {_wall_minutes(records):.1f} minutes, engine starts included",
     ]
+    if document.get("reach"):
+        notes.append(document["reach"]["sentence"])
     if (busiest := _busiest_percent(document)) > IDLE_PERCENT:
         notes.append(f"an engine that waited used up to {busiest:.0f} % of a core: it could not be frozen")
     for name in document["arms"]:
@@ -155,14 +157,14 @@ def show_noise(noise: LaunchNoise, pairs: Mapping[int, Planning | None], console
     )
     for requests, needed in pairs.items():
         if needed is None:
-            console.print("the clock is too coarse to show a spread: no number of pairs can be told")
+            console.print("the clock is too coarse to show a spread: the number of pairs cannot be estimated")
             continue
         likely, low, high = (
             "over 2000" if count is None else str(count) for count in (needed.likely, needed.low, needed.high)
         )
         console.print(
-            f"an effect of {DEFAULT_MARGIN_PERCENT:g} % needs about {likely} pairs ({low} to {high}, by how well"
-            f" {noise.launches} launches know the noise) with --repeats {requests}"
+            f"an effect of {DEFAULT_MARGIN_PERCENT:g} % needs about {likely} pairs ({low} to {high}, because"
+            f" {noise.launches} launches give a rough estimate) with --repeats {requests}"
         )
 
 
@@ -214,6 +216,7 @@ def _of(record: Mapping[str, Any]) -> dict[str, Any]:
         "arm": store.REFERENCE if record["kind"] == store.REFERENCE else None,
         "timings": timings["metrics"] | clocks,
         "stages_ms": times,
+        "steps": record["workload"]["steps"],
         "outcome": record["verdict"]["outcome"],
         "instrument": instrument(record),
     }
@@ -252,14 +255,8 @@ def of_records(
         head = f"{name}: {record['id']}, sglang {engine['version']}{source}, {', '.join(devices)}, weights {weights}"
         variables = [f"{key}={shlex.quote(value)}" for key, value in launch["command"]["environment"].items()]
         command = " ".join([*variables, shlex.join(launch["command"]["argv"])])
-        lines += [escaped(head), "", *_code(command), ""]
+        lines += [escaped(head), "", *safe_text.code(command.replace("\n", " ")), ""]
     return "\n".join([*lines, "</details>"])
-
-
-def _code(command: str) -> list[str]:
-    """Return a command as a block of code that nothing in it can end."""
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
-    return [f"{fence}sh", safe_text.terminal(command, keep=""), fence]
 
 
 def _table(
@@ -284,17 +281,27 @@ def _table(
     if "instrument" in baseline:
         lines.append(f"| instrument | {escaped(baseline['instrument'])} | {escaped(candidate['instrument'])} | |")
     one, other = baseline["timings"], candidate["timings"]
-    rows = [*CLOCKS, *((metric.title, metric.key, metric.unit) for metric in metrics.METRICS)]
+    rows = [*CLOCKS, *((metric.title, metric.key, metric.unit) for metric in metrics.shown(baseline.get("steps")))]
     known = [(title, one[key], other.get(key), unit) for title, key, unit in rows if key in one]
     known = [row for row in known if row[1:3] != (None, None)]
     known += _stages(baseline["stages_ms"], candidate["stages_ms"])
-    decided = ROWS.get(comparison["metric"], comparison["metric"].removeprefix("time of "))
-    effect = f"{comparison['effect']['percent'] + 0.0:+.2f} % (estimate)"
+    decided, effect = decided_row(comparison), estimate(comparison)
     lines += [_row(*row, change=effect if row[0] == decided else None) for row in known]
     one, other = map(quality.short, found["between"]["pixels_sha256"])
     same = {True: "equal", False: "not equal", None: "not known"}[found["between"]["identical"]]
     lines.append(f"| pixels | {one} | {other} | {same} |")
     return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in [*quality.notes(found), *notes])])
+
+
+def decided_row(comparison: Mapping[str, Any]) -> str:
+    """Return the title of the row whose metric was compared."""
+    metric: str = comparison["metric"]
+    return ROWS.get(metric, metric.removeprefix("time of "))
+
+
+def estimate(comparison: Mapping[str, Any]) -> str:
+    """Return the effect in words: what stands in the row of the metric that was compared."""
+    return f"{comparison['effect']['percent'] + 0.0:+.2f} % (estimate)"
 
 
 def _stages(

@@ -13,6 +13,7 @@ from bench.report.page import Page, Pictures, Sample
 from bench.report.plots import Plot, at, axis, names, rows, tips
 from bench.report.tables import Table, columns
 from bench.run import metrics
+from bench.stats.comparison import limits
 from bench.stats.pairs import log_ratio
 
 if TYPE_CHECKING:
@@ -122,11 +123,11 @@ def _facts(found: Compared) -> tuple[tuple[str, str], ...]:
     ]
     if compared["interval"] is not None:
         interval = compared["interval"]
-        limits = f"{interval['low_percent']:+.2f} to {interval['high_percent']:+.2f} %"
+        ends = limits(interval["low_percent"], interval["high_percent"])
         listed.append(
             (
                 "effect",
-                f"{compared['effect']['percent']:+.2f} %, {100 * interval['confidence']:.1f} % interval {limits}",
+                f"{compared['effect']['percent']:+.2f} %, {100 * interval['confidence']:.3g} % interval {ends}",
             )
         )
     for name, value in baseline.items():
@@ -147,10 +148,8 @@ def _blocks(found: Compared) -> Iterator[Block]:
         if (picture := pictures.output(record, directory)) is not None:
             shown[arm] = picture
     said = "; ".join(quality.notes(found.fidelity))
-    if shown:
-        yield Pictures(title="Outputs", note=said, pictures=pictures.side_by_side(shown))
-    else:
-        yield Table(title="Outputs", note=f"Not shown: the files are not here. {said}", columns=columns("arm"), rows=())
+    note = said if shown else f"Not shown: the files are not here. {said}"
+    yield Pictures(title="Outputs", note=note, pictures=pictures.side_by_side(shown))
     yield run_page.commands(dict(zip(ARMS, found.records, strict=True)))
 
 
@@ -170,7 +169,7 @@ def _forest(found: Compared) -> Plot:
         values.append({"what": f"pair {index}", "percent": percent, "kind": "one pair"})
     for value in values:
         value["shown"] = f"{value['percent']:+.2f} %"
-    span = "" if interval is None else f", interval {interval['low_percent']:+.2f} to {interval['high_percent']:+.2f} %"
+    span = "" if interval is None else f", interval {limits(interval['low_percent'], interval['high_percent'])}"
     mark = {"shape": {"field": "kind", "legend": None}, "color": {"field": "kind", "legend": None}}
     down = names("what")
     return Plot(
@@ -261,6 +260,9 @@ def _numbers(found: Compared) -> Table:
     for metric in metrics.METRICS:
         before, after = (known["metrics"][metric.key] for known in timings)
         cells.append(_row(metric.title, before, after, metric.unit))
+    # of the metric that was compared the one effect stands here too: a ratio of medians would be another figure
+    decided = words.decided_row(found.comparison)
+    cells = [(*row[:-1], words.estimate(found.comparison)) if row[0] == decided else row for row in cells]
     note = f"Medians over all requests ({outcomes}). Only the compared metric is tested; the others are described."
     return Table(
         title="Numbers", note=note, columns=columns("what | >baseline | >candidate | >change"), rows=tuple(cells)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import shlex
+import statistics
 from typing import TYPE_CHECKING, Any
 
 from bench.report import quality
-from bench.report.figures import change, number
+from bench.report.comparison import masked
+from bench.report.figures import number
 from bench.report.run_page import devices
-from bench.run.timings import PRIMARY
+from bench.safe_text import code
+from bench.safe_text import markdown as escaped
+from bench.stats.comparison import limits as printed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -17,42 +21,84 @@ if TYPE_CHECKING:
     """The comparison, the baseline's record, the candidate's."""
 
 SHOWN_CHANGES = 8
+SHOWN_CHARACTERS = 12
+"""Of a commit's hash."""
 
 
 def text(subject: Mapping[str, Any], found: Mapping[str, Arms]) -> str:
-    """Return the Markdown of a dossier: what was changed, by model whether outputs and times differ, and how."""
-    return "\n".join(_lines(subject, found)) + "\n"
+    """Return the Markdown of a dossier: what was changed, by model whether outputs and times differ, and how.
+
+    Folders of this machine are left out of it.
+    """
+    return masked("\n".join(_lines(subject, found)) + "\n")
 
 
 def _lines(subject: Mapping[str, Any], found: Mapping[str, Arms]) -> Iterator[str]:
+    first = next(iter(found.values()))
+    margin = first[0]["comparison"]["margin_percent"]
     yield from ("## Motivation", "", "<!-- why -->", "", "## Modifications", "")
-    yield f"`{subject['base']}` against `{subject['head']}`:"
-    changes = subject["changes"]
-    yield from ("", "```", *(changes[-SHOWN_CHANGES:] or ["nothing is known of the changes"]), "```", "")
-    yield from ("## Accuracy Tests", "", "| model | outputs |", "|---|---|")
+    yield from _changes(subject, first)
+    yield from ("", "## Accuracy Tests", "", "| model | outputs |", "|---|---|")
     for model, (compared, _, _) in found.items():
-        yield f"| {model} | {'; '.join(quality.notes(compared['quality']))} |"
+        said = "; ".join(quality.notes(compared["quality"])).removeprefix("outputs: ")
+        yield f"| {escaped(model)} | {escaped(said)} |"
     yield from ("", "## Benchmarking and Profiling", "")
-    yield "| model | result | effect (interval) | baseline | candidate | change | backend |"
-    yield "|---|---|---:|---:|---:|---:|---|"
+    yield "| model | result | compared | effect (interval) | baseline | candidate | backend |"
+    yield "|---|---|---|---:|---:|---:|---|"
     for model, arms in found.items():
         yield _row(model, *arms)
-    for compared, baseline, _ in list(found.values())[:1]:
-        engine, host = baseline["engine"], baseline["host"]
-        known = engine["packages"]
-        packages = ", ".join(f"{name} {known[name]}" for name in ("torch", "diffusers") if name in known)
-        margin = compared["comparison"]["margin_percent"]
-        yield from ("", f"Pairs of engine starts, margin {margin:g} %, medians of all requests end to end.")
-        driver = baseline["devices"]["driver"] or "none"
-        yield f"Machine: {devices(baseline)}, driver {driver}, {host['cpu']}, {host['system']}; {packages}."
-    yield from ("", "<details><summary>commands</summary>", "", "```sh")
-    for model, (_, baseline, candidate) in found.items():
-        for arm, record in (("baseline", baseline), ("candidate", candidate)):
-            yield f"# {model}, {arm}"
-            command = record["launches"][0]["command"]
-            variables = (f"{name}={shlex.quote(value)}" for name, value in command["environment"].items())
-            yield " ".join([*variables, shlex.join(command["argv"])])
-    yield from ("```", "", "</details>", "", "`invoke evidence-check ARCHIVE` judges all of this again.")
+    reaches = [(model, compared["reach"]) for model, (compared, *_) in found.items() if compared.get("reach")]
+    yield from ("", *(f"- {escaped(model)}: {escaped(reach['sentence'])}" for model, reach in reaches))
+    ran = [(model, reach["kernels"]) for model, reach in reaches if reach.get("kernels")]
+    yield from (f"- {escaped(model)}: {escaped(kernels['sentence'])}" for model, kernels in ran)
+    if reaches:
+        yield ""
+    yield f"By pairs of engine starts, margin {margin:g} %. Effect: mean over pairs; times: medians of all requests."
+    yield f"Machine: {escaped(_machine(first[1]))}."
+    commands = "\n".join(
+        f"# {model}, {arm}\n{_command(record)}"
+        for model, (_, *records) in found.items()
+        for arm, record in zip(("baseline", "candidate"), records, strict=True)
+    )
+    yield from ("", "<details><summary>commands</summary>", "", *code(commands), "", "</details>", "")
+    yield "`invoke evidence-check ARCHIVE` judges all of this again."
+
+
+def _changes(subject: Mapping[str, Any], first: Arms) -> Iterator[str]:
+    """Yield what differs between the two sides: revisions and files, or the engines of A/Bs measured earlier."""
+    compared, *records = first
+    sides = [_engine(record) for record in records]
+    if subject["changes"] is None:
+        differs = f"; differs: {'; '.join(compared['differences'])}" if compared["differences"] else ""
+        yield escaped(f"{sides[0]} against {sides[1]}{differs}. Which files differ is not known.")
+        return
+    yield escaped(f"{subject['base']} ({sides[0]}) against {subject['head']} ({sides[1]}):")
+    hidden = len(subject["changes"]) - SHOWN_CHANGES
+    above = [f" {hidden} lines above are left out"] if hidden > 0 else []
+    yield from ("", *code("\n".join([*above, *subject["changes"][-SHOWN_CHANGES:]]), language=""))
+
+
+def _engine(record: Mapping[str, Any]) -> str:
+    """Return what ran: the engine's version, or the commit of a checkout and whether it had further changes."""
+    version, source = record["engine"]["version"], record["engine"]["source"]
+    if source is None:
+        return f"sglang {version}"
+    more = ", uncommitted changes" if source["changes_sha256"] else ""
+    return f"commit {source['commit'][:SHOWN_CHARACTERS]}{more}"
+
+
+def _machine(record: Mapping[str, Any]) -> str:
+    host, known = record["host"], record["engine"]["packages"]
+    hardware = list(dict.fromkeys([devices(record), host["cpu"]]))
+    driver = [f"driver {record['devices']['driver']}"] if record["devices"]["driver"] else []
+    packages = [f"{name} {known[name]}" for name in ("torch", "diffusers") if name in known]
+    return ", ".join([*hardware, *driver, host["system"], *packages])
+
+
+def _command(record: Mapping[str, Any]) -> str:
+    command = record["launches"][0]["command"]
+    variables = (f"{name}={shlex.quote(value)}" for name, value in command["environment"].items())
+    return " ".join([*variables, shlex.join(command["argv"])]).replace("\n", " ")
 
 
 def _row(model: str, compared: Mapping[str, Any], baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
@@ -60,10 +106,18 @@ def _row(model: str, compared: Mapping[str, Any], baseline: Mapping[str, Any], c
     interval = comparison["interval"]
     limits = "no interval"
     if interval is not None:
-        limits = f"{interval['low_percent']:+.2f} to {interval['high_percent']:+.2f} %"
-    before, after = (record["timings"]["metrics"][PRIMARY] for record in (baseline, candidate))
-    backend = f"{baseline['verdict']['outcome']}, {candidate['verdict']['outcome']}"
-    effect = f"{comparison['effect']['percent']:+.2f} % ({limits})"
-    times = f"{number(before, 'ms')} | {number(after, 'ms')} | {change(before, after)}"
-    result = f"**{comparison['verdict'].upper()}** in {len(compared['pairs'])} pairs"
-    return f"| {model} | {result} | {effect} | {times} | {backend} |"
+        limits = printed(interval["low_percent"], interval["high_percent"])
+    before, after = (
+        number(statistics.median(value for pair in compared["pairs"] for value in pair[arm]), compared["unit"])
+        for arm in ("baseline", "candidate")
+    )
+    cells = [
+        escaped(model),
+        f"**{comparison['verdict'].upper()}** in {len(compared['pairs'])} pairs",
+        escaped(comparison["metric"]),
+        f"{comparison['effect']['percent'] + 0.0:+.2f} % ({limits})",
+        before,
+        after,
+        f"{baseline['verdict']['outcome']}, {candidate['verdict']['outcome']}",
+    ]
+    return f"| {' | '.join(cells)} |"

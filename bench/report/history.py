@@ -19,12 +19,18 @@ if TYPE_CHECKING:
     from bench.compare.history import Point
     from bench.compare.metric import Metric
 
+SHOWN_RECORDS = 200
+"""The last so many are shown, with earlier baselines and new levels: no screen holds thousands."""
 BARS = "▁▂▃▄▅▆▇█"
 
 
 def show(model: str, points: Sequence[Point], metric: Metric, console: Console) -> None:
     """Print the history of a preset, which has at least one point; a run is named by its six digits, never cut."""
-    console.print(f"{model}, {metric.title}: {trend(points, metric.unit)}", soft_wrap=True)
+    earlier = len(points) - SHOWN_RECORDS
+    if earlier > 0:
+        told = f"{len(points):,} records: the last {SHOWN_RECORDS}, earlier baselines and new levels; --json has all"
+        console.print(told, soft_wrap=True)
+    console.print(f"{model}, {metric.title}: {trend(points[-SHOWN_RECORDS:], metric.unit)}", soft_wrap=True)
     for jumping in jumps(points).values():
         low, high = (number(level, metric.unit) for level in (jumping.low, jumping.high))
         console.print(f"two levels: {jumping.low_count} records at {low}, {jumping.high_count} at {high}")
@@ -32,12 +38,14 @@ def show(model: str, points: Sequence[Point], metric: Metric, console: Console) 
     table = text.table(*titles, right=("n", metric.name, "change"))
     before: dict[str, float] = {}
     engine = points[0].engine
-    for point in points:
+    for place, point in enumerate(points):
         since = change(before.get(point.family), point.value)
         before[point.family] = point.value
         marks = [text for text, on in (("new level", point.changed), ("engine", point.engine != engine)) if on]
         marks += ["baseline"] if point.is_baseline else []
         engine = point.engine
+        if place < earlier and not (point.changed or point.is_baseline):
+            continue
         outcome = Text(point.outcome, style=STYLES[point.outcome])
         row = (point.started[:16].replace("T", " "), point.engine, outcome, str(point.requests))
         table.add_row(*row, number(point.value, metric.unit), since, ", ".join(marks), point.path.parent.name[-6:])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import Task
 
 REQUEST = "request"
-FIRST = "checking the machine, then starting the engine (about 30 s)"
+FIRST = "checks, then starting the engine (about 30 s)"
 """Said at once: a refused run ends here, another spends half a minute."""
 WARMING = "warming up"
 STARTING = "starting workers"
@@ -41,6 +41,8 @@ ENDED = re.compile(r"Pixel data generated successfully in ([\d.]+) seconds")
 """The engine's own time of one request, which is what the running median is of."""
 CASE = re.compile(r"accuracy case: .")
 LOOKED_AT_BYTES = 1 << 14
+
+JUDGING = "judging the run"
 
 BEAT_S = 30.0
 """Elsewhere than on a terminal a line comes this often at first, later each time a third more time has passed."""
@@ -93,20 +95,24 @@ class Heartbeat:
 
 
 class Series:
-    """The place of a run among several that come one after the other, such as the cells of a matrix in its rounds."""
+    """The place of a run among several that come one after the other, such as the launches of a matrix's cells.
 
-    def __init__(self, word: str, of: int, rounds: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+    ``of`` is how many there are; whoever runs them says with each where it stands and how many are left.
+    """
+
+    def __init__(self, word: str, of: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._word = word
-        self._in_round = of
-        self._rounds = rounds
-        self.of = of * rounds
+        self._place: str | None = None
+        self.of = of
         self.done = 0
         self._clock = clock
         self._began = self._now_began = clock()
 
-    def begin(self) -> None:
-        """Begin the next one."""
+    def begin(self, place: str | None = None, left: int | None = None) -> None:
+        """Begin the next one: at ``place``, with ``left`` to go including this one (a cell that failed has none)."""
         self._now_began = self._clock()
+        self._place = place
+        self.of = self.of if left is None else self.done + left
 
     def end(self) -> None:
         """Count the present one as done."""
@@ -114,9 +120,7 @@ class Series:
 
     def place(self) -> str:
         """Return which one of how many this is."""
-        number, place = divmod(min(self.done, self.of - 1), self._in_round)
-        place_in_round = f"{self._word} {place + 1}/{self._in_round}"
-        return f"round {number + 1}/{self._rounds}, {place_in_round}" if self._rounds > 1 else place_in_round
+        return self._place or f"{self._word} {min(self.done, self.of - 1) + 1}/{self.of}"
 
     def left_s(self, own_s: float | None) -> float | None:
         """Return about how many seconds all that is left takes, None if nothing has been learnt of that yet.
@@ -140,11 +144,15 @@ class _Clock(ProgressColumn):
         return Text(f"{minutes}:{seconds:02d}")
 
 
+ROOMY_COLUMNS = 110
+"""A narrower terminal gets no bar: the words and the clock need the room."""
+
+
 def _progress(console: Console) -> Progress:
     """Return a bar with its text and clock, which leaves nothing behind and is shown on a terminal only."""
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        *([BarColumn(bar_width=24)] if console.width >= ROOMY_COLUMNS else []),
         _Clock(),
         console=console,
         transient=True,
@@ -156,7 +164,8 @@ class Live:
     """A context that observes the log and shows phase, request, running median, and the time to go.
 
     ``requests`` is how many each of ``launches`` serves; None if that is decided on the way. ``series`` is what this
-    run is one of. ``fetched_bytes`` tells how much of a model that is being downloaded is here.
+    run is one of. ``fetched_bytes`` tells how much of a model that is being downloaded is here. ``then`` says what
+    follows the last of those requests.
     """
 
     def __init__(
@@ -165,12 +174,14 @@ class Live:
         *,
         requests: int | None = None,
         launches: int = 1,
+        then: str = JUDGING,
         series: Series | None = None,
         fetched_bytes: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._of = (requests, launches)
+        self._then = then
         self._series = series
         self._fetched_bytes = fetched_bytes
         self._phase = ""
@@ -217,13 +228,22 @@ class Live:
             parts.append(self._request())
         if self._phase == DOWNLOADING and self._fetched_bytes is not None:
             parts.append(f"{self._fetched_bytes() / 1e9:.1f} GB here")
-        if self._phase not in (REQUEST, "saving") or not self._requests:
+        if self._has_ended():
+            parts.append(self._then)
+        elif self._phase not in (REQUEST, "saving") or not self._requests:
             parts.append(f"{self._phase} {self._steps}".rstrip())
         if len(self._seconds) > 1:
             parts.append(f"median {statistics.median(self._seconds):.3g} s")
         if (left_s := self._left_s()) is not None:
             parts.append(f"about {_duration(left_s)} to go")
         return ", ".join(parts)
+
+    def _has_ended(self) -> bool:
+        """Tell whether every request that was planned has ended, and no further launch has begun."""
+        requests, launches = self._of
+        if requests is None or self._launch > launches:
+            return False
+        return len(self._seconds) >= self._requests >= requests * launches
 
     def _request(self) -> str:
         requests, launches = self._of
@@ -269,10 +289,17 @@ class Pairs:
     """A context that shows how far a comparison of two arms is: the pair, its requests, and the time to go."""
 
     def __init__(
-        self, console: Console, *, pairs: int, requests: int, clock: Callable[[], float] = time.monotonic
+        self,
+        console: Console,
+        *,
+        pairs: int,
+        requests: int,
+        starting: str = "starting both engines",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._pairs = pairs
+        self._starting = starting
         self._in_pair = 2 * (requests + 1)
         self._number = self._done = 0
         self._before = 0
@@ -295,6 +322,13 @@ class Pairs:
         self.heartbeat.__exit__(kind, error, trace)
         self._progress.stop()
 
+    def expect(self, pairs: int) -> None:
+        """Show that another comparison begins, of so many pairs at most."""
+        self._pairs = pairs
+        self._number = self._done = self._before = 0
+        self._began = self._clock()
+        self._progress.update(self._task, total=pairs * self._in_pair, completed=0)
+
     def begin(self, number: int, order: str) -> None:
         """Show that a pair of starts begins."""
         if not self._number:
@@ -316,8 +350,10 @@ class Pairs:
             self._show()
 
     def line(self) -> str:
-        """Return how far it is, in one line."""
-        doing = f"request {self._done} of {self._in_pair}" if self._done else "starting both engines"
+        """Return how far it is, in one line; before the first pair, what is done before it."""
+        if not self._number:
+            return self._told or self._starting
+        doing = f"request {self._done} of {self._in_pair}" if self._done else self._starting
         parts = [f"pair {self._number}/{self._pairs}", doing, *([self._told] if self._told else [])]
         if (measured := self._number - 1 - self._before) > 0:
             each = (self._clock() - self._began) / (measured + self._done / self._in_pair)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bench.record import phases
 from bench.report import text
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def show(record: Mapping[str, Any], path: Path, console: Console, next_step: str
     text.line(console, f"verdict  {'UNATTESTED' if verdict is None else verdict['outcome'].upper()}")
     if record["server"] is not None and record["server"]["ready_s"] is not None:
         text.line(
-            console, f"server   sglang {record['server']['version']}, ready after {record['server']['ready_s']:.0f} s"
+            console, f"server   sglang {record['engine']['version']}, ready after {record['server']['ready_s']:.0f} s"
         )
     voided = [check for check in record["checks"] if check["exit_code"]]
     if not voided and record["failure"] is None:
@@ -56,19 +57,38 @@ def _figures(record: Mapping[str, Any], console: Console) -> None:
 
 def show_batching(batching: Mapping[str, Any], console: Console) -> None:
     """Print whether requests were merged, and what that changed against one request at a time."""
-    text.line(console, f"batching  up to {batching['most']}: {batching['receipt'] or 'the log cannot be seen'}")
+    first, *others = batching_rows(batching)
+    text.line(console, f"batching  {': '.join(first)}")
+    for name, told in others:
+        text.line(console, f"  {name}: {told}")
+
+
+def batching_rows(batching: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of merging as rows of a name and what was seen; the first says whether it engaged."""
+    rows = [(f"up to {batching['most']}", batching["receipt"] or "the log cannot be seen")]
     if batching["sizes"] is not None:
         sizes = ", ".join(f"{count} of {size}" for size, count in batching["sizes"].items())
         merged = f"{batching['merged_share']:.0%} of the bursts' requests" + (f", batches: {sizes}" if sizes else "")
-        text.line(console, f"  merged    {merged}")
-    if batching["throughput_change"] is not None:
-        latency = f"mean latency {batching['mean_latency_change']:+.0%}"
-        text.line(console, f"  against one at a time: throughput {batching['throughput_change']:+.0%}, {latency}")
+        rows.append(("merged", merged))
+    batched, unbatched = batching["batched"], batching["unbatched"]
+    if batched is not None and unbatched is not None:
+        throughput = _change(unbatched["throughput_hz"], batched["throughput_hz"])
+        latency = _change(unbatched["mean_latency_s"], batched["mean_latency_s"])
+        rates = f"{unbatched['throughput_hz']:.3g}/s to {batched['throughput_hz']:.3g}/s"
+        times = f"{milliseconds(unbatched['mean_latency_s'])} to {milliseconds(batched['mean_latency_s'])}"
+        changed = f"throughput {throughput} ({rates}), mean latency {latency} ({times})"
+        rows.append(("against a server of this run that merges nothing, one start of each, same bursts", changed))
+    elif batched is not None:
+        rows.append(("what merging changed", "unknown: no server that merges nothing was measured beside it"))
     far = ""
     if batching["differing"] and batching["worst_psnr_db"] is not None:
         far = f", by up to {batching['max_levels']} of 255 (PSNR {batching['worst_psnr_db']:.1f} dB)"
-    says = f"{batching['differing']} of {batching['compared']} differ from those of a lone request{far}"
-    text.line(console, f"  pictures  {says}")
+    differing = f"{batching['differing']} of {batching['compared']} differ from those of a lone request{far}"
+    return [*rows, ("pictures", differing)]
+
+
+def _change(before: float, after: float) -> str:
+    return f"{after / before - 1:+.0%}"
 
 
 PHASES = ("phase", "offered/s", "achieved/s", "utilisation", "p50", "p95", "p99", "queue", "goodput", "failed", "flag")
@@ -94,7 +114,7 @@ def phase_cells(phase: Mapping[str, Any]) -> tuple[str, ...]:
 def _phases(record: Mapping[str, Any]) -> Table:
     table = text.table(*PHASES, right=PHASES[1:-1])
     for phase in record["phases"]:
-        if phase["name"] != "warm":
+        if phases.is_load(phase["name"]):
             table.add_row(*phase_cells(phase))
     return table
 

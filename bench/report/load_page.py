@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from bench.record import phases
 from bench.report import load, plots
 from bench.report.page import Command, Commands, Page, Sample
 from bench.report.plots import Plot, at, axis, rows, tips
@@ -26,8 +27,7 @@ def page(record: Record, requests: Rows) -> Page:
     voided = [check for check in record["checks"] if check["exit_code"]]
     counts = not voided and record["failure"] is None
     verdict = record["verdict"]
-    server = record["server"]
-    version = f", SGLang {server['version']}" if server and server["version"] else ""
+    version = "" if record["engine"] is None else f", SGLang {record['engine']['version']}"
     return Page(
         kind="load test",
         title=f"{record['asked']['model']} under load{version}",
@@ -63,7 +63,7 @@ def _answer(record: Record, voided: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _measured(record: Record) -> list[Mapping[str, Any]]:
-    return [phase for phase in record["phases"] if phase["name"] != "warm"]
+    return [phase for phase in record["phases"] if phases.is_load(phase["name"])]
 
 
 def _warnings(record: Record) -> Iterator[str]:
@@ -82,12 +82,19 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
     asked, workload = record["asked"], record["workload"]
     yield "run", record["id"]
     yield "started", record["started"][:19].replace("T", " ") + " UTC"
-    yield "workload", f"{workload['width']}x{workload['height']}, {workload['steps']} steps, seed {workload['seed']}"
+    steps = workload["steps"] or f"the server's default ({delivered_steps(record)})"
+    yield "workload", f"{workload['width']}x{workload['height']}, {steps} steps, seed {workload['seed']}"
     if record["server"] is not None and record["server"]["ready_s"] is not None:
-        yield "server", f"sglang {record['server']['version']}, ready after {record['server']['ready_s']:.0f} s"
+        yield "server", f"sglang {record['engine']['version']}, ready after {record['server']['ready_s']:.0f} s"
     yield "SLO", load.milliseconds(record["slo_s"])
     yield "arrivals", f"seed {asked['arrival_seed']}, open loop: latency counts from the intended time of a request"
-    yield "batching", str(asked["batching"] or "off")
+    yield "batching", f"up to {asked['batching']}" if (asked["batching"] or 1) > 1 else "off"
+
+
+def delivered_steps(record: Record) -> str:
+    """Return how many denoise steps the server's log says that it ran, in words."""
+    known = [launch["delivered"].get("infer_steps") for launch in record["launches"]]
+    return f"{known[0]:g}" if known and known[0] is not None else "unknown"
 
 
 def _blocks(record: Record, requests: Rows, *, counts: bool) -> Iterator[Plot | Table | Commands]:
@@ -102,6 +109,13 @@ def _blocks(record: Record, requests: Rows, *, counts: bool) -> Iterator[Plot | 
             columns=columns(" | ".join(("phase", *(f">{title}" for title in load.PHASES[1:-1]), "flag"))),
             rows=tuple(load.phase_cells(phase) for phase in _measured(record)),
         )
+        if record.get("batching") is not None:
+            yield Table(
+                title="Batching",
+                note="Bursts of as many requests as the server may merge, against one request at a time.",
+                columns=columns("what | seen"),
+                rows=tuple(load.batching_rows(record["batching"])),
+            )
     yield Table(
         title="Checks",
         note="What the figures rest on.",
@@ -111,9 +125,10 @@ def _blocks(record: Record, requests: Rows, *, counts: bool) -> Iterator[Plot | 
             for check in record["checks"]
         ),
     )
-    if record["server"] is not None:
-        variables = " ".join(f"{key}={shlex.quote(value)}" for key, value in record["server"]["environment"].items())
-        text = f"{variables} {shlex.join(record['server']['argv'])}".strip()
+    for launch in record["launches"]:
+        command = launch["command"]
+        variables = " ".join(f"{key}={shlex.quote(value)}" for key, value in command["environment"].items())
+        text = f"{variables} {shlex.join(command['argv'])}".strip()
         yield Commands(title="Commands", commands=(Command(title="server", text=text),))
 
 

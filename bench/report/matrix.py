@@ -34,7 +34,7 @@ def show(document: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]], 
     for (reason, todo), names in reasons.items():
         console.print(Text(f"\n{', '.join(names)}: {reason}"))
         if todo is not None:
-            console.print(Padding(Text(f"to do: {todo}"), (0, 0, 0, 2)))
+            console.print(Padding(Text(f"to do: {todo}"), (0, 0, 0, 2), expand=False))
     told = [row for row in rows if row["against_eager"] is not None]
     if told:
         console.print()
@@ -46,7 +46,7 @@ def show(document: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]], 
     for name, record in records.items():
         if phrases := disturbance.of(record):
             text.line(console, f"disturbed, {name}: {'; '.join(phrases)}")
-    text.line(console, f"next: {next_step.after_matrix(document)}")
+    text.line(console, f"next: {next_step.after_matrix(document, records)}")
     text.line(console, f"record: {path}")
 
 

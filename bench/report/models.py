@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from bench.report import text
@@ -16,18 +17,37 @@ if TYPE_CHECKING:
     from bench.upstream.preset_diff import Difference
 
 
+SAID_ELSEWHERE = re.compile(r"\d+x\d+|\d+ frames|\w+ GPUs?")
+"""Parts of a description that a column of its own shows."""
+
+
 def show(presets: Mapping[str, Preset], console: Console) -> None:
-    """Print one line for each preset; what does not fit on a terminal is cut at the right, never the key."""
-    width = max(map(len, presets), default=0)
-    for key, preset in presets.items():
-        size = f"{preset.width}x{preset.height}" if preset.width else "default"
-        size += f"x{preset.frames}" if preset.frames else ""
-        steps = f"{preset.steps or 'default'} steps"
-        gpus = f"{preset.gpus} GPU{'' if preset.gpus == 1 else 's'}"
-        gated = ", gated" if preset.gated else ""
-        what = f"{preset.weights}, {preset.description}{gated} [{', '.join(preset.tags)}]"
-        line = f"{key:<{width}}  {size:<13}  {steps:<13}  {gpus:<6}  {what}"
-        text.line(console, line[: console.width] if console.is_terminal else line)
+    """Print one line for each preset, the key first; a terminal that is too narrow ends lines with an ellipsis."""
+    rows = [("preset", "size", "steps", "GPUs", "what [tags]")]
+    rows += [
+        (key, _size(preset), str(preset.steps or "-"), str(preset.gpus), _what(preset))
+        for key, preset in presets.items()
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    limit = console.width if console.is_terminal else max(map(len, lines))
+    for line in lines:
+        text.line(console, line if len(line) <= limit else f"{line[: limit - 1]}…")
+    if any(len(line) > limit for line in lines):
+        text.line(
+            console, f"cut at {limit} columns: --tag and --search show fewer, `invoke models | less -S` shows all"
+        )
+
+
+def _size(preset: Preset) -> str:
+    size = f"{preset.width}x{preset.height}" if preset.width else "-"
+    return f"{size}x{preset.frames}" if preset.frames else size
+
+
+def _what(preset: Preset) -> str:
+    """Return what a preset is, without what stands in the other columns."""
+    parts = [part for part in preset.description.split(", ") if not SAID_ELSEWHERE.fullmatch(part)]
+    return f"{', '.join([*parts, *(['gated'] if preset.gated else [])])} [{', '.join(preset.tags)}]"
 
 
 def show_receipts(wanted: Sequence[Mapping[str, str]], console: Console) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
 from bench import paths
-from bench.record import store
+from bench.record import campaign, store
+from bench.run.timings import PRIMARY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,6 +32,8 @@ def after_bench(record: Mapping[str, Any]) -> str:
         return bench if record["asked"]["output_dir"] else f"{bench} && invoke compare {record['id'][-6:]} last"
     if not record["complete"]:
         return f"invoke bench --resume {record['id'][-6:]}"
+    if (more := _requests_for_precision(record)) is not None:
+        return f"invoke bench {asked} --precision {100 * record['asked']['precision']:g}% --max-repeats {more}"
     if record["timings"]["requests"] == 1:
         return f"invoke bench {asked} --repeats 10"
     if len(record["launches"]) < 3:  # noqa: PLR2004 - what a later comparison needs of each side
@@ -37,9 +41,20 @@ def after_bench(record: Mapping[str, Any]) -> str:
     return f"invoke history --model {record['preset']['key']}"
 
 
+def _requests_for_precision(record: Mapping[str, Any]) -> int | None:
+    """Return how many requests would know the median as well as was asked for, None if it is known or unknowable."""
+    wanted, timings = record["asked"]["precision"], record["timings"]
+    summary = None if timings["summary"] is None else timings["summary"][PRIMARY]
+    if wanted is None or summary is None or summary["interval"] is None:
+        return None
+    interval = summary["interval"]
+    reached = (interval["high"] - interval["low"]) / 2 / timings["metrics"][PRIMARY]
+    return None if reached <= wanted else math.ceil(timings["requests"] * (reached / wanted) ** 2)
+
+
 def after_invalid(path: Path) -> str:
     """Return the command that shows all that the guard saw of a run that does not count."""
-    return f"invoke attest --log {path.parent / 'engine.log'}"
+    return shlex.join(["invoke", "attest", "--log", str(path.parent / "engine.log")])
 
 
 def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder: Path) -> str:
@@ -69,25 +84,49 @@ def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder:
     return shlex.join(["invoke", "ab", *_words(options), *alone])
 
 
-def after_batch(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the command after a batch: its first failure alone, else the history of its first preset."""
+def after_batch(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the command after a batch: its first failure alone, else the history of its first preset.
+
+    ``records`` has those of the presets that were launched; each says on which engine.
+    """
     failed = next((row for row in rows if row["exit_code"] != 0), None)
     if failed is None:
         return f"invoke history --model {rows[0]['preset']}"
+    if failed["preset"] in records:
+        return f"invoke bench {_asked(records[failed['preset']])}"
     if failed["outcome"] == "refused":
         return f"invoke doctor --model {failed['preset']}"
     return f"invoke bench --model {failed['preset']}"
 
 
-def after_matrix(document: Mapping[str, Any]) -> str:
-    """Return the command after a matrix: the fastest quality against the default, decided by pairs of starts."""
+def after_matrix(document: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the command after a matrix: the fastest cell against the default, decided by pairs of starts.
+
+    ``records`` has those of its cells, which say on which engine and workload.
+    """
     eager = [cell for cell in document["cells"] if cell["denoise_ms"] is not None]
     fastest = min(eager, key=lambda cell: float(cell["denoise_ms"]), default=None)
     if fastest is None:
         return f"invoke doctor --model {document['model']}"
-    quality = [f"quality={fastest['quality']}"] if fastest["quality"] else []
-    words = " ".join([*quality, *(["cuda-graph"] if fastest["cuda_graph"] else [])])
-    return shlex.join(["invoke", "ab", "--model", document["model"], "--metric", "denoise", "--candidate", words])
+    record = records[fastest["name"]]
+    workload = _arm(record["asked"])
+    quality = [f"quality={fastest['quality']}"] if fastest["quality"] and fastest["reference"] else []
+    changed = [*quality, *(["cuda-graph"] if fastest["cuda_graph"] else [])]
+    if not changed:
+        return shlex.join(["invoke", "profile", *_words(_common(record))])
+    arms = {"baseline": shlex.join(workload) or None, "candidate": shlex.join([*workload, *changed])}
+    return shlex.join(["invoke", "ab", *_words(_common(record) | {"metric": "denoise"} | arms)])
+
+
+def after_profile(record: Mapping[str, Any], proposed: str | None) -> str:
+    """Return the command after a profile: try the arm that it proposes, or set two profiles side by side."""
+    asked = record["asked"]
+    if proposed is None and asked["torch_compile"]:
+        return "invoke profile-diff last~1 last"
+    workload = _arm(asked)
+    candidate = [*workload, *shlex.split(proposed or "compile")]
+    arms = {"baseline": shlex.join(workload) or None, "candidate": shlex.join(candidate)}
+    return shlex.join(["invoke", "ab", *_words(_common(record) | {"metric": "denoise"} | arms)])
 
 
 def after_records(
@@ -99,21 +138,29 @@ def after_records(
     records = baseline[1], candidate[1]
     engines = [record["asked"]["engine"] or record["engine"]["name"] for record in records]
     if engines[0] != engines[1]:
-        options = {"model": records[0]["preset"]["key"], "baseline": engines[0], "candidate": engines[1]}
+        arms = [shlex.join([engine, *_arm(record["asked"])]) for engine, record in zip(engines, records, strict=True)]
+        options = _common(records[0]) | {"engine": None, "baseline": arms[0], "candidate": arms[1]}
         return shlex.join(["invoke", "ab", *_words(options)])
     repeats = max(FEWEST_PAIRS, records[0]["timings"]["requests"])
     return f"invoke bench {_asked(records[0])} --repeats {repeats} --launches 3"
 
 
 def after_load(record: Mapping[str, Any], asked: LoadOptions, path: Path) -> str:
-    """Return the command after a load test: its evidence where it does not count, else the highest rate within an SLO.
+    """Return the command after a load test: the way on if it was cut off, its evidence where it does not count.
 
+    Else the search for the highest rate within an SLO.
     The SLO that is proposed is twice the latency of a request that nothing delays.
     """
+    if (path.parent / campaign.STATE).is_file():
+        return f"invoke loadtest --resume {_called(path.parent)}"
     alone = next((phase["figures"]["p50_s"] for phase in record["phases"] if phase["name"] == "closed-1"), None)
     if record["failure"] is not None or any(check["exit_code"] for check in record["checks"]):
         log = path.parent / "engine.log"
-        return f"invoke attest --log {shlex.quote(str(log))}" if log.is_file() else f"invoke validate {path.parent}"
+        return (
+            f"invoke attest --log {shlex.quote(str(log))}"
+            if log.is_file()
+            else shlex.join(["invoke", "validate", str(path.parent)])
+        )
     run = asked.run
     options = {"model": run.model, "engine": run.engine, "model-path": run.model_path, "url": asked.url}
     if record["slo_s"] is None and alone is not None:
@@ -123,6 +170,24 @@ def after_load(record: Mapping[str, Any], asked: LoadOptions, path: Path) -> str
     if record["highest_rate"] is not None or "slo" not in options:
         return f"invoke profile --model {run.model}"
     return shlex.join(["invoke", "loadtest", *_words(options), "--find-max"])
+
+
+def after_servers(document: Mapping[str, Any], asked: LoadOptions, folder: Path) -> str:
+    """Return the command after a comparison of two servers: the way on if it was cut off, more time, or its page."""
+    if (folder / campaign.STATE).is_file():
+        return f"invoke loadtest --resume {_called(folder)}"
+    if document["comparison"]["verdict"] != "inconclusive":
+        return f"invoke report {_called(folder)}"
+    specs = {name: document["arms"][name]["spec"] or None for name in ("baseline", "candidate")}
+    options = {"model": asked.run.model, "engine": asked.run.engine, **specs}
+    options |= {"rate": asked.rate_hz, "slo": asked.slo_s, "duration": f"{2 * asked.duration_s:g}"}
+    same = [] if any(specs.values()) else ["--same"]
+    return shlex.join(["invoke", "loadtest", *_words(options), *same])
+
+
+def after_history(asked: Options) -> str:
+    """Return the command after a history: the same with its plots, as a page."""
+    return shlex.join(["invoke", "report", *_words({"model": asked.model, "output-dir": asked.output_dir})])
 
 
 def after_calibration(asked: Options) -> str:
@@ -152,6 +217,20 @@ def _asked(record: Mapping[str, Any]) -> str:
     names = ("engine", "preset_file", "model_path", "steps", "width", "height", "quality", "output_dir")
     options = {"model": record["preset"]["key"]} | {name.replace("_", "-"): asked.get(name) for name in names}
     return shlex.join(_words(options))
+
+
+def _common(record: Mapping[str, Any]) -> dict[str, object]:
+    """Return the options that both arms of an A/B share, from a record of either."""
+    names = ("engine", "preset_file", "output_dir")
+    return {"model": record["preset"]["key"]} | {name.replace("_", "-"): record["asked"][name] for name in names}
+
+
+def _arm(asked: Mapping[str, Any]) -> list[str]:
+    """Return the words of an arm that runs the workload that was asked for."""
+    names = ("model_path", "steps", "seed", "width", "height", "attention_backend")
+    words = {name.replace("_", "-"): asked[name] for name in names}
+    switches = ["compile"] if asked["torch_compile"] else []
+    return [*(f"{name}={value}" for name, value in words.items() if value is not None), *switches]
 
 
 def _words(options: Mapping[str, object]) -> list[str]:

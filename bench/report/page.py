@@ -22,7 +22,7 @@ from bench.errors import UsageError
 from bench.report import plots
 from bench.report.plots import Plot
 from bench.report.tables import Table
-from bench.safe_text import csv_cell
+from bench.safe_text import code, csv_cell
 from bench.safe_text import markdown as escaped
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _lines(page: Page) -> Iterator[str]:
             yield from table_lines(block)
         elif isinstance(block, Commands):
             for command in block.commands:
-                yield from ("", f"{escaped(command.title)}:", "", "```sh", command.text, "```")
+                yield from ("", f"{escaped(command.title)}:", "", *code(command.text))
 
 
 def table_lines(table: Table) -> Iterator[str]:

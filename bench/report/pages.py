@@ -10,7 +10,7 @@ import orjson
 from bench import files, schema
 from bench.errors import InvalidDocument, UsageError
 from bench.record import documents, names, store
-from bench.report import accuracy_page, comparison_page, load_page, profile_view, run_page
+from bench.report import accuracy_page, comparison_page, load_comparison_page, load_page, profile_view, run_page
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from bench.report.page import Page
 
-ARMS, LOAD, ACCURACY = "comparison.json", "load.json", "accuracy.json"
+ARMS, SERVERS, LOAD, ACCURACY = "comparison.json", "load-comparison.json", store.LOAD_RECORD, "accuracy.json"
 PROFILE = "report/report.json"
 PAGE = "report.html"
-HOLDING = (*names.RECORDS, ARMS, LOAD, ACCURACY)
+HOLDING = (*names.RECORDS, ARMS, SERVERS, LOAD, ACCURACY)
 """What a folder that has a page may hold."""
 
 
-EVIDENCE = (".log", ".json")
+EVIDENCE = (".log", ".json", ".jsonl")
 """What of a run's evidence a page embeds: its outputs stay where they are, and are named as gone."""
 
 MOST_BYTES = 16 << 20
@@ -52,6 +52,8 @@ def of(folder: Path) -> Page:
     """
     if (folder / ARMS).is_file():
         return _arms(folder)
+    if (folder / SERVERS).is_file():
+        return _servers(folder)
     if (folder / LOAD).is_file():
         return _load(folder)
     if (folder / ACCURACY).is_file():
@@ -75,7 +77,11 @@ def _arms(folder: Path) -> Page:
     documents.validate(folder)
     document = schema.read(folder / ARMS)
     if document["schema_version"] == 1:
-        raise UsageError("comparisons of version 1 are kept, not shown", where=folder / ARMS, todo="`invoke ab` again")
+        raise UsageError(
+            "comparisons of version 1 cannot be shown any more",
+            where=folder / ARMS,
+            todo="measure again with `invoke ab`",
+        )
     records = (store.read(folder / "baseline"), store.read(folder / "candidate"))
     evidence = _evidence({"baseline/": records[0], "candidate/": records[1]}, folder)
     return replace(comparison_page.of_arms(document, records, folder), evidence=evidence)
@@ -89,4 +95,17 @@ def _load(folder: Path) -> Page:
         requests = [orjson.loads(line) for line in lines]
     except (OSError, orjson.JSONDecodeError) as error:
         raise InvalidDocument(f"its rows cannot be read: {error}", where=folder / record["rows"]["file"]) from error
-    return load_page.page(record, requests)
+    return replace(load_page.page(record, requests), evidence=_evidence({"": record}, folder))
+
+
+def _servers(folder: Path) -> Page:
+    documents.validate(folder / SERVERS)
+    document = schema.read(folder / SERVERS)
+    records = {}
+    for number in range(1, len(document["pairs"]) + 1):
+        for arm in ("baseline", "candidate"):
+            place = f"pair-{number}/{arm}/"
+            documents.validate(folder / place / LOAD)
+            records[place] = schema.read(folder / place / LOAD)
+    page = load_comparison_page.page(document, {f"{place}{LOAD}": record for place, record in records.items()})
+    return replace(page, evidence=_evidence(records, folder))

@@ -41,6 +41,8 @@ CONFIG: Spec = {
     "background": None,
     "font": "system-ui, sans-serif",
     "view": {"stroke": None},
+    # the library measures text with a narrower font than most browsers draw it with
+    "padding": {"left": 10, "right": 18, "top": 5, "bottom": 5},
     "axis": {
         "labelColor": INK,
         "titleColor": DIM,
@@ -51,11 +53,14 @@ CONFIG: Spec = {
         "domainColor": DIM,
         "tickColor": DIM,
         "labelLimit": 150,
+        "labelSeparation": 14,
+        "titlePadding": 10,
     },
     "legend": {
         "orient": "bottom",
         "direction": "horizontal",
         "columns": 2,
+        "columnPadding": 24,
         "labelColor": INK,
         "titleColor": DIM,
         "labelFontSize": 12,
@@ -126,7 +131,7 @@ def axis(field: str, title: str, **more: Any) -> Spec:
 
 def upto(largest: float, channel: Spec) -> Spec:
     """Return a channel from zero to the largest value, with room for the label behind its bar."""
-    return {**channel, "scale": {"domain": [0, 1.25 * largest], "nice": False}}
+    return {**channel, "scale": {"domain": [0, 1.5 * largest], "nice": False}}
 
 
 def names(field: str, **more: Any) -> Spec:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bench import schema
 from bench.errors import UsageError
 from bench.report import page, profile_diff
+from bench.stats.comparison import limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,19 @@ def write(document: Mapping[str, Any], view: Page, directory: Path) -> tuple[Pat
     schema.write(document, "profile-report", directory / "report.json")
     forms = {"report.md": page.markdown(view), "report.html": page.html(view)}
     return (directory / "report.json", *_write(forms, directory))
+
+
+def tried(document: Mapping[str, Any]) -> str:
+    """Return a sentence on an action that was tried: predicted against achieved, of a step and of a request."""
+    predicted, achieved, interval = document["predicted"], document["achieved"], document["interval"]
+    reach = "too few pairs for an interval"
+    if interval is not None:
+        reach = limits(interval["low"]["percent"], interval["high"]["percent"])
+    return (
+        f"tried {document['arm']}: predicted to save at most {predicted['saving_ms']:.2f} ms a step "
+        f"({predicted['percent']:.2f} % of a request), achieved {achieved['saving_ms']:+.2f} ms "
+        f"({achieved['percent']:+.2f} %; {reach}) in {document['pairs']} pair(s): {document['verdict']}"
+    )
 
 
 def write_diff(document: Mapping[str, Any], directory: Path) -> tuple[Path, ...]:

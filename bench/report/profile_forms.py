@@ -29,7 +29,7 @@ def show(shown: Page, console: Console, *, full: bool = False) -> None:
     facts = Grid.grid(padding=(0, 2))
     for name, value in shown.facts:
         facts.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
-    console.print(Padding(facts, (0, 0, 1, 2)))
+    console.print(Padding(facts, (0, 0, 1, 2), expand=False))
     console.print(Text.assemble(("verdict  ", "bold green"), shown.answer))
     if shown.todos:
         console.print(Text("\nwhat to do first, and what it saves in a step at most", style="bold"))
@@ -37,7 +37,7 @@ def show(shown: Page, console: Console, *, full: bool = False) -> None:
         console.print(
             Text.assemble(f" {number}. ", (todo.saving, "bold"), f"  {todo.title} ", (f"[{todo.state}]", "cyan"))
         )
-        console.print(Padding(Text(f"{todo.todo}\n{todo.evidence}", style="dim"), (0, 0, 0, 6)))
+        console.print(Padding(Text(f"{todo.todo}\n{todo.evidence}", style="dim"), (0, 0, 0, 6), expand=False))
     for warning in shown.warnings:
         console.print(Text.assemble(("warning  ", "yellow"), warning))
     tables = [block for block in shown.blocks if isinstance(block, Table)]

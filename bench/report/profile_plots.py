@@ -37,8 +37,8 @@ OTHER_COLOUR = "#a9b1bb"
 HOST_COLOUR, KERNEL_COLOUR = "#943126", "#f0b27a"
 LEGEND_CATEGORIES = 8
 SHOWN_OPERATORS = 12
-LEAST_NAMED = 0.06
-"""The smallest part of a bar whose name fits into it."""
+LETTER_SHARE = 0.05
+"""Of the longest bar, what a letter of a name takes on a narrow screen; a name that does not fit is in the legend."""
 
 LEAST_SHOWN_BYTES = 100_000
 """Events that move less are all launch: far below the memory's ceiling, and nothing can be done about it."""
@@ -100,7 +100,7 @@ def _given(field: str = "colour") -> Spec:
 
 
 def _waterfall(gpu: Gpu) -> Plot:
-    step = gpu["median_step"]["ms"]
+    step = gpu["judged_step"]["ms"]
     titles = {entry["title"]: entry["id"] for entry in gpu["categories"]}
     values, left = [], 0.0
     for bar in gpu["waterfall"]:
@@ -160,7 +160,7 @@ def _stacked(values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         value["to"] = ends[value["bar"]] = value["from"] + value["ms"]
     longest = max(ends.values(), default=1.0) or 1.0
     for value in values:
-        value["named"] = value["part"] if value["ms"] > LEAST_NAMED * longest else ""
+        value["named"] = value["part"] if value["ms"] > LETTER_SHARE * len(value["part"]) * longest else ""
     return list(values)
 
 

@@ -23,8 +23,8 @@ def of_gpu(gpu: Mapping[str, Any]) -> tuple[Table, ...]:
     tables = [
         _categories(gpu["categories"]),
         _fast_paths(gpu["fast_paths"]),
-        _waterfall(gpu["waterfall"]),
-        _floors(gpu["floors"], gpu["median_step"], gpu["ceilings"]),
+        _waterfall(gpu["waterfall"], gpu["judged_step"]),
+        _floors(gpu["floors"], gpu["judged_step"], gpu["ceilings"]),
         _shapes(gpu["shapes"]),
         _rows(gpu["rows"]),
         _scopes(gpu["scopes"]),
@@ -74,9 +74,11 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
 
 def ranks(document: Mapping[str, Any]) -> Table:
     """Return the table of the ranks."""
+    imbalance = document["imbalance_percent"]
+    than_mean = "" if imbalance is None else f", {imbalance:.1f} % above the mean"
     return Table(
         title="Ranks",
-        note="the slowest rank is the one whose own work takes longest: the others wait for it",
+        note=f"the slowest rank is the one whose own work takes longest{than_mean}: the others wait for it",
         columns=columns("rank | >step ms | >busy ms | >exposed communication ms | "),
         rows=tuple(
             (
@@ -131,19 +133,19 @@ def _fast_paths(entries: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _waterfall(bars: Sequence[Mapping[str, Any]]) -> Table:
+def _waterfall(bars: Sequence[Mapping[str, Any]], step: Mapping[str, Any]) -> Table:
     return Table(
         title="From the floor to the measured step",
-        note="the bars add up to the step",
+        note=f"the bars add up to the step {'under' if step['profiled'] else 'without'} the profiler",
         columns=columns("part | >ms | note"),
         rows=tuple((bar["label"], figure(bar["ms"]), bar["note"]) for bar in bars if abs(bar["ms"]) >= 0.005),  # noqa: PLR2004 - less is written as 0.00
     )
 
 
-def _floors(floors: Sequence[Mapping[str, Any]], median: Mapping[str, Any], limits: Mapping[str, Any]) -> Table:
+def _floors(floors: Sequence[Mapping[str, Any]], step: Mapping[str, Any], limits: Mapping[str, Any]) -> Table:
     return Table(
         title="Floors",
-        note=f"lower bounds of the step of {median['ms']:.1f} ms. Ceilings: {'; '.join(limits['sources'])}",
+        note=f"lower bounds of the step of {step['ms']:.1f} ms. Ceilings: {'; '.join(limits['sources'])}",
         columns=columns("floor | >ms | assumes"),
         rows=tuple((floor["label"], figure(floor["ms"]), floor["assumes"]) for floor in floors),
     )

@@ -63,7 +63,7 @@ def _todo(action: Mapping[str, Any]) -> Todo:
         saving=f"{action['saving_ms']:.1f} ms",
         title=action["title"],
         state=action["state"],
-        todo=action["todo"],
+        todo=action["todo"] + (f" (try: --candidate {action['arm']})" if action["arm"] else ""),
         evidence=action["evidence"],
     )
 
@@ -89,6 +89,19 @@ def _facts(context: Mapping[str, Any], trace: Mapping[str, Any]) -> list[tuple[s
     return found
 
 
+def _ceilings(limits: Mapping[str, Any]) -> str:
+    """Return what the trace is held against, and what that rests on."""
+    known = [
+        f"{what} {rate:.4g} {unit} ({basis})"
+        for what, rate, unit, basis in (
+            (limits["data_type"], limits["tflops"], "TFLOP/s", limits["tflops_basis"]),
+            ("memory", limits["tb_s"], "TB/s", limits["tb_s_basis"]),
+        )
+        if rate
+    ]
+    return ", ".join(known) or "not known: invoke probe measures them"
+
+
 def _gpu_facts(context: Mapping[str, Any], trace: Mapping[str, Any], gpu: Mapping[str, Any]) -> list[tuple[str, str]]:
     window, coverage, median = gpu["window"], trace["coverage"], gpu["median_step"]
     taken = f"the median of {median['of']} of {len(gpu['steps'])} steps" if median["of"] else "the whole trace"
@@ -99,6 +112,7 @@ def _gpu_facts(context: Mapping[str, Any], trace: Mapping[str, Any], gpu: Mappin
     found = [
         ("figures", f"of a step, {taken}; steps by {trace['steps_found_by']}"),
         ("step", f"{median['ms']:.1f} ms with the profiler{without}"),
+        ("ceilings", _ceilings(gpu["ceilings"])),
         ("GPU", f"{busy}, overlap {window['overlap_percent']:.1f} %"),
         ("attributed", f"{known} of the events"),
     ]

@@ -64,7 +64,7 @@ def between(found: Document) -> str:
     if found["identical"]:
         return "every pixel equal"
     if found["likeness"] is None:
-        known = "" if found["identical"] is None else "the pixels differ, by how much is not known: "
+        known = "" if found["identical"] is None else "the pixels differ, by an unknown amount: "
         return f"{known or 'not compared: '}{found['unknown']}"
     figures = "" if demand.image is None else f" ({demand.image}; video {demand.video})"
     met = "alike" if found["alike"] else f"NOT alike, {found['missed']}"

@@ -121,7 +121,7 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
         table.add_column(justify=justify, style="bold" if justify == "right" else "")
     if timings["wall_s"] is not None:
         table.add_row("request, client's wall clock", number(1000 * timings["wall_s"], "ms"), "", _flag(record))
-    for metric in metrics.METRICS:
+    for metric in metrics.shown(record["workload"]["steps"]):
         value = timings["metrics"][metric.key]
         summary = (timings["summary"] or {}).get(metric.key)
         known = interval(summary, metric.unit) if summary and summary["interval"] else ""
@@ -136,7 +136,7 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
 def interval(summary: Mapping[str, Any], unit: str) -> str:
     """Return a median's interval in words."""
     interval = summary["interval"]
-    low, high = number(interval["low"], unit), number(interval["high"], unit)
+    low, high = number(interval["low"], "").strip(), number(interval["high"], unit)
     scope = interval.get("scope")  # records of version 1 do not say
     return f"{100 * interval['confidence']:.0f} %{f' {scope}' if scope else ''}: {low} to {high}"
 
@@ -150,11 +150,12 @@ def _without_interval(summaries: Iterable[Mapping[str, Any] | None]) -> list[str
 def _session(record: Mapping[str, Any]) -> list[str]:
     """Return what several requests tell beyond their medians, one line each."""
     timings, primary = record["timings"], record["timings"]["summary"][PRIMARY]
-    launches = len(record["launches"])
+    serving = {request["launch"] for request in record["requests"]}  # not those for stages or kernels
+    launches = len(serving)
     lines = [f"{timings['requests']} requests, {launches} launch{'' if launches == 1 else 'es'}"]
     if record["stopped_because"] and "were asked for" not in record["stopped_because"]:
         lines[0] += f"; {record['stopped_because']}"
-    if any(launch["left_out"] for launch in record["launches"]):
+    if any(launch["left_out"] for launch in record["launches"] if launch["index"] in serving):
         lines.append(f"left out: the first request of {'the' if launches == 1 else 'each'} launch")
     if (spread := timings["spread"]) is not None:
         within, between = spread["within_percent"], spread["between_percent"]
@@ -181,12 +182,9 @@ def _session(record: Mapping[str, Any]) -> list[str]:
 def _warm_up(seen: Mapping[str, Any]) -> str:
     """Return how many requests at the start were slower, and by how much the first was."""
     excess, count = seen["first_excess_percent"], seen["falling"]
-    first = f"by {excess:.1f} %" if excess < TWICE_PERCENT else f"{1 + excess / 100:.0f} times as long as the rest"
-    return (
-        f"warm-up: the first request took {first}"
-        if count == 1
-        else (f"warm-up: the first {count} requests were slower, the first {first}")
-    )
+    longer = f"{excess:.1f} % longer than" if excess < TWICE_PERCENT else f"{1 + excess / 100:.0f} times as long as"
+    slow = f"; the first {count} were slower" if count > 1 else ""
+    return f"warm-up: the first request took {longer} the rest{slow}"
 
 
 def _drift(percent: float) -> str:

@@ -66,12 +66,11 @@ def _answer(record: Record) -> str:
         return f"No number of this run counts: {decided or 'a required piece of evidence is missing'}."
     summary = (timings["summary"] or {}).get(PRIMARY)
     interval = summary and summary["interval"]
-    known = "one request: nothing is known of the spread"
+    requests = timings["requests"]
+    known = "one request: its spread is unknown" if requests == 1 else f"median of {requests} requests, no interval"
     if interval:
         low, high = number(interval["low"], "ms"), number(interval["high"], "ms")
-        known = (
-            f"median of {timings['requests']} requests, {100 * interval['confidence']:.0f} % interval {low} to {high}"
-        )
+        known = f"median of {requests} requests, {100 * interval['confidence']:.0f} % interval {low} to {high}"
     return f"A request takes {number(timings['metrics'][PRIMARY], 'ms')} from end to end ({known})."
 
 
@@ -185,7 +184,7 @@ def _strip(record: Record) -> Plot:
                     "transform": [{"calculate": "(datum.request * 0.618) % 1 - 0.5", "as": "apart"}],
                     "mark": {"type": "point", "color": plots.BASELINE, "opacity": 0.8},
                     "encoding": {
-                        "yOffset": {"field": "apart", "type": "quantitative", "axis": None},
+                        "yOffset": {"field": "apart", "type": "quantitative", "scale": {"domain": [-0.8, 0.8]}},
                         "tooltip": tips(request="request", launch="launch", ms="ms"),
                     },
                 },

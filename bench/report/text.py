@@ -7,6 +7,7 @@ the terminal, or is a secret that can be known as one.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
 
 
+UNLIMITED_COLUMNS = 10_000
+"""Outside a terminal nothing is wrapped, so that grep finds whole names and a path can be copied."""
+
+
 class SafeConsole(Console):
     """A console that takes no text for markup and lets through no control sequence but those of its own styles."""
 
     def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        stream = sys.stderr if stderr else sys.stdout
+        wide = None if stream.isatty() or "COLUMNS" in os.environ else UNLIMITED_COLUMNS
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, width=wide)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of what is printed; everything that rich prints comes through here."""
@@ -82,7 +89,12 @@ def facts() -> Table:
     return made
 
 
+def json_of(document: Any, default: Callable[[Any], Any] | None = None) -> str:
+    """Return a document as JSON text that a terminal may show."""
+    text = json.dumps(redact.document(document), indent=2, ensure_ascii=False, default=default)
+    return safe_text.json(text) + "\n"
+
+
 def write_json(document: Any, default: Callable[[Any], Any] | None = None) -> None:
     """Write a document to stdout, where it is the only thing."""
-    text = json.dumps(redact.document(document), indent=2, ensure_ascii=False, default=default)
-    sys.stdout.write(safe_text.json(text) + "\n")
+    sys.stdout.write(json_of(document, default))

@@ -34,9 +34,9 @@ def parts(verdict: Mapping[str, Any], *, everything: bool = False, with_receipts
     for group in groups.values():
         # the one that names a component says most; the sort is stable, so otherwise the first line leads
         first, *others = sorted(group, key=lambda finding: finding["component"] is None)
-        found.append(Padding(_finding(first), (0, 0, 0, 2)))
+        found.append(Padding(_finding(first), (0, 0, 0, 2), expand=False))
         if others:
-            found.append(Padding(_others(others), (0, 0, 0, 4)))
+            found.append(Padding(_others(others), (0, 0, 0, 4), expand=False))
     if everything:
         found += [Text(), _evidence(verdict)]
         if verdict["components"]:

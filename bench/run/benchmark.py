@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bench.engine import code, launch
 from bench.engine import command as commands
+from bench.errors import BenchError
 from bench.fallback.expectation import DIFFUSERS, SESSION
 from bench.fallback.guard import Guard
 from bench.fallback.verdict import conclude
@@ -15,25 +16,38 @@ from bench.machine import locks
 from bench.preflight import checks
 from bench.preflight.gpus import used_now
 from bench.record import campaign, store
-from bench.run import document
+from bench.run import document, traced
 from bench.run import request as requests
 from bench.run.document import write
-from bench.run.session import Course, Session
+from bench.run.session import LEFT_OUT, Course, Session
 from bench.run.state import Launched, Run
 from bench.run.stopping import Enough
 from bench.run.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bench.engine.code import Code
     from bench.engine.launch import Attempt
-    from bench.errors import BenchError
+    from bench.fallback.facts import Traced
     from bench.fallback.finding import Finding
     from bench.process import Observer
     from bench.run.plan import Plan
     from bench.run.request import Request
+
+
+PROVING_STEPS = 2
+"""Denoise steps that are traced for a receipt: each runs the same kernels, but under a cache."""
+MOST_STEPS = 100
+"""Traced at most under a cache, where the preset leaves their number to the engine."""
+
+
+class Prove(Protocol):
+    """Reads the traces of one request."""
+
+    def __call__(self, traces: Sequence[Path], /) -> Traced:
+        """Return what ran; raise BenchError if they cannot be read."""
 
 
 class Score(Protocol):
@@ -58,10 +72,12 @@ def run(
     resume: Path | None = None,
     *,
     score: Score | None = None,
+    prove: Prove | None = None,
 ) -> Result:
     """Launch the engine under guard, as often as it takes, and return the finished run, whatever its verdict.
 
-    ``score`` judges the fidelity of a valid run's outputs.
+    ``score`` judges the fidelity of a valid run's outputs; ``prove`` reads the trace of the launch that
+    ``prove_kernels`` adds.
     With ``resume``, a run directory, its requests are kept and what is missing is added.
 
     Raises:
@@ -75,10 +91,12 @@ def run(
         running = begin(planned, resume, kind=kind)
         if resume is None:
             lock.enter_context(campaign.hold(running.directory))
-        return _finished(running, display, score, resumed=resume is not None)
+        return _finished(running, display, score, prove, resumed=resume is not None)
 
 
-def _finished(running: Run, display: Observer | None, score: Score | None, *, resumed: bool) -> Result:
+def _finished(
+    running: Run, display: Observer | None, score: Score | None, prove: Prove | None, *, resumed: bool
+) -> Result:
     """Make the launches that a run still needs and write its record."""
     planned = running.planned
     enough = Enough(planned.options)
@@ -91,6 +109,8 @@ def _finished(running: Run, display: Observer | None, score: Score | None, *, re
             pass
     if error is None and planned.options.stages:
         error = _stages(running, display)
+    if error is None and planned.options.prove_kernels and prove is not None:
+        error = _prove(running, display, prove)
     if error is None and score is not None:
         running.fidelity, missed = score(running, document.document(running, complete=True, failure=None))
         known, path = write(running, complete=True)
@@ -150,12 +170,12 @@ def _taken_up(planned: Plan, directory: Path, known: Code, launches: int | None)
         running.launches, running.requests = earlier["launches"], earlier["requests"]
     if launches:
         write(running, complete=False, medians_only=True)  # the files of a later launch are set aside: none names them
-    _set_aside(directory / f"launch-{len(running.launches) + 1}")
+    set_aside(directory / f"launch-{len(running.launches) + 1}")
     return running
 
 
-def _set_aside(folder: Path) -> None:
-    """Rename what is left of a launch that no record has: it was cut off before its first request counted."""
+def set_aside(folder: Path) -> None:
+    """Rename what is left of a launch that no record has: it was cut off before anything of it counted."""
     if folder.exists():
         times = len(list(folder.parent.glob(f"{folder.name}-cut-off-*"))) + 1
         folder.rename(folder.with_name(f"{folder.name}-cut-off-{times}"))
@@ -174,6 +194,50 @@ def _stages(running: Run, display: Observer | None) -> BenchError | None:
         return session(running, Course(enough=enough, leaves_first_out=planned.options.leaves_first_out), display)
     finally:
         running.staging, running.stopped_because = None, because
+
+
+def _prove(running: Run, display: Observer | None, prove: Prove) -> BenchError | None:
+    """Make a launch with one request under the profiler, for the receipts; return what it failed with.
+
+    No request of it is timed: the profiler slows each step several times.
+    """
+    planned, because, directory = running.planned, running.stopped_because, running.directory
+    number = len(running.requests) + 1
+    steps = steps_to_trace(planned)
+    asked: list[int] = []
+    failures: list[BenchError] = []
+
+    def sampling(request: int) -> dict[str, Any]:
+        asked.append(request)
+        return {} if request == LEFT_OUT else traced.sampling(steps)
+
+    def ran() -> Traced | None:
+        try:
+            return prove(traced.traces(directory)) if number in asked else None
+        except BenchError as error:
+            failures.append(error)
+            return None
+
+    course = Course(
+        enough=lambda _: "one request is traced" if number in asked else None,
+        is_timing=lambda _: False,
+        sampling=sampling,
+        traced=ran,
+    )
+    running.planned = traced.planned(planned, directory, stage_sync=True)
+    try:
+        error = session(running, course, display)
+        if number in asked and not failures:
+            request = directory / f"launch-{len(running.launches)}" / f"request-{number:03d}"
+            running.profiled = traced.document(directory, request, steps)
+        return error or next(iter(failures), None)
+    finally:
+        running.planned, running.stopped_because = planned, because
+
+
+def steps_to_trace(planned: Plan) -> int:
+    """Return how many denoise steps show which kernels run: all of them where a cache reuses some."""
+    return (planned.workload.steps or MOST_STEPS) if planned.expectation.cache else PROVING_STEPS
 
 
 def _launch(running: Run, enough: Enough, display: Observer | None) -> BenchError | None:
@@ -234,7 +298,9 @@ def _single(running: Run, index: int, display: Observer | None) -> Launched:
             display=display,
         )
     done = requests.read(directory, outputs, attempt.guard, (attempt.started, attempt.finished))
-    verdict = attempt.conclude([*done.findings, *watch.findings(), *code.written_since(running.code)])
+    verdict = attempt.conclude(
+        [*done.findings, *watch.findings(), *code.against(running.code, attempt.guard.facts.components.values())]
+    )
     if verdict.counts:
         running.requests.append(requests.document(done, directory))
     return Launched(
@@ -323,7 +389,8 @@ class _Serving:
         """Return the launch as it is now; without an ``attempt`` it is still going on."""
         found = [*(self._told.values() if rejected is None else rejected.findings), *self.watch.findings()]
         if attempt is not None:
-            found += code.written_since(self._running.code)
+            self.guard.facts.traced = self._course.traced()
+            found += code.against(self._running.code, self.guard.facts.components.values())
         verdict = conclude(self.guard, None if attempt is None else attempt.ended, found)
         error = verdict.error(self.log) if attempt is None else attempt.error(verdict)
         return Launched(

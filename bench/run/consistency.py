@@ -38,6 +38,17 @@ def files(launches: Sequence[Document], of_requests: Sequence[Document], profile
     ]
 
 
+def traced(launches: Sequence[Document], profiled: Document | None) -> list[int]:
+    """Return the launches that a traced request belongs to; none if its trace was not kept."""
+    return [] if profiled is None else [launch["index"] for launch in launches if launch["instrument"]["profiler"]]
+
+
+def deciding(launches: Sequence[Document], of_requests: Sequence[Document], profiled: Document | None) -> set[int]:
+    """Return the launches whose verdicts decide on the run: those with requests, and that of a traced request."""
+    serving = {request["launch"] for request in of_requests}
+    return serving | set(traced(launches, profiled)) if serving else set()
+
+
 def contradictions(record: Document) -> list[str]:
     """Return what a record says of itself that cannot all be true; no file is read."""
     return [*_unlisted(record), *_false_verdicts(record), *_false_medians(record)]
@@ -65,7 +76,8 @@ def _false_verdicts(record: Document) -> Iterator[str]:
     if not serving <= verdicts.keys():
         yield "a request belongs to no launch"
     elif serving:
-        whole = overall([(verdict, index in serving) for index, verdict in verdicts.items()])
+        decisive = deciding(record["launches"], record["requests"], record["profiled"])
+        whole = overall([(verdict, index in decisive) for index, verdict in verdicts.items()])
         if whole.outcome != record["verdict"]["outcome"]:
             yield f"the run is called {record['verdict']['outcome']}, its launches come to {whole.outcome}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ RESOLVED = (
 
 def document(run: Run, *, complete: bool, failure: BenchError | None, medians_only: bool = False) -> dict[str, Any]:
     """Return the record of a run as far as it has come; ``failure`` is what cut it off."""
-    planned, options = run.planned, run.planned.options
+    options = run.planned.options
     verdict = _overall(run)
     counts = bool(run.requests) and verdict.counts
     headline = [launch for launch in run.launches if launch["index"] in {one["launch"] for one in run.requests}]
@@ -56,6 +57,25 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "started": run.launches[0]["started"],
         "finished": run.launches[-1]["finished"],
         "asked": options.document(),
+        **origin(run),
+        "verdict": verdict.document(),
+        "timings": numbers,
+        "stages": stages,
+        "instrument_cost_percent": None if numbers is None or stages is None else instrument_cost(numbers, stages),
+        "stopped_because": run.stopped_because,
+        "launches": run.launches,
+        "requests": run.requests if counts else [],
+        "fidelity": run.fidelity,
+        "profiled": run.profiled,
+        "evidence": consistency.files(run.launches, [*run.requests, *run.staged], run.profiled),
+    }
+    return dict(redact.document(known))
+
+
+def origin(run: Run) -> dict[str, Any]:
+    """Return what records of every kind say of how a run came about: which workload, on which engine and machine."""
+    planned = run.planned
+    return {
         "preset": {
             "key": planned.preset.key,
             "sha256": planned.preset.sha256,
@@ -68,21 +88,10 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "devices": gpus.as_document(planned.machine),
         "host": _host(),
         "preflight": run.preflight,
-        "verdict": verdict.document(),
         "instrument": _instrument(
             stage_sync=commands.synchronises_stages(planned.workload), profiler=planned.expectation.profile
         ),
-        "timings": numbers,
-        "stages": stages,
-        "instrument_cost_percent": None if numbers is None or stages is None else instrument_cost(numbers, stages),
-        "stopped_because": run.stopped_because,
-        "launches": run.launches,
-        "requests": run.requests if counts else [],
-        "fidelity": run.fidelity,
-        "profiled": run.profiled,
-        "evidence": consistency.files(run.launches, [*run.requests, *run.staged], run.profiled),
     }
-    return dict(redact.document(known))
 
 
 def launch(launched: Launched, directory: Path) -> dict[str, Any]:
@@ -130,11 +139,15 @@ def _stopped(ended: Ended | None) -> dict[str, float] | None:
 
 
 def _overall(run: Run) -> Verdict:
-    """Return the verdict on the whole run; a resumed one has launches that are known from its record only."""
-    with_requests = {request["launch"] for request in run.requests}
-    return verdicts.overall(
-        [(Verdict.from_document(entry["verdict"]), entry["index"] in with_requests) for entry in run.launches]
-    )
+    """Return the verdict on the whole run; a resumed one has launches that are known from its record only.
+
+    Of a launch with a traced request, the receipts stand for the run: they rest on more.
+    """
+    by_launch = {entry["index"]: Verdict.from_document(entry["verdict"]) for entry in run.launches}
+    deciding = consistency.deciding(run.launches, run.requests, run.profiled)
+    verdict = verdicts.overall([(each, index in deciding) for index, each in by_launch.items()])
+    traced = [by_launch[index] for index in consistency.traced(run.launches, run.profiled)]
+    return replace(verdict, receipts=traced[-1].receipts) if traced else verdict
 
 
 def write(
@@ -193,7 +206,9 @@ def _keep(earlier: dict[str, Any], launches: int) -> None:
         UsageError: a later one fell back, so the earlier ones prove nothing, or there are fewer.
     """
     if any(launch["verdict"]["exit_code"] == FallbackDetected.exit_code for launch in earlier["launches"]):
-        raise UsageError("a launch fell back: nothing can be added", where=earlier["id"], todo="measure the whole anew")
+        raise UsageError(
+            "a launch fell back, so this run cannot be resumed", where=earlier["id"], todo="measure the whole anew"
+        )
     for name in ("launches", "requests"):
         key = "index" if name == "launches" else "launch"
         earlier[name] = [entry for entry in earlier[name] if entry[key] <= launches]
@@ -208,6 +223,25 @@ def check_unchanged(planned: Plan, known: Code, earlier: dict[str, Any], directo
         UsageError: one of them is another, or evidence is gone.
         RecordEdited: a file of it was changed, or the record was.
     """
+    refuse_changed(planned, known, earlier, directory, planned.resolved.environment)
+    refuse_gone(evidence.review(earlier, directory), directory)
+
+
+def refuse_gone(reviewed: evidence.Reviewed, directory: Path) -> None:
+    """Raise UsageError for a record that goes on, if a file that it rests on is gone."""
+    if reviewed.gone:
+        raise UsageError(f"evidence of this run is gone: {', '.join(reviewed.gone)}", where=directory)
+
+
+def refuse_changed(
+    planned: Plan, known: Code, earlier: Mapping[str, Any], directory: Path, environment: Mapping[str, str]
+) -> None:
+    """Hold a record against the plan, the engine's code, this machine and a launch's environment.
+
+    Raises:
+        UsageError: one of them is another.
+    """
+    workload = _workload(planned)
     same = {
         "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
         "engine": (earlier["engine"], planned.engine.for_record()),
@@ -215,27 +249,24 @@ def check_unchanged(planned: Plan, known: Code, earlier: dict[str, Any], directo
         "methodology": (earlier["methodology"], store.METHODOLOGY),
         "devices": (earlier["devices"], gpus.as_document(planned.machine)),
         "weights": (comparable.same_weights(earlier["weights"], planned.resolved.weights), True),
-        "workload": (earlier["workload"], _workload(planned)),
+        "workload": ({name: earlier["workload"].get(name) for name in workload}, workload),
         "host": ([earlier["host"].get(name) for name in HOST], [_host()[name] for name in HOST]),
     }
-    different = [f"the {name}" for name, (then, now) in same.items() if then != now] + _variables(earlier, planned)
+    different = [f"the {name}" for name, (then, now) in same.items() if then != now] + _variables(earlier, environment)
     if different:
         raise UsageError(
             f"changed since the run was started: {'; '.join(different)}",
             where=directory,
             todo="new requests would not be comparable: put it back, or measure the whole again",
         )
-    reviewed = evidence.review(earlier, directory)
-    if reviewed.gone:
-        raise UsageError(f"evidence of this run is gone: {', '.join(reviewed.gone)}", where=directory)
 
 
-def _variables(earlier: Mapping[str, Any], planned: Plan) -> list[str]:
+def _variables(earlier: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
     """Return the variables that can matter and differ between a run's last launch and one that would start now."""
     if not earlier["launches"]:
         return []
     then = commands.recorded_variables(earlier["launches"][-1]["command"]["environment"])
-    return comparable.unlike_variables(then, commands.recorded_variables(planned.resolved.environment))
+    return comparable.unlike_variables(then, commands.recorded_variables(environment))
 
 
 def _host() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from bench.errors import BY_EXIT_CODE, RecordEdited, UsageError
 from bench.fallback import attest, receipts
 from bench.fallback import dump as dumps
 from bench.fallback import outputs as made
-from bench.fallback.expectation import Expectation
+from bench.fallback.expectation import SERVER, Expectation
 from bench.fallback.guard import Guard
 from bench.fallback.outputs import Output
 from bench.fallback.verdict import OUTCOMES, Verdict, conclude
@@ -77,20 +77,30 @@ def review(record: dict[str, Any], directory: Path) -> Reviewed:
     refuse(contradictions(record), directory)
     if record["evidence"] is None:
         return Reviewed(record=record, rests_on_itself=True)
+    gone = hold_files(record, directory)
+    _judge_again(record, directory, gone)
+    outputs = {output["file"] for request in record["requests"] for output in request["outputs"]}
+    return Reviewed(record=record, gone=gone, rests_on_itself=not outputs.issuperset(gone))
+
+
+def hold_files(record: Document, directory: Path) -> tuple[str, ...]:
+    """Return which of the files that a record names are gone.
+
+    Raises:
+        RecordEdited: one has another content.
+    """
     growing = _growing(record)
     places = {entry["file"]: _place(directory, entry["file"]) for entry in record["evidence"]}
     gone = tuple(name for name, path in places.items() if not path.is_file())
     refuse(
         [
-            f"{entry['file']} has another hash"
+            f"{entry['file']} was changed: its hash differs"
             for entry in record["evidence"]
             if entry["file"] not in (*gone, *growing) and not _is_same(places[entry["file"]], entry)
         ],
         directory,
     )
-    _judge_again(record, directory, gone)
-    outputs = {output["file"] for request in record["requests"] for output in request["outputs"]}
-    return Reviewed(record=record, gone=gone, rests_on_itself=not outputs.issuperset(gone))
+    return gone
 
 
 def refuse(differences: Sequence[str], where: Path) -> None:
@@ -114,7 +124,7 @@ def refuse_changed(path: Path) -> None:
                 named = {entry["file"]: entry for entry in record["evidence"] or ()}
                 entry = named.get(path.relative_to(folder).as_posix())
                 if entry is not None and entry["file"] not in _growing(record) and not _is_same(path, entry):
-                    refuse([f"{entry['file']} has another hash"], folder)
+                    refuse([f"{entry['file']} was changed: its hash differs"], folder)
                 return
 
 
@@ -124,8 +134,11 @@ def is_going_on(record: Document, launch: Document) -> bool:
 
 
 def _growing(record: Document) -> set[str]:
-    """Return the logs that were still written to when the record was."""
+    """Return the files that were still written to when the record was: of a load test all, their readers hold them."""
     going_on = [launch for launch in record["launches"] if is_going_on(record, launch)]
+    if record["kind"] == "load":
+        cut_off = not record["complete"]
+        return {entry["file"] for entry in record["evidence"] if cut_off and (going_on or entry == record["rows"])}
     return {launch["log"]["file"] for launch in going_on if launch["log"] is not None}
 
 
@@ -133,7 +146,7 @@ def _place(directory: Path, name: str) -> Path:
     try:
         return files.below(directory, [name])
     except UsageError as error:
-        raise RecordEdited(f"{name} is named as evidence and lies outside the run", where=directory) from error
+        raise RecordEdited(f"{name} is named as evidence but lies outside the run's folder", where=directory) from error
 
 
 def _is_same(path: Path, entry: File) -> bool:
@@ -157,18 +170,18 @@ def _judge_again(record: Document, directory: Path, gone: Sequence[str]) -> None
         outputs.setdefault(request["launch"], []).append(request["outputs"])
         for name, value in requests.figures(dump).items():
             if value != request[name]:
-                differences.append(f"{name} of request {request['index']}: the perf dump gives other numbers")
+                differences.append(f"{name} of request {request['index']}: the perf dump has different numbers")
     table = record["stages"]
     if table is not None and (of_stages := _staged(record, directory, gone)):
         served[table["launch"]] = of_stages
         numbers = [{"launch": table["launch"], **requests.figures(dump)} for dump in of_stages]
         if stage_table(numbers, table["instrument"]) != table:
-            differences.append("the perf dumps of its launch give another stage table")
+            differences.append("the perf dumps of its launch give a different stage table")
     refuse(differences, directory)
     for launch in record["launches"]:
         index = launch["index"]
         if index in served and launch["log"] is not None and launch["log"]["file"] not in gone:
-            _judge_launch(record, launch, directory, served[index], outputs.get(index, []))
+            judge_launch(record, launch, directory, served[index], outputs.get(index, []))
 
 
 def _staged(record: Document, directory: Path, gone: Sequence[str]) -> list[Document]:
@@ -182,14 +195,14 @@ def _staged(record: Document, directory: Path, gone: Sequence[str]) -> list[Docu
     return [] if set(named) & set(gone) else [dumps.load(directory / name) for name in named]
 
 
-def _judge_launch(
+def judge_launch(
     record: Document,
     launch: Document,
     directory: Path,
     served: Sequence[Document],
     outputs: Sequence[Sequence[Document]],
-) -> None:
-    """Hold what a record says of a launch against the launch's log, perf dumps and outputs.
+) -> dict[str, Any]:
+    """Hold what a record says of a launch against its log, perf dumps and outputs; return what the log says it ran.
 
     Raises:
         BenchError: they make it invalid, with the exit code that the run would have had.
@@ -214,18 +227,19 @@ def _judge_launch(
             f"judged again by this workbench: launch {launch['index']} is {judged.outcome}"
             f" ({decisive.id}: {decisive.text}), and its record says {recorded.outcome}",
             where=log,
-            todo="measure again: this workbench may know signs that the one that measured did not",
+            todo="measure again: this workbench may know signals that the one that measured did not",
         )
-    delivered = dict(guard.facts.sampling) | {"attention": dict(guard.facts.attention)}
-    if {name: delivered.get(name) for name in launch["delivered"]} != launch["delivered"] and not is_going_on(
-        record, launch
-    ):
+    said = dict(guard.facts.sampling) | {"attention": dict(guard.facts.attention)}
+    delivered = {name: said.get(name) for name in launch["delivered"]}
+    if delivered != launch["delivered"] and not is_going_on(record, launch):
         refuse([f"the log of launch {launch['index']} says that something else was delivered"], directory)
+    return delivered
 
 
 def _expectation(record: Document, launch: Document) -> Expectation:
     """Return what a launch of a record had to show: `bench.run.plan.expect` from what the record holds."""
     workload, preset = record["workload"], record["preset"]["document"]
+    serves = launch["mode"] == SERVER
     model = [word.removeprefix(MODEL) for word in launch["command"]["argv"] if word.startswith(MODEL)]
     return Expectation(
         backend=launch["verdict"]["expected"],
@@ -235,7 +249,7 @@ def _expectation(record: Document, launch: Document) -> Expectation:
         model=model[0] if model else None,
         prompt=workload["prompt"],
         modality=preset.get("modality"),
-        seed=workload["seed"],
+        seed=None if serves else workload["seed"],  # a server's requests have seeds of their own
         steps=workload["steps"],
         width=workload["width"],
         height=workload["height"],
@@ -243,7 +257,7 @@ def _expectation(record: Document, launch: Document) -> Expectation:
         guidance=preset.get("guidance"),
         cache=receipts.asks_for_cache(tuple(preset.get("arguments", ())), preset.get("environment", {})),
         gpus=workload["gpus"],
-        warmup=workload["warmup"] != "off",
+        warmup=serves or workload["warmup"] != "off",
         compile=workload["torch_compile"],
         cuda_graph=workload["cuda_graph"],
         attention_backend=workload["attention_backend"],

@@ -96,6 +96,16 @@ METRICS = (
 )
 
 
+FEWEST_FOR_P95 = 20
+"""Of fewer steps the 95th percentile is about the slowest one."""
+
+
+def shown(steps: int | None) -> tuple[Metric, ...]:
+    """Return the metrics that are shown of a request with so many denoise steps (None: unknown, taken for many)."""
+    few = steps is not None and steps < FEWEST_FOR_P95
+    return tuple(metric for metric in METRICS if not (few and metric.key == "step_p95_ms"))
+
+
 def stage_kind(name: str) -> str:
     """Return what an entry of the dump's stage list is: ``denoise``, ``transport`` (no stage), or ``other``."""
     if stages().denoises(name):

@@ -126,6 +126,11 @@ class Options(RunOptions):
         group=MEASURING,
         help="add a launch in which each stage waits for its device: the stage table, and what that costs",
     )
+    prove_kernels: bool = option(
+        False,
+        group=MEASURING,
+        help="add a launch with one untimed request under the profiler: receipts then rest on the kernels that ran",
+    )
     check_accuracy: bool = option(
         False,
         group=FIDELITY,
@@ -181,10 +186,15 @@ class Options(RunOptions):
             options = cls(**{**document, **places, "extra": extra, "environment": pairs})
         except (TypeError, ValueError, KeyError) as error:
             raise InvalidDocument(f"$.asked: not the options of a run: {error}") from error
-        for name, kind in get_type_hints(cls).items():
-            if get_origin(kind) is not tuple and not isinstance(getattr(options, name), _accepted(kind)):
-                raise InvalidDocument(f"$.asked.{name}: {document[name]!r} is not of its type")
+        check_types(options)
         return options
+
+
+def check_types(options: Any) -> None:
+    """Raise InvalidDocument unless each field of options that were read from a record is of its type."""
+    for name, kind in get_type_hints(type(options)).items():
+        if get_origin(kind) is not tuple and not isinstance(getattr(options, name), _accepted(kind)):
+            raise InvalidDocument(f"$.asked.{name}: {getattr(options, name)!r} is not of its type")
 
 
 def _accepted(kind: Any) -> Any:
@@ -202,7 +212,7 @@ def restored(then: Options, now: Options) -> Options:
     """
     if then.engine is not None and then.engine.startswith(find.SOURCE_PREFIX) and now.engine != then.engine:
         raise UsageError(
-            "the engine of this run is a checkout, and no record chooses the code that is run",
+            "this run used a checkout, and a record may not choose which code runs",
             todo=f"name it again: {then.engine}",
             field="engine",
         )

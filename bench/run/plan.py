@@ -77,7 +77,7 @@ def plan(options: Options, *, in_session: bool | None = None, backend: str = NAT
     preset = presets.get(options.model, options.preset_file)
     if options.model_cache_root is None and (options.cleanup_model_cache or options.seed_model_cache_root):
         raise UsageError(
-            "only a model cache of the run's own is seeded or removed",
+            "only a run's private model cache can be seeded or removed",
             todo="name a folder for it",
             field="model_cache_root",
         )
@@ -94,7 +94,7 @@ def plan(options: Options, *, in_session: bool | None = None, backend: str = NAT
     if options.model_path is None and preset.checkpoint is not None:
         folder, is_new = checkpoint.cached(engine, preset.checkpoint, preset.model)
         made = folder if is_new else None
-    workload = _on(backend, _workload(options, preset, _model(options, preset)))
+    workload = _on(backend, workload_of(options, preset, _model(options, preset)))
     resolved = _resolved(engine, workload)  # whatever is wrong with it is said before anything is made
     visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
     machine = gpus.visible(gpus.machine(), visible)
@@ -140,17 +140,25 @@ def _weights(model_path: str) -> dict[str, str | None]:
 def _model(options: Options, preset: Preset) -> str:
     """Return the model that the engine is given: a checked folder, or a name on the hub."""
     if options.model_path is not None:
-        given = options.model_path
-        on_hub = given.count("/") == 1 and not given.startswith((".", "/", "~")) and not Path(given).exists()
-        if on_hub:
-            return given
-        folder = Path(given).expanduser().absolute()
-        checkpoint.inspect(folder)
-        return str(folder)
+        model = placed(options.model_path)
+        if Path(model).is_absolute():
+            checkpoint.inspect(Path(model))
+        return model
     return preset.model if preset.checkpoint is None else str(checkpoint.cached_path(preset.checkpoint, preset.model))
 
 
-def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
+def placed(model: str) -> str:
+    """Return what names the same model in any working directory: a name on the hub, or a folder's absolute path."""
+    on_hub = model.count("/") == 1 and not model.startswith((".", "/", "~")) and not Path(model).exists()
+    return model if on_hub else str(Path(model).expanduser().absolute())
+
+
+def workload_of(options: Options, preset: Preset, model_path: str) -> Workload:
+    """Return what would be asked of a launch of this preset and model; nothing is looked for.
+
+    Raises:
+        UsageError: a wrong value, or the preset cannot be run so.
+    """
     if options.torch_compile and preset.force_eager:
         raise UsageError(
             "this preset is never compiled: compiling changes the model's output",
@@ -176,7 +184,7 @@ def _workload(options: Options, preset: Preset, model_path: str) -> Workload:
         if (asked := getattr(options, field)) is not None and asked % SIZE_STEP:
             below = asked // SIZE_STEP * SIZE_STEP
             raise UsageError(
-                f"a {field} of {asked} cannot be delivered: the model's patches cover {SIZE_STEP} pixels",
+                f"a {field} of {asked} is not possible: the model works in patches of {SIZE_STEP} pixels",
                 todo=f"{f'{below} or ' if below else ''}{below + SIZE_STEP}",
                 field=field,
             )
@@ -236,7 +244,7 @@ def workload(options: Options) -> Workload:
         UsageError: an unknown model, a broken model folder, a wrong value.
     """
     preset = presets.get(options.model, options.preset_file)
-    return _workload(options, preset, _model(options, preset))
+    return workload_of(options, preset, _model(options, preset))
 
 
 def dry_run(options: Options, engine: Engine, backend: str = NATIVE) -> Command:

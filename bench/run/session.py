@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from bench.fallback.facts import Traced
     from bench.fallback.guard import Guard
     from bench.run.request import Request
 
@@ -32,13 +33,15 @@ class Course:
     ``enough``, which gets the engine's process id, is asked before each request for a reason to stop (None: go on). The
     launch's first request, which compiles and warms up, has the number 0 and does not count if ``leaves_first_out``.
     ``is_timing`` tells which of the others, numbered from 1 over all launches, count; ``sampling`` gives the parameters
-    in which a request differs from the command line's.
+    in which a request differs from the command line's. ``traced`` is asked after the launch's end for what a request
+    of it ran under the profiler.
     """
 
     enough: Callable[[int], str | None]
     leaves_first_out: bool = True
     is_timing: Callable[[int], bool] = lambda _: True
     sampling: Callable[[int], Mapping[str, Any]] = lambda _: {}
+    traced: Callable[[], Traced | None] = lambda: None
 
     def counts(self, number: int) -> bool:
         """Tell whether a request's time counts."""
@@ -126,7 +129,7 @@ class Session:
     def _finish(self, event: dict[str, object]) -> None:
         number = self._next_request
         if not event["ok"]:
-            raise EngineFailed(f"request {number} made no result", where=self._directory / store.LOG)
+            raise EngineFailed(f"request {number} returned no result", where=self._directory / store.LOG)
         folder = self._folder(number)
         done = requests.read(
             folder,

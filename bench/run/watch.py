@@ -28,6 +28,9 @@ WORKING_PERCENT = 50
 CLOCK_DROP = 0.9
 """A working GPU below this share of the highest clock that the run saw has dropped."""
 
+READINGS = 5
+"""Of the processes below this one, until none came or went meanwhile."""
+
 SHARED_CPU = 0.1
 """Share of all cores' time that others may use before it is said."""
 
@@ -160,10 +163,25 @@ class Watch:
 
 def _cpu_seconds() -> tuple[float, float, float]:
     """Return seconds of all cores' time so far: of everybody, of us and what we started, and idle ones."""
-    everybody, mine = psutil.cpu_times(), sum(os.times()[:4]) + sum(map(_seconds_of, _started()))
+    everybody, mine = psutil.cpu_times(), _own_seconds()
     idle = everybody.idle + getattr(everybody, "iowait", 0.0)
     guests = getattr(everybody, "guest", 0.0) + getattr(everybody, "guest_nice", 0.0)  # counted in user time, too
     return sum(everybody) - idle - guests, mine, idle
+
+
+def _own_seconds() -> float:
+    """Return seconds of this process and of what it started, the ended included.
+
+    A process that ends during the reading would be counted twice, here and in its parent, or not at all: so they are
+    read again until they are the same before and after.
+    """
+    started, seconds = _started(), 0.0
+    for _ in range(READINGS):
+        seconds = sum(os.times()[:4]) + sum(map(_seconds_of, started))
+        before, started = started, _started()
+        if started == before:
+            break
+    return seconds
 
 
 def _started() -> list[psutil.Process]:

@@ -1,4 +1,4 @@
-"""Dynamic batching under load: what the server merged, and how that compares with one request at a time."""
+"""Dynamic batching under load: what the server merged, and how that compares with a server that merges nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.serving import arrivals, queueing
+from bench.serving import arrivals
 from bench.serving.command import DELAY_S
 
 if TYPE_CHECKING:
@@ -26,19 +26,28 @@ FEWEST_BURSTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Burst:
+    """What bursts came to on one server: requests answered a second, and their mean latency in seconds."""
+
+    throughput_hz: float
+    mean_latency_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batching:
     """What came of merging in bursts of as many requests as the server may merge; None: it cannot be known.
 
-    ``receipt`` is the verdict's, ``sizes`` counts batches of two or more by their size. The changes are relative to
-    one request at a time: `lone_latencies_s`. Of ``compared`` pictures ``differing`` are not those of a lone request.
+    ``receipt`` is the verdict's, ``sizes`` counts batches of two or more by their size. ``unbatched`` is what the same
+    bursts came to on a server of this run that merges nothing. Of ``compared`` pictures ``differing`` are not those of
+    a lone request.
     """
 
     most: int
     receipt: str | None
     sizes: Mapping[int, int] | None
     merged_share: float | None
-    throughput_change: float | None
-    mean_latency_change: float | None
+    batched: Burst | None
+    unbatched: Burst | None
     compared: int
     differing: int
     max_levels: int | None
@@ -53,32 +62,33 @@ def bursts(size: int, service_s: float, duration_s: float) -> Arrivals:
     return arrivals.Arrivals(kind=arrivals.REPLAY, duration_s=count * apart_s, times_s=times_s)
 
 
-def lone_latencies_s(size: int, alone: Sequence[Row]) -> list[float]:
-    """Return the latencies that a burst would have one request at a time: Lindley's recursion over lone services.
+def burst(phase: Measured | None, size: int) -> Burst | None:
+    """Return what the bursts of a phase came to, None where none was answered whole."""
+    by_burst: dict[float, list[Row]] = defaultdict(list)
+    for row in () if phase is None else phase.rows:
+        by_burst[row.intended_s].append(row)
+    latencies = [[row.done_s - row.intended_s for row in rows] for rows in by_burst.values() if len(rows) == size]
+    if not latencies:
+        return None
+    lasted_s = float(np.mean([max(burst) for burst in latencies]))
+    return Burst(throughput_hz=size / lasted_s, mean_latency_s=float(np.mean(latencies)))
 
-    What a lone request took beside its service (HTTP, its picture) is added, without the delay that it waited for
-    others.
-    """
-    service_s = float(np.mean([row.service_s for row in alone]))
-    beside_s = float(np.mean([row.done_s - row.sent_s - row.service_s for row in alone])) - DELAY_S
-    inside_s = queueing.lindley([0.0] * size, [service_s] * size)
-    return [float(latency_s) + max(beside_s, 0.0) for latency_s in inside_s]
+
+def of_bursts(measured: Sequence[Measured]) -> Measured | None:
+    """Return the phase of the bursts, None if there was none."""
+    return next((one for one in measured if one.phase.name == BURSTS), None)
 
 
 def summary(
-    most: int, verdict: Verdict | None, measured: Sequence[Measured], differences: Sequence[Difference]
+    most: int,
+    verdict: Verdict | None,
+    measured: Sequence[Measured],
+    unbatched: Sequence[Measured],
+    differences: Sequence[Difference],
 ) -> Batching | None:
-    """Return what came of merging, None without bursts to tell it from."""
-    phases = {phase.phase.name: phase for phase in measured}
-    if BURSTS not in phases or not (alone := phases[ALONE].rows):
+    """Return what came of merging, None without bursts; ``unbatched`` are the phases of the server that merges none."""
+    if (phase := of_bursts(measured)) is None:
         return None
-    phase = phases[BURSTS]
-    by_burst: dict[float, list[Row]] = defaultdict(list)
-    for row in phase.rows:
-        by_burst[row.intended_s].append(row)
-    whole = [rows for rows in by_burst.values() if len(rows) == most]
-    lone = lone_latencies_s(most, alone)
-    latencies = [[row.done_s - row.intended_s for row in rows] for rows in whole]
     indices = {exchange.index for exchange in phase.phase.exchanges}
     differing = [item for item in differences if item.index in indices]
     known = [item.similarity for item in differing if item.similarity is not None]
@@ -87,8 +97,8 @@ def summary(
         receipt=_receipt(verdict),
         sizes=phase.merged,
         merged_share=None if phase.merged is None else _requests(phase.merged) / max(len(phase.rows), 1),
-        throughput_change=max(lone) / float(np.mean([max(burst) for burst in latencies])) - 1 if whole else None,
-        mean_latency_change=float(np.mean(latencies) / np.mean(lone)) - 1 if whole else None,
+        batched=burst(phase, most),
+        unbatched=burst(of_bursts(unbatched), most),
         compared=len(phase.rows),
         differing=len(differing),
         max_levels=max((one.max_levels for one in known if one.max_levels is not None), default=None),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bench.serving import batching, queueing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from pathlib import Path
 
     from bench.errors import BenchError
     from bench.fallback.verdict import Verdict
+    from bench.record.campaign import Campaign as State
     from bench.serving.checks import Measured
     from bench.serving.joins import Identity
     from bench.serving.options import LoadOptions
@@ -29,10 +32,41 @@ class Campaign:
     directory: Path
     measured: list[Measured] = field(default_factory=list)
     slo_s: float | None = None
-    capacity: Estimate | None = None
+    unbatched: Campaign | None = None
+    """The load test of a server of this run that merges nothing, where this one may merge."""
     highest: tuple[float | None, float | None] | None = None
     failure: BenchError | None = None
     golden: Mapping[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+    state: State | None = None
+    """What it takes to go on; None: nothing goes on with this."""
+    keep: Callable[[], object] = lambda: None
+    """Writes the record as far as this has come."""
+    rows: list[str] = field(default_factory=list)
+    """The rows of the phases that are written, as JSON lines: they are never written otherwise again."""
+    launches: list[dict[str, Any]] = field(default_factory=list)
+    """Those of the starts before this one, as the record has them."""
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The phases of the starts before this one by their names, as the record has them."""
+
+    @property
+    def service(self) -> Estimate | None:
+        """The service time of requests that ran alone."""
+        return queueing.service_s(alone.rows) if (alone := self.known(batching.ALONE)) is not None else None
+
+    @property
+    def capacity(self) -> Estimate | None:
+        """What the server can answer, by requests that ran alone; None without an answer to one."""
+        alone = self.known(batching.ALONE)
+        return queueing.capacity_hz(alone.rows) if alone is not None and alone.rows else None
+
+    @property
+    def start(self) -> int:
+        """The number of this start of a server, from 1."""
+        return len(self.launches) + 1
+
+    def known(self, name: str) -> Measured | None:
+        """Return the phase of this name, None if it is not measured."""
+        return next((measured for measured in self.measured if measured.phase.name == name), None)
 
     def next_index(self) -> int:
         """Return the index of the next request: one count over all phases."""
@@ -41,13 +75,20 @@ class Campaign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attested:
-    """What is known of a server that was started here; the whole is absent for somebody else's."""
+    """What is known of a server that was started here; the whole is absent for somebody else's.
+
+    ``origin`` and ``launch`` are what a run record says of a run and of a launch.
+    """
 
     identity: Identity
     run_id: str
-    version: str
     verdict: Verdict
     ready_s: float | None
-    argv: tuple[str, ...]
-    environment: Mapping[str, str]
+    origin: Mapping[str, Any]
+    launch: Mapping[str, Any]
     died: bool
+
+    @property
+    def version(self) -> str:
+        """The engine's version."""
+        return str(self.origin["engine"]["version"])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from bench.catalog.stages import DIFFUSERS_STAGE
 from bench.errors import EngineFailed, EvidenceMissing, FallbackDetected, Inconclusive
 from bench.fallback import finding as f
+from bench.record import phases
 from bench.serving import queueing
 from bench.serving.arrivals import CLOSED
-from bench.serving.client import WARM
+from bench.stats import trend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 INCONCLUSIVE = 9
 WARM_UPS = 3
-TREND_SHARE = 0.10
 CLOCK_S = 0.05
 """How much longer the server may say that it had a request than the client: the wall clock may be set meanwhile."""
 
@@ -94,7 +94,12 @@ class Facts:
     @property
     def loads(self) -> list[Measured]:
         """The phases that count."""
-        return [measured for measured in self.measured if measured.phase.name != WARM]
+        return [measured for measured in self.measured if phases.is_load(measured.phase.name)]
+
+    @property
+    def warm_ups(self) -> list[Measured]:
+        """The warm-up of each start."""
+        return [measured for measured in self.measured if phases.is_warm_up(measured.phase.name)]
 
     def sent(self, measured: Measured) -> int:
         """Return how many requests of a phase left."""
@@ -163,7 +168,11 @@ def _workload(facts: Facts) -> Outcome:
         says = f"{len(join.unlogged)} answers without their pair of log lines, {len(join.repeated)} ids repeated"
         return Outcome(held=False, says=says, exit_code=f.EVIDENCE_MISSING)
     for measured in facts.measured:
-        finished = [e.request.steps * e.request.outputs for e, a in measured.answered if a.server_id is not None]
+        finished = [
+            (e.request.steps or join.pairs[e.index].steps or 0) * e.request.outputs
+            for e, a in measured.answered
+            if a.server_id is not None
+        ]
         steps = None if measured.grown is None else measured.grown.stages.get("DenoisingStep")
         failed = len(finished) < facts.sent(measured)
         if steps is not None and facts.batching == 1 and not failed and steps != sum(finished):
@@ -221,24 +230,29 @@ def _open_loop(facts: Facts) -> Outcome:
 
 
 def _warm_up(facts: Facts) -> Outcome:
-    warm = [a for m in facts.measured if m.phase.name == WARM for a in m.answers if a.fault is None]
-    if len(warm) < WARM_UPS:
-        return Outcome(held=False, says=f"{len(warm)} warm-up answers, {WARM_UPS} are needed", exit_code=INCONCLUSIVE)
-    services = [answer.service_s for m in facts.loads[:1] for answer in m.answers if answer.service_s is not None]
-    first, rest = services[: len(services) // 5], services[len(services) // 5 :]
-    if first and median(first) > (1 + TREND_SHARE) * median(rest):
-        return Outcome(
-            held=False, says=f"the first fifth took {median(first) / median(rest) - 1:+.0%}: still warming up"
-        )
-    return Outcome(held=True, says=f"{len(warm)} requests before the first that counts, no trend after")
+    warm = [sum(answer.fault is None for answer in measured.answers) for measured in facts.warm_ups]
+    if min(warm, default=0) < WARM_UPS:
+        says = f"{min(warm, default=0)} warm-up answers, {WARM_UPS} are needed"
+        return Outcome(held=False, says=says, exit_code=INCONCLUSIVE)
+    for before, measured in pairwise(facts.measured):
+        services = [answer.service_s for answer in measured.answers if answer.service_s is not None]
+        is_first = phases.is_warm_up(before.phase.name) and phases.is_load(measured.phase.name)
+        seen = trend.warm_up(services) if services and is_first else None
+        if seen is not None and seen.still_falling:
+            says = f"the first {seen.falling} that count were still slower than the later ones"
+            return Outcome(held=False, says=says)
+    return Outcome(held=True, says=f"{sum(warm)} requests before the first that counts, no trend after")
 
 
 def _failures(facts: Facts) -> Outcome:
-    rows = sum(len(measured.phase.exchanges) for measured in facts.measured)
-    due = sum(len(measured.phase.arrivals.times_s) or len(measured.phase.exchanges) for measured in facts.measured)
-    failed = sum(answer.fault is not None for _, answer in facts.answered)
+    whole = [*facts.warm_ups, *facts.loads]
+    rows = sum(len(measured.phase.exchanges) for measured in whole)
+    due = sum(len(measured.phase.arrivals.times_s) or len(measured.phase.exchanges) for measured in whole)
+    failed = sum(answer.fault is not None for measured in whole for answer in measured.answers)
     if facts.died:
         return Outcome(held=False, says=f"the server ended; {failed} of {rows} failed", exit_code=f.ENGINE_FAILED)
+    if not rows:
+        return Outcome(held=None, says="no phase was finished", exit_code=f.ENGINE_FAILED)
     if failed == rows:
         return Outcome(held=False, says=f"all of {rows} requests failed", exit_code=f.ENGINE_FAILED)
     return Outcome(held=rows == due, says=f"{failed} of {rows} failed and count as misses")
@@ -270,10 +284,10 @@ def _consistency(facts: Facts) -> Outcome:
         return Outcome(
             held=False, says=f"waiting that nobody explains: {', '.join(unexplained)}", exit_code=INCONCLUSIVE
         )
-    known = any(explained is not None for explained in told.values())
-    return Outcome(
-        held=True if known else None, says="Lindley's recursion explains p50 and p95" if known else "too few"
-    )
+    if all(explained is None for explained in told.values()):
+        return Outcome(held=None, says="too few")
+    overtaken = sum(queueing.overtaken(measured.rows) for measured in facts.loads)
+    return Outcome(held=True, says=f"Lindley's recursion explains p50 and p95; {overtaken} requests were overtaken")
 
 
 def _clocks(facts: Facts) -> Outcome:
@@ -335,6 +349,17 @@ def judge(facts: Facts) -> list[Row]:
             )
         )
     return rows
+
+
+NOT_OF_SERVICE = frozenset({"open-loop", "saturation", "consistency"})
+"""Checks of latencies under load: a rate that fails one has no figure, and service times stand."""
+
+
+def of_service(record: Mapping[str, Any], ended: BenchError | None, where: str) -> BenchError | None:
+    """Return why the service times of a load record do not count, None if they do; ``ended`` is what it ended with."""
+    if record["failure"] is not None:
+        return ended
+    return error([Row(**row) for row in record["checks"] if row["id"] not in NOT_OF_SERVICE], where)
 
 
 def error(rows: Sequence[Row], where: str) -> BenchError | None:

@@ -13,12 +13,14 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import aiohttp
+import orjson
 
 from bench.serving.arrivals import CLOSED
-from bench.serving.request import PATH
+from bench.serving.request import VideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,8 +31,12 @@ if TYPE_CHECKING:
 UNANSWERED = "unanswered: the phase had reached its limit"
 UNSENT = "unsent: the server had ended"
 UNFINISHED_SEND = "unsent: the phase had reached its limit"
-LOAD, WARM = "load", "warm"
+LOAD = "load"
 HEADERS = {"content-type": "application/json"}
+POLL_S = 0.05
+"""How often the end of a job is asked for: the latency of a video may be this much too long."""
+
+ENDED = ("completed", "failed")
 RETRY_S = 0.2
 """How long a client of a closed loop waits after a request without an answer, which a dead server gives at once."""
 
@@ -40,7 +46,8 @@ class Exchange:
     """One request and what came of it; times in seconds from the start of its phase, on one monotonic clock.
 
     ``intended_s`` is when it was due: latency counts from there. ``sent_s`` None: it never left. ``status`` None: no
-    answer, and ``error`` says why.
+    answer, and ``error`` says why. Of a video ``job`` is the job's last state, and ``body`` the file, fetched after
+    ``done_s``.
     """
 
     index: int
@@ -52,6 +59,7 @@ class Exchange:
     status: int | None = None
     error: str | None = None
     body: bytes | None = None
+    job: bytes | None = None
 
     @property
     def latency_s(self) -> float | None:
@@ -83,7 +91,7 @@ class _Generator:
     """Sends the requests of one phase."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession, limit_s: float, alive: Callable[[], bool]) -> None:
-        self._url = url + PATH
+        self._url = url
         self._session = session
         self._limit_s = limit_s
         self._alive = alive
@@ -100,13 +108,29 @@ class _Generator:
         exchange = replace(exchange, sent_s=self.now())
         self.exchanges[exchange.index] = replace(exchange, error=UNANSWERED)
         try:
-            async with self._session.post(self._url, data=body, headers=HEADERS) as response:
+            url = self._url + exchange.request.path
+            async with self._session.post(url, data=body, headers=HEADERS) as response:
                 exchange = replace(exchange, headers_s=self.now(), status=response.status)
                 exchange = replace(exchange, body=await response.read())
                 exchange = replace(exchange, done_s=self.now())
-        except (aiohttp.ClientError, OSError) as error:
+            if isinstance(exchange.request, VideoRequest) and exchange.status == HTTPStatus.OK:
+                exchange = await self._job(exchange, url)
+        except (aiohttp.ClientError, OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
             exchange = replace(exchange, done_s=self.now(), status=None, error=f"{type(error).__name__}: {error}")
         self.exchanges[exchange.index] = exchange
+
+    async def _job(self, exchange: Exchange, url: str) -> Exchange:
+        """Return the exchange when its job has ended, with the video."""
+        place = f"{url}/{orjson.loads(exchange.body or b'')['id']}"
+        while True:
+            async with self._session.get(place) as response:
+                told = await response.read()
+            if orjson.loads(told)["status"] in ENDED:
+                break
+            await asyncio.sleep(POLL_S)
+        exchange = replace(exchange, done_s=self.now(), job=told)
+        async with self._session.get(f"{place}/content") as response:
+            return replace(exchange, body=await response.read())
 
     async def open_loop(self, due: list[tuple[Exchange, bytes]]) -> None:
         """Send each request at its own time, whatever became of those before."""

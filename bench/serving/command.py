@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.catalog import flags
 from bench.engine import command as commands
 from bench.engine.command import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from bench.engine.find import Engine
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 REQUEST_LOG, STAGE_LOG, SAVED = "requests", "stages", "outputs"
 MODEL = "model"
+STAGES_GO_TO = "SGLANG_PERF_LOG_DIR"
 DELAY_S = 0.020
 """How long the server waits for others to merge a request with."""
 
@@ -97,7 +98,7 @@ def build(
     added = {
         **commands.added_environment(engine, served),
         "SGLANG_DIFFUSION_STAGE_LOGGING": "1",
-        "SGLANG_PERF_LOG_DIR": str(directory / STAGE_LOG),
+        STAGES_GO_TO: str(directory / STAGE_LOG),
         # threads that spin at barriers made a request ten times as slow beside other work, for the same pixels
         **({"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")} if on_cpu else {}),
     }
@@ -114,6 +115,11 @@ def build(
         names_itself=names_itself,
         has_metrics="--enable-metrics" in argv,
     )
+
+
+def places(launch: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables of a recorded launch that only name a folder of it, which each start has for itself."""
+    return {STAGES_GO_TO: launch["command"]["environment"][STAGES_GO_TO]}
 
 
 def link(server: ServerCommand, workload: Workload) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from bench.serving.request import IMAGES, VIDEOS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
@@ -49,6 +51,7 @@ class Served:
     width: int | None
     height: int | None
     outputs: int | None
+    frames: int | None
     error: str | None
 
     @property
@@ -94,6 +97,7 @@ def _served(server_id: str, lines: Sequence[tuple[str, Mapping[str, Any]]]) -> S
         width=asked.get("width"),
         height=asked.get("height"),
         outputs=asked.get("num_outputs_per_prompt"),
+        frames=asked.get("num_frames"),
         error=finished[0].get("out", {}).get("meta_info", {}).get("error") if finished else None,
     )
 
@@ -127,6 +131,7 @@ def join(answered: Iterable[tuple[Exchange, Answer]], log: Mapping[str, Served],
 
     A request that failed has no id to join by: of the ids that no row has, ``own_failures`` may be its own.
     """
+    answered = list(answered)
     pairs: dict[int, Served] = {}
     unlogged, repeated, changed = [], [], {}
     seen: set[str] = set()
@@ -143,6 +148,7 @@ def join(answered: Iterable[tuple[Exchange, Answer]], log: Mapping[str, Served],
         pairs[exchange.index] = served
         if difference := _changed(exchange, served):
             changed[exchange.index] = difference
+    changed |= _unlike_steps(answered, pairs)
     unclaimed = [server_id for server_id in log if server_id not in seen]
     return Join(
         pairs=pairs,
@@ -153,16 +159,25 @@ def join(answered: Iterable[tuple[Exchange, Answer]], log: Mapping[str, Served],
     )
 
 
+def _unlike_steps(answered: Iterable[tuple[Exchange, Answer]], pairs: Mapping[int, Served]) -> dict[int, str]:
+    """Return the rows whose steps were left to the server, and that got another number than most."""
+    left = [exchange.index for exchange, _ in answered if exchange.request.steps is None and exchange.index in pairs]
+    if not left:
+        return {}
+    usual = Counter(pairs[index].steps for index in left).most_common(1)[0][0]
+    return {index: f"steps {pairs[index].steps}, most have {usual}" for index in left if pairs[index].steps != usual}
+
+
 def _changed(exchange: Exchange, served: Served) -> str | None:
     request = exchange.request
     asked = {
         "seed": request.seed, "steps": request.steps, "width": request.width, "height": request.height,
-        "outputs": request.outputs,
+        "outputs": request.outputs, "frames": getattr(request, "frames", None),
     }  # fmt: skip
     said = [
         f"{name} {getattr(served, name)}, asked for {wanted}"
         for name, wanted in asked.items()
-        if getattr(served, name) != wanted
+        if wanted is not None and getattr(served, name) != wanted
     ]
     return "; ".join(said) or None
 
@@ -185,7 +200,7 @@ class Counters:
     """The server's own counts at one moment (since 0.5.21); queue times are left out: they are too short by design.
 
     ``stages`` counts finished stages by name, steps as ``DenoisingStep``; with batching a step counts once a batch.
-    ``requests`` counts generations by status, warm-ups left out; ``posts`` HTTP requests for images.
+    ``requests`` counts generations by status, warm-ups left out; ``posts`` HTTP requests for images and videos.
     """
 
     stages: Mapping[str, int]
@@ -222,10 +237,7 @@ def read_counters(text: str) -> Counters:
             requests[labels["status"]] += int(float(match["value"]))
         elif name in ("diffusion_num_queue_reqs", "diffusion_num_running_reqs"):
             others[name] += int(float(match["value"]))
-        elif name == "http_requests_total" and (labels["endpoint"], labels["method"]) == (
-            "/v1/images/generations",
-            "POST",
-        ):
+        elif name == "http_requests_total" and labels["method"] == "POST" and labels["endpoint"] in (IMAGES, VIDEOS):
             others["posts"] += int(float(match["value"]))
     return Counters(
         stages=dict(stages),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003 - a field's type, also at run time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from bench.errors import InvalidDocument
 from bench.options import MEASURING, WORKLOAD, Kind, nested, option
-from bench.run.options import RUN, Options
+from bench.run.options import RUN, Options, check_types
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_DURATION_S = 60.0
 SHARES = (0.3, 0.6, 0.9)
 """Of the capacity that the run itself measures."""
+PLACES = ("trace", "golden")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,3 +70,24 @@ class LoadOptions:
         1, kind=Kind.WHOLE, least=0, group=MEASURING, help="seed that the arrivals are drawn from (default 1)"
     )
     url: str | None = option(None, group=WORKLOAD, help="a server that somebody else started: unattested")
+
+    def document(self) -> dict[str, Any]:
+        """Return the options as a campaign holds them, to go on from."""
+        own = {field.name: getattr(self, field.name) for field in fields(self)}
+        places = {name: None if own[name] is None else str(own[name]) for name in PLACES}
+        return own | places | {"run": self.run.document()}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> LoadOptions:
+        """Return the options that a campaign holds.
+
+        Raises:
+            InvalidDocument: it lacks one, has another, or one is of another type.
+        """
+        try:
+            places = {name: Path(document[name]) if document[name] else None for name in PLACES}
+            options = cls(**{**document, **places, "run": Options.from_document(document["run"])})
+        except (TypeError, KeyError) as error:
+            raise InvalidDocument(f"$.asked: not the options of a load test: {error}") from error
+        check_types(options)
+        return options

@@ -49,7 +49,7 @@ def read(exchange: Exchange) -> Answer:
         said = (exchange.body or b"")[:SHOWN_CHARACTERS].decode(errors="replace")
         return Answer(fault=f"HTTP {exchange.status}: {said}")
     try:
-        content = orjson.loads(exchange.body or b"")
+        content = orjson.loads((exchange.body if exchange.job is None else exchange.job) or b"")
     except orjson.JSONDecodeError as error:
         return Answer(fault=f"the answer is not JSON: {error}")
     if not isinstance(content, dict):
@@ -59,8 +59,26 @@ def read(exchange: Exchange) -> Answer:
         server_id=server_id if isinstance(server_id, str) else None,
         service_s=float(service_s) if isinstance(service_s, int | float) and service_s > 0 else None,
     )
-    hashes, fault = _pictures(content.get("data"), exchange)
+    hashes, fault = _pictures(content.get("data"), exchange) if exchange.job is None else _video(content, exchange)
     return Answer(server_id=known.server_id, service_s=known.service_s, pixels_sha256=hashes, fault=fault)
+
+
+def _video(job: Mapping[str, Any], exchange: Exchange) -> tuple[tuple[str, ...], str | None]:
+    """Return the hash over the frames of a job's video, and what is wrong with it."""
+    asked = exchange.request
+    if job.get("status") != "completed":
+        return (), f"the job {job.get('status')}: {str(job.get('error'))[:SHOWN_CHARACTERS]}"
+    try:
+        seen = media.look_at_video(exchange.body or b"")
+    except media.Undecodable as error:
+        return (), f"a video does not decode: {error}"
+    hashes = (seen.pixels_sha256,)
+    if (seen.width, seen.height) != (asked.width, asked.height):
+        return hashes, f"a video of {seen.width}x{seen.height}, asked for {asked.width}x{asked.height}"
+    wanted = getattr(asked, "frames", None)
+    if wanted is not None and seen.frames != wanted:
+        return hashes, f"a video of {seen.frames} frames, asked for {wanted}"
+    return hashes, "every pixel has the same colour: the model computed NaN, or nothing" if seen.one_colour else None
 
 
 def _pictures(data: Any, exchange: Exchange) -> tuple[tuple[str, ...], str | None]:
@@ -111,11 +129,14 @@ def differences(
     answered: Iterable[tuple[Exchange, Answer]],
     references: Mapping[tuple[str, ...], tuple[str, ...]] | None = None,
     against: str = "",
+    kept: Iterable[tuple[Exchange, Answer]] = (),
 ) -> list[Difference]:
     """Return the pictures that are not the reference's, or not those that most answers to the same request have.
 
-    ``references`` has the pixels' hashes by `asked` of a request, and ``against`` says whose they are.
+    ``references`` has the pixels' hashes by `asked` of a request, and ``against`` says whose they are; ``kept`` are
+    exchanges of other phases whose bodies a reference may be in.
     """
+    others = {answer.pixels_sha256: exchange for exchange, answer in kept if exchange.body is not None}
     by_request: dict[tuple[str, ...], list[tuple[Exchange, Answer]]] = defaultdict(list)
     for exchange, answer in answered:
         if answer.fault is None:
@@ -125,7 +146,7 @@ def differences(
         reference = (references or {}).get(key)
         usual = Counter(answer.pixels_sha256 for _, answer in answers).most_common(1)[0][0]
         wanted = reference or usual
-        bodies = {answer.pixels_sha256: exchange for exchange, answer in answers if exchange.body is not None}
+        bodies = others | {answer.pixels_sha256: exchange for exchange, answer in answers if exchange.body is not None}
         differing += [
             Difference(
                 index=exchange.index,
@@ -146,14 +167,17 @@ def asked(request: ImageRequest) -> tuple[str, ...]:
     return (
         request.prompt, str(request.negative_prompt), str(request.seed), str(request.steps),
         f"{request.width}x{request.height}", str(request.outputs), str(request.guidance),
+        str(getattr(request, "frames", None)),
     )  # fmt: skip
 
 
 def similarity_of(one: Exchange, other: Exchange) -> Similarity:
-    """Return how alike the first pictures of two answers are that both decode."""
+    """Return how alike the first pictures, or the videos, of two answers are that both decode."""
     return similarity.compare(_frames(one), _frames(other))
 
 
 def _frames(exchange: Exchange) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    if exchange.job is not None:
+        return media.video(exchange.body or b"")
     data = orjson.loads(exchange.body or b"")["data"][0]["b64_json"]
     return np.stack([media.image(base64.b64decode(data))])

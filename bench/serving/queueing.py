@@ -1,8 +1,12 @@
 """One server and its queue: capacity, utilisation, predicted waiting, and percentiles where they are earned.
 
-The engine runs one request at a time, first come first served, so D. V. Lindley's recursion ("The theory of queues with
-a single server", Proc. Cambridge Phil. Soc. 48, 1952) on a run's own arrivals and service times predicts each latency.
-What it cannot explain is foreign traffic, batching, a stalled HTTP loop or a fault of a clock.
+The engine runs one request at a time, so D. V. Lindley's recursion ("The theory of queues with a single server", Proc.
+Cambridge Phil. Soc. 48, 1952) on a run's own arrivals and service times predicts each latency. What it cannot explain
+is foreign traffic, batching, a stalled HTTP loop or a fault of a clock.
+
+The order is the one in which the server answered, not that of arrival: while it serves one request others arrive, and
+the scheduler then takes all of them from a ZeroMQ ROUTER socket, which reads its connections in turn; each request has
+one of its own (0.5.17, 0.5.23: `managers/scheduler.py`, `scheduler_client.py`). Who came later may be served first.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.stats.samples import checked
+from bench.stats.summary import rank_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +39,9 @@ BATCHES = 10
 SATURATED_UTILISATION = 0.95
 SATURATED_SLOPE = 0.1
 """Seconds of latency gained for each second of the run; stable runs had up to .001, saturated ones .26 and more."""
+
+HELD_GOODPUT = 0.95
+"""The share of requests within the SLO at which a rate holds it."""
 
 LATE_S, LATE_SHARE = 0.010, 0.05
 """The generator is late if the 99th percentile of its lateness exceeds the larger of 10 ms and 5 % of the service."""
@@ -80,7 +88,7 @@ def rows(answered: Iterable[tuple[Exchange, Answer]]) -> list[Row]:
 
 
 def lindley(arrivals_s: Samples, service_s: Samples, overhead_s: float = 0.0) -> FloatArray:
-    """Return the time in the system of each request, in seconds, first come first served at one server.
+    """Return the time in the system of each request, in seconds, at one server that serves them in this order.
 
     ``overhead_s`` is what each request occupies the server beyond its service time.
     """
@@ -126,20 +134,20 @@ def batch_means(values: Samples) -> Estimate:
     return Estimate(value=mean, low=mean - half, high=mean + half)
 
 
-def over_traces(values: Sequence[float]) -> Estimate:
-    """Return the mean over traces of different seeds with its 95 % interval (Student's t), none below three traces."""
-    array = np.asarray(values, dtype=np.float64)
-    mean = float(array.mean())
-    if array.size < 3:  # noqa: PLR2004 - see the docstring
-        return Estimate(value=mean)
-    half = _t(array.size - 1) * float(array.std(ddof=1)) / math.sqrt(array.size)
-    return Estimate(value=mean, low=mean - half, high=mean + half)
-
-
 def _t(degrees: int) -> float:
     from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
 
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees))
+
+
+def service_s(rows: Sequence[Row]) -> Estimate | None:
+    """Return the median service time in seconds with its interval from ranks, None below the six that it takes."""
+    values = np.array([row.service_s for row in rows])
+    if values.size < EARNED[50]:
+        return None
+    inside = rank_interval(values)
+    low, high = (None, None) if inside is None else inside[:2]
+    return Estimate(value=float(np.median(values)), low=low, high=high)
 
 
 def capacity_hz(rows: Sequence[Row]) -> Estimate:
@@ -159,6 +167,15 @@ def percentile(values: Samples, rank: int) -> float | None:
     return float(np.percentile(array, rank)) if array.size >= EARNED[rank] else None
 
 
+def overtaken(rows: Sequence[Row]) -> int:
+    """Return how many requests were answered after one that was sent later."""
+    count, first_answer_s = 0, math.inf
+    for row in sorted(rows, key=lambda row: row.sent_s, reverse=True):
+        count += row.done_s > first_answer_s
+        first_answer_s = min(first_answer_s, row.done_s)
+    return count
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """Lindley's percentiles beside the observed ones, seconds; ``explained`` None: too few requests to tell."""
@@ -176,7 +193,7 @@ def predict(rows: Sequence[Row]) -> Prediction:
 
     A request waits from its sending; what the generator was late is added, as it is in the observed latency.
     """
-    ordered = sorted(rows, key=lambda row: row.sent_s)
+    ordered = sorted(rows, key=lambda row: row.done_s)
     extra = overhead_s(rows)
     inside = lindley([row.sent_s for row in ordered], [row.service_s for row in ordered], extra)
     predicted = inside + np.array([row.sent_s - row.intended_s for row in ordered])
@@ -275,6 +292,11 @@ def level(observed: Observed, *, slo_s: float | None) -> Level:
     )
     flags = _flags(figures, float(np.median(service)) if rows else None, open_loop=observed.open_loop)
     return replace(figures, flags=flags)
+
+
+def holds(level: Level) -> bool:
+    """Tell whether 95 % of all that was due met the SLO, at a rate that did not saturate the server."""
+    return (level.goodput or 0) >= HELD_GOODPUT and SATURATED not in level.flags
 
 
 def _flags(figures: Level, service_p50_s: float | None, *, open_loop: bool) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from bench.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PATH = "/v1/images/generations"
+IMAGES, VIDEOS = "/v1/images/generations", "/v1/videos"
 SIDE_MULTIPLE_PIXELS = 16
 """100x100 comes back as 96x96."""
 MOST_OUTPUTS = 10
@@ -32,25 +32,33 @@ FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest:
-    """One request for images; sizes in pixels. ``guidance`` None is the model's default."""
+    """One request for images; sizes in pixels. ``steps`` and ``guidance`` None are the model's defaults."""
 
     prompt: str
     seed: int
-    steps: int
+    steps: int | None
     width: int
     height: int
     outputs: int = 1
     guidance: float | None = None
     negative_prompt: str | None = None
 
+    @property
+    def path(self) -> str:
+        """Where it is posted."""
+        return IMAGES
+
     def body(self) -> bytes:
         """Return the body: PNG in base64, so that the pixels come with the answer and lose nothing."""
-        optional = {"guidance_scale": self.guidance, "negative_prompt": self.negative_prompt}
+        optional = {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance,
+            "negative_prompt": self.negative_prompt,
+        }
         return json.dumps(
             {
                 "prompt": self.prompt,
                 "size": f"{self.width}x{self.height}",
-                "num_inference_steps": self.steps,
                 "seed": self.seed,
                 "n": self.outputs,
                 "response_format": "b64_json",
@@ -58,6 +66,29 @@ class ImageRequest:
                 **{name: value for name, value in optional.items() if value is not None},
             }
         ).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoRequest(ImageRequest):
+    """One request for a video: a job, whose end is asked for. ``frames`` None is the model's default."""
+
+    frames: int | None = None
+
+    @property
+    def path(self) -> str:
+        """Where it is posted; the job is below."""
+        return VIDEOS
+
+    def body(self) -> bytes:
+        """Return the body; the video is fetched when the job is done."""
+        optional = {
+            "num_inference_steps": self.steps,
+            "num_frames": self.frames,
+            "guidance_scale": self.guidance,
+            "negative_prompt": self.negative_prompt,
+        }
+        asked = {"prompt": self.prompt, "size": f"{self.width}x{self.height}", "seed": self.seed, "n": self.outputs}
+        return json.dumps(asked | {name: value for name, value in optional.items() if value is not None}).encode()
 
 
 def refuse(request: ImageRequest, where: str) -> None:
@@ -81,7 +112,7 @@ def refuse(request: ImageRequest, where: str) -> None:
             where=where,
             todo=f"ask for 1 to {MOST_OUTPUTS}",
         )
-    if request.steps < 1:
+    if request.steps is not None and request.steps < 1:
         raise UsageError(f"the server refuses {request.steps} denoise steps", where=where, todo="ask for 1 or more")
     if request.seed < 0:
         raise UsageError(f"the server refuses seed {request.seed}", where=where, todo="use 0 or more")

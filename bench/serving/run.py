@@ -14,21 +14,22 @@ import psutil
 
 from bench.catalog.stages import DIFFUSERS_STAGE
 from bench.errors import BenchError, FallbackDetected, Interrupted, UsageError
+from bench.record import phases
 from bench.serving import arrivals, batching, checks, client, document, joins, outputs, queueing, server
 from bench.serving.checks import Facts, Measured
-from bench.serving.client import LOAD, WARM
+from bench.serving.client import LOAD
 from bench.serving.options import SHARES
 from bench.serving.queueing import Observed
 from bench.serving.request import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bench.serving.arrivals import Arrivals
     from bench.serving.campaign import Attested, Campaign
     from bench.serving.client import Exchange
-    from bench.serving.joins import Counters, Served
+    from bench.serving.joins import Counters, Join, Served
     from bench.serving.outputs import Answer
     from bench.serving.request import ImageRequest
 
@@ -40,6 +41,7 @@ DRAIN_S = 600.0
 
 IDLE_S = 60.0
 SLO_TIMES = 3
+INTERRUPTED = "interrupted: what was measured until then is kept"
 REPLAYED = {"num_inference_steps": "steps", "n": "outputs", "guidance_scale": "guidance"}
 ASKED = frozenset({"prompt", "negative_prompt", "seed", "width", "height"})
 
@@ -93,8 +95,10 @@ class Remote:
         """Return None: its log is somebody else's."""
 
 
-def run(campaign: Campaign, target: Target) -> None:
+def run(campaign: Campaign, target: Target, *, beside: int | None = None) -> None:
     """Put every phase on the server. The campaign keeps what was measured, and what ended it early if anything did.
+
+    With ``beside`` it merges nothing, and gets what one gets that may merge so many requests.
 
     Raises:
         UsageError: a request that the server would change, or a trace that cannot be sent.
@@ -106,32 +110,55 @@ def run(campaign: Campaign, target: Target) -> None:
         for request in itertools.islice(_requests(campaign.workload, trace), len(trace.times_s)):
             refuse(request, str(options.trace))
     try:
-        _phases(campaign, target, trace)
+        if beside is None:
+            _phases(campaign, target, trace)
+        else:
+            _unbatched(campaign, target, beside)
     except BenchError as error:
         campaign.failure = error
     except KeyboardInterrupt:
-        campaign.failure = Interrupted("interrupted: what was measured until then is kept", where=campaign.directory)
+        way_on = None if campaign.state is None else campaign.state.way_on()
+        campaign.failure = Interrupted(INTERRUPTED, where=campaign.directory, todo=way_on)
+
+
+def warm_up() -> Arrivals:
+    """Return the arrivals of the requests that warm a server up."""
+    return arrivals.Arrivals(kind=arrivals.REPLAY, duration_s=1e-9, times_s=(0.0,) * checks.WARM_UPS)
 
 
 def _phases(campaign: Campaign, target: Target, trace: Arrivals | None) -> None:
     options = campaign.options
-    warm = arrivals.Arrivals(kind=arrivals.REPLAY, duration_s=1e-9, times_s=(0.0,) * checks.WARM_UPS)
-    _measure(campaign, target, WARM, warm)
-    unloaded = _measure(campaign, target, batching.ALONE, arrivals.closed(1, options.duration_s))
-    rows = unloaded.rows
-    if not rows or not target.alive():
+    measure(campaign, target, phases.warm_up(campaign.start), warm_up())
+    unloaded = measure(campaign, target, batching.ALONE, arrivals.closed(1, options.duration_s))
+    if not unloaded.rows or not target.alive():
         return
-    campaign.capacity = queueing.capacity_hz(rows)
     campaign.slo_s = options.slo_s or SLO_TIMES * (unloaded.level.p50_s or unloaded.level.mean_s or 1.0)
     if options.batching > 1:
-        gathered = batching.bursts(options.batching, 1 / campaign.capacity.value, options.duration_s)
-        _measure(campaign, target, batching.BURSTS, gathered)
+        measure(campaign, target, batching.BURSTS, _bursts(campaign))
     for name, wanted in _schedule(campaign, trace):
         if not target.alive():
             return
-        _measure(campaign, target, name, wanted)
+        measure(campaign, target, name, wanted)
     if options.find_max:
         campaign.highest = _highest(campaign, target)
+
+
+def _unbatched(campaign: Campaign, target: Target, size: int) -> None:
+    """Put on a server that merges nothing what one that may merge gets: one client, then bursts of ``size``."""
+    measure(campaign, target, phases.WARM, warm_up())
+    measure(campaign, target, batching.ALONE, arrivals.closed(1, campaign.options.duration_s))
+    if campaign.capacity is not None:
+        service_s = 1 / campaign.capacity.value
+        measure(campaign, target, batching.BURSTS, batching.bursts(size, service_s, campaign.options.duration_s))
+
+
+def _bursts(campaign: Campaign) -> Arrivals:
+    """Return the bursts that the server without merging got, else ones that follow from this server's capacity."""
+    if campaign.unbatched is not None and (known := batching.of_bursts(campaign.unbatched.measured)) is not None:
+        return known.phase.arrivals
+    assert campaign.capacity is not None
+    options = campaign.options
+    return batching.bursts(options.batching, 1 / campaign.capacity.value, options.duration_s)
 
 
 def _schedule(campaign: Campaign, trace: Arrivals | None) -> Iterator[tuple[str, Arrivals]]:
@@ -150,14 +177,13 @@ def _schedule(campaign: Campaign, trace: Arrivals | None) -> Iterator[tuple[str,
 
 
 def _highest(campaign: Campaign, target: Target) -> tuple[float | None, float | None]:
-    """Return the highest rate at which 95 % of all that was due met the SLO, and the lowest at which it did not."""
+    """Return the highest rate that held the SLO, and the lowest that did not."""
     assert campaign.capacity is not None
     capacity_hz = campaign.capacity.value
 
     def holds(rate_hz: float) -> bool:
         drawn = arrivals.poisson(rate_hz, campaign.options.duration_s, campaign.options.arrival_seed)
-        level = _measure(campaign, target, f"search-{rate_hz:.4g}", drawn).level
-        return (level.goodput or 0) >= 0.95 and queueing.SATURATED not in level.flags  # noqa: PLR2004 - see above
+        return queueing.holds(measure(campaign, target, f"search-{rate_hz:.4g}", drawn).level)
 
     return queueing.highest_rate(holds, SHARES[0] * capacity_hz, capacity_hz)
 
@@ -183,8 +209,13 @@ def _with_fields(request: ImageRequest, fields: Mapping[str, object]) -> ImageRe
     return replace(request, **changes)
 
 
-def _measure(campaign: Campaign, target: Target, name: str, wanted: Arrivals) -> Measured:
-    """Wait until the server is idle, put one phase on it, read what came of it, and keep it in the campaign."""
+def measure(campaign: Campaign, target: Target, name: str, wanted: Arrivals) -> Measured:
+    """Wait until the server is idle, put one phase on it, read what came of it, and keep it in the campaign.
+
+    A phase that the campaign has is returned as it is.
+    """
+    if (known := campaign.known(name)) is not None:
+        return known
     _wait_until_idle(target)
     before, cpu_before, merged_before = target.counters(), target.cpu_s(), target.merged()
     with _processors() as used:
@@ -197,13 +228,16 @@ def _measure(campaign: Campaign, target: Target, name: str, wanted: Arrivals) ->
             alive=target.alive,
             first_index=campaign.next_index(),
         )
+    if phase.interrupted:
+        names = [measured.phase.name for measured in campaign.measured]
+        phase = replace(phase, name=phases.cut_off(name, names))
     after, cpu_after, merged_after = target.counters(), target.cpu_s(), target.merged()
     answers = tuple(outputs.read(exchange) for exchange in phase.exchanges)
     cpu_s = None if cpu_before is None or cpu_after is None else cpu_after - cpu_before
     measured = Measured(
         phase=replace(phase, exchanges=_without_bodies(phase.exchanges, answers)),
         answers=answers,
-        level=_level(phase, answers, campaign.slo_s, merges=campaign.options.batching > 1),
+        level=level(phase, answers, campaign.slo_s, merges=campaign.options.batching > 1),
         grown=None if before is None or after is None else after.minus(before),
         cpu_s=cpu_s,
         others_share=None if cpu_s is None else used.others_share(cpu_s),
@@ -215,6 +249,10 @@ def _measure(campaign: Campaign, target: Target, name: str, wanted: Arrivals) ->
     # below level info no line of the log tells of a fallback, and every answer is HTTP 200
     if measured.grown is not None and (count := measured.grown.stages.get(DIFFUSERS_STAGE)):
         raise FallbackDetected(f"the server's counters show {count} times {DIFFUSERS_STAGE}", where=target.url)
+    if target.alive():
+        campaign.keep()
+        if campaign.state is not None:
+            campaign.state.finish(name)
     return measured
 
 
@@ -224,7 +262,8 @@ def _wait_until_idle(target: Target) -> None:
         time.sleep(0.1)
 
 
-def _level(phase: client.Phase, answers: tuple[Answer, ...], slo_s: float | None, *, merges: bool) -> queueing.Level:
+def level(phase: client.Phase, answers: tuple[Answer, ...], slo_s: float | None, *, merges: bool) -> queueing.Level:
+    """Return the figures of a phase; ``merges`` tells whether the server may merge requests."""
     lateness = [exchange.lateness_s for exchange in phase.exchanges]
     return queueing.level(
         Observed(
@@ -234,7 +273,7 @@ def _level(phase: client.Phase, answers: tuple[Answer, ...], slo_s: float | None
             lateness_s=[late for late in lateness if late is not None],
             rows=queueing.rows(zip(phase.exchanges, answers, strict=True)),
             merges=merges,
-            open_loop=phase.arrivals.kind != arrivals.CLOSED and phase.name != WARM,
+            open_loop=phase.arrivals.kind != arrivals.CLOSED and not phases.is_warm_up(phase.name),
         ),
         slo_s=slo_s,
     )
@@ -285,7 +324,8 @@ def _processors() -> Iterator[_Used]:
 
 def _lone_pictures(campaign: Campaign) -> dict[tuple[str, ...], tuple[str, ...]]:
     """Return what requests that ran alone brought, for those that may have been merged; else nothing."""
-    alone = [measured for measured in campaign.measured if measured.phase.name == batching.ALONE]
+    lone = campaign.unbatched or campaign
+    alone = [measured for measured in lone.measured if measured.phase.name == batching.ALONE]
     return {
         outputs.asked(exchange.request): answer.pixels_sha256
         for measured in alone
@@ -294,24 +334,66 @@ def _lone_pictures(campaign: Campaign) -> dict[tuple[str, ...], tuple[str, ...]]
     }
 
 
+def joined(measured: Sequence[Measured], log: Mapping[str, Served]) -> Join:
+    """Return all rows joined to the server's request log; one that failed has no id, and may be one of the log's."""
+    answered = [pair for one in measured for pair in one.answered]
+    failures = sum(exchange.sent_s is not None and answer.server_id is None for exchange, answer in answered)
+    return joins.join(answered, log, own_failures=failures)
+
+
+def logged(logs: Sequence[Mapping[str, Served]], measured: Sequence[Measured]) -> dict[str, Served]:
+    """Return the requests in the request logs of a load test's starts, by the servers' ids.
+
+    What came after the last phase of a start is left out: it may be of a phase that was cut off before it was written.
+    So is all of a start that was cut off before its warm-up was.
+    """
+    start = 1
+    ends: dict[int, float] = {}
+    for one in measured:
+        start = phases.start(one.phase.name) or start
+        ends[start] = one.phase.started_unix_s + one.phase.ended_s
+    own = {answer.server_id for one in measured for answer in one.answers}
+    return {
+        name: served
+        for start, log in enumerate(logs, 1)
+        for name, served in log.items()
+        if name in own or (start in ends and (served.received_unix_s or 0.0) <= ends[start])
+    }
+
+
+def keep(campaign: Campaign, target: Target, attested: Attested | None) -> None:
+    """Write the record as far as the load test has come: what an interrupt would leave now."""
+    _write(campaign, target, attested, Interrupted(INTERRUPTED))
+
+
 def finish(
     campaign: Campaign, target: Target, attested: Attested | None
 ) -> tuple[dict[str, Any], Path, BenchError | None]:
     """Judge what was measured, write the record whole, and return it, its path and the error the task ends with."""
-    log = target.requests()
+    record, path, rows = _write(campaign, target, attested, campaign.failure)
+    return record, path, campaign.failure or checks.error(rows, str(campaign.directory))
+
+
+def _write(
+    campaign: Campaign, target: Target, attested: Attested | None, failure: BenchError | None
+) -> tuple[dict[str, Any], Path, list[checks.Row]]:
+    """Judge what was measured, write the record over what was known before, and return it, its path and the checks."""
+    own = target.requests()
+    before = document.request_logs(campaign.directory, campaign.launches) if campaign.launches else []
+    logs = None if own is None else [*map(joins.read_request_log, before), own]
     answered = [pair for measured in campaign.measured for pair in measured.answered]
-    failures = sum(exchange.sent_s is not None and answer.server_id is None for exchange, answer in answered)
+    kept = [] if campaign.unbatched is None else [pair for one in campaign.unbatched.measured for pair in one.answered]
     facts = Facts(
         ours=attested is not None,
         identity=None if attested is None else attested.identity,
         run_id=None if attested is None else attested.run_id,
         version=None if attested is None else attested.version,
         verdict=None if attested is None else attested.verdict,
-        join=None if log is None else joins.join(answered, log, own_failures=failures),
+        join=None if logs is None else joined(campaign.measured, logged(logs, campaign.measured)),
         measured=campaign.measured,
         differences=outputs.differences(answered, campaign.golden, "the offline output")
         if campaign.golden
-        else outputs.differences(answered, _lone_pictures(campaign), "the lone output"),
+        else outputs.differences(answered, _lone_pictures(campaign), "the lone output", kept),
         golden_answers=sum(
             answer.fault is None and outputs.asked(exchange.request) in campaign.golden for exchange, answer in answered
         ),
@@ -319,7 +401,5 @@ def finish(
         died=attested is not None and attested.died,
     )
     rows = checks.judge(facts)
-    error = campaign.failure or checks.error(rows, str(campaign.directory))
-    record = document.document(campaign, facts, rows, attested)
-    path = document.write(record, campaign, facts)
-    return record, path, error
+    record = document.document(campaign, facts, rows, attested, failure)
+    return record, document.write(record, campaign, facts), rows

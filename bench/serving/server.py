@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,7 +23,11 @@ from bench.serving.joins import Identity
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Iterator
+    from datetime import datetime
 
+    from bench.engine.launch import Attempt
+    from bench.engine.waiting import Waiting
     from bench.errors import BenchError
     from bench.fallback.guard import Guard
     from bench.process import Observer
@@ -77,11 +81,13 @@ class Server:
         self.command = command
         self.guard = guard
         self.log = command.command.directory / store.LOG
-        self.error: BenchError | None = None
+        self.attempt: Attempt | None = None
+        self.started: datetime | None = None
         self.ready_after_s: float | None = None
         self.stopped_by_us = False
         self._ready_s = ready_s
         self._display = display
+        self._began = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="server", daemon=True)
 
     @property
@@ -90,18 +96,33 @@ class Server:
         return self.command.url
 
     def __enter__(self) -> Self:
-        start = time.monotonic()
-        self._thread.start()
+        self.start()
         try:
-            self._wait(start + self._ready_s)
+            self.wait_until_ready()
         except BaseException:
             self.stop()
             raise
-        self.ready_after_s = time.monotonic() - start
         return self
 
-    def _wait(self, deadline: float) -> None:
-        """Return when it is ready; raise what ended it, or that it took too long."""
+    def start(self) -> None:
+        """Launch it, and do not wait until it is ready: several servers may load at once."""
+        if self.started is None:
+            self.started, self._began = store.now(), time.monotonic()
+            self._thread.start()
+
+    @property
+    def error(self) -> BenchError | None:
+        """What stopped it, None if it runs or ended by itself."""
+        return None if self.attempt is None else self.attempt.ended.stopped_by
+
+    def wait_until_ready(self) -> None:
+        """Return when it is ready.
+
+        Raises:
+            TimedOut: it took too long.
+            BenchError: what ended it.
+        """
+        deadline = self._began + self._ready_s
         while not self._is_ready():
             if not self.alive():
                 raise self.error or EngineFailed(
@@ -114,17 +135,17 @@ class Server:
                     todo="give it more with --timeout SECONDS, or read the log's last lines",
                 )
             time.sleep(POLL_S)
+        self.ready_after_s = time.monotonic() - self._began
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
     def alive(self) -> bool:
-        """Tell whether it still runs; what ended it is then in ``error``, None if it ended by itself."""
+        """Tell whether it still runs."""
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        attempt = launch.guarded(self.command.command, guard=self.guard, log=self.log, display=self._display)
-        self.error = attempt.ended.stopped_by
+        self.attempt = launch.guarded(self.command.command, guard=self.guard, log=self.log, display=self._display)
 
     def _is_ready(self) -> bool:
         # 0.5.17 answers /health with 200 while it warms up, so the log's line must be there as well
@@ -191,6 +212,14 @@ class Server:
                     with_port[process.pid] = process
         supervisors = {process for process in with_port if parents[process] not in with_port}
         return [process for number, process in with_port.items() if parents[number] in supervisors]
+
+    @contextmanager
+    def frozen(self, waiting: Waiting) -> Iterator[None]:
+        """Stop its processes while another server is measured; it must have answered all that it took."""
+        with ExitStack() as stack:
+            for root in self._roots():
+                stack.enter_context(waiting.frozen(root.pid))
+            yield
 
     def stop(self) -> None:
         """End it; nothing of it is left when this returns. What it had taken it may finish first, for ten seconds."""

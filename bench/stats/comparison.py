@@ -15,9 +15,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import Inconclusive, ThresholdMissed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 FASTER = "faster"
 SLOWER = "slower"
@@ -208,22 +211,37 @@ def _effect_interval(inside: LogInterval | None) -> EffectInterval | None:
 
 
 def _sentence(basis: Basis, verdict: str, ratio: float, interval: EffectInterval | None, *, early: bool) -> str:
-    seen = f"{basis.metric}: {percent(ratio):+.2f} %"
+    seen = f"{basis.metric}: observed {percent(ratio):+.2f} %"
     if interval is None:
-        return f"{seen} was seen, and its spread is unknown"
-    between = (
-        f"{100 * interval.confidence:.3g} % interval {interval.low_percent:+.2f} to {interval.high_percent:+.2f} %"
-    )
+        return f"{seen}, and its spread is unknown"
+    between = f"{100 * interval.confidence:.3g} % interval {limits(interval.low_percent, interval.high_percent)}"
     if verdict == SAME:
         return f"{basis.metric}: the whole {between} lies inside the margin of {basis.margin_percent:g} %"
     if verdict == INCONCLUSIVE:
-        return f"{seen} was seen, {between}"
-    near = interval.high_percent if verdict == FASTER else interval.low_percent
+        return f"{seen}, {between}"
+    near = (
+        _outwards(interval.high_percent, math.ceil)
+        if verdict == FASTER
+        else _outwards(interval.low_percent, math.floor)
+    )
     likely = ", likely too large: stopped early" if early else ""
     return (
-        f"{basis.metric}: {verdict} by at least {abs(near):.2f} %"
-        f" (estimate {abs(percent(ratio)):.2f} %{likely}; {between})"
+        f"{basis.metric}: {verdict} by at least {near[1:]} % (estimate {abs(percent(ratio)):.2f} %{likely}; {between})"
     )
+
+
+def limits(low_percent: float, high_percent: float) -> str:
+    """Return the ends of an interval as they are printed: rounded outwards, so that they hold what was computed.
+
+    An end near zero that is not zero keeps the digits that show it: "faster" never stands beside an interval to 0.
+    """
+    return f"{_outwards(low_percent, math.floor)} to {_outwards(high_percent, math.ceil)} %"
+
+
+def _outwards(value: float, away: Callable[[float], int]) -> str:
+    exact = round(value, 12)
+    digits = next((digits for digits in range(2, 12) if exact == 0 or away(exact * 10**digits) != 0), 12)
+    return f"{away(round(exact * 10**digits, 6)) / 10**digits + 0.0:+.{digits}f}"
 
 
 def _planned(planning: Planning, basis: Basis) -> str:
@@ -235,8 +253,8 @@ def _planned(planning: Planning, basis: Basis) -> str:
     if planning.low is None:
         return f"with this noise an effect of {basis.margin_percent:g} % takes over 2000 {unit}"
     return (
-        f"about {number(planning.likely)} {unit} ({number(planning.low)} to {number(planning.high)}: so few samples"
-        f" know the noise badly) show an effect of {basis.margin_percent:g} % in 8 of 10 sessions,"
+        f"about {number(planning.likely)} {unit} ({number(planning.low)} to {number(planning.high)}; so few samples"
+        f" give a rough estimate) show an effect of {basis.margin_percent:g} % in 8 of 10 sessions,"
         f" and {number(planning.for_same)} show that nothing differs"
     )
 
@@ -251,3 +269,8 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
         "exit_code": comparison.exit_code,
         "effect": {"ratio": ratio, "percent": comparison.effect_percent},
     }
+
+
+def in_words(document: Mapping[str, Any]) -> str:
+    """Return the outcome of such a document in a few words: the report has the whole sentence."""
+    return f"{document['verdict']}: {document['metric']} {document['effect']['percent']:+.2f} %"

@@ -57,5 +57,5 @@ def checked_fraction(value: float, what: str) -> float:
         UsageError: it does not.
     """
     if not 0 < value < 1:  # NaN fails this too
-        raise UsageError(f"{what} lies between 0 and 1, not at {value!r}")
+        raise UsageError(f"{what} must be between 0 and 1, not {value!r}")
     return float(value)

@@ -145,7 +145,7 @@ def decide(differences: Sequence[float], plan: Plan) -> Decision:
     check(plan)
     values = np.asarray(differences, dtype=np.float64)
     if not 1 <= values.size <= plan.max_pairs:
-        raise UsageError(f"{values.size} pairs where 1 to {plan.max_pairs} were planned")
+        raise UsageError(f"got {values.size} pairs, but the plan allows 1 to {plan.max_pairs}")
     at = levels(plan.max_pairs)
     for count in range(FIRST_LOOK, values.size + 1):
         early = count < plan.max_pairs
@@ -180,7 +180,7 @@ def _compare(values: FloatArray, level: float | None, plan: Plan, *, early: bool
     if level is None:
         remarks = (f"no verdict is possible before {FIRST_LOOK} pairs",)
     elif inside is None:
-        remarks = ("all pairs differ by the same, so that the clock is too coarse to show a spread",)
+        remarks = ("all pairs differ by the same amount: the clock is too coarse to show a spread",)
     return outcome.conclude(
         _basis("sequential-t", int(values.size), plan),
         float(values.mean()),
@@ -222,7 +222,7 @@ def one_pair(effect: float, rounds: Sequence[float], plan: Plan, noise: LaunchNo
     half = math.hypot(within, math.sqrt(2) * reach)
     known = f"with the spread of {noise.sd_percent:.2g} % between {noise.launches} earlier launches"
     caution = (
-        "the rounds of this pair depend on each other, so that their spread is too small" if dependent(values) else None
+        "the rounds of this pair depend on each other, so their spread is too small" if dependent(values) else None
     )
     inside = outcome.LogInterval(low=effect - half, high=effect + half, confidence=1 - outcome.ALPHA)
     return outcome.conclude(

@@ -219,13 +219,13 @@ def summarise(samples: Samples, confidence: float = CONFIDENCE) -> Summary:
 
 def launch_interval(medians: Sequence[float]) -> tuple[Interval | None, str | None]:
     """Return the t interval over the logs of launch medians and None, or None and why it is missing."""
-    from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
-
     if len(medians) < FEWEST_LAUNCHES:
         shown = " and ".join(f"{median:.6g}" for median in medians)
         return None, f"an interval over launches takes {FEWEST_LAUNCHES}; there are {len(medians)}: {shown}"
     if np.ptp(medians) == 0:
-        return None, "all launches have one median, so that the clock is too coarse to show a spread"
+        return None, "all launches have the same median: the clock is too coarse to show a spread"
+    from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
+
     ends = stats.ttest_1samp(np.log(medians), 0.0).confidence_interval(CONFIDENCE)
     scope = f"over {len(medians)} launches"
     low, high = math.exp(ends.low), math.exp(ends.high)
@@ -269,7 +269,7 @@ def known_well_enough(samples: Samples, precision: float, confidence: float = CO
         UsageError: no sample, one that is not a duration, or a precision outside (0, 1).
     """
     if not 0 < precision < 1:
-        raise UsageError(f"a precision lies between 0 and 1 (0.01 is 1 %), not at {precision!r}")
+        raise UsageError(f"a precision must be between 0 and 1 (0.01 is 1 %), not {precision!r}")
     array = checked(samples, "samples")
     n = array.size
     interval, note = median_interval(array, confidence)

@@ -14,12 +14,12 @@ from bench.run import benchmark, plan
 from bench.run.options import Options, restored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bench.process import Observer
     from bench.record.campaign import Campaign
+    from bench.sweep.display import Display
 
 KIND = "batch"
 SUMMARY = "summary.json"
@@ -44,7 +44,10 @@ class Row:
 
 
 def run(
-    options: Options, keys: Sequence[str], name: str, display: Callable[[str], AbstractContextManager[Observer]]
+    options: Options,
+    keys: Sequence[str],
+    name: str,
+    display: Display,
 ) -> tuple[dict[str, Any], Path]:
     """Run each preset and return the summary and where it was written; Ctrl-C writes it too and re-raises.
 
@@ -57,9 +60,7 @@ def run(
         return _measured(state, options, display)
 
 
-def resume(
-    folder: Path, now: Options, display: Callable[[str], AbstractContextManager[Observer]]
-) -> tuple[dict[str, Any], Path]:
+def resume(folder: Path, now: Options, display: Display) -> tuple[dict[str, Any], Path]:
     """Run the presets that a batch lacks which was cut off; return as `run` does.
 
     Raises:
@@ -69,14 +70,13 @@ def resume(
         return _measured(state, restored(Options.from_document(state.asked["options"]), now), display)
 
 
-def _measured(
-    state: Campaign, options: Options, display: Callable[[str], AbstractContextManager[Observer]]
-) -> tuple[dict[str, Any], Path]:
+def _measured(state: Campaign, options: Options, display: Display) -> tuple[dict[str, Any], Path]:
     keys = state.asked["presets"]
     try:
         for key in keys:
             if key not in state.finished:
-                with display(key) as observer:
+                place = f"preset {keys.index(key) + 1}/{len(keys)}"
+                with display(key, place, len(keys) - len(state.finished)) as observer:
                     state.finish(key, asdict(_row(replace(options, model=key), observer)))
     finally:
         not_run = (asdict(Row(preset=key, outcome=NOT_RUN, exit_code=None)) for key in keys)

@@ -25,13 +25,13 @@ from bench.stats import comparison
 from bench.stats.unpaired import WELCH_MINIMUM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bench.process import Observer
     from bench.record.campaign import Campaign
     from bench.run.state import Run
+    from bench.sweep.display import Display
 
 QUALITIES = ("exact", "lossless", "high")
 """The tiers of upstream's matrix, the strictest first."""
@@ -97,7 +97,7 @@ def cells(options: Options, along: Sequence[str]) -> list[Cell]:
 def measure(
     options: Options,
     along: Sequence[str],
-    display: Callable[[str], AbstractContextManager[Observer]],
+    display: Display,
 ) -> tuple[dict[str, Any], Path, BenchError | None]:
     """Measure every cell and return the matrix, where it was written, and the error to end with (None: none).
 
@@ -112,9 +112,7 @@ def measure(
         return _measured(state, cells(options, along), display)
 
 
-def resume(
-    folder: Path, now: Options, display: Callable[[str], AbstractContextManager[Observer]]
-) -> tuple[dict[str, Any], Path, BenchError | None]:
+def resume(folder: Path, now: Options, display: Display) -> tuple[dict[str, Any], Path, BenchError | None]:
     """Make the launches that a matrix lacks which was cut off; return as `measure` does.
 
     Raises:
@@ -147,16 +145,17 @@ def _take_up(cell: Cell, state: Campaign) -> None:
         cell.run = benchmark.begin(plan.plan(cell.options, in_session=True), folder, launches=cell.launched)
 
 
-def _measured(
-    state: Campaign, matrix: list[Cell], display: Callable[[str], AbstractContextManager[Observer]]
-) -> tuple[dict[str, Any], Path, BenchError | None]:
+def _measured(state: Campaign, matrix: list[Cell], display: Display) -> tuple[dict[str, Any], Path, BenchError | None]:
     """Make the launches that are missing and write the matrix, also if this is interrupted."""
     folder = state.folder
     try:
-        for index in range(matrix[0].options.launches):
-            for cell in matrix if index % 2 == 0 else reversed(matrix):
+        rounds = matrix[0].options.launches
+        for index in range(rounds):
+            for number, cell in enumerate(matrix if index % 2 == 0 else reversed(matrix), 1):
                 if cell.failure is None and cell.launched == index:
-                    with display(cell.name) as observer:
+                    left = sum(rounds - other.launched for other in matrix if other.failure is None)
+                    place = f"round {index + 1}/{rounds}, cell {number}/{len(matrix)}"
+                    with display(cell.name, place, left) as observer:
                         _launch(cell, folder / cell.name, observer)
                     state.finish(f"{cell.name} {index + 1}", _failure(cell))
     finally:

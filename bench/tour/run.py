@@ -67,7 +67,7 @@ def take(steps: Sequence[Step], settings: Settings) -> None:
         console.print(f"invoke  is {typed} here: type that, or put its folder on PATH", soft_wrap=True)
     begun = time.monotonic()
     for position, step in enumerate(steps):
-        _take_one(step, settings, folder, console)
+        _take_one(step, steps[position + 1 :], settings, folder, console)
         if settings.pauses and position + 1 < len(steps) and not _goes_on(console):
             console.print(f"\ngo on with: invoke tour --from {steps[position + 1].name}{_engine_text(settings)}")
             return
@@ -115,7 +115,7 @@ def _folder(steps: Sequence[Step], settings: Settings) -> Path:
         return store.new_run(KIND, "flux-tiny", settings.output_dir)
     lacking = [name for name in missing if not tours or _made(tours[0], name) is None]
     raise UsageError(
-        f"step {steps[0].name} uses what other steps make, and the last tour did not come to: {', '.join(lacking)}",
+        f"step {steps[0].name} uses what other steps make, and the last tour did not reach: {', '.join(lacking)}",
         where=tours[0] if tours else root,
         todo=f"`invoke tour{_engine_text(settings)}` takes the tour from its start",
     )
@@ -144,7 +144,13 @@ def _filled(word: str, folder: Path) -> str:
     return PLACEHOLDER.sub(value, word)
 
 
-def _take_one(step: Step, settings: Settings, folder: Path, console: Console) -> None:
+def _then(steps: Sequence[Step]) -> str:
+    """Return how long the steps to come take, in words behind those of a step."""
+    minutes = sum(step.seconds for step in steps) / 60
+    return f"; then {minutes:.0f} min to the end" if minutes >= 1 else "; the end is near" if steps else ""
+
+
+def _take_one(step: Step, to_come: Sequence[Step], settings: Settings, folder: Path, console: Console) -> None:
     words = [_filled(word, folder) for word in step.command]
     if step.takes_engine and settings.engine:
         words += ["--engine", settings.engine]
@@ -152,7 +158,7 @@ def _take_one(step: Step, settings: Settings, folder: Path, console: Console) ->
         words += ["--output-dir", shown(settings.output_dir)]
     console.print()
     console.print(Rule(f"{STEPS.index(step) + 1} of {len(STEPS)}: {step.name}", align="left"))
-    console.print(Text(f"{step.title} (about {step.seconds} s on two quiet cores)", style="bold"))
+    console.print(Text(f"{step.title} (about {step.seconds} s on two quiet cores{_then(to_come)})", style="bold"))
     console.print(Text(step.why))
     console.print()
     if step.link is not None:
@@ -186,7 +192,7 @@ def _link(target: str, name: str, console: Console) -> None:
 
 def _unexpected(step: Step, exit_code: int, log: Path, settings: Settings) -> BenchError:
     return BY_EXIT_CODE.get(exit_code, BenchError)(
-        f"the tour stops: step {step.name} ended with exit code {exit_code} where {step.exit_code} was due",
+        f"the tour stops: step {step.name} ended with exit code {exit_code}, expected {step.exit_code}",
         where=log,
         todo=f"read its last lines above, then `invoke tour --from {step.name}{_engine_text(settings)}` to go on",
     )

@@ -78,6 +78,18 @@ STEPS = (
         seconds=40,
     ),
     Step(
+        name="reference",
+        title="How slow would diffusers be?",
+        command=("reference", "--model", "flux-tiny", "--model-path", "{checkpoint}"),
+        takes_output_dir=True,
+        why="A speed-up has a slow arm. This times the same request on the engine's diffusers backend, and the guard "
+        "proves the opposite of before: that it really was diffusers.",
+        read="The verdict is DIFFUSERS, and the record is labelled as a reference: `compare` sets a native run beside "
+        "it, but `ab`, `history` and baselines never take it for the engine. So a speed-up has two proven sides. Two "
+        "tiny blocks on a CPU say nothing about the speed-up on a GPU.",
+        seconds=40,
+    ),
+    Step(
         name="refused",
         title="A fallback that is known beforehand",
         command=("bench", "--model", "flux-tiny", "--model-path", "{checkpoint}-awq"),

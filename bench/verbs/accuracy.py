@@ -43,7 +43,7 @@ class AccuracyOptions:
 
 @task(AccuracyOptions, example="accuracy --model flux-tiny --check component,trajectory")
 def accuracy(c: Context, options: AccuracyOptions) -> None:
-    """Compare the native engine with diffusers and with its own golden, behind gates that prove themselves."""
+    """Compare the native engine with diffusers and with its own golden; negative controls prove each gate."""
     from bench.catalog import families
     from bench.report import text
 

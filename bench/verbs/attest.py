@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import FallbackDetected, ThresholdMissed, UsageError
+from bench.errors import EvidenceMissing, FallbackDetected, ThresholdMissed, UsageError
 from bench.options import OUTPUT, Kind, nested, option
 from bench.run.options import Options
 from bench.task import Context, task
@@ -81,10 +81,18 @@ def _judge(log: str, options: AttestOptions) -> None:
     verdict = judge.attest(log, dump=options.dump, expect=options.expect, version=options.engine_version)
     document = redact.document(verdict.document())
     schema.check(document, "verdict", log)
+    seen = any(proof["seen"] for proof in document["evidence"])
+    is_foreign = options.dump is None and not seen and all(row["line"] is None for row in document["findings"])
     if options.as_json:
         text.write_json(document)
-    else:
+    elif not is_foreign:
         text.stdout().print(Group(*report.parts(document, everything=True)))
+    if is_foreign:
+        raise EvidenceMissing(
+            "the guard knows no line of this log: it is not from SGLang Diffusion, or not at log level info",
+            where=log,
+            todo="name the file that the engine's output went to",
+        )
     if not verdict.counts:
         kind = type(verdict.error(log) or FallbackDetected(""))
         raise kind(f"{verdict.reasons()[0].id}: this run does not count", where=log)
@@ -99,13 +107,37 @@ def _judge_page(path: Path) -> None:
     """
     import tempfile
 
-    from bench.compare import review
     from bench.report import page, text
 
     with tempfile.TemporaryDirectory() as name:
         page.unpack(path, Path(name))
-        for line in review.folder(Path(name)):
+        for line in _review(Path(name)):
             text.line(text.stdout(), f"{path}: {line}")
+
+
+def _review(folder: Path) -> list[str]:
+    """Judge again what a folder says was measured, whatever it is, and return what was judged, one line each.
+
+    Raises:
+        RecordEdited: something in the folder was edited.
+        InvalidDocument: a document does not conform to its schema.
+        UsageError: the folder holds nothing that can be judged.
+    """
+    from bench.compare import review
+    from bench.record import store
+    from bench.serving import ab, servers_review
+    from bench.serving import review as loads
+
+    if (folder / ab.DOCUMENT).is_file():
+        document = servers_review.read(folder)
+        return [f"two servers: {document['comparison']['verdict']}, {len(document['pairs'])} pairs"]
+    if (folder / store.LOAD_RECORD).is_file():
+        reviewed = loads.read(folder)
+        verdict = reviewed.record["verdict"]
+        note = reviewed.note()
+        told = "unattested" if verdict is None else verdict["outcome"]
+        return [f"load test: {told}{'' if note is None else f'; {note}'}"]
+    return review.folder(folder)
 
 
 def _check_version(version: str | None) -> None:
@@ -221,7 +253,7 @@ class ValidateOptions:
 def validate(c: Context, options: ValidateOptions) -> None:
     """Check documents against their schemas, and records against their evidence: invoke validate FILE [FILE ...]."""
     from bench import schema
-    from bench.compare import ab, review
+    from bench.compare import ab
     from bench.record import documents, names
     from bench.report import text
     from bench.run import evidence
@@ -231,5 +263,7 @@ def validate(c: Context, options: ValidateOptions) -> None:
         kind = documents.validate(path)
         note = evidence.read(path).note() if kind == "run-record" else None
         if kind == "ab-record" and path.is_dir() and schema.read(path / ab.DOCUMENT)["schema_version"] != 1:
-            review.folder(path)
+            _review(path)
+        if kind in ("load-record", "load-comparison"):
+            _review(path if path.is_dir() else path.parent)
         text.write(f"{path}: valid {kind}{'' if note is None else f'; {note}'}")

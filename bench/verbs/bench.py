@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from bench.engine.find import Engine
     from bench.report.live import Live, Series
-    from bench.run.benchmark import Result
+    from bench.run.benchmark import Prove, Result
 
 AXES = {"quality": "every quality", "cuda-graph": "with and without CUDA graphs"}
 DEFAULT_MODELS = ("flux",)
@@ -131,12 +132,10 @@ def _resume(asked: Options, options: BenchOptions, word: Path) -> None:
     state = campaign.read(place, matrix.KIND, batch.KIND)
     then = Options.from_document(state["asked"]["options"])
     if state["kind"] == matrix.KIND:
-        starts = len(matrix.cells(then, state["asked"]["axes"])) * then.launches - len(state["finished"])
-        shown = _titled(text.stderr(), live.Series("launch", starts), then.repeats + 1)  # its first request is left out
+        shown = _titled(text.stderr(), live.Series("cell", 0), then.repeats + 1)  # its first request is left out
         _show_matrix(matrix.resume(place, asked, shown), as_json=options.as_json)
     else:
-        presets = len(state["asked"]["presets"]) - len(state["finished"])
-        shown = _titled(text.stderr(), live.Series("preset", presets), then.served, then.launches)
+        shown = _titled(text.stderr(), live.Series("preset", 0), then.served, then.launches)
         _show_batch(batch.resume(place, asked, shown), as_json=options.as_json)
 
 
@@ -155,7 +154,7 @@ class ReferenceOptions:
 
 @task(ReferenceOptions, example="reference --model flux-tiny --repeats 3")
 def reference(c: Context, options: ReferenceOptions) -> None:
-    """Time the diffusers backend of the engine, and prove that it was: the labelled slow arm of a speed-up."""
+    """Time the engine's diffusers backend and prove that it ran: the slow arm of a speed-up table."""
     asked = replace(options.run, extra=extra_arguments(c))
     if options.dry_run:
         show_commands({asked.model: asked}, DIFFUSERS)
@@ -170,7 +169,7 @@ def _check_choice(options: BenchOptions) -> None:
     if options.all and options.tag:
         raise UsageError("--all and --tag exclude each other")
     if (options.all or options.tag) and options.models != DEFAULT_MODELS:
-        raise UsageError("--model names presets, --tag and --all choose them: give one of the three")
+        raise UsageError("--model, --tag and --all exclude each other")
 
 
 def _check_require(asked: Options, keys: Sequence[str], *, resumed: bool) -> None:
@@ -249,10 +248,13 @@ def run_one(
             messages,
             requests=planned.options.served,
             launches=planned.options.launches,
+            then=_then(planned.options),
             fetched_bytes=partial(hub.fetched_bytes, isolated.workload.model_path, isolated.resolved.environment),
         ) as display,
     ):
-        result = benchmark.run(isolated, display, resume, score=scored if isolated.options.scored else None)
+        result = benchmark.run(
+            isolated, display, resume, score=scored if isolated.options.scored else None, prove=_prove(isolated.options)
+        )
     for warning in run.warnings(result.record):
         text.prose(messages, warning)
     if as_json:
@@ -264,6 +266,24 @@ def run_one(
     if options.precision is not None:
         _check_precision(result, options.precision)
     return result.record
+
+
+def _then(options: Options) -> str:
+    """Return what follows the timed requests, for the live line."""
+    from bench.report import live
+
+    asked = (("the stage table", options.stages), ("the kernels", options.prove_kernels))
+    further = " and ".join(name for name, is_asked in asked if is_asked)
+    return f"next a launch for {further}" if further else live.JUDGING
+
+
+def _prove(options: Options) -> Prove | None:
+    """Return what reads traces for the receipts, if that is asked for: it needs numpy, which a run without does not."""
+    if not options.prove_kernels:
+        return None
+    from bench.profiling import proof
+
+    return proof.read
 
 
 def _check_precision(result: Result, wanted: float) -> None:
@@ -307,7 +327,7 @@ def _short(result: Result) -> BenchError:
         return result.error
     if result.record["requests"] and result.record["kind"] == "bench":
         done = len(result.record["requests"])
-        todo = f"`invoke bench --resume {result.path.parent}` goes on with what is missing"
+        todo = f"`invoke bench --resume {shlex.quote(str(result.path.parent))}` goes on with what is missing"
         return type(result.error)(f"cut off after {done} request(s): {result.error.what}", where=result.path, todo=todo)
     decisive = result.record["verdict"]["findings"][0]
     return type(result.error)(f"run rejected: {decisive['id']}; no timings are reported", where=result.path)
@@ -364,6 +384,8 @@ def _check_matrix(options: BenchOptions, keys: Sequence[str], *, many: bool) -> 
             "a matrix compares the outputs of its cells itself",
             todo="leave --check-accuracy, --require and --update-golden out",
         )
+    if options.run.prove_kernels:
+        raise UsageError("--prove-kernels is for one run, not for a matrix", todo="prove the cell's options alone")
     if many or options.resume or options.run.precision:
         raise UsageError("--matrix is for one preset and a fixed number of requests", todo=f"--model {keys[0]} alone")
     if ("quality" in options.matrix and options.run.quality) or (
@@ -392,9 +414,8 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
                 plan.plan(cell.options, in_session=True)  # without a GPU refused now, not after the eager cells
             break
     if "cuda-graph" in options.matrix and asked.launches < WELCH_MINIMUM:
-        text.line(text.stderr(), f"no verdict on the times: that takes --launches {WELCH_MINIMUM} of each cell")
-    series = live.Series("cell", len(matrix.cells(asked, options.matrix)), rounds=asked.launches)
-    shown = _titled(text.stderr(), series, asked.repeats + 1)  # its first request is left out
+        text.line(text.stderr(), f"the times get no verdict: that needs --launches {WELCH_MINIMUM}")
+    shown = _titled(text.stderr(), live.Series("cell", 0), asked.repeats + 1)  # its first request is left out
     _show_matrix(matrix.measure(asked, options.matrix, shown), as_json=options.as_json)
 
 
@@ -422,14 +443,14 @@ def _show_matrix(ended: tuple[dict[str, Any], Path, BenchError | None], *, as_js
 
 def _titled(
     messages: Console, series: Series, requests: int | None, launches: int = 1
-) -> Callable[[str], AbstractContextManager[Live]]:
+) -> Callable[[str, str, int], AbstractContextManager[Live]]:
     """Return what shows the progress of a named run, under its name and its place in a series."""
     from bench.report import live, text
 
     @contextmanager
-    def shown(name: str) -> Iterator[Live]:
-        text.line(messages, f"{series.place()}: {name}")
-        series.begin()
+    def shown(name: str, place: str, left: int) -> Iterator[Live]:
+        series.begin(place, left)
+        text.line(messages, f"{place}: {name}")
         try:
             with live.Live(messages, requests=requests, launches=launches, series=series) as display:
                 yield display
@@ -452,21 +473,22 @@ def show_commands(asked: Mapping[str, Options], backend: str = NATIVE) -> None:
     from bench.report import text
     from bench.run import plan
 
-    engine = engine_to_spell_for(next(iter(asked.values())).engine)
+    # once for each name: of a batch all are the same, of two arms often not
+    engines = {spec: engine_to_spell_for(spec) for spec in dict.fromkeys(options.engine for options in asked.values())}
     if len(asked) == 1:
         (options,) = asked.values()
-        text.write(command.shown(plan.dry_run(options, engine, backend)))
+        text.write(command.shown(plan.dry_run(options, engines[options.engine], backend)))
         return
     refused: dict[str, list[str]] = {}
     for name, options in asked.items():
         try:
-            text.write(f"# {name}\n{command.shown(plan.dry_run(options, engine))}")
+            text.write(f"# {name}\n{command.shown(plan.dry_run(options, engines[options.engine]))}")
         except BenchError as error:
             refused.setdefault(f"{error.what}; {error.todo}", []).append(name)
     for why, names in refused.items():
         text.write(f"# refused: {', '.join(names)}\n#   {why}")
     if count := sum(map(len, refused.values())):
-        raise UsageError(f"{count} of {len(asked)} runs are refused", todo="the reasons stand above")
+        raise UsageError(f"{count} of {len(asked)} runs are refused", todo="see the reasons above")
 
 
 def engine_to_spell_for(spec: str | None) -> Engine:
@@ -485,5 +507,8 @@ def engine_to_spell_for(spec: str | None) -> Engine:
             raise
     engine = find.unasked()
     built = find.build_command(engine.name)
-    text.line(text.stderr(), f"no engine was asked: spelled for sglang {engine.version}, which `{built}` builds")
+    text.line(
+        text.stderr(),
+        f"no engine was named or found: this is the command for sglang {engine.version}, which `{built}` builds",
+    )
     return engine

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from bench.compare.records import Side
 
 ARM = "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
-METRIC = "what is compared: total, denoise, wall, load, peak-memory, or the name of a stage (default total)"
+METRIC = (
+    "what is compared: total, denoise, wall, load, peak-memory, or the name of a stage (default total); of load tests:"
+    " service (default) or capacity"
+)
 MARKDOWN = "print Markdown source, for a pull request"
 REQUIRE = "exit 7 unless the outputs are this similar to the baseline's"
 
@@ -47,14 +50,20 @@ class AbOptions:
     )
     same: bool = option(False, group=MEASURING, help="measure an arm against itself: how noisy this machine is")
     dry_run: bool = option(False, help="print both arms' commands and how long it would take, run nothing")
-    co_resident: bool = option(False, group=MEASURING, help="gone: the engines of a pair start together by default")
-    blocks: int | None = option(None, kind=Kind.WHOLE, group=MEASURING, help="gone: --pairs")
+    prove_ran: bool = option(
+        False,
+        group=MEASURING,
+        help="trace which lines of the arms' difference run in a request, in a launch of its own that is not timed"
+        " (default: if an arm is a checkout)",
+    )
+    no_prove_ran: bool = option(False, group=MEASURING, help="do not trace which changed lines run")
     run: Options = nested(
         Options,
-        *("model", "repeats", "require"),
+        *("model", "repeats", "require", "prove_kernels"),
         *COMMON,
         repeats={"default": 4, "help": "requests of each start that count, after one that does not (default 4)"},
         require={"help": REQUIRE},
+        prove_kernels={"help": "as --prove-ran, and compare the kernels of both sides, by an untimed launch of each"},
     )
     resume: Path | None = option(
         None,
@@ -81,10 +90,6 @@ def ab(c: Context, options: AbOptions) -> None:
     from bench.report import live, text
     from bench.verbs.bench import show_commands
 
-    if options.co_resident:
-        raise UsageError("--co-resident is gone: the engines of a pair start together by default", todo="leave it out")
-    if options.blocks is not None:
-        raise UsageError("--blocks is gone: arms are measured in pairs of engine starts", todo="--pairs N")
     specs = {"baseline": options.baseline, "candidate": options.candidate}
     common = replace(options.run, require=None)
     messages = text.stderr()
@@ -92,15 +97,13 @@ def ab(c: Context, options: AbOptions) -> None:
         result = _resumed(options, options.resume, specs)
     else:
         design = _design(options)
-        _check_arms({name: arms.options_of(spec, common) for name, spec in specs.items()}, options)
+        asked = {name: arms.options_of(spec, common) for name, spec in specs.items()}
+        check_arms(asked, same=options.same)
         text.line(messages, _length(design, options))
+        for line in _other_meaning(*asked.values()):
+            text.line(messages, f"note: {line}")
         if options.dry_run:
-            show_commands(
-                {
-                    name: replace(arms.options_of(spec, common), launches=max(2, design.pairs))
-                    for name, spec in specs.items()
-                }
-            )
+            show_commands({name: replace(arm, launches=max(2, design.pairs)) for name, arm in asked.items()})
             return
         with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats) as display:
             result = comparing.measure(common, specs, design, display=display, require=options.run.require)
@@ -117,16 +120,26 @@ def ab(c: Context, options: AbOptions) -> None:
 
 
 def _design(options: AbOptions) -> Design:
-    """Return how the arms are measured."""
+    """Return how the arms are measured.
+
+    Raises:
+        UsageError: so many pairs cannot decide, or the metric is not of an engine's requests.
+    """
     from dataclasses import replace
 
     from bench.compare import ab as comparing
 
-    design = comparing.Design(metric=options.metric, alternate=options.alternate)
+    wants = options.prove_ran or options.run.prove_kernels
+    if wants and options.no_prove_ran:
+        given = "--prove-ran" if options.prove_ran else "--prove-kernels"
+        raise UsageError(f"{given} and --no-prove-ran exclude each other")
+    prove_ran = True if wants else False if options.no_prove_ran else None
+    design = comparing.Design(metric=options.metric, alternate=options.alternate, prove_ran=prove_ran)
     if options.pairs is not None:
         design = replace(design, pairs=options.pairs)
     if options.margin is not None:
         design = replace(design, margin_percent=100 * options.margin)
+    comparing.check(design)
     return design
 
 
@@ -147,7 +160,7 @@ def _resumed(options: AbOptions, word: Path, specs: Mapping[str, str]) -> Result
         )
     if options.pairs is not None or options.margin is not None or options.alternate or options.metric != "total":
         raise UsageError(
-            "a comparison goes on as it began", todo="leave --pairs, --margin, --metric and --alternate out"
+            "a resumed comparison keeps its design", todo="leave --pairs, --margin, --metric and --alternate out"
         )
     folder = names.resolve(word, (campaign.STATE,), options.run.output_dir)
     asked = campaign.read(folder, comparing.KIND)["asked"]
@@ -156,15 +169,15 @@ def _resumed(options: AbOptions, word: Path, specs: Mapping[str, str]) -> Result
         return comparing.resume(folder, specs, options.run, display=display)
 
 
-def _check_arms(asked: Mapping[str, Options], options: AbOptions) -> None:
+def check_arms(asked: Mapping[str, Options], *, same: bool) -> None:
     """Raise UsageError for arms between which nothing can differ, unless that is what was asked for."""
     baseline, candidate = map(_meant, asked.values())
-    if baseline == candidate and not options.same:
+    if baseline == candidate and not same:
         raise UsageError(
             "both arms are the same, so nothing can differ",
             todo='change one, e.g. --candidate "steps=8"; or --same: how noisy is this machine?',
         )
-    if options.same and baseline != candidate:
+    if same and baseline != candidate:
         raise UsageError("--same measures an arm against itself, and these differ", todo="leave --same out")
 
 
@@ -186,6 +199,27 @@ def _meant(options: Options) -> object:
         return options
 
 
+def _other_meaning(baseline: Options, candidate: Options) -> list[str]:
+    """Return a line if the arms ask for the same quality of engines that take it differently, else none.
+
+    Nothing is said of an engine that cannot be described: that is an error of its own, later.
+    """
+    from bench.catalog import qualities
+    from bench.engine import find
+    from bench.record import comparable
+    from bench.run import plan
+
+    try:
+        versions = [find.find(options.engine).version for options in (baseline, candidate)]
+        wanted = [plan.workload(options).quality for options in (baseline, candidate)]
+    except UsageError:
+        return []
+    meanings = [qualities.meaning(*asked) for asked in zip(versions, wanted, strict=True)]
+    if wanted[0] != wanted[1] or meanings[0] == meanings[1]:
+        return []
+    return [f"{comparable.changed_meaning(wanted[0], *versions)}: {meanings[0]} against {meanings[1]}"]
+
+
 def _length(design: Design, options: AbOptions) -> str:
     """Return how many engine starts are planned and, where this machine has a run of the preset, how long they take."""
     from bench import paths
@@ -194,9 +228,11 @@ def _length(design: Design, options: AbOptions) -> str:
 
     known = presets.get(options.run.model, options.run.preset_file)
     past = forecast.past(options.run.output_dir or paths.runs(), known.sha256)
-    told = f"at most {design.pairs} pairs, {2 * design.pairs} engine starts"
+    told = f"at most {design.pairs} pair{'' if design.pairs == 1 else 's'}, {2 * design.pairs} engine starts"
     if past is None:
-        return f"{told}; how long a start takes is unknown: this machine has no run of {options.run.model} yet"
+        return (
+            f"{told}; how long a start takes is unknown: no run of {options.run.model} with --repeats was made here yet"
+        )
     minutes = past.minutes_of_pairs(design.pairs, options.run.repeats)
     return f"{told}, about {minutes:.0f} minutes by run {past.run[-6:]}; it stops as soon as it is decided"
 
@@ -209,8 +245,8 @@ class CompareOptions:
         many=True,
         kind=Kind.PATH,
         completes="finished",
-        help="runs (place, label, last, last~1, six digits) or perf dumps; the first is the baseline (one alone: the"
-        " named one); or one ab's folder",
+        help="runs or load tests (place, label, last, last~1, six digits) or perf dumps; the first is the baseline (one"
+        " alone: the named one); or one ab's folder",
     )
     metric: str = option("total", help=METRIC)
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
@@ -227,15 +263,20 @@ def compare(c: Context, options: CompareOptions) -> None:
     from bench import paths
     from bench.compare import history, records
     from bench.fidelity import score
-    from bench.record import names
+    from bench.record import names, store
     from bench.report import comparison as report
     from bench.report import next_step, text
+    from bench.serving import records as loads
     from bench.stats import comparison as statistics
 
-    if len(options.files) == 1 and _is_of_arms(place := names.resolve(options.files[0], (*names.RECORDS, ARMS))):
+    holding = (*names.RECORDS, store.LOAD_RECORD, ARMS, SERVERS)
+    if len(options.files) == 1 and _is_of_arms(place := names.resolve(options.files[0], holding)):
         _show_arms(place, options)
         return
-    files: Sequence[Path] = [names.resolve(file) for file in options.files]
+    files: Sequence[Path] = [names.resolve(file, holding) for file in options.files]
+    if any(map(loads.is_load, files)) or (files[0] / SERVERS).is_file():
+        _compare_loads(files, options)
+        return
     if len(files) == 1:
         files = [history.baseline_of(paths.runs(), files[0]), files[0]]
     baseline, *candidates = [records.read(path, options.metric) for path in files]
@@ -261,8 +302,67 @@ def compare(c: Context, options: CompareOptions) -> None:
     _raise(documents)
 
 
-ARMS = "comparison.json"
-"""What `invoke ab` leaves in its folder."""
+ARMS, SERVERS = "comparison.json", "load-comparison.json"
+"""What `invoke ab` leaves in its folder, and `invoke loadtest` of two servers."""
+
+
+def _compare_loads(files: Sequence[Path], options: CompareOptions) -> None:
+    """Compare load tests, or show again what two servers under load came to.
+
+    Raises:
+        UsageError: they are not comparable, or something is asked for that load tests do not have.
+        ThresholdMissed: a candidate is slower.
+        Inconclusive: a comparison does not decide.
+    """
+    from bench.compare import records
+    from bench.report import load_comparison as report
+    from bench.report import text
+    from bench.serving import records as loads
+    from bench.stats import comparison as statistics
+
+    if options.require is not None or options.as_html or options.as_markdown:
+        raise UsageError(
+            "load tests take no --require, --html or --markdown", todo="leave them out; `invoke report` has pages"
+        )
+    if len(files) == 1:
+        _show_servers(files[0], options)
+        return
+    if not all(map(loads.is_load, files)):
+        raise UsageError(
+            "a load test cannot be compared with another kind of run", todo="name load tests only", where=files[0]
+        )
+    baseline, *candidates = [loads.read(path, options.metric) for path in files]
+    _note([side.note for side in (baseline, *candidates)])
+    documents: list[dict[str, Any]] = []
+    for candidate in candidates:
+        records.refuse_unlike(baseline, candidate)
+        loads.refuse_unlike(baseline, candidate)
+        compared = statistics.to_document(records.compare(baseline, candidate))
+        sides = {"baseline": baseline.name, "candidate": candidate.name}
+        documents.append({**sides, "comparison": compared, "quality": None})
+        if not options.as_json:
+            notes = records.circumstances(baseline, candidate)
+            phases = loads.same_phases(baseline.document, candidate.document)
+            report.show_records(documents[-1], phases, notes, text.stdout())
+    if options.as_json:
+        text.write_json(documents)
+    _raise(documents)
+
+
+def _show_servers(folder: Path, options: CompareOptions) -> None:
+    """Show again what two servers under load came to, and end as it did."""
+    from bench.report import load_comparison as report
+    from bench.report import text
+    from bench.serving import servers_review
+
+    if not (folder / SERVERS).is_file():
+        raise UsageError("a load test has no named baseline", where=folder, todo="name two load tests")
+    document = servers_review.read(folder)
+    if options.as_json:
+        text.write_json([document])
+    else:
+        report.show(document, folder / SERVERS, text.stdout(), f"invoke report {folder}")
+    _raise([{**document, "candidate": str(folder / SERVERS), "quality": None}])
 
 
 def _write_page(folder: Path) -> None:
@@ -317,6 +417,8 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
         ThresholdMissed: the candidate is slower.
         Inconclusive: the comparison did not decide.
     """
+    import shlex
+
     from bench import schema
     from bench.compare import metric, records
     from bench.fidelity import score
@@ -327,12 +429,17 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
     documents.validate(place)
     document = schema.read(place / ARMS)
     if document["schema_version"] == 1:
-        raise UsageError("comparisons of version 1 are kept, not shown", where=place / ARMS, todo="`invoke ab` again")
-    if options.metric not in (metric.DEFAULT, document["metric"]):
         raise UsageError(
-            f"these arms were decided by {document['metric']}, not by {options.metric}",
+            "comparisons of version 1 cannot be shown any more",
             where=place / ARMS,
-            todo=f"`invoke compare {place / 'baseline'} {place / 'candidate'} --metric {options.metric}`",
+            todo="measure again with `invoke ab`",
+        )
+    if options.metric not in (metric.DEFAULT, document["metric"]):
+        pair = (str(place / "baseline"), str(place / "candidate"))
+        raise UsageError(
+            f"these arms were compared by {document['metric']}, not by {options.metric}",
+            where=place / ARMS,
+            todo=f"`{shlex.join(['invoke', 'compare', *pair, '--metric', options.metric])}`",
         )
     arms = records.of_arms(document, place)
     _note([reviewed.note() for reviewed in arms])
@@ -379,21 +486,18 @@ def _raise(documents: Sequence[Mapping[str, Any]]) -> None:
         Inconclusive: one comparison does not decide, and none is slower.
     """
     from bench.fidelity import score
+    from bench.stats import comparison
 
     for document in documents:
         if document["comparison"]["exit_code"] == ThresholdMissed.exit_code:
-            raise ThresholdMissed(_said(document["comparison"]), where=document["candidate"])
+            raise ThresholdMissed(comparison.in_words(document["comparison"]), where=document["candidate"])
     for document in documents:
-        if (missed := score.gate(document["quality"], document["candidate"])) is not None:
-            raise missed
+        gate = None if document["quality"] is None else score.gate(document["quality"], document["candidate"])
+        if gate is not None:
+            raise gate
     for document in documents:
         if document["comparison"]["exit_code"] == Inconclusive.exit_code:
-            raise Inconclusive(_said(document["comparison"]), where=document["candidate"])
-
-
-def _said(comparison: Mapping[str, Any]) -> str:
-    """Return the outcome in a few words: the report has the whole sentence."""
-    return f"{comparison['verdict']}: {comparison['metric']} {comparison['effect']['percent']:+.2f} %"
+            raise Inconclusive(comparison.in_words(document["comparison"]), where=document["candidate"])
 
 
 # --- a machine's own noise --------------------------------------------------------------------------------------------
@@ -520,7 +624,7 @@ def history(c: Context, options: HistoryOptions) -> None:
     from bench.compare import history as records
     from bench.compare import metric as metrics
     from bench.report import history as report
-    from bench.report import text
+    from bench.report import next_step, text
 
     root = options.run.output_dir or paths.runs()
     metric = metrics.named(options.metric)
@@ -545,6 +649,7 @@ def history(c: Context, options: HistoryOptions) -> None:
         text.write_json([{**asdict(point), "path": str(point.path), "unit": metric.unit} for point in points])
     else:
         report.show(options.run.model, points, metric, text.stdout())
+        text.line(text.stdout(), f"next: {next_step.after_history(options.run)}")
     if options.plot:
         from bench.report import history_page, page
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, PreflightFailed
+from bench.errors import PreflightFailed, UsageError
 from bench.options import OUTPUT, nested, option
 from bench.run.options import Options
 from bench.task import Context, task
@@ -72,8 +72,8 @@ def _engine(spec: str | None) -> Engine | None:
 
     try:
         return find.find(spec)
-    except BenchError:
-        if spec is not None:
+    except UsageError as error:
+        if error.field != "engine":  # one was named, or the one that is there is broken
             raise
         return None
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.errors import UsageError
-from bench.options import MEASURING, OUTPUT, Kind, nested, option
+from bench.options import MEASURING, OUTPUT, Kind, changed, nested, option
 from bench.run.options import Options
 from bench.task import Context, task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from bench.compare.ab import Design, Session
     from bench.report.dossier import Arms
 
 ARCHIVE, TEXT = "evidence.zip", "pull-request.md"
+DEFAULT_MODELS = ("flux",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +30,7 @@ class EvidenceOptions:
     base: str | None = option(None, help="revision of SGLang that the change is measured against, e.g. main")
     head: str = option(".", help="revision with the change (default: . the checkout as it is)")
     source: Path = option(Path(), kind=Kind.PATH, help="the checkout of SGLang (default: the working directory)")
-    models: tuple[str, ...] = option(("flux",), kind=Kind.NAMES, completes="presets", help="presets (default flux)")
+    models: tuple[str, ...] = option((), kind=Kind.NAMES, completes="presets", help="presets (default flux)")
     runs: tuple[Path, ...] = option(
         (),
         name="from",
@@ -40,9 +43,10 @@ class EvidenceOptions:
     )
     run: Options = nested(
         Options,
-        *("engine", "repeats", "timeout_s", "output_dir", "preset_file"),
+        *("engine", "repeats", "timeout_s", "output_dir", "preset_file", "prove_kernels"),
         engine={"help": "built configuration under the checkout (default: what `--engine` of bench would take)"},
         repeats={"default": 4, "help": "requests of each start that count (default 4)"},
+        prove_kernels={"help": "add the profile diff of both sides, by an untimed launch of each"},
     )
     output: Path | None = option(
         None, kind=Kind.PATH, group=OUTPUT, help="folder for the dossier (default: a new one in runs/)"
@@ -52,34 +56,81 @@ class EvidenceOptions:
 @task(EvidenceOptions, example="evidence --base main --head . --source ../sglang --models flux,wan-t2v")
 def evidence(c: Context, options: EvidenceOptions) -> None:
     """Measure a change of SGLang by A/B, and write the pull request's text and an archive that proves it."""
-    from bench.catalog import presets
+    from bench import files
     from bench.compare import archive
     from bench.engine import source
-    from bench.record import store
     from bench.report import dossier, text
 
-    for model in options.models:
-        presets.get(model, options.run.preset_file)
-    if bool(options.runs) == (options.base is not None):
-        raise UsageError("--base and --from exclude each other, and one is needed", todo="--base main --head .")
-    directory = options.output or store.new_run("evidence", "-".join(options.models), options.run.output_dir)
-    directory.mkdir(parents=True, exist_ok=True)
+    _refuse_contradictions(options)
     if options.base is None:
-        folders = _named(options.runs)
-        subject: dict[str, Any] = {"base": "baseline", "head": "candidate", "changes": []}
+        folders, known = _named(options.runs), archive.subject()
     else:
         changes = source.changes(options.source, options.base, options.head)
         if not changes:
             raise UsageError(f"nothing differs between {options.base} and {options.head}", where=options.source)
-        subject = {"base": options.base, "head": options.head, "changes": changes}
-        folders = _measured(options, options.base, directory)
-    for folder in folders.values():
-        archive.refuse_unproven(folder)
-    written = dossier.text(subject, {model: _arms(folder) for model, folder in folders.items()})
-    digest = archive.write(directory / ARCHIVE, folders, subject, written)
-    (directory / TEXT).write_text(f"{written}\nArchive: sha256 `{digest}`\n", encoding="utf-8")
-    text.line(text.stdout(), (directory / TEXT).read_text(encoding="utf-8"))
-    text.line(text.stdout(), f"archive: {directory / ARCHIVE}")
+        folders, known = {}, archive.subject(options.base, options.head, changes)
+    with _folder(options) as directory:
+        if options.base is not None:
+            folders = _measured(options, options.base, directory)
+            for folder in folders.values():
+                archive.refuse_unproven(folder)
+        written = dossier.text(known, {model: _arms(folder) for model, folder in folders.items()})
+        profiles = {model: told for model, folder in folders.items() if (told := _profile(folder)) is not None}
+        digest = archive.write(directory / ARCHIVE, folders, known, written, profiles)
+        shown = f"{written}\nArchive: sha256 `{digest}`\n"
+        files.write_text(directory / TEXT, shown)
+    text.write(shown)
+    text.line(text.stderr(), f"archive: {directory / ARCHIVE}")
+
+
+def _refuse_contradictions(options: EvidenceOptions) -> None:
+    """Refuse options that exclude each other or would be ignored, an unknown preset, and a folder that is there.
+
+    Raises:
+        UsageError: as it says.
+    """
+    from bench.catalog import presets
+    from bench.compare import ab
+    from bench.stats import sequential
+
+    if bool(options.runs) == (options.base is not None):
+        raise UsageError("--base and --from exclude each other, and one is needed", todo="--base main --head .")
+    ignored = [name for name in changed(options) if name not in ("--from", "--output", "--output-dir")]
+    if options.runs and ignored:
+        raise UsageError(f"--from measures nothing, so {', '.join(ignored)} would be ignored", todo="leave it out")
+    for model in options.models or DEFAULT_MODELS:
+        presets.get(model, options.run.preset_file)
+    if len(set(options.models)) < len(options.models):
+        raise UsageError("a preset is named twice", where=",".join(options.models))
+    sequential.check(sequential.Plan(max_pairs=options.pairs or ab.Design().pairs))
+    if options.output is not None and options.output.exists():
+        raise UsageError(
+            "the output folder exists already, and nothing is overwritten", where=options.output, todo="name another"
+        )
+
+
+@contextlib.contextmanager
+def _folder(options: EvidenceOptions) -> Iterator[Path]:
+    """Yield a new folder for the dossier; one that stays empty is taken away.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    from bench.record import store
+
+    if options.output is None:
+        directory = store.new_run("evidence", "-".join(options.models or DEFAULT_MODELS), options.run.output_dir)
+    else:
+        directory = options.output
+        try:
+            directory.mkdir(parents=True)
+        except OSError as error:
+            raise UsageError(f"cannot be made: {error.strerror}", where=directory, todo="another --output") from error
+    try:
+        yield directory
+    finally:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
 
 
 def _named(runs: Sequence[Path]) -> dict[str, Path]:
@@ -103,28 +154,60 @@ def _named(runs: Sequence[Path]) -> dict[str, Path]:
 
 
 def _measured(options: EvidenceOptions, base: str, directory: Path) -> dict[str, Path]:
-    """Measure every model, base against head, and return the folders of the A/Bs."""
+    """Measure every model, base against head, and return the folders of the A/Bs; none is left to go on with."""
     from bench.compare import ab
-    from bench.report import live, text
+    from bench.record import campaign
 
     design = ab.Design() if options.pairs is None else ab.Design(pairs=options.pairs)
     configuration = f"@{options.run.engine}" if options.run.engine else ""
-    messages = text.stderr()
-    with contextlib.ExitStack() as stack:
-        places = [stack.enter_context(_checkout(options, revision, directory)) for revision in (base, options.head)]
-        arms = dict(
-            zip(("baseline", "candidate"), (f"'source:{place}{configuration}'" for place in places), strict=True)
-        )
-        folders = {}
-        for model in options.models:
-            asked = replace(options.run, model=model, engine=None, output_dir=directory)
-            text.line(messages, f"{model}: {' against '.join(arms.values())}")
-            with live.Pairs(messages, pairs=design.pairs, requests=asked.repeats) as display:
-                result = ab.measure(asked, arms, design, display=display)
-            if result.error is not None:
-                raise result.error
-            folders[model] = result.path.parent
+    folders: dict[str, Path] = {}
+    try:
+        with contextlib.ExitStack() as stack:
+            places = [stack.enter_context(_checkout(options, revision, directory)) for revision in (base, options.head)]
+            arms = dict(
+                zip(
+                    (ab.BASELINE, ab.CANDIDATE),
+                    (shlex.quote(f"source:{place}{configuration}") for place in places),
+                    strict=True,
+                )
+            )
+            sessions = _prepared(options, arms, design, directory, stack)
+            for model, session in sessions.items():
+                session.display.tell(f"{model}: {' against '.join(arms.values())}")
+                result = ab.measured(session)
+                if result.error is not None:
+                    raise result.error
+                folders[model] = result.path.parent
+    except KeyboardInterrupt:
+        # not the A/B's own advice: the checkouts are gone, and it cannot go on without them
+        stopped = KeyboardInterrupt()
+        stopped.add_note(f"kept: {directory}, complete A/Bs: {', '.join(folders) or 'none'}")
+        stopped.add_note("to do: `invoke evidence` again, which measures anew")
+        raise stopped from None
+    finally:
+        for state in directory.glob(f"*/{campaign.STATE}"):
+            state.unlink()
     return folders
+
+
+def _prepared(
+    options: EvidenceOptions, arms: dict[str, str], design: Design, directory: Path, stack: contextlib.ExitStack
+) -> dict[str, Session]:
+    """Return the A/B of each model, none of which can be refused any more: a later one costs no earlier one's pairs.
+
+    Raises:
+        BenchError: one is refused; nothing was measured.
+    """
+    from bench.compare import ab
+    from bench.report import live, text
+
+    display = stack.enter_context(live.Pairs(text.stderr(), pairs=design.pairs, requests=options.run.repeats))
+    sessions = {}
+    for model in options.models or DEFAULT_MODELS:
+        asked = replace(options.run, model=model, engine=None, output_dir=directory)
+        display.tell(f"{model}: can it be measured?")
+        sessions[model] = stack.enter_context(ab.prepared(asked, arms, design, display=display, must_run=True))
+    return sessions
 
 
 @contextlib.contextmanager
@@ -139,6 +222,27 @@ def _checkout(options: EvidenceOptions, revision: str, directory: Path) -> Itera
     place = directory.absolute() / f"checkout-{store.safe(revision)}"
     with source.worktree(options.source, revision, place) as made:
         yield made
+
+
+def _profile(folder: Path) -> str | None:
+    """Return what the traces of an A/B's sides come to: the kernels that differ, on a GPU with times; None without."""
+    from bench import schema
+    from bench.compare import archive
+    from bench.profiling import analysis, load
+    from bench.profiling.diff import diff
+    from bench.report import profile_diff
+    from bench.report import reach as report
+
+    traces = archive.traces(folder)
+    if not traces:
+        return None
+    document = schema.read(folder / "comparison.json")
+    told = report.markdown(document["reach"]["kernels"])
+    a, b = (analysis.analyse([folder / names[0]]) for names in (traces["base"], traces["head"]))
+    sides = load.pair(a, b)
+    if any(side["gpu"] is None for side in sides):
+        return told
+    return f"{told}\n{profile_diff.markdown(diff(*sides, force=True))}"
 
 
 def _arms(folder: Path) -> Arms:
@@ -160,7 +264,7 @@ def evidence_check(c: Context, options: EvidenceCheckOptions) -> None:
     """Judge the archive of a pull request again: an edited dump, log, picture, record or text is named."""
     import tempfile
 
-    from bench import paths, schema
+    from bench import paths
     from bench.compare import archive
     from bench.errors import RecordEdited
     from bench.report import dossier, text
@@ -172,9 +276,13 @@ def evidence_check(c: Context, options: EvidenceCheckOptions) -> None:
         lines, faults = archive.judge(folder)
         if not faults:
             arms = {model: _arms(folder / model) for model in archive.models(folder)}
-            subject = schema.read(folder / archive.SUBJECT)
-            if dossier.text(subject, arms) != (folder / archive.TEXT).read_text(encoding="utf-8"):
+            written = dossier.text(archive.read_subject(folder), arms)
+            if written.encode() != (folder / archive.TEXT).read_bytes():
                 faults.append(RecordEdited(f"{archive.TEXT} does not follow from the records"))
+            for model in arms:
+                told, place = _profile(folder / model), folder / model / archive.PROFILE
+                if (told or "").encode() != (place.read_bytes() if place.is_file() else b""):
+                    faults.append(RecordEdited(f"{model}/{archive.PROFILE} does not follow from the traces"))
     for line in lines:
         text.line(console, line)
     for fault in faults[1:]:

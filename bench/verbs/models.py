@@ -123,7 +123,7 @@ def _filtered(known: Mapping[str, Preset], options: ModelsOptions) -> dict[str, 
         count = len(gpus.visible(gpus.machine(), os.environ.get(gpus.VISIBLE)).devices)
         chosen = {key: preset for key, preset in chosen.items() if model.runs_with(preset, count)}
     if not chosen:
-        raise UsageError("no preset is left", todo="`invoke models` lists all; `invoke doctor` says what runs here")
+        raise UsageError("no preset matches", todo="`invoke models` lists all; `invoke doctor` says what runs here")
     return chosen
 
 

@@ -5,21 +5,27 @@ from __future__ import annotations
 import shlex
 import shutil
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, UsageError
-from bench.options import MEASURING, OUTPUT, Kind, nested, option
+from bench.options import MEASURING, OUTPUT, Kind, changed, nested, option
 from bench.run.options import COMMON, Options
 from bench.task import Context, extra_arguments, task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from bench.catalog.devices import Ceiling
     from bench.profiling.analysis import Context as AnalysisContext
+    from bench.profiling.capture import Captured
 
 REPORT = "report"
+OF_TRACES = ("--trace", "--engine-version", "--step-ms", "--full", "--output-dir")
+"""The options that the analysis of a trace made elsewhere takes."""
 STEPS_PROFILED = 5
+PAIRS_TRIED = 4
+REQUESTS_TRIED = 3
 ENGINE_VERSION = "version that wrote the traces: a fast path that it lacks is not a miss"
 
 
@@ -46,16 +52,75 @@ class ProfileOptions:
         help="analyse a trace made elsewhere instead; again for each further rank",
     )
     engine_version: str | None = option(None, group=MEASURING, help=ENGINE_VERSION)
+    step_ms: float | None = option(
+        None,
+        kind=Kind.NUMBER,
+        group=MEASURING,
+        least=0.001,
+        help="with --trace: the same step without the profiler, in ms; without it idle time is no saving",
+    )
+    attempt: bool = option(
+        False, name="try", group=MEASURING, help="measure the first action that is a flag, against its prediction"
+    )
+    pairs: int = option(
+        PAIRS_TRIED,
+        kind=Kind.WHOLE,
+        group=MEASURING,
+        help=f"with --try: pairs of engine starts at most (default {PAIRS_TRIED})",
+    )
     full: bool = option(False, group=OUTPUT, help="print every table")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeOptions:
+    """What `invoke probe` takes."""
+
+    run: Options = nested(Options, "engine", "output_dir")
+    as_json: bool = option(False, name="json", group=OUTPUT, help="print what was measured as JSON on stdout")
+
+
+@task(ProbeOptions, example="probe --engine sglang-0.5.23")
+def probe(c: Context, options: ProbeOptions) -> None:
+    """Measure the best that this card can do, in under 20 s; `profile` compares its traces with it."""
+    from bench.engine import find
+    from bench.profiling import probe as probing
+    from bench.report import probe as report
+    from bench.report import text
+
+    messages = text.stderr()
+    text.line(messages, f"measuring products, a copy and attention, at most {probing.LIMIT_S:g} s")
+    document, path = probing.measure(find.find(options.run.engine), options.run.output_dir)
+    if options.as_json:
+        text.write_json(document)
+    else:
+        report.show(document, probing.specified(document), text.stdout())
+    text.line(messages, f"record: {path}")
 
 
 @task(ProfileOptions, example="profile --model flux-tiny --steps-profiled 2")
 def profile(c: Context, options: ProfileOptions) -> None:
     """Trace a guarded run, or read traces made elsewhere, and say where the time goes and what to do."""
+    extra = extra_arguments(c)
+    _refuse_ignored(options, extra)
     if options.traces:
         _made_elsewhere(options)
     else:
-        _captured(replace(options.run, extra=extra_arguments(c)), options)
+        _captured(replace(options.run, extra=extra), options)
+
+
+def _refuse_ignored(options: ProfileOptions, extra: Sequence[str]) -> None:
+    """Raise UsageError for options that would be ignored."""
+    given = changed(options)
+    if options.traces:
+        ignored = [name for name in given if name not in OF_TRACES] + [f"-- {word}" for word in extra[:1]]
+        why = "--trace runs nothing"
+    elif ignored := [name for name in given if name in ("--engine-version", "--step-ms")]:
+        why = "only --trace uses these"
+    else:
+        ignored = [name for name in given if name == "--pairs" and not options.attempt]
+        why = "pairs are measured with --try"
+    if ignored:
+        raise UsageError(f"{why}, so {', '.join(ignored)} would be ignored", todo="leave it out")
 
 
 def _captured(asked: Options, options: ProfileOptions) -> None:
@@ -64,11 +129,13 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
     Raises:
         BenchError: the run does not count, or the trace cannot be read.
     """
+    from bench.catalog import qualities
+    from bench.compare import tried
     from bench.profiling import analysis, capture
-    from bench.report import live, run, text
+    from bench.report import live, next_step, run, text
 
     messages = text.stderr()
-    with live.Live(messages) as display:
+    with live.Live(messages, requests=capture.TIMED_REQUESTS + 1) as display:
         captured = capture.capture(
             asked,
             steps=options.steps_profiled,
@@ -79,24 +146,72 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
     record = captured.record
     context = analysis.Context(
         engine_version=record["engine"]["version"],
-        quality=record["workload"]["quality"],
-        unprofiled_step_ms=captured.unprofiled_step_ms,
+        quality=record["workload"]["quality"] or qualities.default(record["engine"]["version"]),
+        unprofiled=captured.unprofiled,
+        measured=_measured(record, asked),
         about={
             "run": record["id"],
             "instrument": run.instrument(record),
             "command": shlex.join(record["launches"][0]["command"]["argv"]),
         },
     )
-    _analyse(captured.traces, context, captured.path.parent / REPORT, full=options.full)
-    text.line(messages, f"next: {_next(asked)}")
+    report = _analyse(captured.traces, context, captured.path.parent / REPORT, full=options.full)
+    if options.attempt:
+        _try(report, captured, asked, options.pairs)
+    else:
+        action = tried.first_flag(report)
+        proposed = None if action is None else action["arm"]
+        text.line(messages, f"next: {next_step.after_profile(record, proposed)}")
     text.line(messages, f"record: {captured.path}")
 
 
-def _next(asked: Options) -> str:
-    """Return the command after a profile: try what it proposes, or set two profiles side by side."""
-    if asked.torch_compile:
-        return "invoke profile-diff last~1 last"
-    return f"invoke ab --model {asked.model} --metric denoise --candidate compile"
+def _measured(record: Mapping[str, Any], asked: Options) -> tuple[Ceiling, ...]:
+    """Return what this card does at best: as kept, else measured now; nothing on a CPU, or if it cannot be measured."""
+    from bench.engine import find
+    from bench.profiling import probe as probing
+    from bench.report import text
+
+    if record["devices"]["kind"] == "cpu":
+        return ()
+    known = probing.kept(probing.seen())
+    if known is None:
+        text.line(text.stderr(), f"measuring what this card does at best, once, at most {probing.LIMIT_S:g} s")
+        try:
+            known, _ = probing.measure(find.find(asked.engine), asked.output_dir)
+        except BenchError as error:
+            text.line(text.stderr(), f"the card could not be measured, the table's ceilings are used: {error.what}")
+            return ()
+    return probing.ceilings(known)
+
+
+def _try(report: Mapping[str, Any], captured: Captured, asked: Options, pairs: int) -> None:
+    """Measure the first action that is a flag and show what it achieved beside what was predicted.
+
+    Raises:
+        BenchError: the comparison could not be made, or did not count.
+    """
+    from bench.compare import ab, tried
+    from bench.report import comparison, live, text
+    from bench.report import profile as reports
+
+    messages, console = text.stderr(), text.stdout()
+    action = tried.first_flag(report)
+    if action is None:
+        text.line(console, "nothing to try: no action of this profile is a flag")
+        return
+    text.line(messages, f"trying {action['arm']}: {action['title']}")
+    common = replace(asked, repeats=REQUESTS_TRIED)
+    specs = {ab.BASELINE: "", ab.CANDIDATE: action["arm"]}
+    with live.Pairs(messages, pairs=pairs, requests=common.repeats) as display:
+        result = ab.measure(common, specs, ab.Design(pairs=pairs, metric=tried.METRIC), display=display)
+    sides = (result.records[ab.BASELINE], result.records[ab.CANDIDATE])
+    comparison.show_arms(result.document, sides, result.path, console)
+    if result.error is not None:
+        raise result.error
+    found = tried.document(action, captured.record, result.document, sides[0])
+    path = tried.write(found, captured.path.parent)
+    text.line(console, reports.tried(found))
+    text.line(messages, f"tried: {path}")
 
 
 def _made_elsewhere(options: ProfileOptions) -> None:
@@ -105,11 +220,18 @@ def _made_elsewhere(options: ProfileOptions) -> None:
     Raises:
         UsageError: a file cannot be read, or is not a trace; then no folder is left.
     """
+    from bench.catalog import qualities
     from bench.profiling import analysis
+    from bench.profiling.bottleneck import Unprofiled
     from bench.record import store
 
     directory = store.new_run("profile", "trace", options.run.output_dir)
-    context = analysis.Context(engine_version=options.engine_version)
+    version = options.engine_version
+    context = analysis.Context(
+        engine_version=version,
+        quality=qualities.default(version) if version else None,
+        unprofiled=Unprofiled(step_ms=options.step_ms) if options.step_ms else None,
+    )
     try:
         _analyse(options.traces, context, directory / REPORT, full=options.full)
     except BenchError:
@@ -117,7 +239,8 @@ def _made_elsewhere(options: ProfileOptions) -> None:
         raise
 
 
-def _analyse(traces: Sequence[Path], context: AnalysisContext, directory: Path, *, full: bool) -> None:
+def _analyse(traces: Sequence[Path], context: AnalysisContext, directory: Path, *, full: bool) -> dict[str, Any]:
+    """Analyse traces, write and show the report, and return it."""
     from bench import redact
     from bench.profiling import analysis, export
     from bench.report import profile as report
@@ -125,11 +248,12 @@ def _analyse(traces: Sequence[Path], context: AnalysisContext, directory: Path, 
     from bench.report.profile_view import view
 
     directory.mkdir()
-    document = redact.document(analysis.analyse(list(traces), context, each=export.into(directory)))
+    document: dict[str, Any] = redact.document(analysis.analyse(list(traces), context, each=export.into(directory)))
     shown = view(document)
     report.write(document, shown, directory)
     profile_forms.show(shown, text.stdout(), full=full)
     text.line(text.stdout(), f"report: {directory / 'report.html'}")
+    return document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +290,7 @@ def profile_diff(c: Context, options: ProfileDiffOptions) -> None:
 
     files = options.files * 2 if len(options.files) == 1 else options.files  # one with itself: steps against steps
     if len(files) > 2:  # noqa: PLR2004 - A and B
-        raise UsageError("a diff is of two traces", todo="invoke profile-diff A B")
+        raise UsageError("profile-diff takes exactly two traces", todo="invoke profile-diff A B")
     context = analysis.Context(engine_version=options.engine_version)
     a, b = load.pair(*(load.load(_report(file), context) for file in files))
     a_steps, b_steps = (None if steps is None else list(steps) for steps in (options.a_steps, options.b_steps))

@@ -10,11 +10,13 @@ from bench.options import OUTPUT, Kind, nested, option
 from bench.run.options import Options
 from bench.task import Context, task
 from bench.verbs.compare import METRIC
+from bench.verbs.sweep import PlaceOptions, found, measured, rows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.report.page import Page
+    from bench.sweep.folder import Folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,9 +32,13 @@ class ReportOptions:
     )
     model: str | None = option(None, completes="presets", help="the history of this preset")
     history: bool = option(False, help="the history of every preset that has records")
+    sweep: Path | None = option(None, kind=Kind.PATH, help="a sweep: its folder, runs/sweep-NAME, or its NAME")
     metric: str = option("total", help=METRIC)
     output: Path | None = option(
-        None, kind=Kind.PATH, group=OUTPUT, help="the file to write (default: report.html in the run's folder)"
+        None,
+        kind=Kind.PATH,
+        group=OUTPUT,
+        help="the file to write (default: report.html in the run's folder; another form is printed)",
     )
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help="print Markdown instead of writing a page")
     as_csv: bool = option(False, name="csv", group=OUTPUT, help="print the values behind the page as CSV")
@@ -45,25 +51,55 @@ class ReportOptions:
 
 @task(ReportOptions, example="report last")
 def report(c: Context, options: ReportOptions) -> None:
-    """Write a run, an A/B, a load test or a history as one HTML page that needs no network."""
+    """Write a run, an A/B, a load test, a sweep or a history as one HTML page that needs no network."""
     from bench import paths
     from bench.record import names
     from bench.report import pages
 
-    ways = (bool(options.runs), options.model is not None, options.history)
+    ways = (bool(options.runs), options.model is not None, options.history, options.sweep is not None)
     if sum(ways) != 1:
-        raise UsageError("runs, --model and --history exclude each other, and one is needed", todo="invoke report last")
+        raise UsageError(
+            "report takes runs, or --model, or --history, or --sweep: one of the four",
+            todo="`invoke report last` writes the newest run's page",
+        )
+    if len(forms := _forms(options)) > 1:
+        raise UsageError(f"{' and '.join(f'--{form}' for form in forms)} are two forms of one report", todo="name one")
+    if (options.runs or options.sweep) and options.metric != ReportOptions(runs=()).metric:
+        raise UsageError(
+            "--metric chooses the series of a history; a run's page has all of its metrics, and a sweep's one",
+            todo="leave it out",
+        )
     root = options.run.output_dir or paths.runs()
+    if options.sweep is not None:
+        sweep = found(PlaceOptions(folder=options.sweep, run=options.run))
+        put(swept(sweep), sweep.path / pages.PAGE, options)
+        return
     if not options.runs:
         name = "history" if options.model is None else f"history-{options.model}"
         put(history(root, options.model, options.metric), root / f"{name}.html", options)
         return
-    if options.output is not None and len(options.runs) > 1:
-        raise UsageError("--output takes one run", todo="leave it out: each page is written beside its record")
+    if len(options.runs) > 1 and (options.output is not None or forms):
+        given = "--output" if options.output is not None else f"--{forms[0]}"
+        raise UsageError(f"{given} takes one run", todo="leave it out: each page is written beside its record")
     for word in options.runs:
         place = names.resolve(word, pages.HOLDING, root)
         folder = place if place.is_dir() else place.parent
         put(pages.of(folder), folder / pages.PAGE, options)
+
+
+def swept(folder: Folder) -> Page:
+    """Return the page of a sweep as its folder tells it.
+
+    Raises:
+        UsageError: this is not the folder of a sweep.
+        InvalidDocument: a document of it violates its schema.
+    """
+    from bench.report import sweep_page
+    from bench.sweep import hosts
+
+    cells = rows_of(folder)
+    effects = hosts.effects(measured(cells))
+    return sweep_page.page(folder.read(), cells, effects, hosts.told(effects))
 
 
 def history(root: Path, model: str | None, metric_name: str) -> Page:
@@ -93,22 +129,43 @@ def history(root: Path, model: str | None, metric_name: str) -> Page:
     return history_page.page(histories, known, tuple(dict.fromkeys(faults)))
 
 
+def _forms(options: ReportOptions) -> list[str]:
+    """Return the forms that were asked for instead of a page."""
+    asked = {
+        "json": options.as_json,
+        "markdown": options.as_markdown,
+        "csv": options.as_csv,
+        "openmetrics": options.as_openmetrics,
+    }
+    return [form for form, wanted in asked.items() if wanted]
+
+
 def put(page: Page, path: Path, options: ReportOptions) -> None:
-    """Print a page in the form that was asked for, or write it to ``path``."""
+    """Write a page to ``path``, or print it in the form that was asked for; ``--output`` takes either.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
     import sys
 
+    from bench import files
     from bench.report import page as forms
     from bench.report import text
 
-    if options.as_json:
-        text.write_json(page.documents)
-    elif options.as_markdown:
-        sys.stdout.write(forms.markdown(page))
-    elif options.as_csv:
-        sys.stdout.write(forms.comma_separated(page))
-    elif options.as_openmetrics:
-        sys.stdout.write(forms.openmetrics(page))
-    else:
+    asked = _forms(options)
+    if not asked:
         path = options.output or path
         forms.write(page, path)
         text.line(text.stdout(), f"page: {path}")
+        return
+    write = {
+        "json": lambda page: text.json_of(page.documents),
+        "markdown": forms.markdown,
+        "csv": forms.comma_separated,
+        "openmetrics": forms.openmetrics,
+    }[asked[0]]
+    if options.output is None:
+        sys.stdout.write(write(page))
+    else:
+        files.write_text(options.output, write(page), replace=True)
+        text.line(text.stderr(), f"{asked[0]}: {options.output}")

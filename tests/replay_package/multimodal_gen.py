@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -41,6 +42,12 @@ def started_so_far():
         return file.tell()
 
 
+def leave_trace(asked):
+    """Leave a captured trace where the engine's profiler would, for a request that asks for one."""
+    if asked.get("profile") and "trace" in SCENARIO:
+        shutil.copy(SCENARIO["trace"], os.environ["SGLANG_DIFFUSION_TORCH_PROFILER_DIR"])
+
+
 class DiffGenerator:
     def __init__(self, server_args):
         global LAUNCH  # noqa: PLW0603 - one engine a process
@@ -49,7 +56,7 @@ class DiffGenerator:
             subprocess.Popen(["sleep", "300.125"], start_new_session=True)
         self.args = server_args
         log = Path(SCENARIO["log"]).read_bytes()
-        if "SIMULATED_NVML" in os.environ:
+        if "BENCH_NVML" in os.environ:
             log = log.replace(b", device=cpu,", b", device=cuda,")
         lines = log.splitlines(keepends=True)
         cut = next((n for n, line in enumerate(lines) if LOADED.encode() in line), len(lines))
@@ -103,12 +110,13 @@ class DiffGenerator:
             if stage["name"] == "DenoisingStage":
                 stage["duration_ms"] = each * steps
         say(told(line, dump["steps"]) for line in lines)
-        if self.graphs and self.quality != "lossless":
+        if self.graphs and self.quality not in {None, "lossless"}:
             print(f"[11-22 08:53:49] quality={self.quality} has no captured breakable CUDA graphs", flush=True)
         dump["total_duration_ms"] = sum(stage["duration_ms"] for stage in dump["steps"])
         dump |= {"tag": "server_perf_dump", "timestamp": datetime.now(UTC).isoformat()}
         dump["meta"] = {"model": self.args.model_path}
         Path(asked["perf_dump_path"]).write_text(json.dumps(dump))
+        leave_trace(asked)
         print(f"[11-22 08:53:49] Metrics dumped to: {asked['perf_dump_path']}", flush=True)
         output = Path(asked["output_path"]) / asked["output_file_name"]
         if output.suffix == ".mp4":

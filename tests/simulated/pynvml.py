@@ -1,4 +1,4 @@
-"""A simulated NVML: what SIMULATED_NVML (a JSON file) says of each GPU, sample by sample; found first by PYTHONPATH.
+"""A simulated NVML: what BENCH_NVML (a JSON file) says of each GPU, sample by sample; found first by PYTHONPATH.
 
 Each GPU is an object; a list as a value is one value for each sample, the last one staying.
 """
@@ -23,7 +23,7 @@ class NVMLError(Exception):
 
 
 def _gpus():
-    with open(os.environ["SIMULATED_NVML"]) as file:
+    with open(os.environ["BENCH_NVML"]) as file:
         return json.load(file)
 
 
@@ -42,7 +42,7 @@ def _value(handle, name):
 
 
 def nvmlInit():
-    if "SIMULATED_NVML" not in os.environ:
+    if "BENCH_NVML" not in os.environ:
         raise NVMLError("no driver")
 
 

@@ -1,6 +1,7 @@
-"""Cut the last steps out of a trace in Kineto's layout, byte for byte: how flux-h200.trace.json.gz was made.
+"""Cut the last steps out of a trace in Kineto's layout, byte for byte: how flux-h200 and flux-h100 were made.
 
-    python tests/data/traces/cut_flux.py flux_eager_5_steps.trace.json.gz flux-h200.trace.json.gz 4
+    python tests/data/traces/cut.py flux_eager_5_steps.trace.json.gz flux-h200.trace.json.gz 4
+    python tests/data/traces/cut.py flux_0523_h100_5_steps.trace.json.gz flux-h100.trace.json.gz 4
 
 What was launched before the first kept step is left out, and what of it still ran after its start is kept: it is the
 backlog, as the profiler itself produces it. Python frames that are not modules, the arrows between launches and
@@ -17,6 +18,8 @@ from pathlib import Path
 SEPARATOR = b"\n  },\n  {"
 END = b"\n  }\n  ]"
 CATEGORY = re.compile(rb'"cat": "(\w+)"')
+ARRAY = re.compile(rb'"traceEvents": \[\s*\{')
+MODULE = re.compile(rb'"name": "nn\.Module: ')
 STRIDES = re.compile(rb', "Input Strides": \[.*?\](?=, "Input Dims")')
 CONCRETE = re.compile(rb'"Concrete Inputs": \[.*?\], (?="Input type")')
 
@@ -25,12 +28,12 @@ def main() -> None:
     """Read the first argument, write the second, keep the steps from the third on."""
     source, target, first = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     text = gzip.decompress(source.read_bytes())
-    start = text.index(b'"traceEvents": [\n  {') + len(b'"traceEvents": [\n  {')
+    start = ARRAY.search(text).end()
     head, body = text[:start], text[start:]
     end = body.index(END)
     events, tail = body[:end].split(SEPARATOR), body[end:]
-    step = next(event for event in events if b'"user_annotation", "name": "ProfilerStep#%d"' % first in event)
-    low = _number(step, b"ts")
+    named = re.compile(rb'"cat": "user_annotation",\s+"name": "ProfilerStep#%d"' % first)
+    low = _number(next(event for event in events if named.search(event)), b"ts")
     kept = [event for event in map(_shortened, events) if _keep(event, low, first)]
     target.write_bytes(gzip.compress(head + SEPARATOR.join(kept) + tail, 9, mtime=0))
 
@@ -48,7 +51,7 @@ def _keep(event: bytes, low: float, first: int) -> bool:
     if found is None:
         return True
     category = found[1]
-    if category == b"ac2g" or (category == b"python_function" and b'"name": "nn.Module: ' not in event):
+    if category == b"ac2g" or (category == b"python_function" and not MODULE.search(event)):
         return False
     if category == b"gpu_user_annotation":
         return int(re.search(rb"ProfilerStep#(\d+)", event)[1]) >= first

@@ -1,0 +1,1 @@
+"""Which commit moved a number, or the pixels."""

@@ -1,0 +1,238 @@
+"""Load records of the real engine (0.5.23 and 0.5.17, two clients): judged again, compared, shown."""
+
+import gzip
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from helpers import DATA
+
+from bench import schema
+from bench.compare import metric as metrics
+from bench.errors import FallbackDetected, RecordEdited, UsageError
+from bench.record import store
+from bench.report import page as forms
+from bench.report import pages
+from bench.serving import records, review
+
+LOADS = DATA / "serving" / "loads"
+NEW, OLD = "20261128T190000Z-load-flux-tiny-000023", "20261128T180000Z-load-flux-tiny-000017"
+
+
+@pytest.fixture(name="runs")
+def _runs(home):
+    shutil.copytree(LOADS, home / "runs", dirs_exist_ok=True)
+    path = home / "runs" / OLD / "load.json"
+    document = json.loads(path.read_text())
+    # the default quality changed its meaning between these versions: as recorded they cannot be compared
+    assert document["workload"]["quality_meaning"] == "exact"
+    document["workload"]["quality_meaning"] = "rounding"
+    path.write_text(json.dumps(document))
+    return home / "runs"
+
+
+@pytest.fixture(name="edit")
+def _edit(runs):
+    """Change a file of the newer run; ``hashed`` also puts the file's new hash into the record, as a forger would."""
+
+    def go(name, change, *, hashed=True):
+        path = runs / NEW / name
+        path.write_bytes(change(path.read_bytes()))
+        if hashed and name != "load.json":
+            document = json.loads((runs / NEW / "load.json").read_text())
+            entry = store.file_entry(path, runs / NEW)
+            document["evidence"] = [entry if known["file"] == name else known for known in document["evidence"]]
+            if name == "rows.jsonl":
+                document["rows"] = entry
+            else:
+                document["launches"][0]["log"] = entry
+            (runs / NEW / "load.json").write_text(json.dumps(document))
+        return runs / NEW
+
+    return go
+
+
+def record(change):
+    def of_bytes(content):
+        document = json.loads(content)
+        change(document)
+        return json.dumps(document).encode()
+
+    return of_bytes
+
+
+def rows(change):
+    def of_bytes(content):
+        lines = [json.loads(line) for line in content.splitlines()]
+        for line in lines:
+            change(line)
+        return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+    return of_bytes
+
+
+@pytest.mark.parametrize("name", [NEW, OLD])
+def test_a_record_of_the_real_engine_holds_against_its_evidence(invoke, runs, name):
+    assert review.read(runs / name).note() is None
+    ended = invoke("validate", runs / name)
+    assert ended.code == 0, ended.err
+    assert ended.out == f"{runs / name}: valid load-record\n"
+
+
+def test_a_file_with_another_content_is_named(edit):
+    folder = edit("rows.jsonl", lambda content: content + b"\n", hashed=False)
+    with pytest.raises(RecordEdited, match=r"rows\.jsonl was changed: its hash differs"):
+        review.read(folder)
+
+
+def faster(row):
+    row["service_s"] = row["service_s"] and 0.5 * row["service_s"]
+
+
+def late(document):
+    document["phases"][-1]["figures"]["mean_s"] *= 0.5
+
+
+def flipped(document):
+    next(check for check in document["checks"] if check["id"] == "percentiles")["held"] = False
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("rows.jsonl", rows(faster), "give other figures"),
+        ("load.json", record(lambda document: document["service_s"].update(value=0.1)), "another service_s"),
+        ("rows.jsonl", rows(lambda row: row.update(done_s=row["done_s"] + 1)), "give other figures"),
+        ("rows.jsonl", rows(lambda row: row.update(steps=3)), "check 'workload' is judged False"),
+        ("rows.jsonl", rows(lambda row: row.pop("sent_s")), "a row is not one of a request"),
+        ("load.json", record(late), "give other figures"),
+        ("load.json", record(lambda document: document["capacity_hz"].update(value=99.0)), "another capacity_hz"),
+        ("load.json", record(flipped), "check 'percentiles' is judged True"),
+    ],
+    ids=["service", "latency", "steps", "field", "figures", "median", "capacity", "check"],
+)
+def test_a_forged_record_is_named(edit, name, change, says, invoke):
+    folder = edit(name, change)
+    with pytest.raises(RecordEdited, match=says):
+        review.read(folder)
+    ended = invoke("validate", folder)
+    assert ended.code != 0
+    assert "record and evidence disagree" in ended.err
+
+
+def test_a_record_whose_log_tells_of_a_fallback_is_refused(edit):
+    log = gzip.decompress((DATA / "serving" / "awq23.log.gz").read_bytes())
+    told = b"".join(line for line in log.splitlines(keepends=True) if b"alling back" in line)
+    folder = edit("engine.log", lambda content: content + told)
+    with pytest.raises(FallbackDetected, match="judged again"):
+        review.read(folder)
+
+
+def test_without_its_files_a_record_rests_on_itself(runs):
+    (runs / NEW / "rows.jsonl").unlink()
+    assert "numbers taken from the record alone: rows.jsonl is gone" in review.read(runs / NEW).note()
+
+
+# --- compared and in a trend ------------------------------------------------------------------------------------------
+
+
+def test_one_start_of_each_decides_nothing_and_says_what_does(invoke, runs):
+    ended = invoke("compare", runs / OLD, runs / NEW)
+    assert ended.code == 9, ended.err
+    assert "unloaded service time" in ended.out
+    assert "sglang 0.5.17 against 0.5.23" in ended.out
+    assert "inconclusive" in ended.err
+
+
+@pytest.mark.parametrize("metric", ["service", "capacity"])
+def test_load_tests_are_compared_by_their_metrics_as_json(invoke, runs, metric):
+    ended = invoke("compare", runs / OLD, runs / NEW, "--metric", metric, "--json")
+    (document,) = json.loads(ended.out)
+    old, new = (metrics.named(metric).of_record(schema.read(runs / name / "load.json")) for name in (OLD, NEW))
+    ratio = new / old
+    assert document["comparison"]["effect"]["ratio"] == pytest.approx(ratio)
+
+
+def of_nobody(document):
+    for name in ("engine", "server", "verdict"):
+        document[name] = None
+    document["launches"] = []
+
+
+def voided(document):
+    document["checks"][4]["exit_code"] = 9
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (record(of_nobody), "somebody else's server"),
+        (record(voided), "does not count"),
+        (record(lambda document: document.update(complete=False)), "cut off"),
+        (record(lambda document: document["preset"].update(sha256="0" * 64)), "not comparable: preset"),
+        (record(lambda document: document["weights"].update(sha256="0" * 64)), "not comparable: weights"),
+        (record(lambda document: document["host"].update(cores=64)), "not comparable: CPU cores"),
+        (record(lambda document: document["workload"].update(guidance=9.0)), "not comparable: guidance"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(invoke, runs, edit, change, says):
+    folder = edit("load.json", change)
+    ended = invoke("compare", runs / OLD, folder)
+    assert ended.code == 1, ended.out + ended.err
+    assert says in ended.err
+
+
+def test_versions_whose_default_quality_differs_are_not_compared(invoke, runs):
+    ended = invoke("compare", LOADS / OLD, runs / NEW)
+    assert ended.code == 1
+    assert "changed its meaning between sglang 0.5.17 and 0.5.23" in ended.err
+
+
+def test_a_load_test_is_not_compared_with_a_benchmark(invoke, runs, bench, only_run):
+    bench()
+    benchmark = next(path for path in runs.iterdir() if (path / "run.json").exists())
+    ended = invoke("compare", benchmark, runs / NEW)
+    assert ended.code == 1
+    assert "a load test cannot be compared with another kind of run" in ended.err
+
+
+@pytest.mark.parametrize("metric", ["service", "capacity"])
+def test_a_trend_has_the_load_tests_of_a_preset(invoke, runs, metric):
+    ended = invoke("history", "--model", "flux-tiny", "--metric", metric, "--json")
+    assert ended.code == 0, ended.err
+    points = json.loads(ended.out)
+    assert {point["engine"] for point in points} == {"0.5.17", "0.5.23"}
+    assert all(point["value"] > 0 and point["unit"] == "ms" for point in points)
+    assert len({point["family"] for point in points}) == 1
+
+
+def test_a_trend_of_benchmarks_has_no_load_tests(invoke, runs):
+    ended = invoke("history", "--model", "flux-tiny")
+    assert ended.code == 1
+    assert "no complete record" in ended.err
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_of_a_load_test_is_judged_again_by_its_own_evidence(invoke, runs):
+    ended = invoke("report", runs / NEW)
+    assert ended.code == 0, ended.err
+    ended = invoke("attest", runs / NEW / "report.html")
+    assert ended.code == 0, ended.err
+    assert "load test: native" in ended.out
+
+
+def test_a_page_whose_rows_were_edited_is_named(invoke, runs, tmp_path):
+    page = pages.of(runs / NEW)
+    evidence = {**page.evidence, "rows.jsonl": page.evidence["rows.jsonl"] + b" "}
+    forms.write(replace(page, evidence=evidence), tmp_path / "page.html")
+    ended = invoke("attest", tmp_path / "page.html")
+    assert ended.code != 0
+    assert "rows.jsonl was changed: its hash differs" in ended.err
+
+
+def test_a_comparison_of_records_refuses_unknown_words(runs):
+    with pytest.raises(UsageError, match="service or capacity"):
+        records.read(runs / NEW, "DenoisingStage")

@@ -163,6 +163,18 @@ def bench(invoke, invoke_program, replay, model):
 
 
 @pytest.fixture
+def tiny(home, model):
+    """A file whose preset flux-tiny needs no checkpoint, for verbs that take no --model-path."""
+    path = home / "tiny.toml"
+    prompt = "A futuristic cyberpunk city at night, neon lights reflecting on wet streets"
+    path.write_text(
+        f'[flux-tiny]\ndescription = "replayed"\nmodel = "{model()}"\nmodality = "image"\nprompt = "{prompt}"\n'
+        "seed = 42\nwidth = 256\nheight = 256\nsteps = 4\n"
+    )
+    return path
+
+
+@pytest.fixture
 def only_run(home):
     """Return the one run directory that was made."""
 

@@ -5,7 +5,7 @@ import json
 import os
 
 import pytest
-from helpers import DATA
+from helpers import DATA, NATIVE
 
 from bench import schema
 
@@ -20,8 +20,10 @@ TRACE = DATA / "traces" / "flux-h200.trace.json.gz"
         (b'{"a": 1}', "not a trace"),
         (gzip.compress(b'{"traceEvents": [')[:20], ""),
         (b"\x00\x01\x02", ""),
+        (b"# Title\n", "text that begins with '# Title\\n'"),
+        (b"# Title\n", "give a Chrome trace that torch.profiler exported: .json or .json.gz"),
     ],
-    ids=["absent", "empty", "another json", "half a gzip", "binary"],
+    ids=["absent", "empty", "another json", "half a gzip", "binary", "a page", "a page: what to do"],
 )
 def test_what_is_no_trace_is_one_clear_error_and_leaves_no_folder(invoke, home, content, says):
     path = home / "x.json.gz"
@@ -62,6 +64,21 @@ def test_a_trace_becomes_every_report(invoke, only_run):
     assert "what to do first" in ended.out
     assert "upgrade SGLang to 0.5.19 or later" in ended.out
     assert ended.out.splitlines()[-1] == f"report: {report / 'report.html'}"
+
+
+def test_a_profile_shows_what_proves_the_run_and_its_times(invoke, replay, tiny, only_run, monkeypatch):
+    monkeypatch.setattr(os, "getloadavg", lambda: (1e3, 1e3, 1e3))
+    engine = replay(**NATIVE, trace=str(TRACE))
+    ended = invoke("profile", "--model", "flux-tiny", "--preset-file", tiny, "--engine", engine)
+    assert ended.code == 0, ended.out + ended.err
+    assert ended.out.startswith("Profile of flux-tiny on NVIDIA H200, SGLang 0.5.23\n")
+    record = json.loads((only_run() / "run.json").read_text())
+    evidence = len(record["verdict"]["evidence"])
+    proven = f"NATIVE ({evidence} of {evidence} required pieces of evidence)"
+    shown = " ".join(ended.out.split())
+    assert f"{proven}; the profiler was on, so the traced request is not a timing" in shown
+    assert "a request, median of 3; 50.00 ms a denoise step" in shown
+    assert "warning: cpu.load: " in ended.err
 
 
 def test_two_steps_of_one_trace_are_told_apart_by_the_clock(invoke, home):

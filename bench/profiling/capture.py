@@ -28,12 +28,17 @@ TIMED_REQUESTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """A finished capture: the run's record and directory, the trace files (one for each rank), the true step."""
+    """A finished capture: the run's record and its path, the trace files (one for each rank), the true step.
+
+    ``request_ms`` is the median of the ``requests`` that ran without the profiler; None is unknown.
+    """
 
     record: dict[str, Any]
     path: Path
     traces: tuple[Path, ...]
     unprofiled: Unprofiled | None
+    request_ms: float | None
+    requests: int
 
 
 def nsys_wrapper(directory: Path) -> tuple[str, ...]:
@@ -88,7 +93,14 @@ def capture(
     known, path = document.write(run, complete=error is None, failure=error)
     if error is not None:
         raise error
-    return Captured(record=known, path=path, traces=traced.traces(directory), unprofiled=_unprofiled(known["timings"]))
+    return Captured(
+        record=known,
+        path=path,
+        traces=traced.traces(directory),
+        unprofiled=_unprofiled(known["timings"]),
+        request_ms=known["timings"]["metrics"]["total_ms"],
+        requests=known["timings"]["requests"],
+    )
 
 
 def _unprofiled(timings: Mapping[str, Any]) -> Unprofiled | None:

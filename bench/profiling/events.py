@@ -131,8 +131,8 @@ def _head(source: Source, chunks: Iterator[bytes], progress: Progress) -> bytes:
 def _refuse_other_json(source: Source, buffer: bytes) -> None:
     start = buffer[:256].lstrip(b"\xef\xbb\xbf \t\r\n")
     if start and not start.startswith(b"{"):
-        what = "a JSON array" if start.startswith(b"[") else f"text that begins with {start[:24]!r}"
-        raise _no_trace(source, what)
+        text = start[:24].decode(errors="replace")
+        raise _no_trace(source, "a JSON array" if text.startswith("[") else f"text that begins with {text!r}")
 
 
 def _no_trace(source: Source, what: str) -> InvalidDocument:

@@ -24,7 +24,7 @@ OTHER_FORMATS = {
 }
 """First bytes of files that are passed by mistake, and what to say."""
 
-NOT_A_TRACE = "give a trace that torch.profiler exported (.trace.json or .trace.json.gz)"
+NOT_A_TRACE = "give a Chrome trace that torch.profiler exported: .json or .json.gz"
 
 
 class Source:

@@ -6,14 +6,34 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.errors import UsageError
-from bench.report import page, profile_diff
+from bench.report import page, profile_diff, run
+from bench.report.figures import number
 from bench.stats.comparison import limits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from bench.profiling.capture import Captured
     from bench.report.page import Page
+
+
+def about(captured: Captured) -> dict[str, str]:
+    """Return what the record of a capture adds to its traces: which run it was, and what proves it and its times."""
+    record = captured.record
+    verdict = record["verdict"]
+    held = sum(proof["holds"] for proof in verdict["evidence"])
+    proven = f"{verdict['outcome'].upper()} ({held} of {len(verdict['evidence'])} required pieces of evidence)"
+    step = "its step is not known"
+    if captured.unprofiled is not None:
+        step = f"{number(captured.unprofiled.step_ms, 'ms')} a denoise step"
+    return {
+        "preset": record["preset"]["key"],
+        "run": record["id"],
+        "verdict of the run": f"{proven}; the profiler was on, so the traced request is not a timing",
+        "without the profiler": f"{number(captured.request_ms, 'ms')} a request, median of {captured.requests}; {step}",
+        "instrument": run.instrument(record),
+    }
 
 
 def write(document: Mapping[str, Any], view: Page, directory: Path) -> tuple[Path, ...]:

@@ -42,12 +42,13 @@ def view(document: Mapping[str, Any]) -> Page:
 
 
 def _title(context: Mapping[str, Any], trace: Mapping[str, Any]) -> str:
-    """Return what was profiled; the file's name where the trace does not name its model."""
-    if not trace["model"]:
+    """Return what was profiled: the preset of a run, else the model that the trace names, else the file."""
+    name = (context["about"] or {}).get("preset") or trace["model"]
+    if not name:
         return f"Profile of {PurePath(trace['source']['path']).name}"
     device = f" on {trace['device']['name']}" if trace["device"] else ""
     version = f", SGLang {context['engine_version']}" if context["engine_version"] else ""
-    return f"Profile of {trace['model']}{device}{version}"
+    return f"Profile of {name}{device}{version}"
 
 
 def _data(gpu: Mapping[str, Any] | None) -> tuple[tuple[object, ...], ...]:

@@ -133,6 +133,7 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
     from bench.compare import tried
     from bench.profiling import analysis, capture
     from bench.report import live, next_step, run, text
+    from bench.report import profile as reports
 
     messages = text.stderr()
     with live.Live(messages, requests=capture.TIMED_REQUESTS + 1) as display:
@@ -144,16 +145,14 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
             display=display,
         )
     record = captured.record
+    for warning in run.warnings(record):
+        text.prose(messages, warning)
     context = analysis.Context(
         engine_version=record["engine"]["version"],
         quality=record["workload"]["quality"] or qualities.default(record["engine"]["version"]),
         unprofiled=captured.unprofiled,
         measured=_measured(record, asked),
-        about={
-            "run": record["id"],
-            "instrument": run.instrument(record),
-            "command": shlex.join(record["launches"][0]["command"]["argv"]),
-        },
+        about=reports.about(captured) | {"command": shlex.join(record["launches"][0]["command"]["argv"])},
     )
     report = _analyse(captured.traces, context, captured.path.parent / REPORT, full=options.full)
     if options.attempt:

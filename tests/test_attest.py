@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import LOGS, ROOT, check_golden, invoke_command
+from helpers import LOGS, NATIVE, ROOT, check_golden, invoke_command
 
 from bench import schema
 
@@ -194,10 +194,44 @@ def test_a_log_that_cannot_be_read_is_one_clear_error(invoke, home, content, say
 
 
 def test_what_is_asked_wrongly_is_said(invoke):
-    assert "--log is missing" in invoke("attest").err
+    assert "nothing to judge was named\n  to do: --log FILE" in invoke("attest").err
+    alone = invoke("attest", "--dump", "README.md")
+    assert (alone.code, alone.out) == (1, "")
+    assert "a perf dump alone is not judged" in alone.err
+    assert "where: README.md\n  to do: add --log FILE" in alone.err
+    other = invoke("attest", "--log", LOGS / NATIVE["log"], "--dump", "README.md")
+    assert other.code == 6
+    assert "not JSON" in other.out
+    assert "name the perf dump that the engine wrote" in other.out
     wrong = invoke("attest", "--log", LOGS / "cpu/diffusers.log", "--expect", "nativ")
     assert wrong.code == 1
     assert "did you mean native" in wrong.err
+
+
+def test_a_run_is_judged_again_by_what_it_is_called(invoke, bench):
+    assert bench("--label", "before").code == 0
+    for name in ("last", "before"):
+        ended = invoke("attest", name)
+        assert (ended.code, ended.out) == (0, f"{name}: run: native\n"), ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("last",), "last reaches too far back"),
+        (("absent",), "no run is called 'absent'"),
+        (("./absent.html",), "no such file or folder"),
+        (("README.md",), "this file holds nothing to judge again"),
+        (("docs",), "neither a run nor a comparison"),
+        (("last", "--json"), "leave --log, --dump and --json out"),
+        (("last", "--dump", "perf.json"), "leave --log, --dump and --json out"),
+    ],
+)
+def test_what_is_no_run_and_no_page_is_refused_with_what_is(invoke, words, says):
+    ended = invoke("attest", *words)
+    assert (ended.code, ended.out) == (1, "")
+    assert says in ended.err
+    assert "Errno" not in ended.err
 
 
 def test_signals_are_listed_and_filtered(invoke):

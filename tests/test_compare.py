@@ -237,6 +237,14 @@ def test_history_shows_the_metric_that_is_asked_for(invoke, recorded):
     assert "12.50 s" in shown
     ended = invoke("history", "--model", "flux-tiny", "--metric", "NoStage")
     assert (ended.code, "NoStage" in ended.err) == (1, True)
+    assert "--metric takes total, denoise, wall, load, peak-memory" in ended.err
+
+
+def test_a_file_that_is_no_record_is_not_compared(invoke):
+    for words in (("README.md",), ("README.md", "README.md")):
+        ended = invoke("compare", *words)
+        assert ended.code == 1
+        assert "this file is not JSON, as a record is\n  where: README.md\n  to do: a run is called last" in ended.err
 
 
 def test_the_history_is_filtered_and_written_as_json(invoke, recorded):

@@ -279,10 +279,20 @@ def test_another_form_is_written_where_it_was_asked_for(invoke, tmp_path):
     assert path.read_text() == invoke("report", DATA / "ab", "--openmetrics").out
 
 
-def test_a_folder_without_a_document_is_refused(invoke, tmp_path):
-    ended = invoke("report", tmp_path)
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("docs", "nothing here has a page\n  where: docs"),
+        ("absent/run", "no such file or folder\n  where: absent/run"),
+        ("README.md", "this file is not JSON, as a record is\n  where: README.md"),
+        ("pyproject.toml", "nothing here has a page\n  where: pyproject.toml"),
+    ],
+)
+def test_what_has_no_page_is_refused_with_what_has_one(place, says, invoke):
+    ended = invoke("report", place)
     assert ended.code == 1
-    assert "nothing here has a page" in ended.err
+    assert says in ended.err
+    assert "a run is called last" in ended.err
 
 
 # --- pages are judged again -------------------------------------------------------------------------------------------

@@ -129,6 +129,7 @@ def _load(dump: Path | None) -> dict[str, Any] | InvalidPerfDump | None:
     try:
         return dumps.load(dump)
     except InvalidPerfDump as error:
+        error.todo = error.todo or "name the perf dump that the engine wrote in the run of this log"
         return error
 
 

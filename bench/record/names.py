@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import paths, schema
+from bench import files, paths, schema
 from bench.errors import BenchError, UsageError
 from bench.record import store
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 LAST = re.compile(r"last(?:~(?P<before>\d+))?")
 ENDING = re.compile(r"[0-9a-f]{6}")
 RECORDS = (store.RECORD, store.PARTIAL)
+WRITTEN = (".json", ".toml")
+"""Of documents; whatever is in such a file is for its reader to judge."""
+FIRST_BYTES = 4096
 KNOWN = "a run is called last, last~1 (the one before), by its label, by the last six digits of its id, or by its place"
 
 
@@ -25,9 +28,11 @@ def resolve(word: Path, holding: Sequence[str] = RECORDS, root: Path | None = No
     Only runs that have one of the files of ``holding`` are looked at; ``root`` is where run directories are.
 
     Raises:
-        UsageError: no run is called so.
+        UsageError: no run is called so, or it is a file that is not JSON.
     """
     name = str(word)
+    if word.is_file() and word.suffix not in WRITTEN and not _is_object(word):
+        raise UsageError("this file is not JSON, as a record is", where=word, todo=KNOWN)
     if word.exists() or "/" in name or word.suffix:
         return word
     runs = _runs(root or paths.runs(), holding)
@@ -49,6 +54,12 @@ def placed(word: str) -> str:
         UsageError: no run is called so.
     """
     return str(resolve(Path(word).expanduser()).absolute())
+
+
+def _is_object(path: Path) -> bool:
+    """Tell whether a file begins as a JSON object does; the rest is for its reader to judge."""
+    with files.opened(path) as file:
+        return file.read(FIRST_BYTES).lstrip().startswith(b"{")
 
 
 def _runs(root: Path, holding: Sequence[str]) -> Iterator[Path]:

@@ -183,7 +183,11 @@ def unpack(path: Path, folder: Path) -> None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, zlib.error) as error:
         raise UsageError(f"the page cannot be read: {error}", where=path) from error
     if not contents:
-        raise UsageError("this page holds nothing to judge again: no record with its evidence", where=path)
+        raise UsageError(
+            "this file holds nothing to judge again: no record with its evidence",
+            where=path,
+            todo="name a page that `invoke report` wrote of a run, or the run itself",
+        )
     for name, data in contents.items():
         place = files.below(folder, [name])
         place.parent.mkdir(parents=True, exist_ok=True)

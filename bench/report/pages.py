@@ -43,13 +43,14 @@ def _evidence(records: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[st
     return found if sum(map(len, found.values())) <= MOST_BYTES else {}
 
 
-def of(folder: Path) -> Page:
-    """Return the page of a folder's document.
+def of(place: Path) -> Page:
+    """Return the page of the document in a folder, or in the folder of a file.
 
     Raises:
-        UsageError: it holds none that has a page.
+        UsageError: there is none that has a page.
         InvalidDocument: the document does not conform to its schema.
     """
+    folder = place.parent if place.is_file() else place
     if (folder / ARMS).is_file():
         return _arms(folder)
     if (folder / SERVERS).is_file():
@@ -67,9 +68,9 @@ def of(folder: Path) -> Page:
         record = store.read(folder)
         return replace(run_page.page(record, folder), evidence=_evidence({"": record}, folder))
     raise UsageError(
-        "nothing here has a page",
-        where=folder,
-        todo="name the folder of a benchmark, an A/B, a load test, a profile or an accuracy report",
+        "nothing here has a page" if place.exists() else "no such file or folder",
+        where=place,
+        todo=f"name a benchmark, an A/B, a load test, a profile or an accuracy report: {names.KNOWN}",
     )
 
 

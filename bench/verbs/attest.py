@@ -24,8 +24,12 @@ EXPECTATIONS = {"native": "the native backend (default)", "diffusers": "a run th
 class AttestOptions:
     """What `invoke attest` takes."""
 
-    pages: tuple[Path, ...] = option(
-        many=True, optional=True, kind=Kind.PATH, help="pages of `invoke report`: their records are judged again"
+    runs: tuple[Path, ...] = option(
+        many=True,
+        optional=True,
+        kind=Kind.PATH,
+        completes="finished",
+        help="runs, A/Bs, load tests (place, label, last, six digits) or pages of `invoke report` to judge again",
     )
     log: str | None = option(None, help="log of a run, gzip or not; - reads standard input")
     dump: Path | None = option(None, kind=Kind.PATH, help="perf dump of the same run")
@@ -44,20 +48,37 @@ class AttestOptions:
 
 @task(AttestOptions, example="attest --log engine.log --dump perf.json")
 def attest(c: Context, options: AttestOptions) -> None:
-    """Judge a run that was made elsewhere by its log and perf dump, or test the judge itself."""
+    """Judge again a run, a page, or a log and perf dump from elsewhere; or test the judge itself."""
+    alone = options.log is None and options.dump is None
     if options.self_test:
-        if options.pages or options.log is not None or options.dump is not None:
-            raise UsageError("--self-test takes no page, log or dump", todo="leave them out")
+        if options.runs or not alone:
+            raise UsageError("--self-test takes no run, log or dump", todo="leave them out")
         _self_test(options)
-    elif options.pages:
-        if options.log is not None or options.dump is not None:
-            raise UsageError("a page holds its own logs and dumps", todo="leave --log and --dump out")
-        for page in options.pages:
-            _judge_page(page)
+    elif options.runs:
+        if not alone or options.as_json:
+            raise UsageError(
+                "a run or a page holds its own logs and dumps, and its verdict",
+                todo="leave --log, --dump and --json out",
+            )
+        for word in options.runs:
+            _judge_again(word)
     elif options.log is None:
-        raise UsageError("--log is missing", todo="name the run's log (- for standard input), a page, or --self-test")
+        raise _without_log(options.dump)
     else:
         _judge(options.log, options)
+
+
+def _without_log(dump: Path | None) -> UsageError:
+    """Return the error for a judgement that has no log."""
+    if dump is None:
+        return UsageError(
+            "nothing to judge was named", todo="--log FILE (- for standard input), a run such as last, or --self-test"
+        )
+    return UsageError(
+        "a perf dump alone is not judged: which backend ran is in the log",
+        where=dump,
+        todo="add --log FILE, the log of the same run; `invoke validate FILE` checks a dump by itself",
+    )
 
 
 def _judge(log: str, options: AttestOptions) -> None:
@@ -98,21 +119,31 @@ def _judge(log: str, options: AttestOptions) -> None:
         raise kind(f"{verdict.reasons()[0].id}: this run does not count", where=log)
 
 
-def _judge_page(path: Path) -> None:
-    """Judge what a page of `invoke report` holds by its own logs and perf dumps.
+def _judge_again(word: Path) -> None:
+    """Judge a run, or what a page of `invoke report` holds, by its own logs and perf dumps.
 
     Raises:
-        UsageError: it is not such a page.
-        RecordEdited: its records and its evidence disagree.
+        UsageError: it is neither.
+        RecordEdited: records and evidence disagree.
     """
     import tempfile
 
+    from bench.compare import ab as arms
+    from bench.record import names, store
     from bench.report import page, text
+    from bench.serving import ab
 
-    with tempfile.TemporaryDirectory() as name:
-        page.unpack(path, Path(name))
-        for line in _review(Path(name)):
-            text.line(text.stdout(), f"{path}: {line}")
+    if word.is_file() and word.suffix != ".json":
+        with tempfile.TemporaryDirectory() as folder:
+            page.unpack(word, Path(folder))
+            lines = _review(Path(folder))
+    else:
+        place = names.resolve(word, (*names.RECORDS, arms.DOCUMENT, ab.DOCUMENT, store.LOAD_RECORD))
+        if not place.exists():
+            raise UsageError("no such file or folder", where=place, todo=f"name a page, or a run: {names.KNOWN}")
+        lines = _review(place.parent if place.is_file() else place)
+    for line in lines:
+        text.line(text.stdout(), f"{word}: {line}")
 
 
 def _review(folder: Path) -> list[str]:

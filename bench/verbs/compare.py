@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from bench.compare.ab import Design, Result
     from bench.compare.history import Point
+    from bench.compare.metric import Metric
     from bench.compare.records import Side
 
 ARM = "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
@@ -619,7 +620,7 @@ class HistoryOptions:
 @task(HistoryOptions, example="history --model flux")
 def history(c: Context, options: HistoryOptions) -> None:
     """Show every record of a preset in order of time, with change points and engine versions."""
-    from bench import mistakes, paths
+    from bench import paths
     from bench.catalog import presets
     from bench.compare import history as records
     from bench.compare import metric as metrics
@@ -635,7 +636,6 @@ def history(c: Context, options: HistoryOptions) -> None:
     if not points and not options.as_json:
         if options.run.model not in presets.built_in():
             raise UnknownName("model", options.run.model, presets.built_in(), lister="invoke models")
-        close = None if metric.name in metrics.TITLES else mistakes.closest(metric.name, metrics.TITLES)
         others = [key for key in records.presets_of(root) if key != options.run.model]
         todo = (
             f"--model {others[0]}; there are records of {', '.join(others)}" if others else "`invoke bench` makes one"
@@ -643,7 +643,7 @@ def history(c: Context, options: HistoryOptions) -> None:
         raise UsageError(
             f"no complete record of {options.run.model} that counts and has a {metric.title}",
             where=root,
-            todo=f"did you mean --metric {close}?" if close else todo,
+            todo=metric_todo(metric) or todo,
         )
     if options.as_json:
         text.write_json([{**asdict(point), "path": str(point.path), "unit": metric.unit} for point in points])
@@ -656,6 +656,18 @@ def history(c: Context, options: HistoryOptions) -> None:
         path = root / f"history-{options.run.model}.html"
         page.write(history_page.page({options.run.model: points}, metric, tuple(faults)), path)
         text.line(text.stderr(), f"page: {path}")
+
+
+def metric_todo(metric: Metric) -> str | None:
+    """Return which metrics there are, the closest first, for one that no record has; None for a known one."""
+    from bench import mistakes
+    from bench.compare import metric as metrics
+
+    if not metric.is_stage:
+        return None
+    close = mistakes.closest(metric.name, metrics.TITLES)
+    known = f"--metric takes {', '.join(metrics.TITLES)}, or a stage of runs with --stages"
+    return f"did you mean --metric {close}? {known}" if close else known
 
 
 def _is_wanted(point: Point, options: HistoryOptions) -> bool:

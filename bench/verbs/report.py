@@ -9,7 +9,7 @@ from bench.errors import UsageError
 from bench.options import OUTPUT, Kind, nested, option
 from bench.run.options import Options
 from bench.task import Context, task
-from bench.verbs.compare import METRIC
+from bench.verbs.compare import METRIC, metric_todo
 from bench.verbs.sweep import PlaceOptions, found, measured, rows_of
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def report(c: Context, options: ReportOptions) -> None:
         raise UsageError(f"{given} takes one run", todo="leave it out: each page is written beside its record")
     for word in options.runs:
         place = names.resolve(word, pages.HOLDING, root)
-        folder = place if place.is_dir() else place.parent
-        put(pages.of(folder), folder / pages.PAGE, options)
+        folder = place.parent if place.is_file() else place
+        put(pages.of(place), folder / pages.PAGE, options)
 
 
 def swept(folder: Folder) -> Page:
@@ -124,7 +124,7 @@ def history(root: Path, model: str | None, metric_name: str) -> Page:
         raise UsageError(
             f"no complete record{f' of {model}' if model else ''} that counts and has a {known.title}",
             where=root,
-            todo="`invoke bench` makes one",
+            todo=metric_todo(known) or "`invoke bench` makes one",
         )
     return history_page.page(histories, known, tuple(dict.fromkeys(faults)))
 

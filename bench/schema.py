@@ -5,6 +5,7 @@ A violation says which value, which rule and which file, for each place at once.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import tomllib
@@ -16,9 +17,12 @@ from bench.errors import BenchError, InvalidDocument
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from jsonschema import ValidationError
     from jsonschema.protocols import Validator
 
 SHOWN_VIOLATIONS = 5
+UNKNOWN_KEY = "additionalProperties"
+"""The rule that a mistyped key violates: it comes first, since the key that it should have been may be missing too."""
 LARGEST_NUMBER = 1e100
 """Every quantity is smaller, and so the sums and squares of quantities are finite."""
 
@@ -46,11 +50,25 @@ def _registry() -> Any:
 
 def violations(document: Any, kind: str) -> list[str]:
     """Return one line for each place where ``document`` violates ``schemas/<kind>.json``: value, then rule."""
-    found = sorted(_validator(kind).iter_errors(document), key=lambda error: error.json_path)
+    found = sorted(
+        _validator(kind).iter_errors(document), key=lambda error: (error.json_path, error.validator != UNKNOWN_KEY)
+    )
     return [
-        f"{error.json_path}: {error.message[:200]} (rule: {'/'.join(map(str, error.absolute_schema_path))})"
+        f"{error.json_path}: {error.message[:200]}{_meant(error)}"
+        f" (rule: {'/'.join(map(str, error.absolute_schema_path))})"
         for error in found
     ]
+
+
+def _meant(error: ValidationError) -> str:
+    """Return the known keys that unknown ones are most like, as a question; nothing where none is like one."""
+    if error.validator != UNKNOWN_KEY:
+        return ""
+    given: Any = error.instance
+    known: dict[str, Any] = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
+    unknown = [key for key in given if key not in known][:SHOWN_VIOLATIONS]
+    close = [like for key in unknown for like in difflib.get_close_matches(key, known, n=1)]
+    return f"; did you mean {' and '.join(dict.fromkeys(close))}?" if close else ""
 
 
 def check(document: Any, kind: str, source: str | Path, error: type[BenchError] = InvalidDocument) -> None:

@@ -64,6 +64,7 @@ def test_validate_takes_many_files_and_stops_at_the_first_bad_one(invoke):
         ("deep.json", "[" * 100_000, "not JSON"),
         ("broken.toml", "[flux", "not TOML"),
         ("preset.toml", '[mine]\ndescription = "x"', "'model' is a required property"),
+        ("slip.toml", "[mine]\nwidht = 512", "('widht' was unexpected); did you mean width?"),
         ("flat.toml", 'model = "x"', "a preset must be a table"),
     ],
 )

@@ -44,8 +44,8 @@ def matrix(invoke, replay, model, tmp_path, home, monkeypatch):
     ("arguments", "says"),
     [
         (["--matrix", "qualty"], "--matrix takes quality or cuda-graph, not 'qualty'"),
-        (["--matrix", "quality,cuda-graph", "--quality", "high"], "an axis of the matrix cannot be fixed as well"),
-        (["--matrix", "quality", "--precision", "1%"], "--matrix is for one preset and a fixed number of requests"),
+        (["--matrix", "quality,cuda-graph", "--quality", "high"], "--quality cannot be fixed: --matrix varies it"),
+        (["--matrix", "quality", "--precision", "1%"], "fixed number of requests\n  to do: leave --precision out"),
         (["--matrix", "cuda-graph", "--tag", "tiny"], "--model, --tag and --all exclude each other"),
         (["--quality", "best"], "--quality takes exact, lossless, extra-high or high, not 'best'"),
         (["--", "--quality=high"], "use --quality of this task"),
@@ -174,5 +174,6 @@ def test_graphs_without_a_gpu_are_refused_before_any_cell_is_measured(invoke, re
         *("bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(), "--matrix", "cuda-graph")
     )
     assert ended.code == 10
-    assert "CUDA graphs need a GPU" in ended.err
+    assert "CUDA graphs need a GPU, and none is visible here" in ended.err
+    assert "to do: leave the axis cuda-graph out (--matrix)" in ended.err
     assert not (home / "runs").exists()

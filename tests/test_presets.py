@@ -137,4 +137,5 @@ def test_presets_are_found_by_word_tag_and_machine(invoke):
     assert "flux" not in tiny
     nothing = invoke("models", "--search", "no such model")
     assert (nothing.code, "no preset matches" in nothing.err) == (1, True)
+    assert "did you mean --search flux?" in invoke("models", "--search", "flx").err
     assert "did you mean tiny?" in invoke("models", "--tag", "tiney").err

@@ -34,6 +34,8 @@ MARKER = "sleep 300.125"
     [
         (("--model", "flux-tyni"), ["no model is called 'flux-tyni'", "did you mean flux-tiny"]),
         (("--engine", "sglang-9"), ["no built engine is called 'sglang-9'", 'nox -s "engine(sglang-9)"']),
+        (("--engine", "compil"), ["no built engine is called 'compil'", "built: replay; an engine is also path (the"]),
+        (("--engine", "replya"), ["did you mean replay? built: replay"]),
         (("--engine", "sglang-9+0123"), ["; `invoke bisect` builds it again when a commit requires it"]),
         (("--steps", "many"), ["--steps takes a whole number of at least 1, not 'many'"]),
         (("--steps", "0"), ["--steps takes a whole number of at least 1, not '0'"]),

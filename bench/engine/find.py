@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from bench import paths, process, redact
+from bench import mistakes, paths, process, redact
 from bench.engine import source, variables
 from bench.errors import EngineFailed, UnknownName, UsageError
 
@@ -33,6 +33,9 @@ DEFAULT_CONFIGURATION: str = tomllib.loads((paths.ROOT / "pyproject.toml").read_
 
 PINNED, PINS = "pinned", "+"
 """The folder of environments with other pins, and the separator in their names: configuration+hash of the pins."""
+
+CONFIGURED = "sglang-"
+"""How the configurations of noxfile.py are called."""
 
 SOURCE_PREFIX = "source:"
 ON_PATH = "path"
@@ -109,17 +112,15 @@ def environment(name: str) -> Path:
     if PINS in name and (pinned(name) / MARKER).is_file():
         return pinned(name)
     listed = ", ".join(environments) or "none"
-    builds = (
-        "`invoke bisect` builds it again when a commit requires it"
-        if PINS in name
-        else f"`{build_command(name)}` builds it if noxfile.py has that configuration (`nox -l`)"
-    )
-    raise UnknownName(
-        "built engine",
-        name,
-        environments,
-        todo=f"built: {listed}; {builds}",
-    )
+    if PINS in name:
+        builds = "`invoke bisect` builds it again when a commit requires it"
+    elif name.startswith(CONFIGURED):
+        builds = f"`{build_command(name)}` builds it if noxfile.py has that configuration (`nox -l`)"
+    else:
+        builds = f"an engine is also {ON_PATH} (the sglang on PATH) or {SOURCE_PREFIX}PATH (a checkout)"
+    close = mistakes.closest(name, environments)
+    meant = f"did you mean {close}? " if close else ""
+    raise UnknownName("built engine", name, environments, todo=f"{meant}built: {listed}; {builds}")
 
 
 def _configuration(name: str) -> tuple[str, Path]:

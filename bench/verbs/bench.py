@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, Inconclusive, UsageError
+from bench.errors import BenchError, Inconclusive, PreflightFailed, UsageError
 from bench.fallback.expectation import DIFFUSERS, NATIVE
-from bench.options import MEASURING, OUTPUT, Kind, nested, option
+from bench.options import MEASURING, OUTPUT, Kind, changed, nested, option
 from bench.run.options import COMMON, Options, restored
 from bench.task import Context, extra_arguments, task
 
@@ -386,12 +386,15 @@ def _check_matrix(options: BenchOptions, keys: Sequence[str], *, many: bool) -> 
         )
     if options.run.prove_kernels:
         raise UsageError("--prove-kernels is for one run, not for a matrix", todo="prove the cell's options alone")
+    typed = changed(options)
     if many or options.resume or options.run.precision:
-        raise UsageError("--matrix is for one preset and a fixed number of requests", todo=f"--model {keys[0]} alone")
-    if ("quality" in options.matrix and options.run.quality) or (
-        "cuda-graph" in options.matrix and options.run.cuda_graph
-    ):
-        raise UsageError("an axis of the matrix cannot be fixed as well", todo="leave --quality and --cuda-graph out")
+        unfit = [f"{word} out" for word in ("--tag", "--all", "--resume", "--precision") if word in typed]
+        raise UsageError(
+            "--matrix is for one preset and a fixed number of requests",
+            todo=f"leave {', '.join(unfit)}" if unfit else f"--model {keys[0]} alone",
+        )
+    if fixed := [f"--{axis}" for axis in options.matrix if f"--{axis}" in typed]:
+        raise UsageError(f"{' and '.join(fixed)} cannot be fixed: --matrix varies it", todo="leave one of the two out")
 
 
 def _run_matrix(asked: Options, options: BenchOptions) -> None:
@@ -410,8 +413,13 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
         return
     for cell in matrix.cells(asked, options.matrix):
         if cell.cuda_graph:
-            with suppress(UsageError):  # a quality that this engine lacks ends its own cell only
-                plan.plan(cell.options, in_session=True)  # without a GPU refused now, not after the eager cells
+            try:
+                with suppress(UsageError):  # a quality that this engine lacks ends its own cell only
+                    plan.plan(cell.options, in_session=True)  # without a GPU refused now, not after the eager cells
+            except PreflightFailed as error:
+                if error.field == "cuda_graph" and "cuda-graph" in options.matrix:
+                    error.todo, error.field = "leave the axis cuda-graph out", "matrix"
+                raise
             break
     if "cuda-graph" in options.matrix and asked.launches < WELCH_MINIMUM:
         text.line(text.stderr(), f"the times get no verdict: that needs --launches {WELCH_MINIMUM}")

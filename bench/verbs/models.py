@@ -103,6 +103,7 @@ def _filtered(known: Mapping[str, Preset], options: ModelsOptions) -> dict[str, 
         UnknownName: no preset has this tag.
         UsageError: nothing is left.
     """
+    from bench import mistakes
     from bench.machine import gpus
     from bench.preflight import model
 
@@ -123,8 +124,18 @@ def _filtered(known: Mapping[str, Preset], options: ModelsOptions) -> dict[str, 
         count = len(gpus.visible(gpus.machine(), os.environ.get(gpus.VISIBLE)).devices)
         chosen = {key: preset for key, preset in chosen.items() if model.runs_with(preset, count)}
     if not chosen:
-        raise UsageError("no preset matches", todo="`invoke models` lists all; `invoke doctor` says what runs here")
+        close = None if options.search is None else mistakes.closest(options.search, _words(known))
+        meant = f"did you mean --search {close}? " if close else ""
+        raise UsageError(
+            "no preset matches", todo=f"{meant}`invoke models` lists all; `invoke doctor` says what runs here"
+        )
     return chosen
+
+
+def _words(known: Mapping[str, Preset]) -> set[str]:
+    """Return what a search may be for: the presets' keys, the names of their models, and the parts of both."""
+    names = {name for key, preset in known.items() for name in (key, preset.model.rpartition("/")[2])}
+    return names | {part for name in names for part in name.split("-")}
 
 
 def _check_upstream(options: ModelsOptions) -> None:

@@ -174,14 +174,19 @@ VERBS: dict[str, Verb] = {}
 
 
 def _help_by_group(self: ParserContext) -> list[tuple[str, str | None]]:
-    """Return the rows of `--help`: declared options group by group, everything else as Invoke sorts it."""
+    """Return the rows of `--help`: declared options group by group, everything else as Invoke sorts it.
+
+    A verb's are its own list: the parser has no argument for words that may be left out.
+    """
     arguments = [argument for argument in self.flags.values() if not getattr(argument, "position", 0)]
     if not all(isinstance(argument, Declared) for argument in arguments):
         return invoke_help(self)
+    verb = VERBS.get(str(self.name))
+    options = [argument.option for argument in arguments] if verb is None else verb.options
     rows: list[tuple[str, str | None]] = []
-    for group, members in groupby(arguments, key=lambda argument: argument.option.group):
+    for group, members in groupby(options, key=lambda option: option.group):
         rows += [("", None)] if rows else []
-        rows += [(f"{group}:", None), *((f"  {member.option.typed}", member.option.explained) for member in members)]
+        rows += [(f"{group}:", None), *((f"  {option.typed}", option.explained) for option in members)]
     return rows
 
 

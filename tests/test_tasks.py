@@ -22,6 +22,7 @@ from helpers import (
 
 sys.path.insert(0, str(ROOT))
 import tasks
+from bench.task import VERBS
 
 MARKER = "sleep 300.125"
 
@@ -111,6 +112,8 @@ def test_every_verb_explains_itself_where_words_are_expected_too(invoke, name):
     ended = invoke(name, "--help")
     assert ended.code == 0, ended.err
     assert f"invoke {tasks.ns[name].example}" in ended.out
+    for option in VERBS[name].options:
+        assert f"\n    {option.typed}" in ended.out, f"{option.typed} is not listed"
 
 
 @pytest.mark.parametrize(

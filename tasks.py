@@ -66,5 +66,5 @@ ns = namespace(
     sweep.sweep_status,
     tour.completion,
     tour.tour,
-    baseline={"set": compare.baseline_set, "show": compare.baseline_show},
+    baseline={"set": compare.baseline_set, "show": compare.baseline_show, "unset": compare.baseline_unset},
 )

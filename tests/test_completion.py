@@ -90,7 +90,7 @@ def test_a_broken_environment_does_not_break_a_tab(complete, home):
 def test_tasks_and_options_are_those_that_invoke_knows(complete, invoke):
     listed = [task["name"] for task in json.loads(invoke("--list", "--list-format", "json").out)["tasks"]]
     assert set(listed) <= set(complete("invoke "))
-    assert "baseline.set" in complete("inv base")
+    assert {"baseline.set", "baseline.unset"} <= set(complete("inv base"))
     options = set(re.findall(r"^    (--[\w-]+)", invoke("--help", "bench").out, re.MULTILINE))
     assert set(complete("invoke bench --")) - {"--help"} == options
     assert "--model" not in complete("invoke bench --model flux --")
@@ -136,7 +136,7 @@ def test_records_are_offered_newest_first(complete, runs):
     assert complete("invoke compare ") == ["last", cut, old]
     assert complete(f"invoke compare {old} {runs}/") == [cut, old]
     assert complete("invoke bench --resume ") == ["last", cut]
-    assert complete("invoke baseline.set ") == ["last", cut, old]
+    assert complete("invoke baseline.set ") == complete("invoke baseline.unset ") == ["last", cut, old]
 
 
 def test_a_label_is_offered_as_the_name_of_a_run(complete, runs):

@@ -638,6 +638,20 @@ def test_one_record_is_compared_with_its_baseline(invoke, measured, bench):
     assert float(re.search(r"\+(\d+\.\d+)", shown)[1]) == pytest.approx(20, abs=1.5)
 
 
+def test_a_baseline_is_taken_back_also_of_a_run_that_is_gone(invoke, measured):
+    run = measured("before", 1)
+    folder = run.parent if run.is_file() else run
+    for word in (folder, folder.name):
+        not_one = invoke("baseline.unset", word)
+        assert (not_one.code, "this run is not a baseline" in not_one.err) == (1, True)
+        assert invoke("baseline.set", run).code == 0
+        if word == folder.name:
+            folder.rename(folder.with_name("elsewhere"))
+        ended = invoke("baseline.unset", word)
+        assert (ended.code, ended.out) == (0, f"no longer a baseline: {folder.name}\n"), ended.err
+        assert "no baseline is named" in invoke("baseline.show").out
+
+
 def test_a_baseline_has_to_count(invoke, bench, only_run):
     bench("--repeats", "3", fall_back_at=1)
     ended = invoke("baseline.set", only_run())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench import schema
 from bench.errors import InvalidDocument
 from bench.record import comparable, documents, index, store
-from bench.record.baselines import baseline_of, baselines, is_baseline_of, name_baseline
+from bench.record.baselines import baseline_of, baselines, is_baseline_of, name_baseline, unname_baseline
 from bench.run import consistency
 from bench.stats import levels
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 SHOWN_CHARACTERS = 6
 """Of a host's hash."""
 
-__all__ = ["Point", "baseline_of", "baselines", "is_baseline_of", "jumps", "name_baseline", "read"]
+__all__ = [
+    "Point", "baseline_of", "baselines", "is_baseline_of", "jumps", "name_baseline", "read", "unname_baseline",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench import files, schema
 from bench.errors import BenchError, UsageError
-from bench.record import store
+from bench.record import names, store
 from bench.record.comparable import family
 
 if TYPE_CHECKING:
@@ -58,6 +58,25 @@ def name_baseline(root: Path, path: Path) -> str:
     place = str(folder.relative_to(root.resolve()))
     named = baselines(root) | {family(document): place}
     files.write_text(root / BASELINES, json.dumps(named, indent=2) + "\n", replace=True)
+    return place
+
+
+def unname_baseline(root: Path, word: Path) -> str:
+    """Let a run be the baseline of nothing, even if it is gone, and return its place below ``root``.
+
+    Raises:
+        UsageError: no run is called so, or it is not a baseline.
+    """
+    named = baselines(root)
+    place = str(word)
+    if place not in named.values():
+        run = names.resolve(word, root=root)
+        folder = (run.parent if run.is_file() else run).resolve()
+        place = str(folder.relative_to(root.resolve())) if folder.is_relative_to(root.resolve()) else place
+    kept = {family: other for family, other in named.items() if other != place}
+    if kept == named:
+        raise UsageError("this run is not a baseline", where=word, todo="`invoke baseline.show` lists those that are")
+    files.write_text(root / BASELINES, json.dumps(kept, indent=2) + "\n", replace=True)
     return place
 
 

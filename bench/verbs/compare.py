@@ -566,7 +566,7 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineOptions:
-    """What `invoke baseline.set` takes."""
+    """What `invoke baseline.set` and `baseline.unset` take."""
 
     record: Path = option(kind=Kind.PATH, completes="finished", help="a run: place, label, last, last~1 or six digits")
 
@@ -583,6 +583,16 @@ def baseline_set(c: Context, options: BaselineOptions) -> None:
     place = names.resolve(options.record)
     _note([evidence.read(place).note()])
     text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), place)}")
+
+
+@task(BaselineOptions, example="baseline.unset runs/RUN")
+def baseline_unset(c: Context, options: BaselineOptions) -> None:
+    """Take the name of baseline from a record, which stays as it is."""
+    from bench import paths
+    from bench.compare import history
+    from bench.report import text
+
+    text.line(text.stdout(), f"no longer a baseline: {history.unname_baseline(paths.runs(), options.record)}")
 
 
 @task(example="baseline.show")

@@ -8,7 +8,7 @@ import shlex
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import paths, redact
 from bench.catalog import flags
@@ -231,6 +231,15 @@ def shown(command: Command) -> str:
     # a file that the command reads comes first, so that the whole can be pasted as it is
     files = [f"cat > {shlex.quote(str(command.directory / n))} <<'END'\n{t}END\n" for n, t in command.files.items()]
     return "".join([*files, words])
+
+
+def described(command: Command) -> dict[str, Any]:
+    """Return the command as a program reads it: arguments, the variables set here, and the files that it reads."""
+    return {
+        "argv": redact.arguments(command.argv),
+        "environment": redact.variables(command.added),
+        "files": {str(command.directory / name): content for name, content in command.files.items()},
+    }
 
 
 def write_files(command: Command) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from bench.engine.command import Command
     from bench.engine.find import Engine
     from bench.report.live import Live, Series
     from bench.run.benchmark import Prove, Result
@@ -105,7 +106,7 @@ def bench(c: Context, options: BenchOptions) -> None:
     if options.dry_run and options.resume is not None:
         raise UsageError("--resume takes its options from the run: --dry-run cannot show them", todo="leave one out")
     if options.dry_run:
-        show_commands({key: replace(asked, model=key) for key in keys})
+        show_commands({key: replace(asked, model=key) for key in keys}, as_json=options.as_json)
     elif options.resume is not None:
         _resume(asked, options, options.resume)
     elif many:
@@ -157,7 +158,7 @@ def reference(c: Context, options: ReferenceOptions) -> None:
     """Time the engine's diffusers backend and prove that it ran: the slow arm of a speed-up table."""
     asked = replace(options.run, extra=extra_arguments(c))
     if options.dry_run:
-        show_commands({asked.model: asked}, DIFFUSERS)
+        show_commands({asked.model: asked}, DIFFUSERS, as_json=options.as_json)
     else:
         run_one(asked, as_json=options.as_json, backend=DIFFUSERS)
 
@@ -256,7 +257,7 @@ def run_one(
             isolated, display, resume, score=scored if isolated.options.scored else None, prove=_prove(isolated.options)
         )
     for warning in run.warnings(result.record):
-        text.prose(messages, warning)
+        text.line(messages, warning)
     if as_json:
         text.write_json(result.record)
     else:
@@ -409,7 +410,8 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
     from bench.sweep import matrix
 
     if options.dry_run:
-        show_commands({cell.name: cell.options for cell in matrix.cells(asked, options.matrix)})
+        cells = matrix.cells(asked, options.matrix)
+        show_commands({cell.name: cell.options for cell in cells}, as_json=options.as_json)
         return
     for cell in matrix.cells(asked, options.matrix):
         if cell.cuda_graph:
@@ -471,8 +473,10 @@ def _titled(
 # --- dry run ----------------------------------------------------------------------------------------------------------
 
 
-def show_commands(asked: Mapping[str, Options], backend: str = NATIVE) -> None:
+def show_commands(asked: Mapping[str, Options], backend: str = NATIVE, *, as_json: bool = False) -> None:
     """Print the command that each named run would use; one that is refused is a comment and stops no other.
+
+    With ``as_json`` print one object: ``runs`` (name, launches, requests, argv, environment, files) and ``refused``.
 
     Raises:
         BenchError: of the one run that was asked for, or that some of several are refused.
@@ -483,18 +487,26 @@ def show_commands(asked: Mapping[str, Options], backend: str = NATIVE) -> None:
 
     # once for each name: of a batch all are the same, of two arms often not
     engines = {spec: engine_to_spell_for(spec) for spec in dict.fromkeys(options.engine for options in asked.values())}
-    if len(asked) == 1:
-        (options,) = asked.values()
-        text.write(command.shown(plan.dry_run(options, engines[options.engine], backend)))
-        return
+    built: dict[str, Command] = {}
     refused: dict[str, list[str]] = {}
     for name, options in asked.items():
         try:
-            text.write(f"# {name}\n{command.shown(plan.dry_run(options, engines[options.engine]))}")
+            built[name] = plan.dry_run(options, engines[options.engine], backend)
         except BenchError as error:
+            if len(asked) == 1:
+                raise
             refused.setdefault(f"{error.what}; {error.todo}", []).append(name)
-    for why, names in refused.items():
-        text.write(f"# refused: {', '.join(names)}\n#   {why}")
+    if as_json:
+        runs = [
+            {"name": name, "launches": asked[name].launches, "requests": asked[name].repeats, **command.described(made)}
+            for name, made in built.items()
+        ]
+        text.write_json({"runs": runs, "refused": [{"names": names, "why": why} for why, names in refused.items()]})
+    else:
+        for name, made in built.items():
+            text.write(command.shown(made) if len(asked) == 1 else f"# {name}\n{command.shown(made)}")
+        for why, names in refused.items():
+            text.write(f"# refused: {', '.join(names)}\n#   {why}")
     if count := sum(map(len, refused.values())):
         raise UsageError(f"{count} of {len(asked)} runs are refused", todo="see the reasons above")
 

@@ -104,7 +104,8 @@ def ab(c: Context, options: AbOptions) -> None:
         for line in _other_meaning(*asked.values()):
             text.line(messages, f"note: {line}")
         if options.dry_run:
-            show_commands({name: replace(arm, launches=max(2, design.pairs)) for name, arm in asked.items()})
+            shown = {name: replace(arm, launches=max(2, design.pairs)) for name, arm in asked.items()}
+            show_commands(shown, as_json=options.as_json)
             return
         with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats) as display:
             result = comparing.measure(common, specs, design, display=display, require=options.run.require)
@@ -462,7 +463,7 @@ def _note(notes: Sequence[str | None]) -> None:
     from bench.report import text
 
     for note in dict.fromkeys(filter(None, notes)):
-        text.prose(text.stderr(), note)
+        text.line(text.stderr(), note)
 
 
 def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any], metric: str) -> str:

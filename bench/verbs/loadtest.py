@@ -15,6 +15,7 @@ from bench.verbs.compare import ARM
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bench.engine.command import Command
     from bench.serving.ab import Result
     from bench.serving.local import Finished
     from bench.serving.versus import Design
@@ -62,7 +63,7 @@ def loadtest(c: Context, options: LoadtestOptions) -> None:
     if compares:
         _compare(asked, options)
     elif options.dry_run:
-        _show_command(asked)
+        _show_commands({asked.run.model: asked}, as_json=options.as_json)
     else:
         _run(asked, as_json=options.as_json)
 
@@ -100,10 +101,22 @@ def _resume(asked: LoadOptions, options: LoadtestOptions, word: Path) -> None:
     _show_servers(then, result, as_json=options.as_json)
 
 
-def _show_command(asked: LoadOptions) -> None:
+def _show_commands(asked: Mapping[str, LoadOptions], *, as_json: bool) -> None:
+    """Print the command of each server, or one object that has them all as ``runs``."""
     from bench.engine import command
-    from bench.machine import gpus
     from bench.report import text
+
+    commands = {name: _command(one) for name, one in asked.items()}
+    if as_json:
+        text.write_json({"runs": [{"name": name, **command.described(made)} for name, made in commands.items()]})
+    else:
+        for made in commands.values():
+            text.write(command.shown(made))
+
+
+def _command(asked: LoadOptions) -> Command:
+    """Return the command that would start a server."""
+    from bench.machine import gpus
     from bench.run import plan
     from bench.serving import command as servers
     from bench.serving import local
@@ -113,8 +126,7 @@ def _show_command(asked: LoadOptions) -> None:
     local.request_of(workload)
     engine, on_cpu = engine_to_spell_for(asked.run.engine), gpus.machine().kind == "cpu"
     directory = Path("RUN_DIRECTORY").absolute()
-    server = servers.build(engine, workload, directory, most_merged=asked.batching, on_cpu=on_cpu)
-    text.write(command.shown(server.command))
+    return servers.build(engine, workload, directory, most_merged=asked.batching, on_cpu=on_cpu).command
 
 
 def _run(asked: LoadOptions, *, as_json: bool) -> None:
@@ -160,8 +172,7 @@ def _compare(asked: LoadOptions, options: LoadtestOptions) -> None:
     versus.check(design)
     text.line(text.stderr(), _length(design, asked))
     if options.dry_run:
-        for settled in known.values():
-            _show_command(replace(asked, run=settled))
+        _show_commands({name: replace(asked, run=run) for name, run in known.items()}, as_json=options.as_json)
         return
     with live.Pairs(text.stderr(), pairs=design.pairs, requests=_requests_a_start(asked)) as display:
         result = ab.measure(asked, specs, design, display)

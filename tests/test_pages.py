@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +104,25 @@ def _made(tmp_path_factory, load_folder):
 
 
 KINDS = ["sweep", "run", "invalid", "comparison", "history", "load", "profile", "profile-cpu", "accuracy"]
+
+
+def test_a_line_joins_open_loop_rates_only(made):
+    (plot,) = (block for block in made["load"].blocks if getattr(block, "name", "") == "rate")
+    line, points, others = plot.view["layer"][:3]
+    assert line["mark"]["type"] == "line"
+    assert line["data"] == points["data"]
+    assert {value["sent"] for value in line["data"]["values"]} == {"open loop"}
+    assert {value["phase"] for value in others["data"]["values"]} == {"closed-1"}
+    assert others["mark"]["filled"] is False
+
+
+def test_code_in_a_text_is_code_on_the_page_and_its_markup_is_text(made):
+    page = replace(made["comparison"], warnings=("take `a <b>` or <i>", "an odd ` stays"))
+    html = forms.html(page)
+    assert "<li>take <code>a &lt;b&gt;</code> or &lt;i&gt;</li>" in html
+    assert "<li>an odd ` stays</li>" in html
+    assert "±1.5 %" in html
+    assert "+-" not in re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL)
 
 
 @pytest.fixture(scope="module", name="chromium")

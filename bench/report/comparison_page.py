@@ -175,7 +175,7 @@ def _forest(found: Compared) -> Plot:
     return Plot(
         name="effect",
         title="Effect",
-        caption=f"Change of {found.metric}; left of 0 the candidate is faster. Shaded: the margin, +-{margin:g} %.",
+        caption=f"Change of {found.metric}; left of 0 the candidate is faster. Shaded: the margin, ±{margin:g} %.",
         alt=f"Effect {effect:+.2f} %{span}, margin {margin:g} %, and {len(found.pairs)} single pairs.",
         view={
             "height": 30 * len(values),

@@ -101,6 +101,16 @@ def test_an_overload_is_saturated():
     assert queueing.SATURATED in level.flags
     assert level.slope > 0.1
     assert level.backlog > 50
+    assert level.achieved_hz == pytest.approx(10, rel=0.02)
+    assert level.achieved_hz < level.offered_hz
+
+
+@pytest.mark.parametrize(("ended_s", "open_loop", "rate_hz"), [(55.0, True, 0.5), (55.0, False, 30 / 55)])
+def test_no_more_is_achieved_than_was_offered(ended_s, open_loop, rate_hz):
+    """A phase is over with its last answer, before or after the time in which requests were due."""
+    rows = [Row(intended_s=at, sent_s=at, done_s=at + 0.1, service_s=0.1) for at in np.linspace(0, 54.9, 30)]
+    level = queueing.level(observed(rows, ended_s=ended_s, open_loop=open_loop), slo_s=1)
+    assert level.offered_hz == level.achieved_hz == pytest.approx(rate_hz)
 
 
 def test_a_late_generator_voids_the_phase():

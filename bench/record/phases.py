@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 WARM = "warm"
+BURSTS = "bursts"
+"""Requests sent several at once, for a server that may merge them."""
 CUT_OFF = "-cut-off"
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     Rows = Sequence[Mapping[str, Any]]
 
 PERCENTILES = ("p50_s", "p95_s", "p99_s")
+PERCENTILE_NAMES = [name.removesuffix("_s") for name in PERCENTILES]
+AT_A_RATE = "open loop"
+SENT = {"poisson": AT_A_RATE, "closed": "closed loop", "replay": "trace"}
+"""How the requests of a phase were sent, by its kind."""
 MOST_SHOWN = 4000
 """Requests over time; of more every n-th is drawn, and all are in the CSV."""
 
@@ -132,54 +136,66 @@ def _blocks(record: Record, requests: Rows, *, counts: bool) -> Iterator[Plot | 
         yield Commands(title="Commands", commands=(Command(title="server", text=text),))
 
 
+def _sent(phase: Mapping[str, Any]) -> str:
+    """Return in words how the requests of a phase were sent."""
+    return phases.BURSTS if phase["name"] == phases.BURSTS else SENT[phase["kind"]]
+
+
 def _by_rate(record: Record) -> Plot:
     values = [
         {
             "rate": phase["figures"]["offered_hz"],
-            "percentile": name.removesuffix("_s"),
+            "percentile": percentile,
             "latency": 1e3 * phase["figures"][name],
             "phase": phase["name"],
+            "sent": _sent(phase),
             "flags": ", ".join(phase["figures"]["flags"]) or "none",
         }
         for phase in _measured(record)
-        for name in PERCENTILES
+        for name, percentile in zip(PERCENTILES, PERCENTILE_NAMES, strict=True)
         if phase["figures"][name] is not None
     ]
     slo = [] if record["slo_s"] is None else [at(1e3 * record["slo_s"], "SLO", channel="y")]
     rates = [value["rate"] for value in values]
+    at_a_rate = [value for value in values if value["sent"] == AT_A_RATE]
+    others = [value for value in values if value["sent"] != AT_A_RATE]
+    position = {
+        "x": axis("rate", "offered requests a second"),
+        "y": {**axis("latency", "latency, ms"), "scale": {"zero": True}},
+    }
     by_percentile = {
-        "color": {"field": "percentile", "type": "nominal", "title": None},
-        "shape": {"field": "percentile", "type": "nominal", "title": None},
+        channel: {"field": "percentile", "type": "nominal", "title": None, "scale": {"domain": PERCENTILE_NAMES}}
+        for channel in ("color", "shape")
+    }
+    shown = {
+        **by_percentile,
+        "tooltip": tips(phase="phase", sent="sent", percentile="percentile", rate="rate", latency="ms", flags="flags"),
     }
     return Plot(
         name="rate",
         title="Latency against the offered rate",
-        caption="Each phase once for each percentile that it has enough answers for; dashed: the SLO.",
-        alt=f"Latency percentiles at {min(rates):.3g} to {max(rates):.3g} requests a second.",
+        caption="Each phase once for each percentile that it has enough answers for. Filled, on a line: an open loop"
+        " at that rate. Hollow: closed loops, bursts and traces. Dashed: the SLO.",
+        alt=f"Latency percentiles at {min(rates):.3g} to {max(rates):.3g} requests a second;"
+        f" {len({value['phase'] for value in at_a_rate})} open-loop rates on a line.",
         view={
             "height": 260,
             "layer": [
                 {
-                    "data": rows(values),
+                    "data": rows(at_a_rate),
+                    "mark": {"type": "line", "strokeWidth": 1, "color": plots.DIM},
+                    "encoding": {**position, "detail": {"field": "percentile"}},
+                },
+                {
+                    "data": rows(at_a_rate),
                     "params": [plots.ZOOM],
-                    "encoding": {
-                        "x": axis("rate", "offered requests a second"),
-                        "y": {**axis("latency", "latency, ms"), "scale": {"zero": True}},
-                        **by_percentile,
-                        "tooltip": tips(
-                            phase="phase", percentile="percentile", rate="rate", latency="ms", flags="flags"
-                        ),
-                    },
+                    "encoding": {**position, **shown},
                     "mark": {"type": "point", "size": 90},
                 },
                 {
-                    "data": rows(values),
-                    "mark": {"type": "line", "strokeWidth": 1, "color": plots.DIM},
-                    "encoding": {
-                        "x": axis("rate", "offered requests a second"),
-                        "y": {**axis("latency", "latency, ms"), "scale": {"zero": True}},
-                        "detail": {"field": "percentile"},
-                    },
+                    "data": rows(others),
+                    "encoding": {**position, **shown},
+                    "mark": {"type": "point", "size": 90, "filled": False},
                 },
                 *slo,
             ],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.record import phases
 from bench.serving import arrivals
 from bench.serving.command import DELAY_S
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from bench.serving.outputs import Difference
     from bench.serving.queueing import Row
 
-ALONE, BURSTS = "closed-1", "bursts"
+ALONE, BURSTS = "closed-1", phases.BURSTS
 RECEIPT = "dynamic-batching"
 FEWEST_BURSTS = 3
 

@@ -218,10 +218,12 @@ def _agrees(expected_s: float, observed_s: float) -> bool:
 class Level:
     """One phase at one rate. Rates in requests a second, times in seconds; None: too few requests, or not asked.
 
-    ``offered`` counts what was due, ``answered`` what came back as it was asked for; ``achieved_hz`` is over the whole
-    phase, its drain included. ``utilisation`` is measured: arrival rate times occupied time of this very phase.
-    ``queue_share`` is the part of the mean latency that was not service. ``goodput`` is the share of all that was due
-    that was answered as asked within the SLO; what failed is a miss. ``slope`` is latency gained for each second.
+    ``offered`` counts what was due, ``answered`` what came back as it was asked for. Both rates are over one span, so
+    that no more is achieved than was offered: in an open loop the time in which requests were due, and what came later
+    is in ``backlog``; in a closed loop the whole phase. ``utilisation`` is measured: arrival rate times occupied time
+    of this very phase. ``queue_share`` is the part of the mean latency that was not service. ``goodput`` is the share
+    of all that was due that was answered as asked within the SLO; what failed is a miss. ``slope`` is latency gained
+    for each second.
     """
 
     offered: int
@@ -265,7 +267,8 @@ def level(observed: Observed, *, slo_s: float | None) -> Level:
     latencies = np.array([row.done_s - row.intended_s for row in rows])
     service = np.array([row.service_s for row in rows])
     extra = overhead_s(rows)
-    offered_hz = observed.offered / observed.duration_s
+    span_s = observed.duration_s if observed.open_loop else observed.ended_s
+    offered_hz = observed.offered / span_s
     alone = observed.open_loop and not observed.merges
     utilisation = offered_hz * float(service.mean() + extra) if rows and alone else None
     slope = _slope(rows) if observed.open_loop else None
@@ -275,7 +278,7 @@ def level(observed: Observed, *, slo_s: float | None) -> Level:
         offered=observed.offered,
         answered=len(rows),
         offered_hz=offered_hz,
-        achieved_hz=len(rows) / observed.ended_s,
+        achieved_hz=sum(row.done_s <= span_s for row in rows) / span_s,
         utilisation=utilisation,
         mean_s=float(latencies.mean()) if rows else None,
         p50_s=percentile(latencies, 50),

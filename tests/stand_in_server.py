@@ -10,6 +10,8 @@ import base64
 import contextlib
 import io
 import json
+import os
+import shutil
 import sys
 import threading
 import uuid
@@ -50,15 +52,17 @@ class StandIn:
     stall_s (the server does nothing for that long), slow_s (it takes so much longer), silent (nothing is logged), die
     (the server ends here).
 
-    With ``most`` above 1 it merges that many requests; their pictures are brighter by ``changes`` of 255.
+    With ``most`` above 1 it merges that many requests; their pictures are brighter by ``changes`` of 255. ``trace`` is
+    left in ``traces`` for a request that asks for one; ``stages`` gets each request's steps, as the engine logs them.
     """
 
     def __init__(
         self, *, service_s=0.0, fault=lambda number, body: None, log=None, stage="DenoisingStage", foreign=0,
-        most=1, changes=1, port=0, name="stand-in",
+        most=1, changes=1, port=0, name="stand-in", trace=None, traces=None, stages=None,
     ):  # fmt: skip
         self.port, self.name = port, name
         self.most, self.changes, self.batches = most, changes, []
+        self.trace, self.traces, self.stages = trace, traces, stages
         self.service_s, self.fault, self.log, self.stage = service_s, fault, log, stage
         self.posts = self.finished = self.steps = foreign
         self._pictures, self.jobs, self._running = {}, {}, set()
@@ -144,6 +148,7 @@ class StandIn:
         self.steps += logged["num_inference_steps"]
         if not fault.get("silent"):
             self._write("request.finished", server_id, logged)
+        self._leave(body, server_id, logged["num_inference_steps"])
         change = self.changes if batch and batch["size"] > 1 else 0
         key = (fault.get("seed", body["seed"]), width, height, change)
         if key not in self._pictures:
@@ -216,6 +221,15 @@ class StandIn:
         with (self.log / "host_0.log").open("a") as file:
             file.write(f"[{now:%Y-%m-%d %H:%M:%S}] {json.dumps(content)}\n")
 
+    def _leave(self, body, server_id, steps):
+        """Leave what the engine does of a request: its steps, and the trace that it asks for."""
+        if self.stages is not None:
+            step_ms = 900.0 if body.get("profile") else 50.0
+            with (self.stages / "performance.log").open("a") as file:
+                file.write(json.dumps({"request_id": server_id, "steps": [step_ms] * steps}) + "\n")
+        if self.trace is not None and body.get("profile"):
+            shutil.copy(self.trace, Path(self.traces, f"{server_id}-2_steps-global-rank0.trace.json.gz"))
+
     async def _info(self, request):
         return web.json_response({"model_path": "stand-in", "served_model_name": self.name, "version": "0.5.23"})
 
@@ -239,7 +253,10 @@ SAID = 300
 
 
 def main(scenario, words):
-    """Answer until killed; a request of 3 denoise steps hangs in the starts that ``hang_in`` lists, once it is told."""
+    """Answer until killed; a request of 3 denoise steps hangs in the starts that ``hang_in`` lists, once it is told.
+
+    With ``dies`` it ends at the request that asks for a trace.
+    """
     asked = dict(word.removeprefix("--").partition("=")[::2] for word in words)
     launches = Path(scenario["hung"]).with_name("launches")
     with launches.open("a") as file:
@@ -247,6 +264,8 @@ def main(scenario, words):
     hangs = launches.stat().st_size in scenario["hang_in"]
 
     def fault(number, body):
+        if scenario.get("dies") and body.get("profile"):
+            os._exit(1)
         if not hangs or body.get("num_inference_steps") != 3:
             return None
         Path(scenario["hung"]).touch()
@@ -257,9 +276,12 @@ def main(scenario, words):
     model = json.loads(arguments)["model_path"]
     log = Path(asked["log-requests-target"])
     log.mkdir(parents=True, exist_ok=True)
+    stages = Path(os.environ["SGLANG_PERF_LOG_DIR"])
+    stages.mkdir(exist_ok=True)
     server = StandIn(
-        service_s=scenario["service_s"], fault=fault, log=log, port=int(asked["port"]), name=asked["served-model-name"]
-    )
+        service_s=scenario["service_s"], fault=fault, log=log, port=int(asked["port"]), name=asked["served-model-name"],
+        trace=scenario.get("trace"), traces=os.environ.get("SGLANG_DIFFUSION_TORCH_PROFILER_DIR"), stages=stages,
+    )  # fmt: skip
     asyncio.run(answer(server, "\n".join(said).replace(model, asked["model-path"])))
 
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from engine_support import CONFIGURATIONS, MINUTES, invoke
-from helpers import ROOT, wait_until
+from helpers import ROOT, processes_like, wait_until
 
 from bench.serving import server
 
@@ -66,3 +66,24 @@ def test_a_fallback_that_no_line_tells_of_is_caught_by_its_counters(command, qua
     rows = [json.loads(line) for line in path.with_name("rows.jsonl").read_text().splitlines()]
     assert [(row["status"], row["fault"]) for row in rows] == [(200, None)] * 3
     assert next(check for check in record["checks"] if check["id"] == "native")["held"] is False
+
+
+def test_one_request_under_load_is_traced(tmp_path):
+    words = ("--model", "flux-tiny", "--engine", ENGINE, "--steps-profiled", "2")
+    ended = invoke("profile", *words, "--serve", "--rate", "50", runs=tmp_path)  # faster than any engine on a CPU
+    assert ended.code == 0, ended.out + ended.err
+    assert "no GPU events" in ended.out
+    shown = " ".join(ended.out.split())
+    assert "the profiler was on, so the traced request is not a timing" in shown
+    assert " ms a denoise step" in shown
+    (path,) = tmp_path.glob("*-profile-flux-tiny-*/load.json")
+    record = json.loads(path.read_text())
+    assert record["verdict"]["outcome"] == "native"
+    assert record["instrument"] == {"stage_sync": False, "profiler": True}
+    assert record["profiled"]["in_flight_when_sent"] > 0
+    assert record["profiled"]["in_flight_when_answered"] > 0
+    report = json.loads((path.parent / "report" / "report.json").read_text())
+    modules = {module["module"] for module in report["traces"][0]["cpu"]["modules"]}
+    assert any("Flux" in module for module in modules), modules
+    assert processes_like("sglang", tmp_path) == []
+    assert invoke("validate", path.parent, runs=tmp_path).code == 0

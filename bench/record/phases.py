@@ -1,4 +1,4 @@
-"""Names of the phases of a load test: its loads, the warm-up of each start, and what was cut off."""
+"""Names of the phases of a load test: its loads, the warm-up of each start, what was traced, and what was cut off."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 WARM = "warm"
 BURSTS = "bursts"
 """Requests sent several at once, for a server that may merge them."""
+TRACED = "traced"
+"""The load around a request under the profiler."""
 CUT_OFF = "-cut-off"
 
 
@@ -42,5 +44,5 @@ def is_warm_up(name: str) -> bool:
 
 
 def is_load(name: str) -> bool:
-    """Tell whether a phase counts: it neither warmed up nor was cut off."""
-    return not is_warm_up(name) and not is_cut_off(name)
+    """Tell whether a phase counts: it neither warmed up nor was cut off, and no request of it was traced."""
+    return not is_warm_up(name) and not is_cut_off(name) and name != TRACED

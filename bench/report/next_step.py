@@ -129,6 +129,12 @@ def after_profile(record: Mapping[str, Any], proposed: str | None) -> str:
     return shlex.join(["invoke", "ab", *_words(_common(record) | {"metric": "denoise"} | arms)])
 
 
+def after_served_profile(asked: Options, proposed: str | None) -> str:
+    """Return the command after the profile of a server: two servers, the other with the arm that it proposes."""
+    options = {"model": asked.model, "engine": asked.engine, "preset-file": asked.preset_file}
+    return shlex.join(["invoke", "loadtest", *_words(options | {"candidate": proposed})])
+
+
 def after_records(
     baseline: tuple[Path, Mapping[str, Any]], candidate: tuple[Path, Mapping[str, Any]], comparison: Mapping[str, Any]
 ) -> str:

@@ -55,7 +55,7 @@ def of(place: Path) -> Page:
         return _arms(folder)
     if (folder / SERVERS).is_file():
         return _servers(folder)
-    if (folder / LOAD).is_file():
+    if (folder / LOAD).is_file() and not (folder / PROFILE).is_file():
         return _load(folder)
     if (folder / ACCURACY).is_file():
         documents.validate(folder / ACCURACY)

@@ -27,11 +27,20 @@ def about(captured: Captured) -> dict[str, str]:
     step = "its step is not known"
     if captured.unprofiled is not None:
         step = f"{number(captured.unprofiled.step_ms, 'ms')} a denoise step"
+    request = number(captured.request_ms, "ms")
+    served, alone = {}, ""
+    if record["schema"] == "load-record":
+        profiled, alone = record["profiled"], " without load"
+        served["served"] = (
+            f"one request of a server; others in flight: {profiled['in_flight_when_sent']} when it was sent,"
+            f" {profiled['in_flight_when_answered']} when it was answered"
+        )
     return {
         "preset": record["preset"]["key"],
         "run": record["id"],
         "verdict of the run": f"{proven}; the profiler was on, so the traced request is not a timing",
-        "without the profiler": f"{number(captured.request_ms, 'ms')} a request, median of {captured.requests}; {step}",
+        "without the profiler": f"{request} a request{alone}, median of {captured.requests}; {step}",
+        **served,
         "instrument": run.instrument(record),
     }
 

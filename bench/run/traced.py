@@ -12,6 +12,7 @@ from bench.record import store
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bench.engine.workload import Workload
     from bench.run.plan import Plan
 
 TRACES = "traces"
@@ -27,9 +28,14 @@ def planned(plan: Plan, directory: Path, *, wrapper: tuple[str, ...] = (), stage
         UsageError: the engine's version cannot do it.
     """
     (directory / TRACES).mkdir()
-    variables = {**plan.workload.environment, "SGLANG_DIFFUSION_TORCH_PROFILER_DIR": str(directory / TRACES)}
-    workload = replace(plan.workload, environment=variables, wrapper=wrapper, stage_sync=stage_sync)
+    workload = replace(of(plan.workload, directory), wrapper=wrapper, stage_sync=stage_sync)
     return plan.changed(workload, replace(plan.expectation, profile=True))
+
+
+def of(workload: Workload, directory: Path) -> Workload:
+    """Return the workload of a launch that leaves its traces in a folder of ``directory``."""
+    variables = {**workload.environment, "SGLANG_DIFFUSION_TORCH_PROFILER_DIR": str(directory / TRACES)}
+    return replace(workload, environment=variables)
 
 
 def sampling(steps: int, *, all_stages: bool = False) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class Campaign:
     unbatched: Campaign | None = None
     """The load test of a server of this run that merges nothing, where this one may merge."""
     highest: tuple[float | None, float | None] | None = None
+    profiled: dict[str, Any] | None = None
+    """The request that ran under the profiler, as the record has it."""
     failure: BenchError | None = None
     golden: Mapping[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
     state: State | None = None

@@ -75,6 +75,7 @@ def document(
             }
             for item in facts.differences
         ],
+        "profiled": campaign.profiled,
     }
 
 
@@ -189,6 +190,7 @@ def write(record: dict[str, Any], campaign: Campaign, facts: Facts) -> Path:
     ]
     entries = [record["rows"], *(launch["log"] for launch in record["launches"])]
     entries += [store.file_entry(log, campaign.directory) for log in logs]
+    entries += [] if campaign.profiled is None else campaign.profiled["traces"]
     record["evidence"] = [entry for entry in entries if entry is not None]
     place = campaign.directory / store.LOAD_RECORD
     schema.write(record, KIND, place, replace=True)

@@ -218,7 +218,7 @@ class Hosted:
             gpus_during=self._watch.document(),
             error=None,
             stage_sync=False,
-            profiler=False,
+            profiler=self.guard.expectation.profile,
             load_s=self.server.ready_after_s,
         )
         return documents.launch(launched, self.campaign.directory)

@@ -23,7 +23,7 @@ from bench.serving.queueing import Observed
 from bench.serving.request import refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from bench.serving.arrivals import Arrivals
@@ -95,10 +95,17 @@ class Remote:
         """Return None: its log is somebody else's."""
 
 
-def run(campaign: Campaign, target: Target, *, beside: int | None = None) -> None:
+def run(
+    campaign: Campaign,
+    target: Target,
+    *,
+    beside: int | None = None,
+    course: Callable[[Campaign, Target], None] | None = None,
+) -> None:
     """Put every phase on the server. The campaign keeps what was measured, and what ended it early if anything did.
 
-    With ``beside`` it merges nothing, and gets what one gets that may merge so many requests.
+    With ``beside`` it merges nothing, and gets what one gets that may merge so many requests. ``course`` measures other
+    phases instead.
 
     Raises:
         UsageError: a request that the server would change, or a trace that cannot be sent.
@@ -107,10 +114,12 @@ def run(campaign: Campaign, target: Target, *, beside: int | None = None) -> Non
     options = campaign.options
     trace = None if options.trace is None else arrivals.replay(options.trace)
     if trace is not None:
-        for request in itertools.islice(_requests(campaign.workload, trace), len(trace.times_s)):
+        for request in itertools.islice(requests_of(campaign.workload, trace), len(trace.times_s)):
             refuse(request, str(options.trace))
     try:
-        if beside is None:
+        if course is not None:
+            course(campaign, target)
+        elif beside is None:
             _phases(campaign, target, trace)
         else:
             _unbatched(campaign, target, beside)
@@ -188,7 +197,7 @@ def _highest(campaign: Campaign, target: Target) -> tuple[float | None, float | 
     return queueing.highest_rate(holds, SHARES[0] * capacity_hz, capacity_hz)
 
 
-def _requests(workload: ImageRequest, wanted: Arrivals) -> Iterator[ImageRequest]:
+def requests_of(workload: ImageRequest, wanted: Arrivals) -> Iterator[ImageRequest]:
     """Yield what is asked, request by request; a replayed line may ask for something else."""
     for number in itertools.count():
         request = replace(workload, seed=workload.seed + number % SEEDS)
@@ -209,10 +218,12 @@ def _with_fields(request: ImageRequest, fields: Mapping[str, object]) -> ImageRe
     return replace(request, **changes)
 
 
-def measure(campaign: Campaign, target: Target, name: str, wanted: Arrivals) -> Measured:
+def measure(
+    campaign: Campaign, target: Target, name: str, wanted: Arrivals, requests: Iterator[ImageRequest] | None = None
+) -> Measured:
     """Wait until the server is idle, put one phase on it, read what came of it, and keep it in the campaign.
 
-    A phase that the campaign has is returned as it is.
+    A phase that the campaign has is returned as it is. Without ``requests`` those of its workload are sent.
     """
     if (known := campaign.known(name)) is not None:
         return known
@@ -223,7 +234,7 @@ def measure(campaign: Campaign, target: Target, name: str, wanted: Arrivals) -> 
             target.url,
             name,
             wanted,
-            _requests(campaign.workload, wanted),
+            requests or requests_of(campaign.workload, wanted),
             limit_s=wanted.duration_s + min(DRAIN_S, campaign.options.run.timeout_s),
             alive=target.alive,
             first_index=campaign.next_index(),

@@ -14,7 +14,7 @@ DOCUMENTS: Mapping[str, tuple[str, ...]] = {
     "ab": ("ab-record",),
     "loadtest": ("load-record", "load-comparison"),
     "accuracy": ("accuracy-report",),
-    "profile": ("run-record",),
+    "profile": ("run-record", "load-record"),
 }
 """The documents that a kind of cell may end with."""
 

@@ -16,9 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from bench.engine.command import Command
+    from bench.engine.find import Engine
+    from bench.engine.workload import Workload
     from bench.serving.ab import Result
     from bench.serving.local import Finished
     from bench.serving.versus import Design
+
+RUN_DIRECTORY = Path("RUN_DIRECTORY")
+"""What a command that is only shown writes into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,17 +121,22 @@ def _show_commands(asked: Mapping[str, LoadOptions], *, as_json: bool) -> None:
 
 def _command(asked: LoadOptions) -> Command:
     """Return the command that would start a server."""
-    from bench.machine import gpus
     from bench.run import plan
-    from bench.serving import command as servers
     from bench.serving import local
     from bench.verbs.bench import engine_to_spell_for
 
     workload = plan.workload(asked.run)
     local.request_of(workload)
-    engine, on_cpu = engine_to_spell_for(asked.run.engine), gpus.machine().kind == "cpu"
-    directory = Path("RUN_DIRECTORY").absolute()
-    return servers.build(engine, workload, directory, most_merged=asked.batching, on_cpu=on_cpu).command
+    return server_command(engine_to_spell_for(asked.run.engine), workload, most_merged=asked.batching)
+
+
+def server_command(engine: Engine, workload: Workload, *, most_merged: int = 1) -> Command:
+    """Return the command that would start a server; its run directory is a stand-in."""
+    from bench.machine import gpus
+    from bench.serving import command as servers
+
+    on_cpu, directory = gpus.machine().kind == "cpu", RUN_DIRECTORY.absolute()
+    return servers.build(engine, workload, directory, most_merged=most_merged, on_cpu=on_cpu).command
 
 
 def _run(asked: LoadOptions, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import shutil
 from dataclasses import dataclass, replace
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from bench.catalog.devices import Ceiling
     from bench.profiling.analysis import Context as AnalysisContext
     from bench.profiling.capture import Captured
+    from bench.serving.traced import Window
 
 REPORT = "report"
 OF_TRACES = ("--trace", "--engine-version", "--step-ms", "--full", "--output-dir")
 """The options that the analysis of a trace made elsewhere takes."""
+OF_A_SERVER = ("--rate", "--dry-run")
+NOT_OF_A_SERVER = ("--nsys", "--try", "--pairs")
 STEPS_PROFILED = 5
 PAIRS_TRIED = 4
 REQUESTS_TRIED = 3
@@ -44,6 +48,16 @@ class ProfileOptions:
     )
     all_stages: bool = option(False, group=MEASURING, help="trace text encoding and decoding too")
     nsys: bool = option(False, group=MEASURING, help="run the engine under Nsight Systems as well")
+    serve: bool = option(False, group=MEASURING, help="trace one request of a server while others are in flight")
+    rate_hz: float | None = option(
+        None,
+        name="rate",
+        kind=Kind.NUMBER,
+        least=1e-6,
+        group=MEASURING,
+        help="with --serve: requests a second around the traced one (default: twice what the server can answer)",
+    )
+    dry_run: bool = option(False, help="with --serve: print the server's command and the traced request, run nothing")
     traces: tuple[Path, ...] = option(
         (),
         name="trace",
@@ -104,6 +118,8 @@ def profile(c: Context, options: ProfileOptions) -> None:
     _refuse_ignored(options, extra)
     if options.traces:
         _made_elsewhere(options)
+    elif options.dry_run:
+        _show_served(replace(options.run, extra=extra), options)
     else:
         _captured(replace(options.run, extra=extra), options)
 
@@ -116,6 +132,11 @@ def _refuse_ignored(options: ProfileOptions, extra: Sequence[str]) -> None:
         why = "--trace runs nothing"
     elif ignored := [name for name in given if name in ("--engine-version", "--step-ms")]:
         why = "only --trace uses these"
+    elif options.serve:
+        ignored = [name for name in given if name in NOT_OF_A_SERVER]
+        why = "--serve traces one request of a server"
+    elif ignored := [name for name in given if name in OF_A_SERVER]:
+        why = "only --serve uses these"
     else:
         ignored = [name for name in given if name == "--pairs" and not options.attempt]
         why = "pairs are measured with --try"
@@ -131,19 +152,12 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
     """
     from bench.catalog import qualities
     from bench.compare import tried
-    from bench.profiling import analysis, capture
-    from bench.report import live, next_step, run, text
+    from bench.profiling import analysis
+    from bench.report import next_step, run, text
     from bench.report import profile as reports
 
     messages = text.stderr()
-    with live.Live(messages, requests=capture.TIMED_REQUESTS + 1) as display:
-        captured = capture.capture(
-            asked,
-            steps=options.steps_profiled,
-            all_stages=options.all_stages,
-            nsys=options.nsys,
-            display=display,
-        )
+    captured = _capture(asked, options)
     record = captured.record
     for warning in run.warnings(record):
         text.prose(messages, warning)
@@ -160,8 +174,62 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
     else:
         action = tried.first_flag(report)
         proposed = None if action is None else action["arm"]
-        text.line(messages, f"next: {next_step.after_profile(record, proposed)}")
+        then = (
+            next_step.after_served_profile(asked, proposed)
+            if options.serve
+            else next_step.after_profile(record, proposed)
+        )
+        text.line(messages, f"next: {then}")
     text.line(messages, f"record: {captured.path}")
+
+
+def _capture(asked: Options, options: ProfileOptions) -> Captured:
+    """Capture a trace of a session, or of one request of a server under load.
+
+    Raises:
+        BenchError: the run does not count.
+    """
+    from bench.profiling import capture
+    from bench.report import live, text
+    from bench.serving import traced
+
+    if options.serve:
+        with live.Live(text.stderr()) as display:
+            return traced.capture(asked, _window(options), display)
+    with live.Live(text.stderr(), requests=capture.TIMED_REQUESTS + 1) as display:
+        return capture.capture(
+            asked,
+            steps=options.steps_profiled,
+            all_stages=options.all_stages,
+            nsys=options.nsys,
+            display=display,
+        )
+
+
+def _window(options: ProfileOptions) -> Window:
+    from bench.serving.traced import Window
+
+    return Window(steps=options.steps_profiled, all_stages=options.all_stages, rate_hz=options.rate_hz)
+
+
+def _show_served(asked: Options, options: ProfileOptions) -> None:
+    """Show the command of the server that would be profiled, and the request that it would trace."""
+    from bench.engine import command
+    from bench.report import text
+    from bench.run import plan
+    from bench.run import traced as tracing
+    from bench.serving import traced
+    from bench.verbs.bench import engine_to_spell_for
+    from bench.verbs.loadtest import RUN_DIRECTORY, server_command
+
+    workload = plan.workload(asked)
+    engine = engine_to_spell_for(asked.engine)
+    window = _window(options)
+    sent = window.requests(traced.request(engine.version, workload), window.load(1.0))
+    request = next(itertools.islice(sent, traced.BEFORE, None))
+    text.write(command.shown(server_command(engine, tracing.of(workload, RUN_DIRECTORY.absolute()))))
+    number, total = traced.BEFORE + 1, traced.BEFORE + 1 + traced.AFTER
+    text.write(f"# request {number} of the {total} that load it: POST {request.path} {request.body().decode()}")
 
 
 def _measured(record: Mapping[str, Any], asked: Options) -> tuple[Ceiling, ...]:

@@ -373,5 +373,7 @@ def _report(word: Path) -> Path:
     """Return the trace or report folder that a word names; of a run it is the report in it."""
     from bench.record import names
 
+    if word.is_file():
+        return word  # a trace may be gzipped, which no record is
     place = names.resolve(word, (REPORT,))
     return place / REPORT if (place / REPORT).is_dir() else place

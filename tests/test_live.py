@@ -11,6 +11,7 @@ from bench.report.live import Cases, Live, Pairs, Series
 LOG = (LOGS / "cpu" / "warmup_request.log").read_bytes()
 SERVED = LOG[LOG.index(b"Running pipeline stages") - 40 :]
 """What the engine says while it serves a request."""
+STARTED = LOG[: LOG.index(SERVED)]
 
 
 class Clock:
@@ -29,7 +30,7 @@ def watched(requests, *, seconds_each, launches=1, terminal=False):
     display = Live(console, requests=requests, launches=launches, clock=clock)
     display._show("first")
     for _ in range(launches):
-        display.observe(LOG[: LOG.index(SERVED)], 1)
+        display.observe(STARTED, 1)
         clock.now_s += 40
         for _ in range(requests or 50):
             display.observe(SERVED, 1)
@@ -48,24 +49,76 @@ def test_a_hundred_requests_in_a_pipe_take_few_lines(seconds_each):
 def test_the_line_names_request_median_and_time_to_go():
     lines, display = watched(10, seconds_each=6)
     assert any("request 5/10, median 4.9 s, about 24 s to go" in line for line in lines), lines
-    assert display.line() == "request 10/10, judging the run, median 4.9 s"
+    assert display.line() == "request 10/10, stopping the engine, judging the run, median 4.9 s"
     assert "to go" not in display.line()
 
 
-def test_a_launch_that_follows_the_timed_ones_is_not_called_judging():
-    display = Live(Console(file=io.StringIO()), requests=1, then="next a launch for the stage table")
-    display.observe(LOG[: LOG.index(SERVED)], 1)
+def test_a_terminal_shows_what_follows_the_last_request_until_the_report():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Live(console, requests=1) as display:
+        display.observe(STARTED, 1)
+        display.observe(SERVED, 1)
+        display._progress.refresh()  # as rich's own thread does four times a second
+        assert "request 1/1, stopping the engine, judging the run" in console.file.getvalue()
+    with Pairs(console, pairs=8, requests=4) as pairs:
+        pairs.begin(1, "baseline first, then candidate")
+        pairs.tell("pair 1: total time +20.1 % so far; decided")
+        pairs._progress.refresh()
+        assert "pair 1: total time +20.1 % so far, judging the pairs" in console.file.getvalue()
+        pairs.tell("another candidate: can it be measured?")
+        assert pairs.line() == "another candidate: can it be measured?"
+
+
+def test_launches_after_the_timed_ones_are_named_and_their_time_is_not_in_the_median():
+    clock = Clock()
+    further = [("the stage table", 2), ("the kernels", 1)]
+    display = Live(Console(file=io.StringIO()), requests=2, left_out=1, further=further, clock=clock)
+    clock.now_s += 30
+    display.observe(STARTED, 1)
+    for _ in range(3):
+        display.observe(SERVED, 1)
+    assert display.line() == ("request 2/2, next a launch for the stage table, median 4.9 s, about 75 s to go"), (
+        "two starts of 30 s, three requests of 4.9 s"
+    )
+    display.observe(STARTED, 1)
+    display.observe(SERVED.replace(b"4.90", b"99.0"), 1)
+    assert display.line().startswith("launch for the stage table, request 1/2, median 4.9 s")
     display.observe(SERVED, 1)
-    assert display.line() == "request 1/1, next a launch for the stage table"
-    display.observe(LOG[: LOG.index(SERVED)], 1)
-    assert "next a launch" not in display.line()
-    assert "judging" not in display.line()
+    assert display.line().startswith("launch for the stage table, request 2/2, next a launch for the kernels, median")
+    display.observe(STARTED, 1)
+    display.observe(SERVED, 1)
+    assert display.line() == "launch for the kernels, request 1/1, stopping the engine, judging the run, median 4.9 s"
 
 
-def test_launches_are_counted_and_their_loading_is_part_of_what_is_left():
-    lines, display = watched(3, seconds_each=20, launches=2)
-    assert any("launch 1/2, request 3/6" in line and "about 55 s to go" in line for line in lines), lines
-    assert display.line().startswith("launch 2/2, request 6/6")
+def test_the_median_leaves_the_first_request_of_each_launch_out_as_the_report_does():
+    display = Live(Console(file=io.StringIO()), requests=2, launches=2, left_out=1)
+    for launch in (1, 2):
+        display.observe(STARTED, 1)
+        display.observe(SERVED.replace(b"4.90", b"60.0"), 1)
+        assert f"launch {launch}/2, first request, which does not count" in display.line()
+        assert "60" not in display.line()
+        for _ in range(2):
+            display.observe(SERVED, 1)
+        assert f"request {2 * launch}/4" in display.line()
+        assert "median 4.9 s" in display.line()
+
+
+def test_an_engine_start_that_is_to_come_or_going_on_is_part_of_what_is_left():
+    clock = Clock()
+    display = Live(Console(file=io.StringIO()), requests=2, launches=3, clock=clock)
+    display.observe(STARTED, 1)
+    clock.now_s += 40
+    display.observe(SERVED, 1)
+    assert display.line() == "launch 1/3, request 1/6, about 2 min to go", "two starts, five requests: 104.5 s"
+    display.observe(SERVED, 1)
+    assert display.line() == "launch 1/3, request 2/6, next launch, median 4.9 s, about 100 s to go"
+    clock.now_s += 10  # the first engine stops, the second starts
+    display.observe(STARTED, 1)
+    assert display.line().endswith("median 4.9 s, about 90 s to go")
+    clock.now_s += 60
+    assert display.line().endswith("median 4.9 s, about 60 s to go"), (
+        "later than foretold, never less than what follows"
+    )
 
 
 def test_nothing_is_foretold_where_a_precision_decides():

@@ -8,13 +8,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Self
 
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn
+from rich.table import Column
 from rich.text import Text
 
 from bench.fallback.matcher import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from rich.console import Console
@@ -42,7 +43,8 @@ ENDED = re.compile(r"Pixel data generated successfully in ([\d.]+) seconds")
 CASE = re.compile(r"accuracy case: .")
 LOOKED_AT_BYTES = 1 << 14
 
-JUDGING = "judging the run"
+JUDGING = "stopping the engine, judging the run"
+JUDGING_PAIRS = "judging the pairs"
 
 BEAT_S = 30.0
 """Elsewhere than on a terminal a line comes this often at first, later each time a third more time has passed."""
@@ -144,17 +146,30 @@ class _Clock(ProgressColumn):
         return Text(f"{minutes}:{seconds:02d}")
 
 
+class _Told(ProgressColumn):
+    """What is going on, asked anew whenever the bar is drawn: it can never be out of date."""
+
+    def __init__(self, tell: Callable[[], str]) -> None:
+        super().__init__(table_column=Column(no_wrap=True))
+        self._tell = tell
+
+    def render(self, task: Task) -> Text:  # noqa: ARG002 - rich's interface
+        """Return the line."""
+        return Text(self._tell())
+
+
 ROOMY_COLUMNS = 110
 """A narrower terminal gets no bar: the words and the clock need the room."""
 
 
-def _progress(console: Console) -> Progress:
+def _progress(console: Console, tell: Callable[[], str]) -> Progress:
     """Return a bar with its text and clock, which leaves nothing behind and is shown on a terminal only."""
     return Progress(
-        TextColumn("{task.description}"),
+        _Told(tell),
         *([BarColumn(bar_width=24)] if console.width >= ROOMY_COLUMNS else []),
         _Clock(),
         console=console,
+        refresh_per_second=4,
         transient=True,
         disable=not console.is_terminal,
     )
@@ -163,9 +178,10 @@ def _progress(console: Console) -> Progress:
 class Live:
     """A context that observes the log and shows phase, request, running median, and the time to go.
 
-    ``requests`` is how many each of ``launches`` serves; None if that is decided on the way. ``series`` is what this
-    run is one of. ``fetched_bytes`` tells how much of a model that is being downloaded is here. ``then`` says what
-    follows the last of those requests.
+    ``requests`` is how many count of each of ``launches`` engine starts; None if that is decided on the way. Each
+    serves ``left_out`` more before them, which are not in the median. ``further`` are the launches after those: what
+    each is for, and how many requests it serves. ``series`` is what this run is one of. ``fetched_bytes`` tells how
+    much of a model that is being downloaded is here.
     """
 
     def __init__(
@@ -174,27 +190,32 @@ class Live:
         *,
         requests: int | None = None,
         launches: int = 1,
-        then: str = JUDGING,
+        left_out: int = 0,
+        further: Sequence[tuple[str, int]] = (),
         series: Series | None = None,
         fetched_bytes: Callable[[], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._of = (requests, launches)
-        self._then = then
+        self._left_out = left_out
+        self._further = tuple(further)
         self._series = series
         self._fetched_bytes = fetched_bytes
         self._phase = ""
         self._steps = ""
         self._launch = 0
-        self._requests = 0
+        self._begun = self._ended = 0
+        """Requests of this launch."""
+        self._counted = 0
+        """Requests of the launches before this one that count."""
         self._seconds: list[float] = []
         self._load_s: float | None = None
         self._clock = clock
-        self._launched = clock()
+        self._loading_since = clock()
         self.heartbeat = Heartbeat(console, self.line, clock)
-        self._progress = _progress(console)
-        self._task = self._progress.add_task(FIRST, total=None)
+        self._progress = _progress(console, self.line)
+        self._task = self._progress.add_task("", total=None)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -215,22 +236,22 @@ class Live:
                 if found := pattern.search(line):
                     self._show(phase or found["stage"])
             if ended := ENDED.search(line):
-                self._seconds = [*self._seconds, float(ended[1])]
+                self._end(float(ended[1]))
             if (self._phase.endswith("Stage") or self._phase == DOWNLOADING) and (step := STEP.search(line)):
                 self._steps = f"{'file' if self._phase == DOWNLOADING else 'step'} {step[1]}/{step[2]}"
-                self._progress.update(self._task, description=self.line(), completed=int(step[1]), total=int(step[2]))
+                self._progress.update(self._task, completed=int(step[1]), total=int(step[2]))
 
     def line(self) -> str:
         """Return what is going on, in one line."""
         parts = [] if self._series is None else [self._series.place()]
-        parts += [f"launch {self._launch}/{self._of[1]}"] if self._of[1] > 1 and self._launch else []
-        if self._requests:
+        parts += [f"launch {self._launch}/{self._of[1]}"] if 0 < self._launch <= self._of[1] != 1 else []
+        if self._begun:
             parts.append(self._request())
         if self._phase == DOWNLOADING and self._fetched_bytes is not None:
             parts.append(f"{self._fetched_bytes() / 1e9:.1f} GB here")
         if self._has_ended():
-            parts.append(self._then)
-        elif self._phase not in (REQUEST, "saving") or not self._requests:
+            parts.append(self._then())
+        elif self._phase not in (REQUEST, "saving") or not self._begun:
             parts.append(f"{self._phase} {self._steps}".rstrip())
         if len(self._seconds) > 1:
             parts.append(f"median {statistics.median(self._seconds):.3g} s")
@@ -238,18 +259,37 @@ class Live:
             parts.append(f"about {_duration(left_s)} to go")
         return ", ".join(parts)
 
-    def _has_ended(self) -> bool:
-        """Tell whether every request that was planned has ended, and no further launch has begun."""
+    def _serves(self, launch: int) -> int | None:
+        """Return how many requests a launch serves, those that do not count too; None: decided on the way."""
         requests, launches = self._of
-        if requests is None or self._launch > launches:
-            return False
-        return len(self._seconds) >= self._requests >= requests * launches
+        if launch <= launches:
+            return None if requests is None else requests + self._left_out
+        place = launch - launches - 1
+        return self._further[place][1] if place < len(self._further) else None
+
+    def _has_ended(self) -> bool:
+        """Tell whether every request of this launch has ended."""
+        serves = self._serves(self._launch)
+        return self._launch > 0 and serves is not None and self._ended >= serves
+
+    def _then(self) -> str:
+        """Return what follows this launch."""
+        place = self._launch - self._of[1]
+        if place < 0:
+            return "next launch"
+        return f"next a launch for {self._further[place][0]}" if place < len(self._further) else JUDGING
 
     def _request(self) -> str:
         requests, launches = self._of
-        if requests is None or self._requests > requests * launches:
-            return f"request {self._requests}"  # beyond those that count: a launch for the stage table
-        return f"request {self._requests}/{requests * launches}"
+        if self._launch > launches:
+            serves = self._serves(self._launch)
+            purpose = "" if serves is None else f"launch for {self._further[self._launch - launches - 1][0]}, "
+            return f"{purpose}request {self._begun}{'' if serves is None else f'/{serves}'}"
+        if self._begun <= self._left_out:
+            return "first request, which does not count"
+        number = self._counted + self._begun - self._left_out
+        known = requests is not None and number <= requests * launches
+        return f"request {number}/{(requests or 0) * launches}" if known else f"request {number}"
 
     def _left_s(self) -> float | None:
         """Return about how many seconds are left, of a whole series where this is one of several; None: unknown."""
@@ -257,31 +297,48 @@ class Live:
         return own_s if self._series is None else self._series.left_s(own_s)
 
     def _own_left_s(self) -> float | None:
-        requests, launches = self._of
-        if requests is None or not self._seconds or self._load_s is None:
+        """Return about how many seconds the engine starts and the requests take that are still to come."""
+        if not self._seconds or self._load_s is None:
             return None
-        loads = max(0, launches - self._launch) * self._load_s
-        left = max(0, requests * launches - len(self._seconds)) * statistics.median(self._seconds)
-        return loads + left if loads + left >= 1 else None
+        to_come = range(self._launch + 1, self._of[1] + len(self._further) + 1)
+        serves = [self._serves(launch) for launch in (self._launch, *to_come)]
+        if None in serves:
+            return None
+        is_loading = not self._begun or (self._has_ended() and len(to_come) > 0)
+        whole_starts = len(to_come) - (is_loading and self._begun > 0)
+        loads_s = whole_starts * self._load_s
+        if is_loading:
+            loads_s += max(0.0, self._load_s - (self._clock() - self._loading_since))
+        requests = max(0, sum(filter(None, serves)) - self._ended)
+        left_s = loads_s + requests * statistics.median(self._seconds)
+        return left_s if left_s >= 1 else None
+
+    def _end(self, seconds: float) -> None:
+        """Take the end of a request."""
+        self._ended += 1
+        if self._left_out < self._ended and self._launch <= self._of[1]:
+            self._seconds = [*self._seconds, seconds]
+        if self._has_ended():
+            self._loading_since = self._clock()
 
     def _show(self, phase: str) -> None:
-        if phase == self._phase or (phase == WARMING and self._requests):
+        if phase == self._phase or (phase == WARMING and self._begun):
             return  # the engine groups every request; only before the first one it is a warm-up
         self._phase, self._steps = phase, ""
         if phase == STARTING:
             self._launch += 1
-            self._launched = self._clock() if self._launch > 1 else self._launched
+            self._counted += max(0, self._begun - self._left_out)
+            self._begun = self._ended = 0
         if phase == REQUEST:
-            self._requests += 1
-            self._load_s = self._load_s or self._clock() - self._launched
-        self._progress.update(self._task, description=self.line(), completed=0, total=None)
+            self._launch = self._launch or 1  # the line that says that workers start may be lost in a flood
+            self._begun += 1
+            if self._begun == 1:
+                self._load_s = self._clock() - self._loading_since
+        self._progress.update(self._task, completed=0, total=None)
         # a line for every phase until the first request comes; from then on one now and then is enough
         is_new = self._series is None or self._series.done == 0
-        if (
-            not self._console.is_terminal
-            and is_new
-            and (not self._requests or (phase == REQUEST and self._requests == 1))
-        ):
+        is_first = self._launch <= 1 and (not self._begun or (phase == REQUEST and self._begun == 1))
+        if not self._console.is_terminal and is_new and is_first:
             self.heartbeat.say(self.line())
 
 
@@ -304,12 +361,14 @@ class Pairs:
         self._number = self._done = 0
         self._before = 0
         """Pairs that were finished before this began."""
-        self._told = ""
+        self._told = self._then = ""
+        self._is_measured = False
+        """Whether this pair has been: the next one begins at once, or there is none."""
         self._clock = clock
         self._began = clock()
         self.heartbeat = Heartbeat(console, self.line, clock)
-        self._progress = _progress(console)
-        self._task = self._progress.add_task("starting", total=pairs * self._in_pair)
+        self._progress = _progress(console, self.line)
+        self._task = self._progress.add_task("", total=pairs * self._in_pair)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -333,13 +392,15 @@ class Pairs:
         """Show that a pair of starts begins."""
         if not self._number:
             self._before = number - 1
-        self._number, self._done = number, 0
+        self._number, self._done, self._is_measured = number, 0, False
         self._show()
         self.heartbeat.say(f"pair {number}/{self._pairs}: {order}")
 
     def tell(self, told: str) -> None:
         """Show what a pair has told."""
         self._told = told.partition(";")[0]
+        self._then = "" if self._is_measured else JUDGING_PAIRS
+        self._is_measured = True
         self.heartbeat.say(told)
 
     def observe(self, block: bytes, first_line: int) -> None:  # noqa: ARG002 - the observer's interface
@@ -353,6 +414,8 @@ class Pairs:
         """Return how far it is, in one line; before the first pair, what is done before it."""
         if not self._number:
             return self._told or self._starting
+        if self._is_measured:
+            return ", ".join(filter(None, (self._told, self._then)))
         doing = f"request {self._done} of {self._in_pair}" if self._done else self._starting
         parts = [f"pair {self._number}/{self._pairs}", doing, *([self._told] if self._told else [])]
         if (measured := self._number - 1 - self._before) > 0:
@@ -362,9 +425,7 @@ class Pairs:
         return ", ".join(parts)
 
     def _show(self) -> None:
-        self._progress.update(
-            self._task, description=self.line(), completed=(self._number - 1) * self._in_pair + self._done
-        )
+        self._progress.update(self._task, completed=(self._number - 1) * self._in_pair + self._done)
 
 
 def _duration(seconds: float) -> str:
@@ -381,8 +442,8 @@ class Cases:
         self._started = False
         self._steps = ""
         self.heartbeat = Heartbeat(console, self.line, clock)
-        self._progress = _progress(console)
-        self._task = self._progress.add_task(self.line(), total=of)
+        self._progress = _progress(console, self.line)
+        self._task = self._progress.add_task("", total=of)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -405,7 +466,7 @@ class Cases:
                 self._series.end()
                 self._series.begin()
                 self._steps = ""
-        self._progress.update(self._task, description=self.line(), completed=self._series.done)
+        self._progress.update(self._task, completed=self._series.done)
 
     def line(self) -> str:
         """Return how far it is, in one line."""

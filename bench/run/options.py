@@ -163,11 +163,6 @@ class Options(RunOptions):
         """Whether the first request of each launch is left out: it compiles and warms up, unless that is asked for."""
         return self.in_session and self.warmup
 
-    @property
-    def served(self) -> int | None:
-        """How many requests a launch serves; None if a precision decides that."""
-        return None if self.precision else self.repeats + self.leaves_first_out
-
     def document(self) -> dict[str, Any]:
         """Return the options as a record holds them, to resume from."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bench.run.timings import PRIMARY
@@ -44,11 +45,22 @@ class Enough:
 
     def of_launches(self, requests: Sequence[Mapping[str, Any]]) -> bool:
         """Tell whether no further launch is needed."""
-        if self._options.launches == 1:
-            return True
-        full = [
-            launch
-            for launch in {request["launch"] for request in requests}
-            if sum(request["launch"] == launch for request in requests) >= self._options.repeats
-        ]
-        return len(full) >= self._options.launches
+        return self._options.launches == 1 or self._full(requests) >= self._options.launches
+
+    def left(self, requests: Sequence[Mapping[str, Any]]) -> tuple[int, int | None]:
+        """Return how many launches a run with these requests still takes, and how many requests of each will count.
+
+        None: a precision decides that.
+        """
+        options = self._options
+        if options.precision is not None:
+            return 1, None
+        if options.launches == 1:
+            missing = max(0, options.repeats - len(requests))
+            return min(1, missing), missing
+        return max(0, options.launches - self._full(requests)), options.repeats
+
+    def _full(self, requests: Sequence[Mapping[str, Any]]) -> int:
+        """Return how many launches have served all the requests they should."""
+        served = Counter(request["launch"] for request in requests)
+        return sum(count >= self._options.repeats for count in served.values())

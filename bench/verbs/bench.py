@@ -133,10 +133,10 @@ def _resume(asked: Options, options: BenchOptions, word: Path) -> None:
     state = campaign.read(place, matrix.KIND, batch.KIND)
     then = Options.from_document(state["asked"]["options"])
     if state["kind"] == matrix.KIND:
-        shown = _titled(text.stderr(), live.Series("cell", 0), then.repeats + 1)  # its first request is left out
+        shown = _titled(text.stderr(), live.Series("cell", 0), then, is_cell=True)
         _show_matrix(matrix.resume(place, asked, shown), as_json=options.as_json)
     else:
-        shown = _titled(text.stderr(), live.Series("preset", 0), then.served, then.launches)
+        shown = _titled(text.stderr(), live.Series("preset", 0), then)
         _show_batch(batch.resume(place, asked, shown), as_json=options.as_json)
 
 
@@ -232,12 +232,15 @@ def run_one(
     from bench.compare.records import scored
     from bench.models import hub
     from bench.record import store
-    from bench.report import live, run, text
+    from bench.report import run, text
     from bench.run import benchmark, plan
 
     messages = text.stderr()
+    kept: list[dict[str, Any]] = []
     if resume is not None:
-        options = _resumed(options, restored(Options.from_document(store.read(resume)["asked"]), options))
+        begun = store.read(resume)
+        options = _resumed(options, restored(Options.from_document(begun["asked"]), options))
+        kept = begun["requests"]
     planned = plan.plan(options, backend=backend)
     if resume is None:
         _check_reachable(options, planned.preset.sha256)
@@ -245,12 +248,11 @@ def run_one(
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
     with (
         plan.private_model_cache(planned) as isolated,
-        live.Live(
+        _shown(
             messages,
-            requests=planned.options.served,
-            launches=planned.options.launches,
-            then=_then(planned.options),
-            fetched_bytes=partial(hub.fetched_bytes, isolated.workload.model_path, isolated.resolved.environment),
+            planned.options,
+            kept,
+            partial(hub.fetched_bytes, isolated.workload.model_path, isolated.resolved.environment),
         ) as display,
     ):
         result = benchmark.run(
@@ -269,13 +271,25 @@ def run_one(
     return result.record
 
 
-def _then(options: Options) -> str:
-    """Return what follows the timed requests, for the live line."""
+def _shown(
+    messages: Console, options: Options, kept: Sequence[Mapping[str, Any]], fetched_bytes: Callable[[], int]
+) -> Live:
+    """Return what shows the progress of a run that has kept these requests."""
     from bench.report import live
+    from bench.run.stopping import Enough
 
-    asked = (("the stage table", options.stages), ("the kernels", options.prove_kernels))
-    further = " and ".join(name for name, is_asked in asked if is_asked)
-    return f"next a launch for {further}" if further else live.JUDGING
+    launches, requests = Enough(options).left(kept)
+    left_out = int(options.leaves_first_out)
+    further = [("the stage table", options.repeats + left_out)] if options.stages else []
+    further += [("the kernels", 2)] if options.prove_kernels else []  # one that warms up, one that is traced
+    return live.Live(
+        messages,
+        requests=requests,
+        launches=launches,
+        left_out=left_out,
+        further=further,
+        fetched_bytes=fetched_bytes,
+    )
 
 
 def _prove(options: Options) -> Prove | None:
@@ -346,7 +360,7 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     from bench.report import live, text
     from bench.sweep import batch
 
-    shown = _titled(text.stderr(), live.Series("preset", len(keys)), options.served, options.launches)
+    shown = _titled(text.stderr(), live.Series("preset", len(keys)), options)
     _show_batch(batch.run(options, keys, name, shown), as_json=as_json)
 
 
@@ -425,7 +439,7 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
             break
     if "cuda-graph" in options.matrix and asked.launches < WELCH_MINIMUM:
         text.line(text.stderr(), f"the times get no verdict: that needs --launches {WELCH_MINIMUM}")
-    shown = _titled(text.stderr(), live.Series("cell", 0), asked.repeats + 1)  # its first request is left out
+    shown = _titled(text.stderr(), live.Series("cell", 0), asked, is_cell=True)
     _show_matrix(matrix.measure(asked, options.matrix, shown), as_json=options.as_json)
 
 
@@ -452,9 +466,12 @@ def _show_matrix(ended: tuple[dict[str, Any], Path, BenchError | None], *, as_js
 
 
 def _titled(
-    messages: Console, series: Series, requests: int | None, launches: int = 1
+    messages: Console, series: Series, options: Options, *, is_cell: bool = False
 ) -> Callable[[str, str, int], AbstractContextManager[Live]]:
-    """Return what shows the progress of a named run, under its name and its place in a series."""
+    """Return what shows the progress of a named run, under its name and its place in a series.
+
+    A cell of a matrix is launched once at a time, and always leaves the first request of a launch out.
+    """
     from bench.report import live, text
 
     @contextmanager
@@ -462,7 +479,13 @@ def _titled(
         series.begin(place, left)
         text.line(messages, f"{place}: {name}")
         try:
-            with live.Live(messages, requests=requests, launches=launches, series=series) as display:
+            with live.Live(
+                messages,
+                requests=None if options.precision else options.repeats,
+                launches=1 if is_cell else options.launches,
+                left_out=int(is_cell or options.leaves_first_out),
+                series=series,
+            ) as display:
                 yield display
         finally:
             series.end()

@@ -90,6 +90,16 @@ def test_a_winner_leads_with_the_near_end_and_has_no_planning_figure(sign):
     assert schema.violations(comparison.to_document(told), "comparison") == []
 
 
+@pytest.mark.parametrize(("differences", "verdict"), [((-0.05, -0.051, -0.052), "faster"), ((0.001, 0.0, 0.0), "same")])
+def test_under_disturbance_a_verdict_claims_no_size(differences, verdict):
+    told = decide(differences, Plan(is_disturbed=True, margin_percent=3)).comparison
+    assert (told.verdict, told.at_least_percent, told.shows_margin) == (verdict, None, False)
+    assert "at least" not in told.reason
+    assert told.reason.endswith("no size is claimed under disturbance: measure again when nothing else runs here")
+    assert comparison.in_words(comparison.to_document(told)).startswith(f"{verdict} under disturbance: ")
+    assert schema.violations(comparison.to_document(told), "comparison") == []
+
+
 def test_less_than_the_margin_is_no_claim_of_the_margin():
     """In logs 1.49 % less is as far from zero as 1.51 % more, which would read: at least 1.49 %, so at least 1.5 %."""
     inside = comparison.LogInterval(low=-0.03, high=math.log(1 - 0.0149), confidence=0.95)

@@ -26,7 +26,7 @@ from bench.fallback.verdict import INVALID
 from bench.fidelity import score
 from bench.reach import changes
 from bench.reach import run as reach
-from bench.record import campaign, comparable, store
+from bench.record import campaign, comparable, disturbance, store
 from bench.run import benchmark, document
 from bench.run import plan as plans
 from bench.run.options import Options, restored
@@ -114,16 +114,18 @@ class Session:
     """Which lines that differ between the arms ran in a traced launch; None: not asked for, or nothing differs."""
     pairs: list[Pair] = field(default_factory=list)
 
-    @property
-    def plan(self) -> sequential.Plan:
-        """Return the plan of the looks."""
+    def plan(self, *, is_disturbed: bool = False) -> sequential.Plan:
+        """Return the plan of the looks; under disturbance no size of the effect is claimed."""
         return sequential.Plan(
-            max_pairs=self.design.pairs, margin_percent=self.design.margin_percent, metric=self.metric.title
+            max_pairs=self.design.pairs,
+            margin_percent=self.design.margin_percent,
+            metric=self.metric.title,
+            is_disturbed=is_disturbed,
         )
 
-    def decide(self) -> Decision:
+    def decide(self, *, is_disturbed: bool = False) -> Decision:
         """Return the decision that the pairs so far allow."""
-        return sequential.decide([pair.log_ratio for pair in self.pairs], self.plan)
+        return sequential.decide([pair.log_ratio for pair in self.pairs], self.plan(is_disturbed=is_disturbed))
 
     def take(self, order: str, waited: dict[str, Waiting]) -> bool:
         """Take the pair whose engines have just ended; return whether the session is decided or at its end."""
@@ -466,12 +468,13 @@ def _together(session: Session, order: str, waited: dict[str, Waiting]) -> Bench
     return next((error for error in errors.values() if error is not None), None)
 
 
-def _concluded(session: Session, baseline: dict[str, Any]) -> tuple[Comparison, str]:
+def _concluded(session: Session, records: Mapping[str, dict[str, Any]]) -> tuple[Comparison, str]:
     """Return the comparison of the pairs and why the session ended; one pair alone rests on the calibrated spread.
 
     "Same" says nothing about a change that never ran where it was measured.
     """
-    decision = session.decide()
+    is_disturbed = any(map(disturbance.of, records.values()))
+    decision = session.decide(is_disturbed=is_disturbed)
     if len(session.pairs) > 1:
         compared = decision.comparison
         if session.reach is not None and (said := reach.unreached(session.reach, compared.verdict)) is not None:
@@ -481,8 +484,9 @@ def _concluded(session: Session, baseline: dict[str, Any]) -> tuple[Comparison, 
         log_ratio([before], [after])
         for before, after in zip(session.pairs[0].baseline, session.pairs[0].candidate, strict=True)
     ]
-    known = calibration.noise(baseline, session.metric.name)
-    compared = sequential.one_pair(session.pairs[0].log_ratio, rounds, session.plan, known)
+    known = calibration.noise(records[BASELINE], session.metric.name)
+    plan = session.plan(is_disturbed=is_disturbed)
+    compared = sequential.one_pair(session.pairs[0].log_ratio, rounds, plan, known)
     return compared, f"one pair of {session.design.pairs} is measured"
 
 
@@ -503,7 +507,7 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
             document.save(session.runs[name], known)
         session.campaign.end()
         raise error or EngineFailed("no pair was finished", where=session.directory)
-    compared, why = _concluded(session, records[BASELINE])
+    compared, why = _concluded(session, records)
     outputs = between(*((records[name], session.directory / name) for name in (BASELINE, CANDIDATE)))
     written = redact.document(
         {

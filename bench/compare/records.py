@@ -13,7 +13,7 @@ from bench.compare import calibration
 from bench.compare import metric as metrics
 from bench.errors import BenchError, InvalidPerfDump, UsageError
 from bench.fidelity import pairs, score
-from bench.record import baselines, comparable, store
+from bench.record import baselines, comparable, disturbance, store
 from bench.run import evidence
 from bench.run.metrics import denoise_ms
 from bench.stats import comparison, unpaired
@@ -149,6 +149,7 @@ def compare(
         apart=None if baseline.is_dump else _apart(baseline.document, candidate.document),
         days=calibration.days(baseline.document, name) if is_native else None,
         requests=(baseline.requests, candidate.requests),
+        is_disturbed=not baseline.is_dump and any(disturbance.of(side.document) for side in (baseline, candidate)),
     )
     return unpaired.compare_launches(baseline.launches, candidate.launches, known, margin_percent)
 

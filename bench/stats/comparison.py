@@ -33,6 +33,7 @@ ALPHA = 0.05
 POWER = 0.8
 DEFAULT_MARGIN_PERCENT = 1.5
 """The smallest repeated end-to-end gain that SGLang's contributors may claim."""
+UNCLAIMED = "no size is claimed under disturbance: measure again when nothing else runs here"
 ROUNDING = 1e-12
 """An end of an interval nearer to zero than this is zero: a sum in another order must not name a winner."""
 
@@ -80,6 +81,7 @@ class Comparison:
     pair or launch, and ``units`` how many there are. ``ratio`` is candidate / baseline. ``noise_percent`` is the
     standard deviation of one unit. ``shows_margin`` tells whether the whole interval lies beyond the margin, which is
     what a claim of that size takes; ``at_least_percent`` is the end of a winner's interval that is nearer to zero.
+    What was measured under disturbance claims neither.
     """
 
     metric: str
@@ -120,6 +122,8 @@ class Basis:
     baseline_launches: int
     candidate_launches: int
     margin_percent: float = DEFAULT_MARGIN_PERCENT
+    is_disturbed: bool = False
+    """Whether other work, heat or clocks disturbed a side."""
 
 
 def percent(ratio: float) -> float:
@@ -168,13 +172,15 @@ def conclude(
     verdict = INCONCLUSIVE if caution is not None else classify(inside, basis.margin_percent)
     ratio = math.exp(effect)
     interval = _effect_interval(inside)
-    won = verdict in {FASTER, SLOWER}
+    won = verdict in {FASTER, SLOWER} and not basis.is_disturbed
     nearer = None if inside is None or not won else inside.high if verdict == FASTER else inside.low
     at_least = None if nearer is None else abs(percent(math.exp(nearer)))
     beyond = at_least is not None and at_least >= basis.margin_percent
     clauses = [_sentence(basis, verdict, ratio, interval, early=early), *remarks]
     if won:
         clauses.append(f"shows at least {basis.margin_percent:g} %: {'yes' if beyond else 'no'}")
+    if basis.is_disturbed:
+        clauses.append(UNCLAIMED)
     open_question = verdict == INCONCLUSIVE
     if open_question and planning is not None:
         clauses.append(_planned(planning, basis))
@@ -217,7 +223,7 @@ def _sentence(basis: Basis, verdict: str, ratio: float, interval: EffectInterval
     between = f"{100 * interval.confidence:.3g} % interval {limits(interval.low_percent, interval.high_percent)}"
     if verdict == SAME:
         return f"{basis.metric}: the whole {between} lies inside the margin of {basis.margin_percent:g} %"
-    if verdict == INCONCLUSIVE:
+    if verdict == INCONCLUSIVE or basis.is_disturbed:
         return f"{seen}, {between}"
     near = (
         _outwards(interval.high_percent, math.ceil)
@@ -273,4 +279,5 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
 
 def in_words(document: Mapping[str, Any]) -> str:
     """Return the outcome of such a document in a few words: the report has the whole sentence."""
-    return f"{document['verdict']}: {document['metric']} {document['effect']['percent']:+.2f} %"
+    under = " under disturbance" if UNCLAIMED in document["reason"] else ""
+    return f"{document['verdict']}{under}: {document['metric']} {document['effect']['percent']:+.2f} %"

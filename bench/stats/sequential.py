@@ -49,6 +49,8 @@ class Plan:
     margin_percent: float = outcome.DEFAULT_MARGIN_PERCENT
     metric: str = "total time"
     """As it stands in the sentence."""
+    is_disturbed: bool = False
+    """Whether an arm was measured under disturbance: a winner is named, and no size of the effect is claimed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +172,7 @@ def _basis(method: str, pairs: int, plan: Plan) -> outcome.Basis:
         baseline_launches=pairs,
         candidate_launches=pairs,
         margin_percent=plan.margin_percent,
+        is_disturbed=plan.is_disturbed,
     )
 
 

@@ -40,7 +40,8 @@ class Circumstances:
     """What is known beside the durations: calibrated noise, and whether the two were measured ``apart``.
 
     ``apart`` says why the two may differ beside the arm ("other days"), None where they were measured on one host
-    within the hour. ``requests`` are those of each launch, on either side.
+    within the hour. ``requests`` are those of each launch, on either side. ``is_disturbed`` says that a side was
+    measured under disturbance: a winner is named, and no size of the effect is claimed.
     """
 
     metric: str = "total time"
@@ -48,6 +49,7 @@ class Circumstances:
     apart: str | None = None
     days: DayNoise | None = None
     requests: tuple[int, int] = (1, 1)
+    is_disturbed: bool = False
 
 
 def compare_launches(
@@ -88,6 +90,7 @@ def compare_launches(
         baseline_launches=sizes[0],
         candidate_launches=sizes[1],
         margin_percent=margin_percent,
+        is_disturbed=known.is_disturbed,
     )
     planned = planning.plan(margin_percent, noise, _freedom(sizes, known, method), groups=2)
     return outcome.conclude(

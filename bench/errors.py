@@ -32,9 +32,11 @@ class BenchError(Exception):
     """What went wrong (one sentence), where, and what to do about it.
 
     ``field`` names the field of the options that mends it; the verb knows how that option is typed and says so.
+    ``is_told`` says that the report on the terminal has said all of it: only the exit code is left.
     """
 
     exit_code: ClassVar[int] = 1
+    is_told: bool = False
 
     def __init__(
         self, what: str, *, where: str | Path | None = None, todo: str | None = None, field: str | None = None

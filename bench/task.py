@@ -101,7 +101,7 @@ class GuardedTask(Task[Any]):
             sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter has ended
             return result  # noqa: TRY300 - flushing belongs to the guarded part
         except BenchError as error:
-            raise Exit(safe_text.shown(self._text(error)), code=error.exit_code) from error
+            raise Exit(None if error.is_told else safe_text.shown(self._text(error)), code=error.exit_code) from error
         except KeyboardInterrupt as error:
             left = orphans.left_running()
             end = f"still running: {', '.join(left)}" if left else "the engine and all its processes were stopped"

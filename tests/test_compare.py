@@ -6,11 +6,12 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import NATIVE, ROOT, record_of, record_path
+from helpers import NATIVE, ROOT, invoke_command, record_of, record_path
 from rich.console import Console
 
 from bench import schema
@@ -419,15 +420,17 @@ def test_two_records_that_decide_nothing_end_with_the_command_that_would(invoke,
     )
 
 
-def test_markdown_has_no_folder_of_this_machine(invoke, recorded, home):
-    ended = invoke("compare", recorded(1), recorded(2), "--markdown")
-    assert str(home) not in ended.out
-    assert ".../FLUX.1-dev-tiny" in ended.out
-    assert "next: " not in ended.out
-
-
-def test_the_row_that_is_decided_has_the_effect_of_the_headline(invoke, arms):
-    ended = invoke("compare", arms)
-    effect = re.search(r"estimate ([\d.]+) %", ended.out)[1]
-    assert f"-{effect} % (estimate)" in ended.out
-    assert "% interval -" in ended.out
+@pytest.mark.parametrize("apart", [False, True], ids=["one log", "two streams"])
+def test_a_verdict_is_told_once_where_both_streams_are_read_together(arms, apart):
+    document = json.loads((arms / "comparison.json").read_text())
+    slower = sequential.decide([0.05, 0.051, 0.052], sequential.Plan()).comparison
+    document["comparison"] = stats.to_document(slower)
+    schema.write(document, "ab-record", arms / "comparison.json", replace=True)
+    ended = subprocess.run(
+        invoke_command("compare", arms), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False,
+        stderr=subprocess.PIPE if apart else subprocess.STDOUT,
+    )  # fmt: skip
+    assert ended.returncode == 7
+    assert ended.stdout.lower().count("slower") == 2, "the verdict and its sentence"
+    if apart:  # a gate in CI looks for it there
+        assert "error: slower: total time +5.23 %" in ended.stderr

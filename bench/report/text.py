@@ -48,6 +48,15 @@ def _safe(segment: Segment) -> Segment:
     return Segment(safe_text.terminal(segment.text), style)
 
 
+def is_one_stream() -> bool:
+    """Tell whether stdout and stderr go to one place, a terminal or a log of both: they are then read together."""
+    try:
+        ends = [os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr)]
+    except OSError:  # not a file: a test, or a program that takes them
+        return False
+    return os.path.samestat(*ends)
+
+
 def stdout() -> Console:
     """Return the console for results."""
     return SafeConsole()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import Inconclusive, ThresholdMissed, UnknownName, UsageError
+from bench.errors import BenchError, Inconclusive, ThresholdMissed, UnknownName, UsageError
 from bench.options import FIDELITY, MEASURING, OUTPUT, Kind, nested, option
 from bench.run.options import COMMON, REQUIRED, Options
 from bench.task import Context, task
@@ -118,7 +118,7 @@ def ab(c: Context, options: AbOptions) -> None:
         _write_page(result.path.parent)
     if result.error is not None:
         raise result.error
-    _raise([{**result.document, "candidate": str(result.path)}])
+    _raise([{**result.document, "candidate": str(result.path)}], as_json=options.as_json)
 
 
 def _design(options: AbOptions) -> Design:
@@ -301,7 +301,7 @@ def compare(c: Context, options: CompareOptions) -> None:
             _write_compared(baseline, candidate, documents[-1])
     if options.as_json:
         text.write_json(documents)
-    _raise(documents)
+    _raise(documents, as_json=options.as_json)
 
 
 ARMS, SERVERS = "comparison.json", "load-comparison.json"
@@ -348,7 +348,7 @@ def _compare_loads(files: Sequence[Path], options: CompareOptions) -> None:
             report.show_records(documents[-1], phases, notes, text.stdout())
     if options.as_json:
         text.write_json(documents)
-    _raise(documents)
+    _raise(documents, as_json=options.as_json)
 
 
 def _show_servers(folder: Path, options: CompareOptions) -> None:
@@ -364,7 +364,7 @@ def _show_servers(folder: Path, options: CompareOptions) -> None:
         text.write_json([document])
     else:
         report.show(document, folder / SERVERS, text.stdout(), f"invoke report {folder}")
-    _raise([{**document, "candidate": str(folder / SERVERS), "quality": None}])
+    _raise([{**document, "candidate": str(folder / SERVERS), "quality": None}], as_json=options.as_json)
 
 
 def _write_page(folder: Path) -> None:
@@ -455,7 +455,7 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
         report.show_arms(document, sides, place / ARMS, text.stdout(), as_source=options.as_markdown)
     if options.as_html:
         _write_page(place)
-    _raise([{**document, "candidate": str(place / ARMS)}])
+    _raise([{**document, "candidate": str(place / ARMS)}], as_json=options.as_json)
 
 
 def _note(notes: Sequence[str | None]) -> None:
@@ -480,26 +480,38 @@ def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any], metr
     return make(baseline.document, candidate.document, document["comparison"], document["quality"], notes)
 
 
-def _raise(documents: Sequence[Mapping[str, Any]]) -> None:
+def _raise(documents: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
     """Raise what comparisons end with: a candidate that is slower, then one that misses its threshold, then doubt.
+
+    Where the report on stdout and the error on stderr are read together, the verdict is not said again.
 
     Raises:
         ThresholdMissed: a candidate is slower, or its outputs are less similar to the baseline's than required.
         Inconclusive: one comparison does not decide, and none is slower.
     """
     from bench.fidelity import score
-    from bench.stats import comparison
+    from bench.report import text
 
+    is_told = not as_json and text.is_one_stream()
     for document in documents:
         if document["comparison"]["exit_code"] == ThresholdMissed.exit_code:
-            raise ThresholdMissed(comparison.in_words(document["comparison"]), where=document["candidate"])
+            raise _ended(ThresholdMissed, document, is_told=is_told)
     for document in documents:
         gate = None if document["quality"] is None else score.gate(document["quality"], document["candidate"])
         if gate is not None:
             raise gate
     for document in documents:
         if document["comparison"]["exit_code"] == Inconclusive.exit_code:
-            raise Inconclusive(comparison.in_words(document["comparison"]), where=document["candidate"])
+            raise _ended(Inconclusive, document, is_told=is_told)
+
+
+def _ended(kind: type[BenchError], document: Mapping[str, Any], *, is_told: bool) -> BenchError:
+    """Return the error that a comparison ends with."""
+    from bench.stats import comparison
+
+    error = kind(comparison.in_words(document["comparison"]), where=document["candidate"])
+    error.is_told = is_told
+    return error
 
 
 # --- a machine's own noise --------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -16,7 +17,7 @@ from bench.run.timings import PRIMARY
 from bench.stats import levels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rich.console import Console, RenderableType
@@ -27,6 +28,9 @@ SYNCHRONISED = "synchronised stages"
 SENSIBLE_DRIFT_PERCENT = 50
 TWICE_PERCENT = 100
 """From here on a factor says more than a percentage."""
+
+VALUES = re.compile(r"(; there are \d+): .*")
+"""The medians of the launches at the end of a note: without a unit, and others for each metric."""
 
 SHORTEST_STAGE_MS = 1.0
 """Shorter stages are one row together."""
@@ -67,7 +71,7 @@ def _parts(record: Mapping[str, Any], *, with_receipts: bool) -> list[Renderable
     if record["timings"] is not None:
         parts += [Text(), _metrics(record), Text(), *_stages(record)]
         if record["timings"]["summary"] is not None:
-            notes = _without_interval(record["timings"]["summary"].values())
+            notes = _without_interval(record)
             parts += [Text(), *(Text(line) for line in [*notes, *_session(record)])]
         if record["fidelity"] is not None:
             parts += [Text(), *(Text(line) for line in quality.lines(record["fidelity"]))]
@@ -141,10 +145,15 @@ def interval(summary: Mapping[str, Any], unit: str) -> str:
     return f"{100 * interval['confidence']:.0f} %{f' {scope}' if scope else ''}: {low} to {high}"
 
 
-def _without_interval(summaries: Iterable[Mapping[str, Any] | None]) -> list[str]:
-    """Return why medians have no interval, each reason once."""
-    notes = [summary["interval_note"] for summary in summaries if summary and summary["interval"] is None]
-    return [f"no interval: {note}" for note in dict.fromkeys(notes)]
+def _without_interval(record: Mapping[str, Any]) -> list[str]:
+    """Return which medians have no interval and what one takes, each reason once."""
+    lacking: dict[str, list[str]] = {}
+    for metric in metrics.shown(record["workload"]["steps"]):
+        summary = record["timings"]["summary"].get(metric.key)
+        if summary and summary["interval"] is None:
+            reason = VALUES.sub(r"\1", summary["interval_note"])
+            lacking.setdefault(reason, []).append(metric.title)
+    return [f"no interval for {'; '.join(titles)}: {reason}" for reason, titles in lacking.items()]
 
 
 def _session(record: Mapping[str, Any]) -> list[str]:

@@ -92,9 +92,33 @@ def test_a_session_killed_with_9_after_its_5th_request_resumes_to_ten(invoke, re
     assert record["complete"] is True
     assert not (only_run() / "run.partial.json").exists()
     assert invoke("validate", only_run()).out.endswith(": valid run-record\n"), "the killed launch's log went on"
-    again = invoke("bench", "--resume", only_run())
-    assert again.code == 1
-    assert "nothing to resume" in again.err
+    for word in (only_run(), only_run().name[-6:], "last"):
+        again = invoke("bench", "--resume", word)
+        assert again.code == 1
+        assert "nothing to resume: this is complete" in again.err
+        assert f"where: {only_run() / 'run.json'}" in again.err
+    assert "no run is called 'nothing'" in invoke("bench", "--resume", "nothing").err
+
+
+@pytest.mark.parametrize(
+    ("hang_at", "kept"), [(2, "kept: nothing: no request that counts had ended"), (3, "kept: 1 request,")]
+)
+def test_ctrl_c_says_what_was_kept_and_how_to_go_on(replay, model, home, tmp_path, hang_at, kept):
+    """The first request is left out: a run that is cut off in the second one has kept nothing."""
+    engine, runs = replay(**NATIVE, hang_at=hang_at), tmp_path / "elsewhere"
+    command = ["bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(), "--repeats", "10"]
+    task = subprocess.Popen(
+        invoke_command(*command, "--output-dir", runs), cwd=ROOT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    hanging = f"launch-1/request-{hang_at - 1:03d}"
+    wait_for_task(task, lambda: list(runs.glob(f"*/{hanging}")), "the request that hangs has not been asked for")
+    task.send_signal(signal.SIGINT)
+    _, said = task.communicate(timeout=300)
+    assert task.returncode == 130
+    assert kept in said
+    assert str(next(runs.iterdir())) in said
+    assert ("bench --resume" in said) == (hang_at > 2)
 
 
 @pytest.mark.parametrize("crash", ["fail_at", "error_line_at"])

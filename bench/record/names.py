@@ -19,6 +19,11 @@ RECORDS = (store.RECORD, store.PARTIAL)
 WRITTEN = (".json", ".toml")
 """Of documents; whatever is in such a file is for its reader to judge."""
 FIRST_BYTES = 4096
+FINISHED = (
+    *(store.RECORD, store.LOAD_RECORD, "comparison.json", "load-comparison.json", "matrix.json", "bisect.json"),
+    "summary.json",
+)
+"""What a run, a load test or a campaign leaves at its end."""
 KNOWN = "a run is called last, last~1 (the one before), by its label, by the last six digits of its id, or by its place"
 
 
@@ -45,6 +50,28 @@ def resolve(word: Path, holding: Sequence[str] = RECORDS, root: Path | None = No
         if run.name[: -len("000000")].endswith(ending) and _label(run) == name:
             return run
     raise UsageError(f"no run is called {name!r}", where=root or paths.runs(), todo=KNOWN)
+
+
+def cut_off(word: Path, holding: Sequence[str], root: Path | None = None) -> Path:
+    """Return the place of what a word names and that can go on: it has one of the files of ``holding``.
+
+    Raises:
+        UsageError: nothing is called so, or it is complete.
+    """
+    try:
+        place = resolve(word, holding, root)
+    except UsageError:
+        place = resolve(word, FINISHED, root)
+    finished = next((place / name for name in FINISHED if (place / name).is_file()), None)
+    if finished is not None and not any((place / name).exists() for name in holding):
+        raise UsageError("there is nothing to resume: this is complete", where=finished)
+    return place
+
+
+def called(place: Path) -> str:
+    """Return the shortest name of a run: its six digits where they are looked up, else its place."""
+    folder = (place if place.is_dir() else place.parent).resolve()
+    return folder.name[-6:] if folder.parent == paths.runs().resolve() else str(place)
 
 
 def placed(word: str) -> str:

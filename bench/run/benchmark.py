@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +16,7 @@ from bench.fallback.verdict import conclude
 from bench.machine import locks
 from bench.preflight import checks
 from bench.preflight.gpus import used_now
-from bench.record import campaign, store
+from bench.record import campaign, names, store
 from bench.run import document, traced
 from bench.run import request as requests
 from bench.run.document import write
@@ -91,7 +92,25 @@ def run(
         running = begin(planned, resume, kind=kind)
         if resume is None:
             lock.enter_context(campaign.hold(running.directory))
-        return _finished(running, display, score, prove, resumed=resume is not None)
+        try:
+            return _finished(running, display, score, prove, resumed=resume is not None)
+        except KeyboardInterrupt as interrupt:
+            for note in _kept(running):
+                interrupt.add_note(note)
+            raise
+
+
+def _kept(running: Run) -> list[str]:
+    """Return what an interrupted run keeps, and the command that goes on or measures anew."""
+    if not (running.directory / store.PARTIAL).is_file():
+        nothing = f"kept: nothing: no request that counts had ended; {running.directory} has the engine's log"
+        return [nothing, f"{campaign.TO_DO}the same command again"]
+    count = len(running.requests)
+    kept = f"kept: {count} request{'' if count == 1 else 's'}, {running.directory}"
+    if running.kind == store.REFERENCE:
+        return [kept, f"{campaign.TO_DO}the same command again: a reference is not resumed"]
+    called = shlex.quote(names.called(running.directory))
+    return [kept, f"{campaign.TO_DO}`invoke bench --resume {called}` goes on"]
 
 
 def _finished(

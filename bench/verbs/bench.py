@@ -126,7 +126,7 @@ def _resume(asked: Options, options: BenchOptions, word: Path) -> None:
     from bench.report import live, text
     from bench.sweep import batch, matrix
 
-    place = names.resolve(word, (store.PARTIAL, campaign.STATE), asked.output_dir)
+    place = names.cut_off(word, (store.PARTIAL, campaign.STATE), asked.output_dir)
     if not (place / campaign.STATE).exists():
         run_one(asked, as_json=options.as_json, resume=place, with_receipts=options.show_receipts)
         return

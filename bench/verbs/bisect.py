@@ -98,7 +98,7 @@ def _finished(options: BisectOptions) -> Finished:
         if options.resume is not None:
             if options.good is not None or options.bad is not None:
                 raise UsageError("a bisection goes on as it began", todo="leave --good and --bad out")
-            folder = names.resolve(options.resume, (campaign.STATE,), options.run.output_dir)
+            folder = names.cut_off(options.resume, (campaign.STATE,), options.run.output_dir)
             source = None if options.source is None else str(options.source)
             return run.resume(folder, options.run, source, options.command, display=display)
         return run.begin(options.run, _question(options), _design(options), display=display)

@@ -164,7 +164,7 @@ def _resumed(options: AbOptions, word: Path, specs: Mapping[str, str]) -> Result
         raise UsageError(
             "a resumed comparison keeps its design", todo="leave --pairs, --margin, --metric and --alternate out"
         )
-    folder = names.resolve(word, (campaign.STATE,), options.run.output_dir)
+    folder = names.cut_off(word, (campaign.STATE,), options.run.output_dir)
     asked = campaign.read(folder, comparing.KIND)["asked"]
     pairs, requests = asked["design"]["pairs"], asked["options"]["repeats"]
     with live.Pairs(text.stderr(), pairs=pairs, requests=requests) as display:

@@ -89,7 +89,7 @@ def _resume(asked: LoadOptions, options: LoadtestOptions, word: Path) -> None:
     design = options.same or options.pairs is not None or options.margin is not None
     if design or asked != LoadOptions(run=asked.run):
         raise UsageError("a resumed load test keeps its load and its design", todo="leave the other options out")
-    folder = names.resolve(word, (campaign.STATE,), asked.run.output_dir)
+    folder = names.cut_off(word, (campaign.STATE,), asked.run.output_dir)
     state = campaign.read(folder, local.KIND, ab.CAMPAIGN)
     if state["kind"] == local.KIND:
         if options.baseline or options.candidate:

@@ -17,9 +17,12 @@ from rich.console import Console
 from bench import schema
 from bench.compare import calibration
 from bench.fidelity import pairs, score
+from bench.options import declared
 from bench.record import store
+from bench.report import next_step
 from bench.report import run as report
 from bench.run import consistency, timings
+from bench.run.options import Options
 from bench.stats import comparison as stats
 from bench.stats import sequential
 
@@ -429,6 +432,66 @@ def test_two_records_that_decide_nothing_end_with_the_command_that_would(invoke,
         r"next: invoke bench --model flux-tiny .*--repeats 3 --launches 3  # once as each side was, within an hour",
         told,
     )
+
+
+def test_two_records_of_other_flags_end_with_both_arms_in_pairs(invoke, recorded):
+    ended = invoke("compare", recorded(1), recorded(2, factor=1.5, asked__extra=["--vae-tiling=true"]))
+    (told,) = [line for line in ended.out.splitlines() if line.startswith("next: ")]
+    assert re.fullmatch(r"next: invoke ab --model flux-tiny .*--baseline '.*' --candidate '.*--vae-tiling=true'", told)
+
+
+def test_a_run_is_proposed_again_with_the_flags_and_the_counts_that_were_typed(invoke, bench):
+    ended = bench("--launches", "2", "--repeats", "4", "--seed", "7", "--", "--vae-tiling=true")
+    (told,) = [line for line in ended.out.splitlines() if line.startswith("next: ")]
+    assert re.fullmatch(
+        r"next: invoke bench --model flux-tiny .*--seed 7 .*--repeats 4 --launches 3 -- --vae-tiling=true", told
+    )
+    ended = bench("--repeats", "4", engine="few")
+    assert re.search(r"^next: invoke bench .* --repeats 10$", ended.out, re.MULTILINE), "4 give a median no interval"
+
+
+def test_every_option_of_a_run_is_proposed_again_or_left_out_on_purpose():
+    left_out = {
+        *("model", "label", "timeout_s", "repeats", "launches", "precision", "max_repeats", "stages", "prove_kernels"),
+        *("check_accuracy", "require", "update_golden"),
+    }
+    options = {known.path[-1]: known for known in declared(Options)}
+    assert {*next_step.TYPED, *next_step.SWITCHES, *left_out} == set(options)
+    for name, (value, typed) in next_step.SWITCHES.items():
+        assert any(
+            (f"--{known.name}", known.sets) == (typed, value) for known in declared(Options) if known.path[-1] == name
+        )
+
+
+NOISY = [0.02, -0.02, 0.03, -0.01, 0.0, 0.025, -0.03, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("noise", "is_disturbed", "told"),
+    [
+        (0.8, False, r"invoke ab --model flux-tiny .*--pairs \d+"),
+        (
+            10,
+            False,
+            r"nothing to type: an effect of 1.5 % takes about \d+ pairs here, 60 show one of about [\d.]+ %; .*",
+        ),
+        (100, False, r"nothing to type: an effect of 1.5 % takes over 2000 pairs here; a quieter machine decides it"),
+        (10, True, r"invoke ab --model flux-tiny .*--pairs 3  # once nothing else runs here"),
+    ],
+    ids=["some pairs", "too many pairs", "thousands", "disturbed"],
+)
+def test_what_is_proposed_after_open_pairs_decides(invoke, arms, noise, is_disturbed, told):
+    document = json.loads((arms / "comparison.json").read_text())
+    plan = sequential.Plan(is_disturbed=is_disturbed)
+    open_pairs = sequential.decide([noise * value for value in NOISY], plan).comparison
+    document["comparison"] = stats.to_document(open_pairs)
+    schema.write(document, "ab-record", arms / "comparison.json", replace=True)
+    ended = invoke("compare", arms)
+    assert ended.code == 9
+    (line,) = [line for line in ended.out.splitlines() if line.startswith("next: ")]
+    assert re.fullmatch(f"next: {told}", line), line
+    if "--pairs" in line and not is_disturbed:
+        assert 3 <= int(line.split()[-1]) <= 60
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["one log", "two streams"])

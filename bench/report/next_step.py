@@ -6,9 +6,9 @@ import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from bench import paths
-from bench.record import campaign, store
+from bench.record import campaign, names, store
 from bench.run.timings import PRIMARY
+from bench.stats.comparison import INCONCLUSIVE, UNCLAIMED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,26 +18,47 @@ if TYPE_CHECKING:
     from bench.serving.options import LoadOptions
 
 FEWEST_PAIRS, MOST_PAIRS = 3, 60
-"""Fewer decide nothing, more are not proposed."""
+"""Of starts: fewer decide nothing, more are not proposed."""
+FEWEST_REQUESTS, MANY_REQUESTS = 6, 10
+"""Fewer give a median no interval; so many are proposed where it has none."""
+
+TYPED = (
+    *("engine", "preset_file", "model_path", "steps", "seed", "width", "height", "attention_backend", "quality"),
+    *("image", "model_cache_root", "seed_model_cache_root", "output_dir"),
+)
+SWITCHES = {
+    "torch_compile": (True, "--torch-compile"),
+    "cuda_graph": (True, "--cuda-graph"),
+    "warmup": (False, "--no-warmup"),
+    "precheck": (False, "--no-precheck"),
+    "preflight": (False, "--no-preflight"),
+    "cleanup_model_cache": (True, "--cleanup-model-cache"),
+}
+"""The options of a run that choose what it measures, those with a value and those without one."""
+
+WHEN_QUIET = "  # once nothing else runs here"
+"""A shell takes the line as it is."""
 
 
 def after_bench(record: Mapping[str, Any]) -> str:
     """Return the command after a run that counts."""
-    asked = _asked(record)
+    asked = record["asked"]
+    repeats, launches = asked["repeats"], asked["launches"]
     if record["kind"] == store.REFERENCE:
-        counts = {"repeats": record["asked"]["repeats"], "launches": record["asked"]["launches"]}
-        native = shlex.join(_words({name: count for name, count in counts.items() if count > 1}))
-        bench = f"invoke bench {asked} {native}".rstrip()
+        counts = {"repeats": repeats, "launches": launches}
+        bench = _bench(record, **{name: count for name, count in counts.items() if count > 1})
         # a run is called by its digits in the default folder only
-        return bench if record["asked"]["output_dir"] else f"{bench} && invoke compare {record['id'][-6:]} last"
+        return bench if asked["output_dir"] else f"{bench} && invoke compare {record['id'][-6:]} last"
     if not record["complete"]:
         return f"invoke bench --resume {record['id'][-6:]}"
     if (more := _requests_for_precision(record)) is not None:
-        return f"invoke bench {asked} --precision {100 * record['asked']['precision']:g}% --max-repeats {more}"
-    if record["timings"]["requests"] == 1:
-        return f"invoke bench {asked} --repeats 10"
-    if len(record["launches"]) < 3:  # noqa: PLR2004 - what a later comparison needs of each side
-        return f"invoke bench {asked} --repeats {record['timings']['requests']} --launches 3"
+        return _bench(record, precision=f"{100 * asked['precision']:g}%", max_repeats=more)
+    if asked["precision"] is not None:
+        repeats = record["timings"]["requests"]
+    if launches == 1 and repeats < FEWEST_REQUESTS:
+        return _bench(record, repeats=MANY_REQUESTS)
+    if launches < FEWEST_PAIRS:  # what a later comparison needs of each side
+        return _bench(record, repeats=repeats, launches=FEWEST_PAIRS)
     return f"invoke history --model {record['preset']['key']}"
 
 
@@ -58,15 +79,39 @@ def after_invalid(path: Path) -> str:
 
 
 def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder: Path) -> str:
-    """Return the command after a comparison of two arms: more pairs where it is open, else its text for a pull request.
+    """Return the command after a comparison of two arms: what decides it where it is open, else its text for others.
 
-    ``baseline`` is the record of that arm.
+    Pairs are proposed only where so many decide; else that this machine does not. ``baseline`` is the record of that
+    arm.
     """
-    if document["comparison"]["verdict"] != "inconclusive":
+    comparison, measured = document["comparison"], len(document["pairs"])
+    if not document["complete"] and (folder / campaign.STATE).is_file():
+        return f"invoke ab --resume {_called(folder)}"
+    if comparison["verdict"] != INCONCLUSIVE:
         return f"invoke compare {_called(folder)} --markdown"
-    planning = document["comparison"]["planning"]
-    wanted = None if planning is None else planning["likely"]
-    pairs = min(MOST_PAIRS, max(wanted or 0, 2 * len(document["pairs"]), FEWEST_PAIRS))
+    if UNCLAIMED in comparison["reason"]:  # its noise is not this machine's own
+        return f"{_pairs(document, baseline, max(measured, FEWEST_PAIRS))}{WHEN_QUIET}"
+    planning = comparison["planning"]
+    likely = 0 if planning is None else planning["likely"]
+    if likely is None or likely > MOST_PAIRS or measured >= MOST_PAIRS:
+        return _undecidable(comparison, likely, "pairs")
+    return _pairs(document, baseline, min(MOST_PAIRS, max(likely, 2 * measured, FEWEST_PAIRS)))
+
+
+def _undecidable(comparison: Mapping[str, Any], likely: int | None, unit: str) -> str:
+    """Return that this machine does not decide a comparison, and which effect it would show."""
+    margin = comparison["margin_percent"]
+    if likely is None:
+        return f"nothing to type: an effect of {margin:g} % takes over 2000 {unit} here; a quieter machine decides it"
+    shown = f"{MOST_PAIRS} show one of about {margin * math.sqrt(max(1.0, likely / MOST_PAIRS)):.2g} %"
+    return (
+        f"nothing to type: an effect of {margin:g} % takes about {likely} {unit} here, {shown}; a quieter machine"
+        " decides it"
+    )
+
+
+def _pairs(document: Mapping[str, Any], baseline: Mapping[str, Any], pairs: int) -> str:
+    """Return the command that measures two arms again, in so many pairs at most."""
     specs = {name: document["arms"][name]["spec"] for name in ("baseline", "candidate")}
     asked = baseline["asked"]
     engine = asked["engine"] if asked["engine"] and asked["engine"] not in specs["baseline"] else None
@@ -93,7 +138,7 @@ def after_batch(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping
     if failed is None:
         return f"invoke history --model {rows[0]['preset']}"
     if failed["preset"] in records:
-        return f"invoke bench {_asked(records[failed['preset']])}"
+        return _bench(records[failed["preset"]])
     if failed["outcome"] == "refused":
         return f"invoke doctor --model {failed['preset']}"
     return f"invoke bench --model {failed['preset']}"
@@ -139,16 +184,35 @@ def after_records(
     baseline: tuple[Path, Mapping[str, Any]], candidate: tuple[Path, Mapping[str, Any]], comparison: Mapping[str, Any]
 ) -> str:
     """Return the command after a comparison of two records, each with its place: what would decide it if it is open."""
-    if comparison["verdict"] != "inconclusive":
+    if comparison["verdict"] != INCONCLUSIVE:
         return f"invoke compare {_called(baseline[0])} {_called(candidate[0])} --markdown"
     records = baseline[1], candidate[1]
+    quiet = WHEN_QUIET if UNCLAIMED in comparison["reason"] else ""
     engines = [record["asked"]["engine"] or record["engine"]["name"] for record in records]
-    if engines[0] != engines[1]:
-        arms = [shlex.join([engine, *_arm(record["asked"])]) for engine, record in zip(engines, records, strict=True)]
-        options = _common(records[0]) | {"engine": None, "baseline": arms[0], "candidate": arms[1]}
-        return shlex.join(["invoke", "ab", *_words(options)])
-    repeats = max(FEWEST_PAIRS, records[0]["timings"]["requests"])
-    return f"invoke bench {_asked(records[0])} --repeats {repeats} --launches 3"
+    arms = [[engine, *_arm_of_record(record["asked"])] for engine, record in zip(engines, records, strict=True)]
+    if arms[0] != arms[1] and store.REFERENCE not in (records[0]["kind"], records[1]["kind"]):
+        options = _common(records[0]) | {"engine": None}
+        options |= {"baseline": shlex.join(arms[0]), "candidate": shlex.join(arms[1])}
+        return f"{shlex.join(['invoke', 'ab', *_words(options)])}{quiet}"
+    return _both_again(records, comparison, quiet)
+
+
+def _both_again(records: tuple[Mapping[str, Any], Mapping[str, Any]], comparison: Mapping[str, Any], quiet: str) -> str:
+    """Return how to measure again what two records of the same words cannot decide: each side that has too little."""
+    counts = [comparison["baseline_launches"], comparison["candidate_launches"]]
+    planning = comparison["planning"]
+    likely = FEWEST_PAIRS if planning is None else planning["likely"]
+    if likely is None or likely > MOST_PAIRS:
+        return _undecidable(comparison, likely, "launches of each side")
+    wanted = max(FEWEST_PAIRS, likely)
+    repeats = max(FEWEST_PAIRS, *(record["asked"]["repeats"] for record in records))
+    sides = ("baseline", "candidate")
+    # measured apart or under disturbance, neither side can be kept
+    lacking = [place for place in (0, 1) if quiet or "measured apart" in comparison["reason"] or counts[place] < wanted]
+    lacking = lacking or [0, 1]
+    again = [_bench(records[place], repeats=repeats, launches=wanted) for place in lacking]
+    which = "once as each side was, within an hour" if len(again) > 1 else f"as the {sides[lacking[0]]} was"
+    return f"{again[0]}{f'{quiet}, ' if quiet else '  # '}{which}"
 
 
 def after_load(record: Mapping[str, Any], asked: LoadOptions, path: Path) -> str:
@@ -213,16 +277,17 @@ def after_profile_diff(baseline: Path, candidate: Path) -> str:
 
 def _called(place: Path) -> str:
     """Return the shortest name of a run: its six digits where they are looked up, else its place."""
-    folder = (place if place.is_dir() else place.parent).resolve()
-    return folder.name[-6:] if folder.parent == paths.runs().resolve() else shlex.quote(str(place))
+    return shlex.quote(names.called(place))
 
 
-def _asked(record: Mapping[str, Any]) -> str:
-    """Return the words that choose what a record measured, as they are typed behind `invoke bench`."""
+def _bench(record: Mapping[str, Any], **counts: object) -> str:
+    """Return the command that measures again what a record did, with other counts of requests or launches."""
     asked = record["asked"]
-    names = ("engine", "preset_file", "model_path", "steps", "width", "height", "quality", "output_dir")
-    options = {"model": record["preset"]["key"]} | {name.replace("_", "-"): asked.get(name) for name in names}
-    return shlex.join(_words(options))
+    options = {"model": record["preset"]["key"]} | {name: asked.get(name) for name in TYPED} | counts
+    words = _words({name.replace("_", "-"): value for name, value in options.items()})
+    switches = [typed for name, (value, typed) in SWITCHES.items() if asked.get(name) is value]
+    extra = ["--", *asked["extra"]] if asked["extra"] else []
+    return shlex.join(["invoke", "bench", *words, *switches, *extra])
 
 
 def _common(record: Mapping[str, Any]) -> dict[str, object]:
@@ -237,6 +302,14 @@ def _arm(asked: Mapping[str, Any]) -> list[str]:
     words = {name.replace("_", "-"): asked[name] for name in names}
     switches = ["compile"] if asked["torch_compile"] else []
     return [*(f"{name}={value}" for name, value in words.items() if value is not None), *switches]
+
+
+def _arm_of_record(asked: Mapping[str, Any]) -> list[str]:
+    """Return the words of an arm that runs all that a run asked for, flags and variables too."""
+    quality = [f"quality={asked['quality']}"] if asked["quality"] else []
+    graphs = ["cuda-graph"] if asked["cuda_graph"] else []
+    variables = [f"{name}={value}" for name, value in asked["environment"]]
+    return [*_arm(asked), *quality, *graphs, *variables, *asked["extra"]]
 
 
 def _words(options: Mapping[str, object]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import NATIVE, ROOT, invoke_command, record_of, record_path
+from helpers import LOGS, NATIVE, ROOT, invoke_command, record_of, record_path
 from rich.console import Console
 
 from bench import schema
@@ -432,6 +432,27 @@ def test_two_records_that_decide_nothing_end_with_the_command_that_would(invoke,
         r"next: invoke bench --model flux-tiny .*--repeats 3 --launches 3  # once as each side was, within an hour",
         told,
     )
+
+
+def test_a_record_is_not_compared_with_itself(invoke, recorded, home):
+    path = recorded(1)
+    for words in ((path, path.parent), ("last", path), (LOGS / "cpu/native_0.5.17.json",) * 2):
+        ended = invoke("compare", *words)
+        assert ended.code == 1
+        assert "the same record twice" in ended.err
+
+
+def test_the_last_record_is_the_last_that_can_be_compared(invoke, recorded, home):
+    first, second = recorded(1), recorded(2, factor=1.5)
+    for kind in ("profile", "ab"):
+        folder = home / "runs" / f"20270101T000000Z-{kind}-flux-tiny-00000a"
+        folder.mkdir()
+        shutil.copy(second, folder)
+        (folder / "comparison.json").touch()
+    ended = invoke("compare", "last~1", "last", "--json")
+    assert ended.code == 9, ended.err
+    (compared,) = json.loads(ended.out)
+    assert [Path(compared[side]) for side in ("baseline", "candidate")] == [first.parent, second.parent]
 
 
 def test_two_records_of_other_flags_end_with_both_arms_in_pairs(invoke, recorded):

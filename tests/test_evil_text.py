@@ -148,8 +148,9 @@ def test_compare(invoke, records, more, env):
 
 
 @pytest.mark.parametrize("more", [[], ["--markdown"]], ids=["text", "markdown"])
-def test_compare_of_dumps(invoke, dump, more):
-    is_safe(invoke("compare", dump, dump, "--metric", f"Stage{EVIL}", *more))
+def test_compare_of_dumps(invoke, dump, more, home):
+    other = shutil.copy(dump, home / "other.json")
+    is_safe(invoke("compare", dump, other, "--metric", f"Stage{EVIL}", *more))
 
 
 def rendered(source):

@@ -6,6 +6,7 @@ import shlex
 import statistics
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import paths, schema
@@ -20,7 +21,6 @@ from bench.stats import comparison, unpaired
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from bench.fidelity.pairs import Between
     from bench.run.evidence import Reviewed
@@ -98,7 +98,14 @@ def _is_record(path: Path) -> bool:
 
 
 def refuse_unlike(baseline: Side, candidate: Side) -> None:
-    """Raise UsageError, naming the fields, unless the two sides are of one workload on one kind of machine."""
+    """Raise UsageError, naming the fields, unless the two sides are of one workload on one kind of machine.
+
+    One record is not two: against itself nothing can differ.
+    """
+    if _place(baseline) == _place(candidate):
+        raise UsageError(
+            "the same record twice, so nothing can differ", where=baseline.name, todo="name another run for one side"
+        )
     if baseline.is_dump != candidate.is_dump:
         raise UsageError(
             "a bare perf dump and a run record cannot be compared: the dump does not say where and how it was made",
@@ -115,6 +122,12 @@ def refuse_unlike(baseline: Side, candidate: Side) -> None:
             where=f"{baseline.name}, {candidate.name}",
             todo="measure both on one workload and machine: `invoke ab`",
         )
+
+
+def _place(side: Side) -> Path:
+    """Return where a side is: of a record its folder, whether that or a file of it was named."""
+    path = Path(side.name).resolve()
+    return path if side.is_dump or path.is_dir() else path.parent
 
 
 def _dump_differences(baseline: Side, candidate: Side) -> list[str]:

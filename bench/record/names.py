@@ -11,7 +11,7 @@ from bench.errors import BenchError, UsageError
 from bench.record import store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 LAST = re.compile(r"last(?:~(?P<before>\d+))?")
 ENDING = re.compile(r"[0-9a-f]{6}")
@@ -19,6 +19,8 @@ RECORDS = (store.RECORD, store.PARTIAL)
 WRITTEN = (".json", ".toml")
 """Of documents; whatever is in such a file is for its reader to judge."""
 FIRST_BYTES = 4096
+UNTIMED = frozenset({"profile", "reach", "accuracy"})
+"""Kinds of runs whose times are compared with nothing."""
 FINISHED = (
     *(store.RECORD, store.LOAD_RECORD, "comparison.json", "load-comparison.json", "matrix.json", "bisect.json"),
     "summary.json",
@@ -27,10 +29,13 @@ FINISHED = (
 KNOWN = "a run is called last, last~1 (the one before), by its label, by the last six digits of its id, or by its place"
 
 
-def resolve(word: Path, holding: Sequence[str] = RECORDS, root: Path | None = None) -> Path:
+def resolve(
+    word: Path, holding: Sequence[str] = RECORDS, root: Path | None = None, *, passing: Collection[str] = ()
+) -> Path:
     """Return the place that a word names: a file or folder as it is, else the newest run that is called so.
 
-    Only runs that have one of the files of ``holding`` are looked at; ``root`` is where run directories are.
+    Only runs that have one of the files of ``holding`` are looked at; ``root`` is where run directories are. ``last``
+    passes over runs of the kinds of ``passing``, such as profile: they have to be named.
 
     Raises:
         UsageError: no run is called so, or it is a file that is not JSON.
@@ -42,7 +47,8 @@ def resolve(word: Path, holding: Sequence[str] = RECORDS, root: Path | None = No
         return word
     runs = _runs(root or paths.runs(), holding)
     if (last := LAST.fullmatch(name)) is not None:
-        return _last(list(runs), int(last["before"] or 0), name)
+        counted = [run for run in runs if run.name.split("-")[1] not in passing]
+        return _last(counted, int(last["before"] or 0), name)
     ending = f"-{store.safe(name)}-"
     for run in runs:
         if run.name == name or (ENDING.fullmatch(name) and run.name.endswith(f"-{name}")):

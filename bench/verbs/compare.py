@@ -272,10 +272,12 @@ def compare(c: Context, options: CompareOptions) -> None:
     from bench.stats import comparison as statistics
 
     holding = (*names.RECORDS, store.LOAD_RECORD, ARMS, SERVERS)
-    if len(options.files) == 1 and _is_of_arms(place := names.resolve(options.files[0], holding)):
-        _show_arms(place, options)
+    alone = len(options.files) == 1
+    passing = names.UNTIMED if alone else names.UNTIMED | {"ab"}  # arms are compared already
+    files: Sequence[Path] = [names.resolve(file, holding, passing=passing) for file in options.files]
+    if alone and _is_of_arms(files[0]):
+        _show_arms(files[0], options)
         return
-    files: Sequence[Path] = [names.resolve(file, holding) for file in options.files]
     if any(map(loads.is_load, files)) or (files[0] / SERVERS).is_file():
         _compare_loads(files, options)
         return
@@ -593,7 +595,7 @@ def baseline_set(c: Context, options: BaselineOptions) -> None:
     from bench.report import text
     from bench.run import evidence
 
-    place = names.resolve(options.record)
+    place = names.resolve(options.record, passing=names.UNTIMED)
     _note([evidence.read(place).note()])
     text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), place)}")
 

@@ -166,6 +166,29 @@ def test_a_slower_version_is_a_new_level_in_the_history(invoke, recorded):
     assert float(re.search(r"\+([\d.]+) %", marked[0])[1]) == pytest.approx(20, abs=2)
 
 
+def test_disturbed_records_are_marked_in_the_history_and_on_its_page(invoke, recorded, home):
+    busy = [{"id": "gpu.idle", "state": "warn", "saw": "pid 4321 on GPU 0", "means": "m", "todo": "t"}]
+    noise = np.random.default_rng(1).normal(0, 0.005, 16)
+    for number in range(16):
+        disturbed = busy if number in (8, 12) else []
+        recorded(number, factor=(1.0 if number < 8 else 1.2) * (1 + noise[number]), preflight=disturbed)
+    ended = invoke("history", "--model", "flux-tiny", "--plot")
+    rows = [line for line in ended.out.splitlines() if " native " in line]
+    told = "new level, disturbed|one before disturbed|disturbed"
+    marks = {place: found for place, row in enumerate(rows) if (found := re.findall(told, row))}
+    assert marks == {
+        8: ["new level, disturbed"], 9: ["one before disturbed"], 12: ["disturbed"], 13: ["one before disturbed"],
+    }  # fmt: skip
+    told = " ".join(ended.out.split())
+    assert "2 of 16 records were measured under disturbance (pid 4321 on GPU 0): a change there may be noise" in told
+    points = json.loads(invoke("history", "--model", "flux-tiny", "--json").out)
+    assert [point["disturbed"] for point in points][7:9] == [[], ["pid 4321 on GPU 0"]]
+    page = (home / "runs" / "history-flux-tiny.html").read_text()
+    assert "1 new level in 16 records" in page
+    assert "which was measured under disturbance" in page
+    assert "2 of 16 records of flux-tiny were measured under disturbance" in page
+
+
 def test_a_record_that_has_not_changed_is_not_read_again(invoke, recorded, monkeypatch):
     first, second = recorded(1), recorded(2)
     shown = invoke("history", "--model", "flux-tiny").out
@@ -529,3 +552,17 @@ def test_a_verdict_is_told_once_where_both_streams_are_read_together(arms, apart
     assert ended.stdout.lower().count("slower") == 2, "the verdict and its sentence"
     if apart:  # a gate in CI looks for it there
         assert "error: slower: total time +5.23 %" in ended.stderr
+
+
+def test_markdown_has_no_folder_of_this_machine(invoke, recorded, home):
+    ended = invoke("compare", recorded(1), recorded(2), "--markdown")
+    assert str(home) not in ended.out
+    assert ".../FLUX.1-dev-tiny" in ended.out
+    assert "next: " not in ended.out
+
+
+def test_the_row_that_is_decided_has_the_effect_of_the_headline(invoke, arms):
+    ended = invoke("compare", arms)
+    effect = re.search(r"estimate ([\d.]+) %", ended.out)[1]
+    assert f"-{effect} % (estimate)" in ended.out
+    assert "% interval -" in ended.out

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.errors import InvalidDocument
-from bench.record import comparable, documents, index, store
+from bench.record import comparable, disturbance, documents, index, store
 from bench.record.baselines import baseline_of, baselines, is_baseline_of, name_baseline, unname_baseline
 from bench.run import consistency
 from bench.stats import levels
@@ -52,6 +52,8 @@ class Point:
     host: str | None
     label: str | None
     is_baseline: bool
+    disturbed: tuple[str, ...] = ()
+    """What disturbed it, one phrase each."""
     changed: bool = False
 
 
@@ -78,6 +80,7 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
             workload=said["workload"],
             host=said["host"],
             label=said["label"],
+            disturbed=tuple(said["disturbed"]),
             is_baseline=named.get(said["family"]) == str(path.parent.relative_to(root)),
         )
         for path, said in known
@@ -87,7 +90,7 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
     return _marked(points), [f"{path}: {why}" for path, why in faults]
 
 
-QUESTION = "history 4"
+QUESTION = "history 5"
 """Names what `_asked` returns; another one for each change of that."""
 
 
@@ -145,6 +148,7 @@ def _row(document: Mapping[str, Any], metric: metrics.Metric, value: float, *, r
         "interval": metric.interval(document),
         "workload": _workload(document),
         "host": (document["host"]["identity"] or "")[:SHOWN_CHARACTERS] or None,
+        "disturbed": list(disturbance.of(document)),
     }
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SHOWN_RECORDS = 200
 """The last so many are shown, with earlier baselines and new levels: no screen holds thousands."""
+NAMED = 3
+"""So many disturbances are named."""
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -31,18 +33,21 @@ def show(model: str, points: Sequence[Point], metric: Metric, console: Console) 
         told = f"{len(points):,} records: the last {SHOWN_RECORDS}, earlier baselines and new levels; --json has all"
         console.print(told, soft_wrap=True)
     console.print(f"{model}, {metric.title}: {trend(points[-SHOWN_RECORDS:], metric.unit)}", soft_wrap=True)
+    if doubt := disturbed(points):
+        console.print(doubt, soft_wrap=True)
     for jumping in jumps(points).values():
         low, high = (number(level, metric.unit) for level in (jumping.low, jumping.high))
         console.print(f"two levels: {jumping.low_count} records at {low}, {jumping.high_count} at {high}")
     titles = ("started", "engine", "verdict", "n", metric.name, "change", "marks", "run")
     table = text.table(*titles, right=("n", metric.name, "change"))
-    before: dict[str, float] = {}
+    before: dict[str, Point] = {}
     engine = points[0].engine
     for place, point in enumerate(points):
-        since = change(before.get(point.family), point.value)
-        before[point.family] = point.value
+        last = before.get(point.family)
+        since = change(None if last is None else last.value, point.value)
+        before[point.family] = point
         marks = [text for text, on in (("new level", point.changed), ("engine", point.engine != engine)) if on]
-        marks += ["baseline"] if point.is_baseline else []
+        marks += [*under_disturbance(point, last), *(["baseline"] if point.is_baseline else [])]
         engine = point.engine
         if place < earlier and not (point.changed or point.is_baseline):
             continue
@@ -50,6 +55,27 @@ def show(model: str, points: Sequence[Point], metric: Metric, console: Console) 
         row = (point.started[:16].replace("T", " "), point.engine, outcome, str(point.requests))
         table.add_row(*row, number(point.value, metric.unit), since, ", ".join(marks), point.path.parent.name[-6:])
     console.print(table)
+
+
+def under_disturbance(point: Point, before: Point | None) -> list[str]:
+    """Return the mark of a point that was disturbed, or whose change is from one that was."""
+    if point.disturbed:
+        return ["disturbed"]
+    return ["the one before disturbed"] if before is not None and before.disturbed else []
+
+
+def disturbed(points: Sequence[Point], model: str | None = None) -> str | None:
+    """Return how many points were measured under disturbance and what it was, None if none was."""
+    found = [point for point in points if point.disturbed]
+    if not found:
+        return None
+    phrases = list(dict.fromkeys(phrase for point in found for phrase in point.disturbed))
+    more = f", and {len(phrases) - NAMED} more" if len(phrases) > NAMED else ""
+    records = f"{len(found)} of {len(points)} records{f' of {model}' if model else ''}"
+    were = "was" if len(found) == 1 else "were"
+    return (
+        f"{records} {were} measured under disturbance ({'; '.join(phrases[:NAMED])}{more}): a change there may be noise"
+    )
 
 
 def trend(points: Sequence[Point], unit: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bench.compare.history import jumps
 from bench.report import plots
 from bench.report.figures import change, number
+from bench.report.history import disturbed, under_disturbance
 from bench.report.page import Page, Sample
 from bench.report.plots import Plot, axis, counted, rows, tips
 from bench.report.tables import Table, columns
@@ -30,8 +31,12 @@ def page(histories: Mapping[str, Sequence[Point]], metric: Metric, faults: Seque
         kind="history",
         title=f"{', '.join(histories)}: {metric.title} over time",
         answer=_answer(marked, len(every)),
-        outcome="degraded" if any(point.outcome != "native" for point in every) else "native",
-        warnings=(*(f"left out: {fault}" for fault in faults), *_jumping(histories, metric)),
+        outcome=_outcome(every),
+        warnings=(
+            *(told for model, points in histories.items() if (told := disturbed(points, model))),
+            *(f"left out: {fault}" for fault in faults),
+            *_jumping(histories, metric),
+        ),
         facts=_facts(every),
         blocks=tuple(blocks),
         documents={"points.json": [_values(model, point) for model, points in histories.items() for point in points]},
@@ -40,12 +45,21 @@ def page(histories: Mapping[str, Sequence[Point]], metric: Metric, faults: Seque
     )
 
 
+def _outcome(points: Sequence[Point]) -> str:
+    """Return what stands beside the numbers: the worst of how they were measured."""
+    if any(point.outcome != "native" for point in points):
+        return "degraded"
+    return "disturbed" if any(point.disturbed for point in points) else "native"
+
+
 def _answer(marked: Sequence[tuple[str, Point]], count: int) -> str:
     if not marked:
         return f"No new level in {count} records."
     model, last = max(marked, key=lambda entry: entry[1].started)
     since = f"{last.started[:10]} ({model}, SGLang {last.engine}, run {last.id[-6:]})"
-    return f"{len(marked)} new level{'' if len(marked) == 1 else 's'} in {count} records, the last since {since}."
+    doubt = ", which was measured under disturbance" if last.disturbed else ""
+    levels = f"{len(marked)} new level{'' if len(marked) == 1 else 's'}"
+    return f"{levels} in {count} records, the last since {since}{doubt}."
 
 
 def _jumping(histories: Mapping[str, Sequence[Point]], metric: Metric) -> Iterator[str]:
@@ -70,21 +84,7 @@ def _family(name: str, model: str, points: Sequence[Point], metric: Metric) -> t
 
 
 def _trend(name: str, model: str, points: Sequence[Point], metric: Metric) -> Plot:
-    values = []
-    for place, point in enumerate(points, 1):
-        low, high = point.interval or (point.value, point.value)
-        values.append(
-            {
-                **_values(model, point),
-                "place": place,
-                "when": point.started[:16].replace("T", " "),
-                "low": low,
-                "high": high,
-                "engine": f"SGLang {point.engine}",
-                "host": f"host {point.host or 'unknown'}",
-                "mark": ", ".join(_marks(point, None)) or "none",
-            }
-        )
+    values = [_drawn(model, place, point) for place, point in enumerate(points, 1)]
     across = counted("place", "record, in the order of time", len(values))
     down = axis("value", f"{metric.title}, {metric.unit}")
     changed = [value for value in values if value["changed"]]
@@ -92,7 +92,8 @@ def _trend(name: str, model: str, points: Sequence[Point], metric: Metric) -> Pl
     return Plot(
         name=f"trend-{name}",
         title=f"{model}: {points[0].workload}",
-        caption="Medians with their intervals; a dashed line begins a new level. Colour is the engine, shape the host.",
+        caption="Medians with their intervals; a dashed line begins a new level. Colour is the engine, shape the host;"
+        " what was measured under disturbance is pale.",
         alt=f"{metric.title} of {len(points)} records from {first} to {last}, {len(changed)} new levels.",
         view={
             "height": 240,
@@ -112,6 +113,7 @@ def _trend(name: str, model: str, points: Sequence[Point], metric: Metric) -> Pl
                         "y": down,
                         "color": {"field": "engine", "type": "nominal", "title": None},
                         "shape": {"field": "host", "type": "nominal", "title": None},
+                        "opacity": {"condition": {"test": "datum.disturbed", "value": 0.4}, "value": 1},
                         "tooltip": tips(
                             when="started",
                             run="run",
@@ -130,6 +132,22 @@ def _trend(name: str, model: str, points: Sequence[Point], metric: Metric) -> Pl
     )
 
 
+def _drawn(model: str, place: int, point: Point) -> dict[str, Any]:
+    """Return what a plot shows of a point."""
+    low, high = point.interval or (point.value, point.value)
+    return {
+        **_values(model, point),
+        "place": place,
+        "when": point.started[:16].replace("T", " "),
+        "low": low,
+        "high": high,
+        "engine": f"SGLang {point.engine}",
+        "host": f"host {point.host or 'unknown'}",
+        "mark": ", ".join(_marks(point, None)) or "none",
+        "begins": "new level, disturbed" if point.disturbed else "new level",
+    }
+
+
 def _changes(changed: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the layers that mark where a new level begins; none where none does."""
     if not changed:
@@ -139,7 +157,7 @@ def _changes(changed: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             "data": rows(changed),
             "mark": {"type": "text", "align": "left", "dx": 4, "baseline": "top"},
-            "encoding": {"y": {"value": 0}, "text": {"value": "new level"}},
+            "encoding": {"y": {"value": 0}, "text": {"field": "begins"}},
         },
     ]
 
@@ -148,6 +166,7 @@ def _marks(point: Point, before: Point | None) -> list[str]:
     found = ["new level"] if point.changed else []
     found += ["engine changed"] if before is not None and before.engine != point.engine else []
     found += ["host changed"] if before is not None and before.host != point.host else []
+    found += under_disturbance(point, before)
     return [*found, "baseline"] if point.is_baseline else found
 
 
@@ -186,6 +205,7 @@ def _values(model: str, point: Point) -> dict[str, Any]:
         "requests": point.requests,
         "value": point.value,
         "interval": None if point.interval is None else list(point.interval),
+        "disturbed": "; ".join(point.disturbed),
         "changed": point.changed,
         "baseline": point.is_baseline,
     }

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 TEMPLATES = paths.PACKAGE / "report" / "templates"
 TONES = {
     **dict.fromkeys(("native", "passed", "faster", "same"), "good"),
-    **dict.fromkeys(("degraded", "inconclusive", "void", "unattested"), "warn"),
+    **dict.fromkeys(("degraded", "disturbed", "inconclusive", "void", "unattested"), "warn"),
     **dict.fromkeys(("invalid", "failed", "slower", "not native"), "bad"),
 }
 """How an outcome is coloured; what is neither good nor bad is plain. The word itself always stands there too."""

@@ -19,6 +19,7 @@ RECORDS = (store.RECORD, store.PARTIAL)
 WRITTEN = (".json", ".toml")
 """Of documents; whatever is in such a file is for its reader to judge."""
 FIRST_BYTES = 4096
+GZIP = b"\x1f\x8b"
 UNTIMED = frozenset({"profile", "reach", "accuracy"})
 """Kinds of runs whose times are compared with nothing."""
 FINISHED = (
@@ -41,7 +42,7 @@ def resolve(
         UsageError: no run is called so, or it is a file that is not JSON.
     """
     name = str(word)
-    if word.is_file() and word.suffix not in WRITTEN and not _is_object(word):
+    if word.is_file() and word.suffix not in WRITTEN and not _may_be_document(word):
         raise UsageError("this file is not JSON, as a record is", where=word, todo=KNOWN)
     if word.exists() or "/" in name or word.suffix:
         return word
@@ -89,10 +90,11 @@ def placed(word: str) -> str:
     return str(resolve(Path(word).expanduser()).absolute())
 
 
-def _is_object(path: Path) -> bool:
-    """Tell whether a file begins as a JSON object does; the rest is for its reader to judge."""
+def _may_be_document(path: Path) -> bool:
+    """Tell whether a file begins as JSON does or is packed, as a trace may be; the rest is for its reader to judge."""
     with files.opened(path) as file:
-        return file.read(FIRST_BYTES).lstrip().startswith(b"{")
+        begin = file.read(FIRST_BYTES)
+    return begin.startswith(GZIP) or b"\0" in begin or begin.lstrip().startswith((b"{", b"["))
 
 
 def _runs(root: Path, holding: Sequence[str]) -> Iterator[Path]:

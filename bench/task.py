@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 __all__ = ["VERBS", "Collection", "Context", "GuardedTask", "extra_arguments", "namespace", "task"]
 
 
+CLOSED_PIPE = 128 + signal.SIGPIPE
+"""The exit code when the reader of the output has gone: what a shell shows of a program that SIGPIPE ended."""
+
+
 class Declared(Argument):
     """The parser's side of an option."""
 
@@ -89,7 +93,7 @@ class GuardedTask(Task[Any]):
 
         Raises:
             Exit: with the message and code of a `BenchError`, of Ctrl-C (130), or of a refusal by the system (1);
-                without a message if the reader of the output has gone (1).
+                without a message if the reader of the output has gone (141).
         """
         # a batch system ends a job with SIGTERM: the engine is stopped and what was begun is closed as after Ctrl-C
         started = time.time()
@@ -97,24 +101,25 @@ class GuardedTask(Task[Any]):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             given = () if self.options is None else (declarations.build(self.options, self._texts(kwargs)),)
-            result = super().__call__(*args, *given)
-            sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter has ended
-            return result  # noqa: TRY300 - flushing belongs to the guarded part
+            try:
+                return super().__call__(*args, *given)
+            finally:
+                sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter has ended
         except BenchError as error:
-            raise Exit(None if error.is_told else safe_text.shown(self._text(error)), code=error.exit_code) from error
+            raise Exit(None if error.is_told else _shown(self._text(error)), code=error.exit_code) from error
         except KeyboardInterrupt as error:
             left = orphans.left_running()
             end = f"still running: {', '.join(left)}" if left else "the engine and all its processes were stopped"
             notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
             told = f"interrupted: {end}{notes or _kept(started)}"
-            raise Exit(safe_text.shown(told), Interrupted.exit_code) from error
+            raise Exit(_shown(told), Interrupted.exit_code) from error
         except BrokenPipeError as error:
             _discard_output()
-            raise Exit(code=1) from error  # as rich ends; whoever closed the pipe wants no message
+            raise Exit(code=CLOSED_PIPE) from error  # whoever closed the pipe wants no message
         except OSError as error:
             place = f"\n  where: {error.filename}" if error.filename else ""
             told = f"error: the system refused: {error.strerror or error}{place}"
-            raise Exit(safe_text.shown(told), code=1) from error
+            raise Exit(_shown(told), code=1) from error
         except Exception as error:
             raise Exit(safe_text.shown("".join(traceback.format_exception(error))), code=1) from error
         finally:
@@ -270,7 +275,17 @@ def _kept(since: float) -> str:
 
 
 def _unread(error: UsageError) -> ParseError:
-    return ParseError(safe_text.shown(f"error: {error}"))
+    return ParseError(_shown(f"error: {error}"))
+
+
+def _shown(message: str) -> str:
+    """Return a message as stderr shows it: on a terminal broken between words."""
+    told = safe_text.shown(message)
+    if not sys.stderr.isatty():
+        return told
+    from bench.report import text  # noqa: PLC0415 - rich is for people only
+
+    return text.wrapped(told, os.get_terminal_size(sys.stderr.fileno()).columns or 80)
 
 
 def _discard_output() -> None:

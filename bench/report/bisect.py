@@ -39,12 +39,12 @@ def show(document: Mapping[str, Any], console: Console) -> None:
         if commit["skipped"] is not None:
             text.line(console, f"skipped: {commit['commit'][:12]} {commit['subject']}: {commit['skipped']}")
     for line in _end(document, subjects):
-        text.prose(console, line)
+        text.line(console, line)
     if (about := document["about"]) is None:
         return
     if about.get("kernels"):
         reach.show_kernels(about["kernels"], console)
-    text.prose(console, f"again: {document['again']}")
+    text.line(console, f"again: {document['again']}")
 
 
 def _seen(known: Mapping[str, Any], what: str) -> str:

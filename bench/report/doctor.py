@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
 from bench.preflight.state import FAIL, OK, UNKNOWN, WARN
 from bench.report import text
 
@@ -23,8 +21,7 @@ STYLES = {OK: "green", WARN: "yellow", FAIL: "bold red", UNKNOWN: "dim"}
 def show(lines: Sequence[CheckResult], console: Console) -> None:
     """Print lines; one that is ok takes one row, any other also says what it means and what to do."""
     for line in lines:
-        console.print(Text(f"{line.state:<8}", style=STYLES[line.state]), end="")
-        text.line(console, f"{line.id}: {line.saw}")
+        text.line(console, f"{line.id}: {line.saw}", head=f"{line.state:<8}", style=STYLES[line.state])
         for title, told in (("means", line.means), ("to do", line.todo)):
             if told is not None:
                 text.line(console, f"          {title}: {told}")

@@ -45,8 +45,8 @@ def show(document: Mapping[str, Any], console: Console) -> None:
     if document.get("kernels"):
         show_kernels(document["kernels"], console)
     for note in document["notes"]:
-        text.prose(console, f"note: {note}")
-    text.prose(console, document["sentence"])
+        text.line(console, f"note: {note}")
+    text.line(console, document["sentence"])
 
 
 def show_kernels(known: Mapping[str, Any], console: Console) -> None:
@@ -58,7 +58,7 @@ def show_kernels(known: Mapping[str, Any], console: Console) -> None:
         console.print(rows)
         if (hidden := len(known["changes"]) - SHOWN_KERNELS) > 0:
             text.line(console, f"and {hidden} more in the record")
-    text.prose(console, known["sentence"])
+    text.line(console, known["sentence"])
 
 
 def _short(name: str) -> str:

@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from bench.record import store
@@ -120,7 +119,7 @@ def _flag(record: Mapping[str, Any]) -> str:
 
 def _metrics(record: Mapping[str, Any]) -> RenderableType:
     timings = record["timings"]
-    table = Table.grid(padding=(0, 2))
+    table = text.WholeWords.grid(padding=(0, text.GAP))
     for justify in ("left", "right", "left", "left"):
         table.add_column(justify=justify, style="bold" if justify == "right" else "")
     if timings["wall_s"] is not None:

@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from bench import redact, safe_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
-    from rich.console import ConsoleOptions, RenderableType
+    from rich.console import ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Column
 
+
+UNBROKEN = re.compile(r"\s*(?:invoke .*|[^\s`]*`[^`]*`[^\s`]*|\S+)")
+"""What stays on one line: a command in backticks or to the end of its line, a path, a word; after its blanks."""
+
+GAP = 2
+"""Blanks between two columns of a table."""
 
 UNLIMITED_COLUMNS = 10_000
 """Outside a terminal nothing is wrapped, so that grep finds whole names and a path can be copied."""
@@ -37,8 +48,32 @@ class SafeConsole(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of what is printed; everything that rich prints comes through here."""
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else _safe(segment)
+        safe = (segment if segment.control else _safe(segment) for segment in super().render(renderable, options))
+        return _without_trailing_blanks(safe)
+
+    def print(self, *objects: Any, **more: Any) -> None:
+        """Print as rich does, except that a word which is longer than the line is not cut."""
+        super().print(*objects, **{"crop": False, **more})
+
+    def on_broken_pipe(self) -> None:
+        """Leave the end to the task, which knows its exit code: rich would end the program with its own."""
+        raise BrokenPipeError
+
+
+def _without_trailing_blanks(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Yield segments without the blanks that end a line: a table fills its last column up."""
+    blanks: list[Segment] = []
+    for segment in segments:
+        content = segment.text if segment.control else re.sub(" +\n", "\n", segment.text)
+        bare = content if segment.control else content.rstrip(" ")
+        if not bare:
+            blanks.append(segment)
+            continue
+        if not bare.startswith("\n"):
+            yield from blanks
+        yield segment if segment.control else Segment(bare, segment.style)
+        blanks = [Segment(content[len(bare) :], segment.style)] if content != bare else []
+    yield from blanks
 
 
 def _safe(segment: Segment) -> Segment:
@@ -67,14 +102,34 @@ def stderr() -> Console:
     return SafeConsole(stderr=True)
 
 
-def line(console: Console, text: object) -> None:
-    """Print text as it is, on one line however narrow the terminal: a path can be copied."""
-    console.print(safe_text.shown(text), soft_wrap=True)
+def line(console: Console, text: object, *, head: str = "", style: str = "") -> None:
+    """Print text of one line: on a terminal broken between words, never in a path or a command that can be copied.
+
+    ``head`` comes before it in ``style``.
+    """
+    shown = head + safe_text.shown(text)
+    if console.is_terminal:
+        shown = wrapped(shown, console.width)
+    console.print(Text.assemble((shown[: len(head)], style), shown[len(head) :]), soft_wrap=True)
 
 
-def prose(console: Console, text: object) -> None:
-    """Print text of words: wrapped between them on a terminal, on one line elsewhere."""
-    console.print(safe_text.shown(text), soft_wrap=not console.is_terminal)
+def wrapped(text: str, columns: int) -> str:
+    """Return text broken at blanks to so many columns; a word or a command that is longer stays whole."""
+    return "\n".join(piece for whole in text.split("\n") for piece in _broken(whole, columns))
+
+
+def _broken(whole: str, columns: int) -> list[str]:
+    if cell_len(whole) <= columns:
+        return [whole]
+    indent = whole[: len(whole) - len(whole.lstrip())]
+    pieces = [""]
+    for token in UNBROKEN.findall(whole):
+        fits_alone = cell_len(token.lstrip()) <= columns
+        if pieces[-1].strip() and cell_len(pieces[-1] + token) > columns and fits_alone:
+            pieces.append(f"{indent and indent + '  '}{token.lstrip()}")
+        else:
+            pieces[-1] += token
+    return pieces
 
 
 def write(text: object) -> None:
@@ -82,9 +137,67 @@ def write(text: object) -> None:
     sys.stdout.write(f"{safe_text.shown(text)}\n")
 
 
+class WholeWords(Table):
+    """A table that breaks no word: where its columns are too narrow for that, each row is printed below the last."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table, or its rows as lines."""
+        least, most = zip(*(self._range(console, options, column) for column in self.columns), strict=True)
+        room = options.max_width - GAP * (len(self.columns) - 1)
+        if sum(least) > room:
+            yield from (Text(piece, overflow="ignore", no_wrap=True) for piece in self._stacked(options.max_width))
+            return
+        if sum(most) > room:
+            for column, width in zip(self.columns, _widths(least, most, room), strict=True):
+                column.width = width
+        yield from super().__rich_console__(console, options)
+
+    def _range(self, console: Console, options: ConsoleOptions, column: Column) -> tuple[int, int]:
+        """Return the widths of a column's longest word and of its longest cell; a figure keeps its unit beside it."""
+        titles = [column.header] if self.show_header else []
+        cells = [Measurement.get(console, options, cell) for cell in (*titles, *column.cells)]
+        most = max((cell.maximum for cell in cells), default=0)
+        return most if column.justify == "right" else max((cell.minimum for cell in cells), default=0), most
+
+    def _stacked(self, columns: int) -> Iterator[str]:
+        """Yield each row as lines: its first cell, its figures on one line, and every other that is not empty."""
+        titles = [str(column.header) for column in self.columns]
+        for row in zip(*(column.cells for column in self.columns), strict=True):
+            cells = [
+                (title, str(cell).strip(), column.justify)
+                for title, cell, column in zip(titles, row, self.columns, strict=True)
+            ]
+            yield from _broken(cells[0][1], columns)
+            figures = [f"{title} {told}".strip() for title, told, justify in cells[1:] if justify == "right" and told]
+            yield from _filled(figures, columns)
+            for title, told, justify in cells[1:]:
+                if told and justify != "right":
+                    yield from _broken(f"  {title}: {told}" if title else f"  {told}", columns)
+
+
+def _filled(figures: Sequence[str], columns: int) -> list[str]:
+    """Return figures one after the other, indented, as many to a line as it holds."""
+    lines: list[str] = []
+    for figure in figures:
+        if lines and cell_len(lines[-1]) + cell_len(figure) + len(",  ") <= columns:
+            lines[-1] += f", {figure}"
+        else:
+            lines.append(f"  {figure}")
+    return lines
+
+
+def _widths(least: Sequence[int], most: Sequence[int], room: int) -> list[int]:
+    """Return a width for each column between its least and most: what room there is goes to those that want it."""
+    widths = list(least)
+    while (spare := room - sum(widths)) > 0 and (growing := [i for i, width in enumerate(widths) if width < most[i]]):
+        for place in growing[:spare]:
+            widths[place] += min(max(1, spare // len(growing)), most[place] - widths[place])
+    return widths
+
+
 def table(*titles: str, right: Collection[str] = ()) -> Table:
     """Return an empty table without rules; the columns named in ``right`` are aligned to the right."""
-    made = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    made = WholeWords(box=None, pad_edge=False, header_style="dim", padding=(0, GAP, 0, 0))
     for title in titles:
         made.add_column(title, justify="right" if title in right else "left", overflow="fold")
     return made
@@ -92,7 +205,7 @@ def table(*titles: str, right: Collection[str] = ()) -> Table:
 
 def facts() -> Table:
     """Return an empty table of two columns, a dim name and what it is."""
-    made = Table.grid(padding=(0, 2))
+    made = WholeWords.grid(padding=(0, GAP))
     made.add_column(style="dim")
     made.add_column(overflow="fold")
     return made

@@ -160,7 +160,7 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
     captured = _capture(asked, options)
     record = captured.record
     for warning in run.warnings(record):
-        text.prose(messages, warning)
+        text.line(messages, warning)
     context = analysis.Context(
         engine_version=record["engine"]["version"],
         quality=record["workload"]["quality"] or qualities.default(record["engine"]["version"]),

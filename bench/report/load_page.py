@@ -141,8 +141,9 @@ def _sent(phase: Mapping[str, Any]) -> str:
     return phases.BURSTS if phase["name"] == phases.BURSTS else SENT[phase["kind"]]
 
 
-def _by_rate(record: Record) -> Plot:
-    values = [
+def _points(record: Record) -> list[dict[str, Any]]:
+    """Return each percentile of each phase that has enough answers for it."""
+    return [
         {
             "rate": phase["figures"]["offered_hz"],
             "percentile": percentile,
@@ -155,6 +156,10 @@ def _by_rate(record: Record) -> Plot:
         for name, percentile in zip(PERCENTILES, PERCENTILE_NAMES, strict=True)
         if phase["figures"][name] is not None
     ]
+
+
+def _by_rate(record: Record) -> Plot:
+    values = _points(record)
     slo = [] if record["slo_s"] is None else [at(1e3 * record["slo_s"], "SLO", channel="y")]
     rates = [value["rate"] for value in values]
     at_a_rate = [value for value in values if value["sent"] == AT_A_RATE]
@@ -163,8 +168,9 @@ def _by_rate(record: Record) -> Plot:
         "x": axis("rate", "offered requests a second"),
         "y": {**axis("latency", "latency, ms"), "scale": {"zero": True}},
     }
+    known = [name for name in PERCENTILE_NAMES if any(value["percentile"] == name for value in values)]
     by_percentile = {
-        channel: {"field": "percentile", "type": "nominal", "title": None, "scale": {"domain": PERCENTILE_NAMES}}
+        channel: {"field": "percentile", "type": "nominal", "title": None, "scale": {"domain": known}}
         for channel in ("color", "shape")
     }
     shown = {

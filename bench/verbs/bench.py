@@ -75,7 +75,9 @@ class BenchOptions:
         False, group=OUTPUT, help="show for each optional feature that was asked for whether it engaged, and why"
     )
     dry_run: bool = option(False, help="print the exact command and environment, run nothing")
-    as_json: bool = option(False, name="json", group=OUTPUT, help="print the record as JSON on stdout")
+    as_json: bool = option(
+        False, name="json", group=OUTPUT, help="print the record, or of a dry run the commands, as JSON on stdout"
+    )
 
 
 @task(BenchOptions, example="bench --model flux-tiny --repeats 10")
@@ -150,7 +152,9 @@ class ReferenceOptions:
         *("warmup", "preflight"),
     )
     dry_run: bool = option(False, help="print the exact command and environment, run nothing")
-    as_json: bool = option(False, name="json", group=OUTPUT, help="print the record as JSON on stdout")
+    as_json: bool = option(
+        False, name="json", group=OUTPUT, help="print the record, or of a dry run the commands, as JSON on stdout"
+    )
 
 
 @task(ReferenceOptions, example="reference --model flux-tiny --repeats 3")

@@ -77,7 +77,9 @@ class AbOptions:
         False, name="html", group=OUTPUT, help="write the comparison as one HTML page, and say where"
     )
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
-    as_json: bool = option(False, name="json", group=OUTPUT, help="print the comparison as JSON on stdout")
+    as_json: bool = option(
+        False, name="json", group=OUTPUT, help="print the comparison, or of a dry run the commands, as JSON on stdout"
+    )
 
 
 @task(AbOptions, example='ab --model flux --candidate "source:../sglang"')

@@ -48,7 +48,9 @@ class LoadtestOptions:
         help="load test or comparison that was cut off: go on with the phases or pairs that are missing",
     )
     dry_run: bool = option(False, help="print the server's command and environment, run nothing")
-    as_json: bool = option(False, name="json", group=OUTPUT, help="print the record as JSON on stdout")
+    as_json: bool = option(
+        False, name="json", group=OUTPUT, help="print the record, or of a dry run the commands, as JSON on stdout"
+    )
 
 
 @task(LoadtestOptions, example="loadtest --model flux-tiny --rate 0.5 --slo 5")

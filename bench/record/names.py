@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +72,11 @@ def cut_off(word: Path, holding: Sequence[str], root: Path | None = None) -> Pat
         place = resolve(word, FINISHED, root)
     finished = next((place / name for name in FINISHED if (place / name).is_file()), None)
     if finished is not None and not any((place / name).exists() for name in holding):
-        raise UsageError("there is nothing to resume: this is complete", where=finished)
+        raise UsageError(
+            "there is nothing to resume: this is complete",
+            where=finished,
+            todo=f"leave --resume out to measure again; its record: `invoke validate {shlex.quote(str(finished))}`",
+        )
     return place
 
 

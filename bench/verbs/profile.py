@@ -196,7 +196,7 @@ def _capture(asked: Options, options: ProfileOptions) -> Captured:
     if options.serve:
         with live.Live(text.stderr()) as display:
             return traced.capture(asked, _window(options), display)
-    with live.Live(text.stderr(), requests=capture.TIMED_REQUESTS + 1) as display:
+    with live.Live(text.stderr(), requests=capture.TIMED_REQUESTS + 1, left_out=1) as display:
         return capture.capture(
             asked,
             steps=options.steps_profiled,

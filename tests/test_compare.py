@@ -513,14 +513,14 @@ NOISY = [0.02, -0.02, 0.03, -0.01, 0.0, 0.025, -0.03, 0.01]
 @pytest.mark.parametrize(
     ("noise", "is_disturbed", "told"),
     [
-        (0.8, False, r"invoke ab --model flux-tiny .*--pairs \d+"),
+        (0.8, False, r"invoke ab --model flux-tiny .*--pairs \d+ --same"),
         (
             10,
             False,
             r"nothing to type: an effect of 1.5 % takes about \d+ pairs here, 60 show one of about [\d.]+ %; .*",
         ),
         (100, False, r"nothing to type: an effect of 1.5 % takes over 2000 pairs here; a quieter machine decides it"),
-        (10, True, r"invoke ab --model flux-tiny .*--pairs 3  # once nothing else runs here"),
+        (10, True, r"invoke ab --model flux-tiny .*--pairs 3 --same  # once nothing else runs here"),
     ],
     ids=["some pairs", "too many pairs", "thousands", "disturbed"],
 )
@@ -535,7 +535,8 @@ def test_what_is_proposed_after_open_pairs_decides(invoke, arms, noise, is_distu
     (line,) = [line for line in ended.out.splitlines() if line.startswith("next: ")]
     assert re.fullmatch(f"next: {told}", line), line
     if "--pairs" in line and not is_disturbed:
-        assert 3 <= int(line.split()[-1]) <= 60
+        assert 3 <= int(line.split()[-2]) <= 60
+    assert ("show an effect of 1.5 %" in " ".join(ended.out.split())) == (noise < 100 and not is_disturbed)
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["one log", "two streams"])

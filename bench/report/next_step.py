@@ -125,8 +125,9 @@ def _pairs(document: Mapping[str, Any], baseline: Mapping[str, Any], pairs: int)
         "output-dir": asked["output_dir"],
         "pairs": pairs,
     }
-    alone = [] if document["together"] else ["--alternate"]
-    return shlex.join(["invoke", "ab", *_words(options), *alone])
+    switches = [] if document["together"] else ["--alternate"]
+    switches += ["--same"] if specs["baseline"] == specs["candidate"] else []
+    return shlex.join(["invoke", "ab", *_words(options), *switches])
 
 
 def after_batch(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> str:

@@ -182,7 +182,7 @@ def conclude(
     if basis.is_disturbed:
         clauses.append(UNCLAIMED)
     open_question = verdict == INCONCLUSIVE
-    if open_question and planning is not None:
+    if open_question and planning is not None and not basis.is_disturbed:  # else the noise is not this machine's own
         clauses.append(_planned(planning, basis))
     return Comparison(
         metric=basis.metric,

@@ -189,6 +189,27 @@ def test_disturbed_records_are_marked_in_the_history_and_on_its_page(invoke, rec
     assert "2 of 16 records of flux-tiny were measured under disturbance" in page
 
 
+@pytest.mark.parametrize(("limits", "disturbed"), [({"power cap": 47}, False), ({}, True)])
+def test_a_card_at_its_own_power_limit_is_no_disturbance(recorded, limits, disturbed, invoke):
+    runs = [recorded(number) for number in (1, 2)]
+    path = runs[1]
+    record = json.loads(path.read_text())
+    text = "GPU 0: 1350 to 1980 MHz under load"
+    record["verdict"]["findings"].append(
+        {
+            "id": "gpu.clock_drop", "category": "device", "severity": "info", "source": "device", "text": text,
+            "means": "the clock changed", "todo": "compare with interleaved repeats", "line": None, "at_s": None,
+            "component": None, "exit_code": 4, "count": 1,
+        }
+    )  # fmt: skip
+    seen = {"index": 0, "samples": 98, "working_mhz": [1350, 1980], "hottest_c": 58, "slowdowns": {}, "limits": limits}
+    record["launches"][0]["gpus_during"] = [seen]
+    path.write_text(json.dumps(record))
+    told = invoke("compare", *runs).out
+    assert ("measured under disturbance: candidate" in told) is disturbed
+    assert f"{'disturbed' if disturbed else 'clocks'}, candidate: {text}" in told
+
+
 def test_a_record_that_has_not_changed_is_not_read_again(invoke, recorded, monkeypatch):
     first, second = recorded(1), recorded(2)
     shown = invoke("history", "--model", "flux-tiny").out

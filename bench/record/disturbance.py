@@ -14,8 +14,27 @@ The load average is not among them: it still holds the engines of the run before
 """
 
 
+CLOCKS = "gpu.clock_drop"
+"""A clock that moved under load. At the card's own power limit, or a limit that was set, it moves for every user."""
+
+
 def of(record: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what disturbed the launches of a record, one phrase each; empty where nothing was seen."""
     before = [line["saw"] for line in record["preflight"] if line["state"] in CHECKS.get(line["id"], ())]
-    during = [finding["text"] for finding in record["verdict"]["findings"] if finding["source"] == "device"]
-    return tuple(dict.fromkeys([*before, *during]))
+    return tuple(dict.fromkeys([*before, *_during(record, are_limits=False)]))
+
+
+def limits(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return how a limit of the card moved its clocks, one phrase each; that is no disturbance."""
+    return tuple(dict.fromkeys(_during(record, are_limits=True)))
+
+
+def _during(record: Mapping[str, Any], *, are_limits: bool) -> list[str]:
+    seen = [gpu for launch in record["launches"] for gpu in launch["gpus_during"]]
+    limited = tuple(f"GPU {gpu['index']}:" for gpu in seen if gpu["limits"])
+    return [
+        finding["text"]
+        for finding in record["verdict"]["findings"]
+        if finding["source"] == "device"
+        and (finding["id"] == CLOCKS and finding["text"].startswith(limited)) == are_limits
+    ]

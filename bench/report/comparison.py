@@ -238,12 +238,14 @@ def of_records(
     other = comparable.circumstances(baseline, candidate)
     also = "also differs" if heads else "differs"
     heads = [*heads, *([f"{also}: {'; '.join(other)}"] if other else [])]
-    disturbed = {
-        name: phrases
-        for name, record in (("baseline", baseline), ("candidate", candidate))
-        if (phrases := disturbance.of(record))
-    }
-    notes = [*(f"disturbed, {name}: {'; '.join(phrases)}" for name, phrases in disturbed.items()), *notes]
+    sides = {"baseline": baseline, "candidate": candidate}
+    disturbed = {name: phrases for name, record in sides.items() if (phrases := disturbance.of(record))}
+    limited = {name: phrases for name, record in sides.items() if (phrases := disturbance.limits(record))}
+    notes = [
+        *(f"disturbed, {name}: {'; '.join(phrases)}" for name, phrases in disturbed.items()),
+        *(f"clocks, {name}: {'; '.join(phrases)}" for name, phrases in limited.items()),
+        *notes,
+    ]
     table = _table(_of(baseline), _of(candidate), comparison, found, notes, disturbed=", ".join(disturbed))
     lines = [*(line for head in heads for line in (escaped(head), "")), table, ""]
     lines += ["<details><summary>how both were run</summary>", ""]

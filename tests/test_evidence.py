@@ -17,7 +17,7 @@ FIGURES = re.findall(r"^\| (.+?) \| (\S+)(?: \S+)? \| `(\S+\.json:.+?)` \|$", PA
 VERDICTS = re.findall(r"^\| ([\w./-]+) \| .+ \| (native|degraded|invalid)\b.* \|$", PAGE, re.MULTILINE)
 KINDS = {
     *("run.json", "perf.json", "comparison.json", "accuracy.json", "unguarded.json", "report.json"),
-    *("probe.json", "tried.json", "matrix.json"),
+    *("probe.json", "tried.json", "matrix.json", "load.json"),
 }
 
 
@@ -45,7 +45,7 @@ def computed(expression):
 
 def version_of(folder):
     """Return the engine's version of a folder's record; of one without a record that of the first page."""
-    record = next(folder.rglob("run.json"), None)
+    record = next((path for name in ("run.json", "load.json") for path in folder.rglob(name)), None)
     return "0.5.17" if record is None else json.loads(record.read_text())["engine"]["version"]
 
 
@@ -77,7 +77,8 @@ def test_every_document_is_valid(path):
 def test_attest_gives_the_verdict_that_the_page_states(invoke, name, outcome):
     logs = sorted((FOLDER / name).rglob("engine.log"))
     assert logs
-    for log in logs:
+    served = sorted((FOLDER / name).glob("load.json"))
+    for log in [log for log in logs if not served or log.parent == FOLDER / name]:
         dump = next(iter(sorted(log.parent.rglob("perf.json"))), None)
         named = ["--dump", dump] if dump else []
         ended = invoke("attest", "--log", log, *named, "--engine-version", version_of(FOLDER / name), "--json")
@@ -118,6 +119,15 @@ def test_the_page_tells_which_runs_shared_a_card():
     said = re.search(r"has the UUID: (.+?)\. ", PAGE, re.DOTALL)[1].split(";")
     runs = {name for names in cards.values() for name in names}
     assert sorted(sorted(runs & set(re.split(r"[\s,]+", card))) for card in said) == sorted(map(sorted, cards.values()))
+
+
+def test_the_served_runs_had_one_card():
+    folder = FOLDER / "h200-0.5.23-served"
+    paths = [path for name in ("run.json", "load.json", "probe.json") for path in folder.rglob(name)]
+    records = [json.loads(path.read_text()) for path in paths]
+    cards = [[record["device"]] if "device" in record else record["devices"]["items"] for record in records]
+    assert len(records) == 8
+    assert len({card["uuid"] for [card] in cards}) == 1
 
 
 def test_what_upstream_says_is_exit_code_0_each_time():

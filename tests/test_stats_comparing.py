@@ -96,7 +96,9 @@ def test_under_disturbance_a_verdict_claims_no_size(differences, verdict):
     assert (told.verdict, told.at_least_percent, told.shows_margin) == (verdict, None, False)
     assert "at least" not in told.reason
     assert told.reason.endswith("no size is claimed under disturbance: measure again when nothing else runs here")
-    assert comparison.in_words(comparison.to_document(told)).startswith(f"{verdict} under disturbance: ")
+    words = comparison.in_words(comparison.to_document(told))
+    assert words.startswith(f"{verdict}: ")
+    assert words.endswith(" %, under disturbance")
     assert schema.violations(comparison.to_document(told), "comparison") == []
 
 

@@ -279,5 +279,5 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
 
 def in_words(document: Mapping[str, Any]) -> str:
     """Return the outcome of such a document in a few words: the report has the whole sentence."""
-    under = " under disturbance" if UNCLAIMED in document["reason"] else ""
-    return f"{document['verdict']}{under}: {document['metric']} {document['effect']['percent']:+.2f} %"
+    under = ", under disturbance" if UNCLAIMED in document["reason"] else ""
+    return f"{document['verdict']}: {document['metric']} {document['effect']['percent']:+.2f} %{under}"

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -77,6 +78,7 @@ def test_merged_requests_are_held_against_lone_ones(loadtest):
     assert min(*said["batched"].values(), *said["unbatched"].values()) > 0
     text = printed(said | {"receipt": "engaged"})
     assert "against a server of this run that merges nothing" in text
+    assert re.search(r"a lone request, nothing to merge it with: latency [+-]\d+% \(\d+ ms to \d+ ms\)", text)
     assert said["differing"] > 0
     assert said["max_levels"] == 1
     assert not isinstance(error, FallbackDetected)
@@ -155,6 +157,12 @@ def test_a_burst_lasts_until_its_last_answer():
         for start, latencies in ((0.0, (1.0, 2.0, 3.0, 4.0)), (9.0, (2.0, 3.0, 4.0, 6.0)), (20.0, (1.0, 1.0, 1.0)))
         for latency in latencies
     ]
-    whole = batching.burst(SimpleNamespace(rows=rows), 4)  # the third burst lost a request
-    assert whole == batching.Burst(throughput_hz=4 / 5, mean_latency_s=25 / 8)
-    assert batching.burst(SimpleNamespace(rows=rows[8:]), 4) is None
+
+    def phase(name, rows):
+        return SimpleNamespace(phase=SimpleNamespace(name=name), rows=rows)
+
+    bursts = phase(batching.BURSTS, rows)  # the third burst lost a request
+    assert batching.burst([bursts], 4) == batching.Burst(throughput_hz=4 / 5, mean_latency_s=25 / 8)
+    alone = phase(batching.ALONE, rows[:3])
+    assert batching.burst([alone, bursts], 4).lone_latency_s == 2.0
+    assert batching.burst([phase(batching.BURSTS, rows[8:])], 4) is None

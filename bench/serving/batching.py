@@ -28,10 +28,14 @@ FEWEST_BURSTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burst:
-    """What bursts came to on one server: requests answered a second, and their mean latency in seconds."""
+    """What bursts came to on one server: requests answered a second, and their mean latency in seconds.
+
+    ``lone_latency_s`` is the median latency of a lone client's requests on the same server; None: there was none.
+    """
 
     throughput_hz: float
     mean_latency_s: float
+    lone_latency_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +67,9 @@ def bursts(size: int, service_s: float, duration_s: float) -> Arrivals:
     return arrivals.Arrivals(kind=arrivals.REPLAY, duration_s=count * apart_s, times_s=times_s)
 
 
-def burst(phase: Measured | None, size: int) -> Burst | None:
-    """Return what the bursts of a phase came to, None where none was answered whole."""
+def burst(measured: Sequence[Measured], size: int) -> Burst | None:
+    """Return what the bursts among the phases of a server came to, None where none was answered whole."""
+    phase = of_bursts(measured)
     by_burst: dict[float, list[Row]] = defaultdict(list)
     for row in () if phase is None else phase.rows:
         by_burst[row.intended_s].append(row)
@@ -72,7 +77,12 @@ def burst(phase: Measured | None, size: int) -> Burst | None:
     if not latencies:
         return None
     lasted_s = float(np.mean([max(burst) for burst in latencies]))
-    return Burst(throughput_hz=size / lasted_s, mean_latency_s=float(np.mean(latencies)))
+    alone = next((one.rows for one in measured if one.phase.name == ALONE), ())
+    return Burst(
+        throughput_hz=size / lasted_s,
+        mean_latency_s=float(np.mean(latencies)),
+        lone_latency_s=float(np.median([row.done_s - row.intended_s for row in alone])) if alone else None,
+    )
 
 
 def of_bursts(measured: Sequence[Measured]) -> Measured | None:
@@ -98,8 +108,8 @@ def summary(
         receipt=_receipt(verdict),
         sizes=phase.merged,
         merged_share=None if phase.merged is None else _requests(phase.merged) / max(len(phase.rows), 1),
-        batched=burst(phase, most),
-        unbatched=burst(of_bursts(unbatched), most),
+        batched=burst(measured, most),
+        unbatched=burst(unbatched, most),
         compared=len(phase.rows),
         differing=len(differing),
         max_levels=max((one.max_levels for one in known if one.max_levels is not None), default=None),

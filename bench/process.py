@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 1 << 18
 LONGEST_LINE_BYTES = 1 << 16
 """A line longer than this is handed on in pieces, so that output without line ends takes flat memory."""
-LONGEST_WAIT_S = 3600.0  # the kernel takes milliseconds as an int
+LONGEST_WAIT_S = 0.5
+"""How long is waited for output at once: a Ctrl-C that comes just before the wait interrupts nothing (PEP 475)."""
 STOP_SECONDS = 60.0
 """A process that the kernel cannot end by then (a driver hangs) is given up; `orphans.left_running` names it."""
 LOOK_SECONDS = 0.5
@@ -216,7 +217,7 @@ def _hear(child: subprocess.Popen[bytes], output: _Output, pipes: Pipes | None, 
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 raise subprocess.TimeoutExpired(child.args, timeout=0)
-            events = selector.select(None if left is None else min(left, LONGEST_WAIT_S))
+            events = selector.select(LONGEST_WAIT_S if left is None else min(left, LONGEST_WAIT_S))
             ready = {key.fileobj for key, _ in events}
             if end in ready:
                 selector.unregister(end)

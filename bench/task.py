@@ -26,7 +26,7 @@ from invoke.parser.parser import ParseMachine
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
-from bench import mistakes, orphans, safe_text, schema
+from bench import interrupts, mistakes, orphans, safe_text, schema
 from bench import options as declarations
 from bench.catalog import presets
 from bench.errors import BenchError, Interrupted, UsageError
@@ -97,8 +97,8 @@ class GuardedTask(Task[Any]):
         """
         # a batch system ends a job with SIGTERM: the engine is stopped and what was begun is closed as after Ctrl-C
         started = time.time()
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        before = signal.signal(signal.SIGTERM, interrupts.heard)
+        signal.signal(signal.SIGINT, interrupts.heard)
         try:
             given = () if self.options is None else (declarations.build(self.options, self._texts(kwargs)),)
             try:

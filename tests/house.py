@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCH = ROOT / "bench"
 
 FLOORS = {
-    "errors": 0, "paths": 0, "supervisor": 0, "orphans": 0, "redact": 0, "conversation": 0,
+    "errors": 0, "paths": 0, "supervisor": 0, "orphans": 0, "interrupts": 0, "redact": 0, "conversation": 0,
     "options": 1, "process": 1, "stats": 1, "files": 1, "safe_text": 1,
     "schema": 2,
     "catalog": 3, "machine": 3, "mistakes": 3,

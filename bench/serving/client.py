@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import orjson
@@ -191,20 +191,21 @@ def run(
     ``limit_s`` is the phase's, from its start: what is unanswered then is kept as such. ``alive`` tells whether the
     server still runs; requests that come due after its end are kept as unsent. Indices count from ``first_index``.
     """
-    return asyncio.run(send(url, name, arrivals, requests, limit_s=limit_s, alive=alive, first_index=first_index))
+    with _handled_by(signal.SIGINT, signal.default_int_handler):  # asyncio takes over no other handler
+        return asyncio.run(send(url, name, arrivals, requests, limit_s=limit_s, alive=alive, first_index=first_index))
 
 
 @contextmanager
-def _sigterm_cancels() -> Iterator[None]:
-    """Let SIGTERM do what asyncio lets Ctrl-C do: cancel the phase, so that its rows are kept."""
+def _handled_by(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """Let ``handler`` have a signal for the block, in the main thread; no other thread hears signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(number, before)
 
 
 async def send(
@@ -227,7 +228,8 @@ async def send(
         generator = _Generator(url, session, limit_s, alive)
         interrupted = False
         try:
-            with _sigterm_cancels():
+            # SIGTERM does what asyncio lets Ctrl-C do: it cancels the phase, so that its rows are kept
+            with _handled_by(signal.SIGTERM, signal.getsignal(signal.SIGINT)):
                 if arrivals.kind == CLOSED:
                     await generator.closed_loop(arrivals.concurrency or 1, arrivals.duration_s, requests, first_index)
                 else:

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import paths, process, schema
+from bench import interrupts, paths, process, schema
 from bench.errors import BenchError, TimedOut
 from bench.machine import host
 from bench.record import documents, store
@@ -177,8 +177,8 @@ def in_slurm(place: str, name: str, first: int, retries: int) -> None:
 
 def _hear_signals() -> None:
     """Take SIGTERM, by which a job is ended, as Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, interrupts.heard)
+    signal.signal(signal.SIGINT, interrupts.heard)
 
 
 def main() -> None:

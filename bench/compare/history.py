@@ -5,8 +5,6 @@ Records are the truth; `record.index` spares reading those again that have not c
 
 from __future__ import annotations
 
-import contextlib
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +62,7 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
     arms and cells.
     """
     named = baselines(root)
-    name, ask = (store.LOAD_RECORD, _asked_of_load) if metric.is_served else (store.RECORD, _asked)
-    known, faults = index.answers(root, name, f"{QUESTION} {metric.name}", lambda path: ask(path, metric))
+    known, faults = _answers(root, metric)
     points = [
         Point(
             id=said["id"],
@@ -88,6 +85,17 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
     ]
     points.sort(key=lambda point: point.started)
     return _marked(points), [f"{path}: {why}" for path, why in faults]
+
+
+def presets_of(root: Path, metric: metrics.Metric) -> list[str]:
+    """Return the presets of which a trend of this metric has a record."""
+    return sorted({said["preset"] for _, said in _answers(root, metric)[0]})
+
+
+def _answers(root: Path, metric: metrics.Metric) -> tuple[list[tuple[Path, Any]], list[tuple[Path, str]]]:
+    """Return what a trend needs of each record that it takes, and why others could not be read."""
+    name, ask = (store.LOAD_RECORD, _asked_of_load) if metric.is_served else (store.RECORD, _asked)
+    return index.answers(root, name, f"{QUESTION} {metric.name}", lambda path: ask(path, metric))
 
 
 QUESTION = "history 5"
@@ -150,16 +158,6 @@ def _row(document: Mapping[str, Any], metric: metrics.Metric, value: float, *, r
         "host": (document["host"]["identity"] or "")[:SHOWN_CHARACTERS] or None,
         "disturbed": list(disturbance.of(document)),
     }
-
-
-def presets_of(root: Path) -> list[str]:
-    """Return the presets that a benchmark below ``root`` has a finished record of."""
-    keys = set()
-    for path in root.glob(f"*/{store.RECORD}"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            document = json.loads(path.read_bytes())
-            keys |= {str(document["preset"]["key"])} if _is_plain(document) else set()
-    return sorted(keys)
 
 
 def _is_plain(document: Mapping[str, Any]) -> bool:

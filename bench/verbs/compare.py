@@ -663,14 +663,12 @@ def history(c: Context, options: HistoryOptions) -> None:
     if not points and not options.as_json:
         if options.run.model not in presets.built_in():
             raise UnknownName("model", options.run.model, presets.built_in(), lister="invoke models")
-        others = [key for key in records.presets_of(root) if key != options.run.model]
-        todo = (
-            f"--model {others[0]}; there are records of {', '.join(others)}" if others else "`invoke bench` makes one"
-        )
+        others = [key for key in records.presets_of(root, metric) if key != options.run.model]
+        listed = f"--model {others[0]}; there are records of {', '.join(others)}" if others else made_by(metric)
         raise UsageError(
-            f"no complete record of {options.run.model} that counts and has a {metric.title}",
+            f"no complete record of {options.run.model} that counts and tells its {metric.title}",
             where=root,
-            todo=metric_todo(metric) or todo,
+            todo=metric_todo(metric) or listed,
         )
     if options.as_json:
         text.write_json([{**asdict(point), "path": str(point.path), "unit": metric.unit} for point in points])
@@ -683,6 +681,11 @@ def history(c: Context, options: HistoryOptions) -> None:
         path = root / f"history-{options.run.model}.html"
         page.write(history_page.page({options.run.model: points}, metric, tuple(faults)), path)
         text.line(text.stderr(), f"page: {path}")
+
+
+def made_by(metric: Metric) -> str:
+    """Return in words which verb makes a record that has the metric."""
+    return f"`invoke {'loadtest' if metric.is_served else 'bench'}` makes one"
 
 
 def metric_todo(metric: Metric) -> str | None:

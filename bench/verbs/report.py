@@ -9,7 +9,7 @@ from bench.errors import UsageError
 from bench.options import OUTPUT, Kind, nested, option
 from bench.run.options import Options
 from bench.task import Context, task
-from bench.verbs.compare import METRIC, metric_todo
+from bench.verbs.compare import METRIC, made_by, metric_todo
 from bench.verbs.sweep import PlaceOptions, found, measured, rows_of
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def history(root: Path, model: str | None, metric_name: str) -> Page:
     from bench.report import history_page
 
     known = metric.named(metric_name)
-    models = [model] if model is not None else records.presets_of(root)
+    models = [model] if model is not None else records.presets_of(root, known)
     histories, faults = {}, []
     for name in models:
         points, broken = records.read(root, name, known)
@@ -122,9 +122,9 @@ def history(root: Path, model: str | None, metric_name: str) -> Page:
             histories[name] = points
     if not histories:
         raise UsageError(
-            f"no complete record{f' of {model}' if model else ''} that counts and has a {known.title}",
+            f"no complete record{f' of {model}' if model else ''} that counts and tells its {known.title}",
             where=root,
-            todo=metric_todo(known) or "`invoke bench` makes one",
+            todo=metric_todo(known) or made_by(known),
         )
     return history_page.page(histories, known, tuple(dict.fromkeys(faults)))
 

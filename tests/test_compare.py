@@ -189,12 +189,27 @@ def test_disturbed_records_are_marked_in_the_history_and_on_its_page(invoke, rec
     assert "2 of 16 records of flux-tiny were measured under disturbance" in page
 
 
-@pytest.mark.parametrize(("limits", "disturbed"), [({"power cap": 47}, False), ({}, True)])
-def test_a_card_at_its_own_power_limit_is_no_disturbance(recorded, limits, disturbed, invoke):
+CAP = {"power cap": 47}
+
+
+@pytest.mark.parametrize(
+    ("limits", "bracket", "disturbed"),
+    [
+        ((CAP, CAP), " (power cap)", False),
+        ((CAP, CAP), "", True),  # the launch with the cap is another one
+        (({}, {}), "", True),
+        (({}, CAP), " (power cap)", True),  # set between the two
+    ],
+)
+def test_a_card_at_its_own_power_limit_is_no_disturbance(recorded, limits, bracket, disturbed, invoke):
     runs = [recorded(number) for number in (1, 2)]
     path = runs[1]
+    seen = {"index": 0, "samples": 98, "working_mhz": [1350, 1980], "hottest_c": 58, "slowdowns": {}}
+    baseline = json.loads(runs[0].read_text())
+    baseline["launches"][0]["gpus_during"] = [seen | {"limits": limits[0]}]
+    runs[0].write_text(json.dumps(baseline))
     record = json.loads(path.read_text())
-    text = "GPU 0: 1350 to 1980 MHz under load"
+    text = f"GPU 0: 1350 to 1980 MHz under load{bracket}"
     record["verdict"]["findings"].append(
         {
             "id": "gpu.clock_drop", "category": "device", "severity": "info", "source": "device", "text": text,
@@ -202,12 +217,13 @@ def test_a_card_at_its_own_power_limit_is_no_disturbance(recorded, limits, distu
             "component": None, "exit_code": 4, "count": 1,
         }
     )  # fmt: skip
-    seen = {"index": 0, "samples": 98, "working_mhz": [1350, 1980], "hottest_c": 58, "slowdowns": {}, "limits": limits}
-    record["launches"][0]["gpus_during"] = [seen]
+    record["launches"][0]["gpus_during"] = [seen | {"limits": limits[1]}]
     path.write_text(json.dumps(record))
     told = invoke("compare", *runs).out
     assert ("measured under disturbance: candidate" in told) is disturbed
-    assert f"{'disturbed' if disturbed else 'clocks'}, candidate: {text}" in told
+    assert f"{'clocks' if bracket else 'disturbed'}, candidate: {text}" in told
+    said = "disturbed, candidate: its clocks were limited (power cap), the other side's were not"
+    assert (said in " ".join(told.split())) is (limits[0] != limits[1])
 
 
 def test_a_record_that_has_not_changed_is_not_read_again(invoke, recorded, monkeypatch):

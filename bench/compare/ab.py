@@ -473,7 +473,7 @@ def _concluded(session: Session, records: Mapping[str, dict[str, Any]]) -> tuple
 
     "Same" says nothing about a change that never ran where it was measured.
     """
-    is_disturbed = any(map(disturbance.of, records.values()))
+    is_disturbed = bool(disturbance.between([records[BASELINE]], [records[CANDIDATE]]))
     decision = session.decide(is_disturbed=is_disturbed)
     if len(session.pairs) > 1:
         compared = decision.comparison

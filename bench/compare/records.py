@@ -162,7 +162,7 @@ def compare(
         apart=None if baseline.is_dump else _apart(baseline.document, candidate.document),
         days=calibration.days(baseline.document, name) if is_native else None,
         requests=(baseline.requests, candidate.requests),
-        is_disturbed=not baseline.is_dump and any(disturbance.of(side.document) for side in (baseline, candidate)),
+        is_disturbed=not baseline.is_dump and bool(disturbance.between([baseline.document], [candidate.document])),
     )
     return unpaired.compare_launches(baseline.launches, candidate.launches, known, margin_percent)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    Record = Mapping[str, Any]
 
 CHECKS = {"gpu.idle": ("warn", "fail"), "gpu.clocks": ("fail",)}
 """The preflight checks that speak of a disturbance, and in which states. A limit that a user set is not one.
@@ -18,23 +20,47 @@ CLOCKS = "gpu.clock_drop"
 """A clock that moved under load. At the card's own power limit, or a limit that was set, it moves for every user."""
 
 
-def of(record: Mapping[str, Any]) -> tuple[str, ...]:
+def of(record: Record) -> tuple[str, ...]:
     """Return what disturbed the launches of a record, one phrase each; empty where nothing was seen."""
-    before = [line["saw"] for line in record["preflight"] if line["state"] in CHECKS.get(line["id"], ())]
+    before = [line["saw"] for line in record["preflight"] or () if line["state"] in CHECKS.get(line["id"], ())]
     return tuple(dict.fromkeys([*before, *_during(record, are_limits=False)]))
 
 
-def limits(record: Mapping[str, Any]) -> tuple[str, ...]:
+def limits(record: Record) -> tuple[str, ...]:
     """Return how a limit of the card moved its clocks, one phrase each; that is no disturbance."""
     return tuple(dict.fromkeys(_during(record, are_limits=True)))
 
 
-def _during(record: Mapping[str, Any], *, are_limits: bool) -> list[str]:
-    seen = [gpu for launch in record["launches"] for gpu in launch["gpus_during"]]
-    limited = tuple(f"GPU {gpu['index']}:" for gpu in seen if gpu["limits"])
+def between(baseline: Sequence[Record], candidate: Sequence[Record]) -> dict[str, tuple[str, ...]]:
+    """Return what disturbed a comparison, by the names of its sides: only those that were disturbed.
+
+    A limit of the card that one side alone had is no limit of every user: it is part of the difference.
+    """
+    sides = {"baseline": baseline, "candidate": candidate}
+    limited = {name: _limited_by(records) for name, records in sides.items()}
+    known = [limit for limit in limited.values() if limit is not None]
+    both = frozenset.intersection(*known) if len(known) == len(sides) else None
+    found = {}
+    for name, records in sides.items():
+        phrases = [phrase for record in records for phrase in of(record)]
+        alone = [] if both is None else sorted((limited[name] or both) - both)
+        phrases += [f"its clocks were limited ({limit}), the other side's were not" for limit in alone]
+        if phrases:
+            found[name] = tuple(dict.fromkeys(phrases))
+    return found
+
+
+def _limited_by(records: Iterable[Record]) -> frozenset[str] | None:
+    """Return which limits held the clocks of any launch; None where no GPU was sampled."""
+    seen = [gpu for record in records for launch in record["launches"] for gpu in launch["gpus_during"]]
+    return frozenset(limit for gpu in seen for limit in gpu["limits"]) if seen else None
+
+
+def _during(record: Record, *, are_limits: bool) -> list[str]:
     return [
         finding["text"]
-        for finding in record["verdict"]["findings"]
+        for finding in (record["verdict"] or {"findings": ()})["findings"]
         if finding["source"] == "device"
-        and (finding["id"] == CLOCKS and finding["text"].startswith(limited)) == are_limits
+        # of the launch that it is of: `bench.run.watch` ends it in the limits that it saw
+        and (finding["id"] == CLOCKS and finding["text"].endswith(")")) == are_limits
     ]

@@ -239,7 +239,7 @@ def of_records(
     also = "also differs" if heads else "differs"
     heads = [*heads, *([f"{also}: {'; '.join(other)}"] if other else [])]
     sides = {"baseline": baseline, "candidate": candidate}
-    disturbed = {name: phrases for name, record in sides.items() if (phrases := disturbance.of(record))}
+    disturbed = disturbance.between([baseline], [candidate])
     limited = {name: phrases for name, record in sides.items() if (phrases := disturbance.limits(record))}
     notes = [
         *(f"disturbed, {name}: {'; '.join(phrases)}" for name, phrases in disturbed.items()),

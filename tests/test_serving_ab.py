@@ -139,8 +139,25 @@ def test_one_step_more_of_four_is_found(compared):
     assert compared_to["verdict"] == "slower"
     assert compared_to["effect"]["percent"] == pytest.approx(25, abs=5)
     text = "\n".join(load_comparison.lines(result.document))
-    assert "unloaded service time: slower by at least" in text
+    assert "SLOWER: unloaded service time: slower by at least" in text
     assert "highest rate within the SLO of" in text
+
+
+def test_under_disturbance_no_size_is_claimed(compared, monkeypatch, invoke, tmp_path):
+    monkeypatch.setattr("bench.record.disturbance.of", lambda record: ("GPU 0: process 4321",))
+    result, _ = compared(steps=(4, 5))
+    for name in ("comparison", "capacity"):
+        assert not result.document[name]["shows_margin"]
+        assert result.document[name]["reason"].endswith(
+            "no size is claimed under disturbance: measure again when nothing else runs here"
+        )
+    told = " ".join(invoke("compare", tmp_path).out.split())
+    assert "SLOWER (measured under disturbance: baseline, candidate): unloaded service time: observed +" in told
+    assert "disturbed, candidate: GPU 0: process 4321" in told
+    assert "at least" not in told
+    monkeypatch.undo()
+    with pytest.raises(RecordEdited, match="another disturbance"):
+        servers_review.read(tmp_path)
 
 
 def test_both_get_the_same_load_in_turns_and_the_other_one_is_frozen(compared, tmp_path):
@@ -390,7 +407,7 @@ def test_a_comparison_is_judged_again_and_shown_again(compared, invoke, tmp_path
     assert ended.out == f"{tmp_path}: valid load-comparison\n"
     ended = invoke("compare", tmp_path)
     assert ended.code == 7, ended.err
-    assert "unloaded service time: slower by at least" in ended.out
+    assert "SLOWER: unloaded service time: slower by at least" in ended.out
     assert invoke("report", tmp_path).code == 0
     ended = invoke("attest", tmp_path / "report.html")
     assert ended.code == 0, ended.err

@@ -140,6 +140,7 @@ def test_without_its_files_a_record_rests_on_itself(runs):
 def test_one_start_of_each_decides_nothing_and_says_what_does(invoke, runs):
     ended = invoke("compare", runs / OLD, runs / NEW)
     assert ended.code == 9, ended.err
+    assert "INCONCLUSIVE" in ended.out.splitlines()[1]
     assert "unloaded service time" in ended.out
     assert "sglang 0.5.17 against 0.5.23" in ended.out
     assert "inconclusive" in ended.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bench.record import disturbance
 from bench.report import text
 from bench.report.load import PHASES, milliseconds, phase_cells
 
@@ -38,13 +39,18 @@ def show(document: Document, path: Path, console: Console, next_step: str) -> No
 
 
 def show_records(
-    document: Document, phases: Sequence[tuple[Document, Document]], notes: Sequence[str], console: Console
+    document: Document,
+    records: tuple[Document, Document],
+    phases: Sequence[tuple[Document, Document]],
+    notes: Sequence[str],
+    console: Console,
 ) -> None:
     """Print the comparison of two load records; ``phases`` are the pairs of theirs that sent at the same times."""
+    disturbed = disturbance.between([records[0]], [records[1]])
     text.line(console, f"baseline {document['baseline']}, candidate {document['candidate']}, one start of each")
-    text.line(console, document["comparison"]["reason"])
-    for note in notes:
-        text.line(console, f"differs: {note}")
+    text.line(console, f"{_verdict(document, disturbed)}: {document['comparison']['reason']}")
+    for note in (*_disturbed(disturbed), *(f"differs: {note}" for note in notes)):
+        text.line(console, note)
     if not phases:
         text.line(console, "no latency under load is compared: the two sent at other times (--rate, --arrival-seed)")
         return
@@ -65,7 +71,9 @@ def lines(document: Document) -> Iterator[str]:
     yield f"verdict of both servers, {len(document['pairs'])} starts of each: {', '.join(sorted(outcomes)).upper()}"
     if document["differences"]:
         yield f"differs: {'; '.join(document['differences'])}"
-    yield f"unloaded {document['comparison']['reason']}"
+    disturbed = document.get("disturbed", {})
+    yield f"{_verdict(document, disturbed)}: unloaded {document['comparison']['reason']}"
+    yield from _disturbed(disturbed)
     yield document["capacity"]["reason"]
     yield document["why"]
     yield f"highest rate within the SLO of {milliseconds(document['slo_s'])}: {highest_rate(document)}"
@@ -73,6 +81,15 @@ def lines(document: Document) -> Iterator[str]:
     busiest = max((pair[name]["waiting_cpu_percent"] or 0 for pair in document["pairs"] for name in ARMS), default=0)
     frozen = "the server that waits was frozen"
     yield frozen if busiest <= IDLE_PERCENT else f"{frozen}, and used up to {busiest:.0f} % of a core nevertheless"
+
+
+def _verdict(document: Document, disturbed: Mapping[str, Sequence[str]]) -> str:
+    under = f" (measured under disturbance: {', '.join(disturbed)})" if disturbed else ""
+    return f"{document['comparison']['verdict'].upper()}{under}"
+
+
+def _disturbed(disturbed: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"disturbed, {name}: {'; '.join(phrases)}" for name, phrases in disturbed.items()]
 
 
 def highest_rate(document: Document) -> str:

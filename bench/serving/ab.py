@@ -199,6 +199,7 @@ def _concluded(session: Session) -> dict[str, Any]:
     return {
         "differences": comparable.differences(records[0], records[1]) if ours else [],
         "circumstances": comparable.circumstances(records[0], records[1]) if ours else [],
+        "disturbed": {name: list(phrases) for name, phrases in session.disturbed().items()},
         "slo_s": session.slo_s,
         "why": decision.why,
         "comparison": comparison.to_document(decision.comparison),

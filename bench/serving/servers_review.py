@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.compare import review as of_pairs
-from bench.record import documents, store
+from bench.record import disturbance, documents, store
 from bench.run import evidence
 from bench.serving import ab, batching, review
 from bench.serving.versus import ARM, BASELINE, BUSY, CANDIDATE, by_arrival
@@ -36,7 +36,16 @@ def read(folder: Path) -> dict[str, Any]:
     for name, key in (("comparison", "service_log_ratio"), ("capacity", "capacity_log_ratio")):
         ratios = [pair[key] for pair in document["pairs"]]
         evidence.refuse(of_pairs.wrong(document[name], ratios), folder)
+    if "disturbed" in document and document["disturbed"] != _disturbed(folder, len(document["pairs"])):
+        evidence.refuse(["its records give another disturbance"], folder)
     return document
+
+
+def _disturbed(folder: Path, pairs: int) -> dict[str, list[str]]:
+    """Return what disturbed the arms by the records of their starts."""
+    places = [folder / f"pair-{number}" for number in range(1, pairs + 1)]
+    sides = ([schema.read(place / name / store.LOAD_RECORD) for place in places] for name in (BASELINE, CANDIDATE))
+    return {name: list(phrases) for name, phrases in disturbance.between(*sides).items()}
 
 
 def _unlike(pair: Mapping[str, Any], place: Path) -> Iterator[str]:

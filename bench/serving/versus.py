@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.engine.waiting import Waiting
 from bench.errors import BenchError, Interrupted
-from bench.record import phases, store
+from bench.record import disturbance, phases, store
 from bench.run import benchmark
 from bench.run.document import refuse_gone
 from bench.serving import arrivals, batching, checks, outputs, queueing, review
@@ -145,8 +145,19 @@ class Session:
     def decide(self, metric: str = SERVICE) -> Decision:
         """Return what the pairs so far decide."""
         ratios = [pair.service if metric == SERVICE else pair.capacity for pair in self.pairs]
-        plan = sequential.Plan(max_pairs=self.design.pairs, margin_percent=self.design.margin_percent, metric=metric)
+        plan = sequential.Plan(
+            max_pairs=self.design.pairs,
+            margin_percent=self.design.margin_percent,
+            metric=metric,
+            is_disturbed=bool(self.disturbed()),
+        )
         return sequential.decide(ratios, plan)
+
+    def disturbed(self) -> dict[str, tuple[str, ...]]:
+        """Return what disturbed the arms in the pairs so far, as `bench.record.disturbance.between`."""
+        return disturbance.between(
+            *([pair.finished[name].record for pair in self.pairs] for name in (BASELINE, CANDIDATE))
+        )
 
     def settle(self, baseline: Iterable[Measured]) -> None:
         """Settle rates and SLO, unless an earlier pair did."""

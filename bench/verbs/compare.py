@@ -347,9 +347,9 @@ def _compare_loads(files: Sequence[Path], options: CompareOptions) -> None:
         sides = {"baseline": baseline.name, "candidate": candidate.name}
         documents.append({**sides, "comparison": compared, "quality": None})
         if not options.as_json:
-            notes = records.circumstances(baseline, candidate)
-            phases = loads.same_phases(baseline.document, candidate.document)
-            report.show_records(documents[-1], phases, notes, text.stdout())
+            notes, shown = records.circumstances(baseline, candidate), (baseline.document, candidate.document)
+            phases = loads.same_phases(*shown)
+            report.show_records(documents[-1], shown, phases, notes, text.stdout())
     if options.as_json:
         text.write_json(documents)
     _raise(documents, as_json=options.as_json)

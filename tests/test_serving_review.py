@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from helpers import DATA
+from helpers import DATA, ROOT
 
 from bench import schema
 from bench.compare import metric as metrics
@@ -119,6 +119,55 @@ def test_a_forged_record_is_named(edit, name, change, says, invoke):
     ended = invoke("validate", folder)
     assert ended.code != 0
     assert "record and evidence disagree" in ended.err
+
+
+def test_a_record_of_today_has_no_rates_of_the_earlier_formula(edit):
+    folder = edit("load.json", record(lambda document: document.update(started="2026-11-30T08:00:00+00:00")))
+    with pytest.raises(RecordEdited, match="give other figures"):
+        review.read(folder)
+
+
+def halved(*names):
+    def change(document):
+        for name in names[:-1]:
+            document = document[name]
+        document[names[-1]] = type(document[names[-1]])(document[names[-1]] / 2)
+
+    return change
+
+
+def later_trace(document):
+    document["profiled"]["traces"][0]["sha256"] = "0" * 64
+
+
+def longer(document):
+    document["batching"]["batched"]["lone_latency_s"] = 1.0
+
+
+SERVED = ROOT / "docs" / "evidence" / "h200-0.5.23-served"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("profile", halved("profiled", "in_flight_when_sent"), "another in_flight_when_sent"),
+        ("profile", halved("profiled", "in_flight_when_answered"), "another in_flight_when_answered"),
+        ("profile", halved("profiled", "request"), "its trace is of request 9"),
+        ("profile", halved("profiled", "steps"), "its trace is not of 2 steps"),
+        ("profile", later_trace, "not among its evidence"),
+        ("load", halved("batching", "batched", "throughput_hz"), "of the bursts, batched"),
+        ("load", longer, "of the bursts, batched"),
+        ("load", halved("batching", "unbatched", "mean_latency_s"), "of the bursts, unbatched"),
+    ],
+)
+def test_what_a_record_says_of_a_trace_and_of_bursts_follows_from_its_rows(tmp_path, name, change, says):
+    folder = tmp_path / name
+    shutil.copytree(SERVED / name, folder)
+    review.read(folder)
+    path = folder / "load.json"
+    path.write_bytes(record(change)(path.read_bytes()))
+    with pytest.raises(RecordEdited, match=says):
+        review.read(folder)
 
 
 def test_a_record_whose_log_tells_of_a_fallback_is_refused(edit):

@@ -78,7 +78,7 @@ def batching_rows(batching: Mapping[str, Any]) -> list[tuple[str, str]]:
         times = f"{milliseconds(unbatched['mean_latency_s'])} to {milliseconds(batched['mean_latency_s'])}"
         changed = f"throughput {throughput} ({rates}), mean latency {latency} ({times})"
         rows.append(("against a server of this run that merges nothing, one start of each, same bursts", changed))
-        # a record made before 30 November 2026 has none
+        # a record started before 30 November 2026 may have none
         before, after = unbatched.get("lone_latency_s"), batched.get("lone_latency_s")
         if before is not None and after is not None:
             times = f"{milliseconds(before)} to {milliseconds(after)}"

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ALONE, BURSTS = "closed-1", phases.BURSTS
 RECEIPT = "dynamic-batching"
 FEWEST_BURSTS = 3
+UNBATCHED = "unbatched"
+"""Folder of the load test of a server that merges nothing, below that of one that may merge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

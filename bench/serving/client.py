@@ -86,6 +86,16 @@ class Phase:
     exchanges: tuple[Exchange, ...]
     interrupted: bool = False
 
+    def in_flight(self, at_s: float, *, besides: int) -> int:
+        """Return how many requests besides the one of this index were sent by a time and had no answer yet."""
+        return sum(
+            exchange.sent_s is not None
+            and exchange.sent_s <= at_s
+            and (exchange.done_s is None or exchange.done_s > at_s)
+            for exchange in self.exchanges
+            if exchange.index != besides
+        )
+
 
 class _Generator:
     """Sends the requests of one phase."""

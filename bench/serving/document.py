@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 KIND = "load-record"
 # Format history of load records:
-#   1  the first; later it may have more than one start, and it is written after each phase; until 29 November 2026
-#      `offered_hz` was over `duration_s` and `achieved_hz` over `ended_s`, since then both are over one of them
+#   1  the first; later it may have more than one start, and it is written after each phase; started before
+#      30 November 2026 it may have `offered_hz` over `duration_s` and `achieved_hz` over `ended_s`, since then both are
+#      over one of them
 SCHEMA_VERSION = 1
 
 ROWS = "rows.jsonl"

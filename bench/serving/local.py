@@ -22,7 +22,7 @@ from bench.run import document as documents
 from bench.run.options import restored
 from bench.run.state import Launched
 from bench.run.watch import Watch
-from bench.serving import checks, offline, review
+from bench.serving import batching, checks, offline, review
 from bench.serving import command as commands
 from bench.serving import run as campaigns
 from bench.serving.campaign import Attested, Campaign
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
     from bench.serving.joins import Identity
 
 KIND = "load"
-UNBATCHED = "unbatched"
-"""Folder of the load test of a server that merges nothing, below that of one that may merge."""
-
 MODALITIES = ("image", "video")
 
 
@@ -244,7 +241,7 @@ def loadtest(planned: Plan, options: LoadOptions, display: Observer | None = Non
     hosted = Hosted(planned, options, display)
     if options.batching > 1:
         # pictures of merged requests are held against those of lone ones, which are not kept: nothing could go on
-        hosted.campaign.unbatched = _unbatched(planned, options, display, hosted.running.directory / UNBATCHED)
+        hosted.campaign.unbatched = _unbatched(planned, options, display, hosted.running.directory / batching.UNBATCHED)
         return _loaded(hosted)
     with campaign.begin(KIND, hosted.running.directory, options.document()) as hosted.campaign.state:
         return _loaded(hosted)

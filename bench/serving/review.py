@@ -6,9 +6,11 @@ What rests on the record alone: the pictures, which are not kept, who answered o
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict
 from datetime import datetime
 from hashlib import sha256
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -16,7 +18,7 @@ import orjson
 from bench import files, schema
 from bench.errors import InvalidDocument, UsageError
 from bench.fallback.verdict import Verdict
-from bench.record import documents, store
+from bench.record import documents, phases, store
 from bench.run import evidence
 from bench.run.document import refuse_gone
 from bench.run.evidence import Reviewed
@@ -39,7 +41,12 @@ if TYPE_CHECKING:
     Record = Mapping[str, Any]
     Rows = Sequence[Mapping[str, Any]]
 
+ONE_SPAN = "2026-11-30"
+"""Records started from this day on have both rates of a phase over one span."""
+
 OF_ROWS = ("open-loop", "warm-up", "percentiles", "saturation", "consistency")
+TRACED_STEPS = re.compile(r"-(\d+)_steps-")
+"""How the engine names a trace of so many steps, after the request's id."""
 OF_THE_REQUEST_LOG = ("workload", "alone", "clocks")
 """Checks that follow from files that are kept."""
 
@@ -133,7 +140,7 @@ def _differences(record: Record, requests: Rows, folder: Path) -> Iterator[str]:
         return
     for phase, one in zip(record["phases"], again, strict=True):
         figures = asdict(one.level)
-        if not any(_is_same(figures | rates, phase["figures"]) for rates in ({}, _earlier_rates(phase))):
+        if not any(_is_same(figures | rates, phase["figures"]) for rates in ({}, _earlier_rates(record, phase))):
             yield f"the rows of phase {phase['name']} give other figures"
         if phase["kind"] == arrivals.POISSON and phase["trace_sha256"] != one.phase.arrivals.sha256:
             yield f"phase {phase['name']} was sent at other times than its trace has"
@@ -142,6 +149,8 @@ def _differences(record: Record, requests: Rows, folder: Path) -> Iterator[str]:
         for name, value in (("service_s", queueing.service_s(alone)), ("capacity_hz", queueing.capacity_hz(alone))):
             if not _is_same(None if value is None else asdict(value), record[name]):
                 yield f"the rows give another {name}"
+    yield from _other_bursts(record, again, folder)
+    yield from _other_trace(record, again)
     said = {check["id"]: check["held"] for check in record["checks"]}
     logs = document.request_logs(folder, record["launches"])
     has_log = all(log.is_dir() for log in logs)
@@ -152,8 +161,52 @@ def _differences(record: Record, requests: Rows, folder: Path) -> Iterator[str]:
             yield f"check {name!r} is judged {judged[name]} from its evidence, and recorded as {said[name]}"
 
 
-def _earlier_rates(phase: Record) -> dict[str, float]:
-    """Return a phase's rates as records of before 30 November 2026 have them: over two spans, whatever the loop."""
+def _other_bursts(record: Record, again: Sequence[Measured], folder: Path) -> Iterator[str]:
+    """Yield what a record says of its bursts that the rows, here and of the server that merges nothing, do not give."""
+    said = record["batching"]
+    beside = folder / batching.UNBATCHED
+    if said is None:
+        return
+    known = {"batched": again}
+    if (beside / store.LOAD_RECORD).is_file() and not (reviewed := read(beside)).rests_on_itself:
+        known["unbatched"] = measured(reviewed.record, rows(reviewed.record, beside))
+    for name, phases_of in known.items():
+        burst = batching.burst(phases_of, said["most"])
+        figures = None if burst is None or said[name] is None else {key: getattr(burst, key) for key in said[name]}
+        if not _is_same(figures, said[name]):
+            yield f"the rows give other figures of the bursts, {name}"
+
+
+def _other_trace(record: Record, again: Sequence[Measured]) -> Iterator[str]:
+    """Yield what a record says of its traced request that its files and rows do not give."""
+    if (said := record.get("profiled")) is None:
+        return
+    if any(trace not in record["evidence"] for trace in said["traces"]):
+        yield "a trace of the profiled request is not among its evidence"
+    traces = [PurePath(trace["file"]).name for trace in said["traces"]]
+    if any((steps := TRACED_STEPS.search(name)) and int(steps[1]) != said["steps"] for name in traces):
+        yield f"its trace is not of {said['steps']} steps"
+    loaded = next((one for one in again if one.phase.name == phases.TRACED), None)
+    known = [] if loaded is None else [pair for pair in loaded.answered if _is_named_by(pair[1], traces)]
+    if loaded is None or not known:
+        yield "none of its requests has the id that its trace is named by"
+        return
+    exchange = known[0][0]
+    if exchange.index != said["request"]:
+        yield f"its trace is of request {exchange.index}, it says {said['request']}"
+    for name, at_s in (("in_flight_when_sent", exchange.sent_s), ("in_flight_when_answered", exchange.done_s)):
+        if at_s is None or loaded.phase.in_flight(at_s, besides=exchange.index) != said[name]:
+            yield f"the rows give another {name}"
+
+
+def _is_named_by(answer: Answer, traces: Sequence[str]) -> bool:
+    return answer.server_id is not None and all(name.startswith(answer.server_id) for name in traces)
+
+
+def _earlier_rates(record: Record, phase: Record) -> dict[str, float]:
+    """Return a phase's rates as records started before `ONE_SPAN` may have them: over two spans, whatever the loop."""
+    if record["started"] >= ONE_SPAN:
+        return {}
     figures = phase["figures"]
     return {
         "offered_hz": figures["offered"] / phase["duration_s"],

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from bench.process import Observer
     from bench.run.options import Options
     from bench.serving.campaign import Campaign
-    from bench.serving.checks import Measured
     from bench.serving.run import Target
 
 SINCE = (0, 5, 22)
@@ -184,19 +183,10 @@ def document(campaign: Campaign, window: Window) -> dict[str, Any]:
         "steps": window.steps,
         "all_stages": window.all_stages,
         "request": exchange.index,
-        "in_flight_when_sent": _others_in_flight(loaded, exchange.sent_s),
-        "in_flight_when_answered": _others_in_flight(loaded, exchange.done_s),
+        "in_flight_when_sent": loaded.phase.in_flight(exchange.sent_s, besides=exchange.index),
+        "in_flight_when_answered": loaded.phase.in_flight(exchange.done_s, besides=exchange.index),
         "traces": [store.file_entry(path, campaign.directory) for path in found],
     }
-
-
-def _others_in_flight(loaded: Measured, at_s: float) -> int:
-    """Return how many requests besides the traced one were sent by a time and had no answer yet."""
-    return sum(
-        exchange.sent_s is not None and exchange.sent_s <= at_s and (exchange.done_s is None or exchange.done_s > at_s)
-        for number, exchange in enumerate(loaded.phase.exchanges)
-        if number != BEFORE
-    )
 
 
 def unprofiled(log: Path, ids: Collection[str | None]) -> Unprofiled | None:

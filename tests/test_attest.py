@@ -6,9 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from helpers import LOGS, NATIVE, ROOT, check_golden, invoke_command
+from helpers import LOGS, NATIVE, ROOT, check_golden, invoke_command, record_path
 
 from bench import schema
+
+EVIDENCE = ROOT / "docs" / "evidence"
 
 
 def attest(invoke, name, *more, dump=True):
@@ -216,6 +218,37 @@ def test_a_run_is_judged_again_by_what_it_is_called(invoke, bench):
 
 
 @pytest.mark.parametrize(
+    ("names", "code", "says"),
+    [
+        (("caught",), 4, "caught: diffusers.generic_config: the engine configured itself for the diffusers backend"),
+        (("h200-0.5.23/named-4bit",), 3, "named-4bit: output.none: no output was produced"),
+        (("h200-0.5.23/named-4bit", "caught", "eager"), 4, "eager: run: degraded"),
+    ],
+)
+def test_a_run_that_does_not_count_ends_as_it_did(invoke, names, code, says):
+    ended = invoke("attest", *(EVIDENCE / name for name in names))
+    assert (ended.code, ended.err) == (code, "")
+    assert says in ended.out
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "says"),
+    [
+        ({"exit_code": 130, "what": "interrupted"}, 130, "cut off: interrupted"),
+        ({"exit_code": 8, "what": "it took too long"}, 8, "cut off: it took too long"),
+        (None, 130, "cut off, or still running"),
+    ],
+)
+def test_a_run_that_was_cut_off_is_told_and_ends_as_it_did(invoke, bench, failure, code, says):
+    path = record_path(bench())
+    record = json.loads(path.read_text()) | {"complete": False, "failure": failure}
+    path.with_name("run.partial.json").write_text(json.dumps(record))
+    path.unlink()
+    ended = invoke("attest", "last")
+    assert (ended.code, ended.out) == (code, f"last: run: native\nlast: {says}\n"), ended.err
+
+
+@pytest.mark.parametrize(
     ("words", "says"),
     [
         (("last",), "last reaches too far back"),
@@ -223,8 +256,11 @@ def test_a_run_is_judged_again_by_what_it_is_called(invoke, bench):
         (("./absent.html",), "no such file or folder"),
         (("README.md",), "this file holds nothing to judge again"),
         (("docs",), "neither a run nor a comparison"),
-        (("last", "--json"), "leave --log, --dump and --json out"),
-        (("last", "--dump", "perf.json"), "leave --log, --dump and --json out"),
+        ((EVIDENCE / "eager" / "perf.json",), "this file is not a record"),
+        (("last", "--json"), "leave --log, --dump, --json, --expect and --engine-version out"),
+        (("last", "--dump", "perf.json"), "a run or a page holds its own logs and dumps"),
+        (("last", "--expect", "native"), "a run or a page holds its own logs and dumps"),
+        (("last", "--engine-version", "0.5.17"), "a run or a page holds its own logs and dumps"),
     ],
 )
 def test_what_is_no_run_and_no_page_is_refused_with_what_is(invoke, words, says):

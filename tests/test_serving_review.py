@@ -274,6 +274,25 @@ def test_a_page_of_a_load_test_is_judged_again_by_its_own_evidence(invoke, runs)
     assert "load test: native" in ended.out
 
 
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        ({"complete": False, "failure": {"exit_code": 130, "what": "interrupted"}}, 130, "cut off: interrupted"),
+        ({"complete": False}, 130, "cut off, or still running"),
+    ],
+)
+def test_a_load_test_that_was_cut_off_is_told_and_ends_as_it_did(invoke, edit, change, code, says):
+    folder = edit("load.json", record(lambda document: document.update(change)))
+    ended = invoke("attest", folder)
+    assert (ended.code, ended.out) == (code, f"{folder}: load test: native\n{folder}: {says}\n"), ended.err
+
+
+def test_a_load_test_whose_check_failed_ends_with_its_code(invoke, edit):
+    ended = invoke("attest", edit("load.json", record(voided)))
+    assert ended.code == 9, ended.err
+    assert "missing proof that" in ended.out
+
+
 def test_a_page_whose_rows_were_edited_is_named(invoke, runs, tmp_path):
     page = pages.of(runs / NEW)
     evidence = {**page.evidence, "rows.jsonl": page.evidence["rows.jsonl"] + b" "}

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench.errors import EvidenceMissing, FallbackDetected, ThresholdMissed, UsageError
+from bench.errors import (
+    BY_EXIT_CODE,
+    BenchError,
+    EvidenceMissing,
+    FallbackDetected,
+    Interrupted,
+    ThresholdMissed,
+    UsageError,
+    worst,
+)
 from bench.options import OUTPUT, Kind, nested, option
 from bench.run.options import Options
 from bench.task import Context, task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bench.catalog.signals import Signal
 
 SELF_TEST_PRESET = "flux-tiny"
-EXPECTATIONS = {"native": "the native backend (default)", "diffusers": "a run that was meant to be diffusers"}
+NATIVE = "native"
+EXPECTATIONS = {NATIVE: "the native backend (default)", "diffusers": "a run that was meant to be diffusers"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +43,7 @@ class AttestOptions:
     )
     log: str | None = option(None, help="log of a run, gzip or not; - reads standard input")
     dump: Path | None = option(None, kind=Kind.PATH, help="perf dump of the same run")
-    expect: str = option("native", choices=EXPECTATIONS, help="backend that the run was meant for (default native)")
+    expect: str | None = option(None, choices=EXPECTATIONS, help="backend that the run was meant for (default native)")
     engine_version: str | None = option(
         None, help="version of the engine that wrote the log; without it all versions' signals judge"
     )
@@ -55,13 +65,12 @@ def attest(c: Context, options: AttestOptions) -> None:
             raise UsageError("--self-test takes no run, log or dump", todo="leave them out")
         _self_test(options)
     elif options.runs:
-        if not alone or options.as_json:
+        if not alone or options.as_json or options.expect is not None or options.engine_version is not None:
             raise UsageError(
-                "a run or a page holds its own logs and dumps, and its verdict",
-                todo="leave --log, --dump and --json out",
+                "a run or a page holds its own logs and dumps, its engine and what it was meant for",
+                todo="leave --log, --dump, --json, --expect and --engine-version out",
             )
-        for word in options.runs:
-            _judge_again(word)
+        _judge_each(options.runs)
     elif options.log is None:
         raise _without_log(options.dump)
     else:
@@ -99,7 +108,7 @@ def _judge(log: str, options: AttestOptions) -> None:
     for path in (None if log == judge.STDIN else Path(log), options.dump):
         if path is not None and path.is_file():
             evidence.refuse_changed(path)
-    verdict = judge.attest(log, dump=options.dump, expect=options.expect, version=options.engine_version)
+    verdict = judge.attest(log, dump=options.dump, expect=options.expect or NATIVE, version=options.engine_version)
     document = redact.document(verdict.document())
     schema.check(document, "verdict", log)
     seen = any(proof["seen"] for proof in document["evidence"])
@@ -119,41 +128,74 @@ def _judge(log: str, options: AttestOptions) -> None:
         raise kind(f"{verdict.reasons()[0].id}: this run does not count", where=log)
 
 
-def _judge_again(word: Path) -> None:
-    """Judge a run, or what a page of `invoke report` holds, by its own logs and perf dumps.
+def _judge_each(words: Sequence[Path]) -> None:
+    """Judge runs, or what pages of `invoke report` hold, by their own logs and perf dumps, and show what came of it.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: one is neither.
         RecordEdited: records and evidence disagree.
+        BenchError: one does not count, with the exit code that it ended with; a fallback goes before others.
     """
     import tempfile
 
+    from bench.report import page, text
+
+    console = text.stdout()
+    ended: list[BenchError] = []
+    for word in words:
+        if word.is_file() and word.suffix != ".json":
+            with tempfile.TemporaryDirectory() as folder:
+                page.unpack(word, Path(folder))
+                lines, document = _review(Path(folder))
+        else:
+            lines, document = _review(_record_folder(word))
+        error = _end(document)
+        if error is not None:
+            lines.append(error.what)
+            ended.append(error)
+        for line in lines:
+            text.line(console, f"{word}: {line}")
+    if ended:
+        decisive = worst(error.exit_code for error in ended)("")
+        decisive.is_told = True
+        raise decisive
+
+
+def _record_folder(word: Path) -> Path:
+    """Return the folder of the run that a word names, or whose record it names.
+
+    Raises:
+        UsageError: no run is called so, or it is another file than a record.
+    """
     from bench.compare import ab as arms
     from bench.record import names, store
-    from bench.report import page, text
     from bench.serving import ab
 
-    if word.is_file() and word.suffix != ".json":
-        with tempfile.TemporaryDirectory() as folder:
-            page.unpack(word, Path(folder))
-            lines = _review(Path(folder))
-    else:
-        place = names.resolve(word, (*names.RECORDS, arms.DOCUMENT, ab.DOCUMENT, store.LOAD_RECORD))
-        if not place.exists():
-            raise UsageError("no such file or folder", where=place, todo=f"name a page, or a run: {names.KNOWN}")
-        lines = _review(place.parent if place.is_file() else place)
-    for line in lines:
-        text.line(text.stdout(), f"{word}: {line}")
+    holding = (*names.RECORDS, arms.DOCUMENT, ab.DOCUMENT, store.LOAD_RECORD)
+    place = names.resolve(word, holding)
+    if not place.exists():
+        raise UsageError("no such file or folder", where=place, todo=f"name a page, or a run: {names.KNOWN}")
+    if place.is_dir():
+        return place
+    if place.name not in holding:
+        raise UsageError(
+            f"this file is not a record: a record is called {', '.join(holding)}",
+            where=place,
+            todo="name the run's folder; of a log and a perf dump: `invoke attest --log LOG --dump DUMP`",
+        )
+    return place.parent
 
 
-def _review(folder: Path) -> list[str]:
-    """Judge again what a folder says was measured, whatever it is, and return what was judged, one line each.
+def _review(folder: Path) -> tuple[list[str], Mapping[str, Any]]:
+    """Judge again what a folder says was measured; return what was judged, one line each, and the document it is in.
 
     Raises:
         RecordEdited: something in the folder was edited.
         InvalidDocument: a document does not conform to its schema.
         UsageError: the folder holds nothing that can be judged.
     """
+    from bench import schema
+    from bench.compare import ab as arms
     from bench.compare import review
     from bench.record import store
     from bench.serving import ab, servers_review
@@ -161,14 +203,36 @@ def _review(folder: Path) -> list[str]:
 
     if (folder / ab.DOCUMENT).is_file():
         document = servers_review.read(folder)
-        return [f"two servers: {document['comparison']['verdict']}, {len(document['pairs'])} pairs"]
+        return [f"two servers: {document['comparison']['verdict']}, {len(document['pairs'])} pairs"], document
     if (folder / store.LOAD_RECORD).is_file():
         reviewed = loads.read(folder)
         verdict = reviewed.record["verdict"]
         note = reviewed.note()
         told = "unattested" if verdict is None else verdict["outcome"]
-        return [f"load test: {told}{'' if note is None else f'; {note}'}"]
-    return review.folder(folder)
+        return [f"load test: {told}{'' if note is None else f'; {note}'}"], reviewed.record
+    lines = review.folder(folder)
+    of_arms = folder / arms.DOCUMENT
+    return lines, schema.read(of_arms) if of_arms.is_file() else store.read(folder)
+
+
+def _end(document: Mapping[str, Any]) -> BenchError | None:
+    """Return what a run, a load test or a comparison ended with, None if it counts and is whole.
+
+    The arms of a comparison count, or there would be none.
+    """
+    from bench.fallback.verdict import Verdict
+    from bench.serving import checks
+
+    if (verdict := document.get("verdict")) is not None:
+        error = Verdict.from_document(verdict).error("")
+        if error is not None:
+            return error
+    if (failure := document["failure"]) is not None:
+        return BY_EXIT_CODE.get(failure["exit_code"], BenchError)(f"cut off: {failure['what']}")
+    error = checks.error([checks.Row(**row) for row in document.get("checks", ())], "")
+    if error is None and not document["complete"]:
+        return Interrupted("cut off, or still running")
+    return error
 
 
 def _check_version(version: str | None) -> None:

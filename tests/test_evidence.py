@@ -88,6 +88,11 @@ def test_attest_gives_the_verdict_that_the_page_states(invoke, name, outcome):
         assert (outcome == "invalid") == (ended.code in {4, 5})
 
 
+def test_the_verdicts_are_called_those_of_the_log_alone():
+    heads = re.findall(r"^\| folder \| what was run \| (.+) \|$", PAGE, re.MULTILINE)
+    assert heads == ["verdict of `attest --log`"] * 3
+
+
 def test_diffusers_on_purpose_is_what_it_was_meant_to_be(invoke):
     folder = FOLDER / "diffusers"
     ended = invoke("attest", "--log", folder / "engine.log", "--dump", folder / "perf.json", "--expect", "diffusers")

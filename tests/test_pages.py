@@ -346,6 +346,14 @@ def test_a_page_whose_evidence_was_edited_is_named(name, invoke, ab_page):
     assert f"{name.partition('/')[2]} was changed: its hash differs" in ended.err
 
 
+def test_a_page_without_evidence_is_told_from_what_is_no_page(invoke, tmp_path):
+    path = tmp_path / "report.html"
+    forms.write(view(analyse([CPU])), path)
+    ended = invoke("attest", path)
+    assert ended.code == 1
+    assert f"this page (profile) has no evidence in it\n  where: {path}\n  to do: name the run itself" in ended.err
+
+
 def test_a_page_whose_pairs_were_edited_is_named(invoke, ab_page):
     def edit(page: Page) -> Page:
         documents = json.loads(json.dumps(page.documents))

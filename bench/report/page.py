@@ -174,6 +174,7 @@ def _embedded(page: Page) -> dict[str, Any]:
 
 
 CODE = re.compile(r"`([^`]+)`")
+KIND = re.compile(r'<p class="kind">([^<]+)</p>')
 EMBEDDED = re.compile(r'<script type="application/json" id="embedded">(.*?)</script>', re.DOTALL)
 
 
@@ -184,12 +185,15 @@ def unpack(path: Path, folder: Path) -> None:
         UsageError: it cannot be read, or is not a page with records.
     """
     try:
-        found = EMBEDDED.search(path.read_text(encoding="utf-8"))
+        content = path.read_text(encoding="utf-8")
+        found = EMBEDDED.search(content)
         held = json.loads(found[1]) if found else {"documents": {}}
         contents = {name: json.dumps(document).encode() for name, document in held["documents"].items()}
         contents |= {name: gzip.decompress(base64.b64decode(data)) for name, data in held.get("evidence", {}).items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, EOFError, zlib.error) as error:
         raise UsageError(f"the page cannot be read: {error}", where=path) from error
+    if not contents and (kind := KIND.search(content)) is not None:
+        raise UsageError(f"this page ({kind[1]}) has no evidence in it", where=path, todo="name the run itself")
     if not contents:
         raise UsageError(
             "this file holds nothing to judge again: no record with its evidence",

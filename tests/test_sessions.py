@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -690,6 +691,15 @@ def test_a_baseline_is_taken_back_also_of_a_run_that_is_gone(invoke, measured):
         ended = invoke("baseline.unset", word)
         assert (ended.code, ended.out) == (0, f"no longer a baseline: {folder.name}\n"), ended.err
         assert "no baseline is named" in invoke("baseline.show").out
+
+
+def test_the_last_run_is_the_same_one_for_set_and_unset(invoke, measured):
+    run = measured("before", 1)
+    folder = run.parent if run.is_file() else run
+    assert invoke("baseline.set", "last").code == 0
+    shutil.copytree(folder, folder.with_name("20990101T000000Z-profile-flux-tiny-00000a"))
+    ended = invoke("baseline.unset", "last")
+    assert (ended.code, ended.out) == (0, f"no longer a baseline: {folder.name}\n"), ended.err
 
 
 def test_a_baseline_has_to_count(invoke, bench, only_run):

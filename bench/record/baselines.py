@@ -70,7 +70,7 @@ def unname_baseline(root: Path, word: Path) -> str:
     named = baselines(root)
     place = str(word)
     if place not in named.values():
-        run = names.resolve(word, root=root)
+        run = names.resolve(word, root=root, passing=names.UNTIMED)
         folder = (run.parent if run.is_file() else run).resolve()
         place = str(folder.relative_to(root.resolve())) if folder.is_relative_to(root.resolve()) else place
     kept = {family: other for family, other in named.items() if other != place}

@@ -262,6 +262,7 @@ def test_a_dry_run_as_json_is_one_object(invoke, replay):
         ("bench", "--matrix", "quality", "--repeats", "2"): [(f"{name}-eager", 3, 2) for name in matrix.QUALITIES],
         ("reference",): [("flux-tiny", 1, 1)],
         ("ab", "--candidate", "steps=8", "--pairs", "3"): [("baseline", 3, 4), ("candidate", 3, 4)],
+        ("ab", "--candidate", "steps=8", "--pairs", "1"): [("baseline", 1, 4), ("candidate", 1, 4)],
     }
     for (verb, *words), wanted in known.items():
         ended = invoke(verb, *asked, *words)

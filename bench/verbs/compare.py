@@ -106,7 +106,7 @@ def ab(c: Context, options: AbOptions) -> None:
         for line in _other_meaning(*asked.values()):
             text.line(messages, f"note: {line}")
         if options.dry_run:
-            shown = {name: replace(arm, launches=max(2, design.pairs)) for name, arm in asked.items()}
+            shown = {name: replace(arm, launches=design.pairs) for name, arm in asked.items()}
             show_commands(shown, as_json=options.as_json)
             return
         with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats) as display:

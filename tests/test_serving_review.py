@@ -6,7 +6,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from helpers import DATA, ROOT
+from helpers import DATA, ROOT, record_path
 
 from bench import schema
 from bench.compare import metric as metrics
@@ -245,6 +245,22 @@ def test_a_load_test_is_not_compared_with_a_benchmark(invoke, runs, bench, only_
     ended = invoke("compare", benchmark, runs / NEW)
     assert ended.code == 1
     assert "a load test cannot be compared with another kind of run" in ended.err
+
+
+def test_the_last_is_the_last_that_can_be_compared_with_the_first(invoke, runs, bench):
+    servers = runs / "20261129T190000Z-load-ab-flux-tiny-0000ab"
+    servers.mkdir()
+    (servers / "load-comparison.json").touch()
+
+    def compared(*words):
+        (document,) = json.loads(invoke("compare", *words, "--json").out)
+        return [document[side].rpartition("/")[2] for side in ("baseline", "candidate")]
+
+    assert compared("last~1", "last") == [OLD, NEW]
+    assert record_path(bench()).is_file()
+    assert compared(runs / OLD, "last") == compared(OLD, "last") == [OLD, NEW]
+    ended = invoke("compare", "last", "last~1")
+    assert "last~1 reaches too far back" in ended.err
 
 
 @pytest.mark.parametrize("metric", ["service", "capacity"])

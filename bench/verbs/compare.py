@@ -267,17 +267,13 @@ def compare(c: Context, options: CompareOptions) -> None:
     from bench import paths
     from bench.compare import history, records
     from bench.fidelity import score
-    from bench.record import names, store
     from bench.report import comparison as report
     from bench.report import next_step, text
     from bench.serving import records as loads
     from bench.stats import comparison as statistics
 
-    holding = (*names.RECORDS, store.LOAD_RECORD, ARMS, SERVERS)
-    alone = len(options.files) == 1
-    passing = names.UNTIMED if alone else names.UNTIMED | {"ab"}  # arms are compared already
-    files: Sequence[Path] = [names.resolve(file, holding, passing=passing) for file in options.files]
-    if alone and _is_of_arms(files[0]):
+    files = _named(options.files)
+    if len(files) == 1 and _is_of_arms(files[0]):
         _show_arms(files[0], options)
         return
     if any(map(loads.is_load, files)) or (files[0] / SERVERS).is_file():
@@ -310,6 +306,31 @@ def compare(c: Context, options: CompareOptions) -> None:
 
 ARMS, SERVERS = "comparison.json", "load-comparison.json"
 """What `invoke ab` leaves in its folder, and `invoke loadtest` of two servers."""
+
+
+def _named(words: Sequence[Path]) -> list[Path]:
+    """Return the places of what is compared.
+
+    Of several words each `last` counts what can be compared with the first: load tests, or else runs; a first `last`
+    is of what the newest is. Comparisons of two arms or servers are passed over.
+
+    Raises:
+        UsageError: nothing is called so.
+    """
+    from bench.record import names, store
+    from bench.serving import records as loads
+
+    sides = (*names.RECORDS, store.LOAD_RECORD)
+    if len(words) == 1:
+        return [names.resolve(words[0], (*sides, ARMS, SERVERS), passing=names.UNTIMED)]
+
+    def place(word: Path, counted: Sequence[str]) -> Path:
+        holding = counted if names.LAST.fullmatch(str(word)) else (*sides, ARMS, SERVERS)
+        return names.resolve(word, holding, passing=names.UNTIMED | {"ab"})
+
+    first = place(Path("last") if names.LAST.fullmatch(str(words[0])) else words[0], sides)
+    counted = (store.LOAD_RECORD,) if loads.is_load(first) else names.RECORDS
+    return [place(word, counted) for word in words]
 
 
 def _compare_loads(files: Sequence[Path], options: CompareOptions) -> None:

@@ -95,7 +95,8 @@ def test_stages_come_from_a_launch_of_their_own_and_what_they_cost_is_told(bench
     assert shown.index("request, client's wall clock") < shown.index("end to end") < shown.index("denoise ")
     record = record_of(ended)
     assert [launch["instrument"]["stage_sync"] for launch in record["launches"]] == [False, True]
-    other = shutil.copytree(record_path(ended).parent, record_path(ended).parent.with_name("copy"))
+    other = shutil.copytree(record_path(ended).parent, record_path(ended).parent.with_name("other"))
+    (other / "run.json").write_text(json.dumps(record | {"id": "other"}))
     told = invoke("compare", record_path(ended), other, "--metric", "DecodingStage")
     assert "time of DecodingStage" in told.out
 
@@ -464,7 +465,9 @@ def test_a_comparison_of_version_1_is_refused_in_words(invoke):
 
 def test_stages_of_a_bare_dump_carry_their_doubt(invoke, tmp_path):
     dump = "docs/evidence/eager/perf.json"
-    ended = invoke("compare", dump, shutil.copy(ROOT / dump, tmp_path))
+    other = json.loads((ROOT / dump).read_text())
+    (tmp_path / "other.json").write_text(json.dumps(other | {"total_duration_ms": other["total_duration_ms"] + 1}))
+    ended = invoke("compare", dump, tmp_path / "other.json")
     assert "does not say whether its stages were synchronised" in " ".join(ended.out.split())
 
 
@@ -496,7 +499,10 @@ def test_two_records_that_decide_nothing_end_with_the_command_that_would(invoke,
 
 def test_a_record_is_not_compared_with_itself(invoke, recorded, home):
     path = recorded(1)
-    for words in ((path, path.parent), ("last", path), (LOGS / "cpu/native_0.5.17.json",) * 2):
+    dump = LOGS / "cpu/native_0.5.17.json"
+    shutil.copytree(path.parent, home / "copy")
+    shutil.copy(dump, home / "copy.json")
+    for words in ((path, path.parent), ("last", path), (path, home / "copy"), (dump, dump), (dump, home / "copy.json")):
         ended = invoke("compare", *words)
         assert ended.code == 1
         assert "the same record twice" in ended.err

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 
 import pytest
 from helpers import DATA, NATIVE
@@ -86,6 +87,14 @@ def test_two_steps_of_one_trace_are_told_apart_by_the_clock(invoke, home):
     assert ended.code == 0, ended.err
     assert "same work, slower clock" in ended.out
     assert "next: invoke ab --metric denoise" in ended.out
+
+
+def test_a_trace_is_not_compared_with_itself(invoke, home):
+    copy = shutil.copy(TRACE, home)
+    for words in ((TRACE, TRACE), (TRACE, copy), (TRACE, copy, "--a-steps", "4", "--b-steps", "4")):
+        ended = invoke("profile-diff", *words)
+        assert (ended.code, "the same trace twice" in ended.err) == (1, True), ended.err
+    assert invoke("profile-diff", TRACE, copy, "--a-steps", "4", "--b-steps", "6").code == 0
 
 
 def test_a_step_that_is_not_there_is_said(invoke):

@@ -6,7 +6,6 @@ import shlex
 import statistics
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import paths, schema
@@ -21,6 +20,7 @@ from bench.stats import comparison, unpaired
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from bench.fidelity.pairs import Between
     from bench.run.evidence import Reviewed
@@ -100,9 +100,9 @@ def _is_record(path: Path) -> bool:
 def refuse_unlike(baseline: Side, candidate: Side) -> None:
     """Raise UsageError, naming the fields, unless the two sides are of one workload on one kind of machine.
 
-    One record is not two: against itself nothing can differ.
+    One record is not two, nor is a copy of it: against itself nothing can differ.
     """
-    if _place(baseline) == _place(candidate):
+    if _is_same(baseline, candidate):
         raise UsageError(
             "the same record twice, so nothing can differ", where=baseline.name, todo="name another run for one side"
         )
@@ -124,10 +124,11 @@ def refuse_unlike(baseline: Side, candidate: Side) -> None:
         )
 
 
-def _place(side: Side) -> Path:
-    """Return where a side is: of a record its folder, whether that or a file of it was named."""
-    path = Path(side.name).resolve()
-    return path if side.is_dump or path.is_dir() else path.parent
+def _is_same(one: Side, other: Side) -> bool:
+    """Tell whether two sides are one dump or record, wherever its copies are; arms of all A/Bs share two ids."""
+    if one.is_dump or other.is_dump:
+        return one.document == other.document
+    return all(one.document[name] == other.document[name] for name in ("id", "started"))
 
 
 def _dump_differences(baseline: Side, candidate: Side) -> list[str]:

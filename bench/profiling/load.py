@@ -43,6 +43,11 @@ def _is_report(path: Path) -> bool:
         return False  # the trace reader reports what is wrong
 
 
+def is_same(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Tell whether two traces of reports are one, wherever its copies are."""
+    return {**a, "source": {**a["source"], "path": ""}} == {**b, "source": {**b["source"], "path": ""}}
+
+
 def pair(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the traces of two reports that belong together: of the lowest rank that both have.
 

@@ -361,6 +361,12 @@ def profile_diff(c: Context, options: ProfileDiffOptions) -> None:
     context = analysis.Context(engine_version=options.engine_version)
     a, b = load.pair(*(load.load(_report(file), context) for file in files))
     a_steps, b_steps = (None if steps is None else list(steps) for steps in (options.a_steps, options.b_steps))
+    if len(options.files) > 1 and options.a_steps == options.b_steps and load.is_same(a, b):
+        raise UsageError(
+            "the same trace twice, so nothing can differ",
+            where=options.files[0],
+            todo="name another trace, or steps of this one: --a-steps 1 --b-steps 2",
+        )
     document = redact.document(diff(a, b, a_steps=a_steps, b_steps=b_steps, force=options.force))
     directory = store.new_run("profile-diff", "traces", options.output_dir)
     report.write_diff(document, directory)

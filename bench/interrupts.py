@@ -1,12 +1,14 @@
-"""What Ctrl-C does: it is raised where it cannot be lost."""
+"""What ends a task from outside: Ctrl-C is raised where it cannot be lost, a reader that goes hides no verdict."""
 
 from __future__ import annotations
 
 import os
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
 AGAIN_S = 0.05
@@ -29,3 +31,21 @@ def heard(number: int, frame: FrameType | None) -> None:
             return
         frame = frame.f_back
     raise KeyboardInterrupt
+
+
+_unread: list[BrokenPipeError] = []
+
+
+@contextmanager
+def until_verdict() -> Iterator[None]:
+    """Return a context in which a reader that has gone stops nothing: the verdict that follows ends the task."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        _unread.append(error)
+
+
+def refuse_unread() -> None:
+    """Raise the BrokenPipeError that was put off until the verdict, if there is one."""
+    if _unread:
+        raise _unread.pop()

@@ -97,14 +97,15 @@ class GuardedTask(Task[Any]):
         """
         # a batch system ends a job with SIGTERM: the engine is stopped and what was begun is closed as after Ctrl-C
         started = time.time()
+        if sys.stdout is None:  # `>&-` leaves none, and the next file that is opened would take its place
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end of the program
         before = signal.signal(signal.SIGTERM, interrupts.heard)
         signal.signal(signal.SIGINT, interrupts.heard)
         try:
             given = () if self.options is None else (declarations.build(self.options, self._texts(kwargs)),)
-            try:
-                return super().__call__(*args, *given)
-            finally:
-                sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter has ended
+            ended = super().__call__(*args, *given)
+            interrupts.refuse_unread()
+            sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter has ended
         except BenchError as error:
             raise Exit(None if error.is_told else _shown(self._text(error)), code=error.exit_code) from error
         except KeyboardInterrupt as error:
@@ -114,7 +115,6 @@ class GuardedTask(Task[Any]):
             told = f"interrupted: {end}{notes or _kept(started)}"
             raise Exit(_shown(told), Interrupted.exit_code) from error
         except BrokenPipeError as error:
-            _discard_output()
             raise Exit(code=CLOSED_PIPE) from error  # whoever closed the pipe wants no message
         except OSError as error:
             place = f"\n  where: {error.filename}" if error.filename else ""
@@ -122,8 +122,14 @@ class GuardedTask(Task[Any]):
             raise Exit(_shown(told), code=1) from error
         except Exception as error:
             raise Exit(safe_text.shown("".join(traceback.format_exception(error))), code=1) from error
+        else:
+            return ended
         finally:
             signal.signal(signal.SIGTERM, before)
+            try:
+                sys.stdout.flush()
+            except OSError:  # how the task ended stands, whoever read on
+                _discard_output()
 
     def _texts(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return option name -> what was typed, the arguments of a list of words as one list."""

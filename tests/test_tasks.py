@@ -26,6 +26,7 @@ from bench.sweep import matrix
 from bench.task import VERBS
 
 MARKER = "sleep 300.125"
+EVIDENCE = ROOT / "docs" / "evidence"
 
 
 # --- usage ------------------------------------------------------------------------------------------------------------
@@ -151,6 +152,11 @@ def test_invoke_alone_shows_where_to_begin(invoke):
 )  # fmt: skip
 def test_a_reader_that_has_gone_hears_nothing(words, replay):
     """The pipe is closed before anything is printed, whatever the size of its buffer."""
+    ended = without_reader(words, BENCH_ENGINE=replay())
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def without_reader(words, **env):
     read, write = os.pipe()
     os.close(read)
     ended = subprocess.run(
@@ -160,10 +166,34 @@ def test_a_reader_that_has_gone_hears_nothing(words, replay):
         stderr=subprocess.PIPE,
         text=True,
         check=False,
-        env={**os.environ, "BENCH_ENGINE": replay()},
+        env=os.environ | env,
     )
     os.close(write)
-    assert (ended.returncode, ended.stderr) == (141, "")
+    assert "Traceback" not in ended.stderr
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("compare", EVIDENCE / "h200-0.5.23-served" / "compile"), 7),
+        (("compare", EVIDENCE / "h200-0.5.23-served" / "compile", "--json"), 7),
+        (("attest", EVIDENCE / "caught"), 4),
+        (("attest", "--log", EVIDENCE / "caught" / "engine.log"), 4),
+        (("attest", EVIDENCE / "eager"), 141),
+    ],
+)
+def test_a_reader_that_has_gone_hides_no_verdict(words, code):
+    ended = without_reader(words)
+    assert ended.returncode == code
+    assert "Broken" not in ended.stderr
+
+
+@pytest.mark.parametrize(("words", "code"), [(("compare", "nosuch"), 1), (("models",), 0)])
+def test_without_a_stdout_a_task_ends_as_with_one(words, code, home):
+    command = ["bash", "-c", 'exec "$@" >&-', "bash", *invoke_command(*words)]
+    ended = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr
 
 
 def test_no_engine_at_all_names_the_command_that_builds_one(invoke, tmp_path):

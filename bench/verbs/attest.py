@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import interrupts
 from bench.errors import (
     BY_EXIT_CODE,
     BenchError,
@@ -113,10 +114,11 @@ def _judge(log: str, options: AttestOptions) -> None:
     schema.check(document, "verdict", log)
     seen = any(proof["seen"] for proof in document["evidence"])
     is_foreign = options.dump is None and not seen and all(row["line"] is None for row in document["findings"])
-    if options.as_json:
-        text.write_json(document)
-    elif not is_foreign:
-        text.stdout().print(Group(*report.parts(document, everything=True)))
+    with interrupts.until_verdict():
+        if options.as_json:
+            text.write_json(document)
+        elif not is_foreign:
+            text.stdout().print(Group(*report.parts(document, everything=True)))
     if is_foreign:
         raise EvidenceMissing(
             "the guard knows no line of this log: it is not from SGLang Diffusion, or not at log level info",
@@ -153,8 +155,9 @@ def _judge_each(words: Sequence[Path]) -> None:
         if error is not None:
             lines.append(error.what)
             ended.append(error)
-        for line in lines:
-            text.line(console, f"{word}: {line}")
+        with interrupts.until_verdict():
+            for line in lines:
+                text.line(console, f"{word}: {line}")
     if ended:
         decisive = worst(error.exit_code for error in ended)("")
         decisive.is_told = True

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import interrupts
 from bench.errors import BenchError, Inconclusive, ThresholdMissed, UnknownName, UsageError
 from bench.options import FIDELITY, MEASURING, OUTPUT, Kind, nested, option
 from bench.run.options import COMMON, REQUIRED, Options
@@ -111,11 +112,12 @@ def ab(c: Context, options: AbOptions) -> None:
             return
         with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats) as display:
             result = comparing.measure(common, specs, design, display=display, require=options.run.require)
-    if options.as_json:
-        text.write_json(result.document)
-    else:
-        sides = (result.records[comparing.BASELINE], result.records[comparing.CANDIDATE])
-        report.show_arms(result.document, sides, result.path, text.stdout(), as_source=options.as_markdown)
+    with interrupts.until_verdict():
+        if options.as_json:
+            text.write_json(result.document)
+        else:
+            sides = (result.records[comparing.BASELINE], result.records[comparing.CANDIDATE])
+            report.show_arms(result.document, sides, result.path, text.stdout(), as_source=options.as_markdown)
     if options.as_html:
         _write_page(result.path.parent)
     if result.error is not None:
@@ -293,14 +295,16 @@ def compare(c: Context, options: CompareOptions) -> None:
             _note(records.circumstances(baseline, candidate))
         else:
             shown = _markdown(baseline, candidate, documents[-1], options.metric)
-            report.show_markdown(shown, text.stdout(), as_source=options.as_markdown)
-            if not options.as_markdown and not baseline.is_dump:
-                places = (Path(baseline.name), baseline.document), (Path(candidate.name), candidate.document)
-                text.line(text.stdout(), f"next: {next_step.after_records(*places, compared)}")
+            with interrupts.until_verdict():
+                report.show_markdown(shown, text.stdout(), as_source=options.as_markdown)
+                if not options.as_markdown and not baseline.is_dump:
+                    places = (Path(baseline.name), baseline.document), (Path(candidate.name), candidate.document)
+                    text.line(text.stdout(), f"next: {next_step.after_records(*places, compared)}")
         if options.as_html:
             _write_compared(baseline, candidate, documents[-1])
     if options.as_json:
-        text.write_json(documents)
+        with interrupts.until_verdict():
+            text.write_json(documents)
     _raise(documents, as_json=options.as_json)
 
 
@@ -370,9 +374,11 @@ def _compare_loads(files: Sequence[Path], options: CompareOptions) -> None:
         if not options.as_json:
             notes, shown = records.circumstances(baseline, candidate), (baseline.document, candidate.document)
             phases = loads.same_phases(*shown)
-            report.show_records(documents[-1], shown, phases, notes, text.stdout())
+            with interrupts.until_verdict():
+                report.show_records(documents[-1], shown, phases, notes, text.stdout())
     if options.as_json:
-        text.write_json(documents)
+        with interrupts.until_verdict():
+            text.write_json(documents)
     _raise(documents, as_json=options.as_json)
 
 
@@ -385,10 +391,11 @@ def _show_servers(folder: Path, options: CompareOptions) -> None:
     if not (folder / SERVERS).is_file():
         raise UsageError("a load test has no named baseline", where=folder, todo="name two load tests")
     document = servers_review.read(folder)
-    if options.as_json:
-        text.write_json([document])
-    else:
-        report.show(document, folder / SERVERS, text.stdout(), f"invoke report {folder}")
+    with interrupts.until_verdict():
+        if options.as_json:
+            text.write_json([document])
+        else:
+            report.show(document, folder / SERVERS, text.stdout(), f"invoke report {folder}")
     _raise([{**document, "candidate": str(folder / SERVERS), "quality": None}], as_json=options.as_json)
 
 
@@ -474,10 +481,11 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
     if options.require is not None:
         outputs = records.between((sides[0], place / "baseline"), (sides[1], place / "candidate"))
         document["quality"] = score.compared(outputs, document["comparison"]["verdict"], options.require)
-    if options.as_json:
-        text.write_json([document])
-    else:
-        report.show_arms(document, sides, place / ARMS, text.stdout(), as_source=options.as_markdown)
+    with interrupts.until_verdict():
+        if options.as_json:
+            text.write_json([document])
+        else:
+            report.show_arms(document, sides, place / ARMS, text.stdout(), as_source=options.as_markdown)
     if options.as_html:
         _write_page(place)
     _raise([{**document, "candidate": str(place / ARMS)}], as_json=options.as_json)

@@ -210,7 +210,7 @@ def test_of_somebody_elses_server_what_was_measured_is_kept(home, words, cut_off
         record = json.loads((folder / "load.json").read_text())
         assert names(record) == ["warm", "closed-1"]
         review.read(folder)
-        assert "nothing to resume" in invoke("loadtest", "--resume", folder).err
+        assert "this cannot be resumed: interrupted" in invoke("loadtest", "--resume", folder).err
         remote._loop.call_soon_threadsafe(remote._over.set)
 
 

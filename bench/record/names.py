@@ -64,7 +64,7 @@ def cut_off(word: Path, holding: Sequence[str], root: Path | None = None) -> Pat
     """Return the place of what a word names and that can go on: it has one of the files of ``holding``.
 
     Raises:
-        UsageError: nothing is called so, or it is complete.
+        UsageError: nothing is called so, it is complete, or what was cut off there left nothing to go on with.
     """
     try:
         place = resolve(word, holding, root)
@@ -72,10 +72,16 @@ def cut_off(word: Path, holding: Sequence[str], root: Path | None = None) -> Pat
         place = resolve(word, FINISHED, root)
     finished = next((place / name for name in FINISHED if (place / name).is_file()), None)
     if finished is not None and not any((place / name).exists() for name in holding):
+        document = schema.read(finished)
+        if document.get("complete", True):
+            raise UsageError(
+                "there is nothing to resume: this is complete",
+                where=finished,
+                todo=f"leave --resume out to measure again; its record: `invoke validate {shlex.quote(str(finished))}`",
+            )
+        failure = document.get("failure") or {"what": "it did not end as planned"}
         raise UsageError(
-            "there is nothing to resume: this is complete",
-            where=finished,
-            todo=f"leave --resume out to measure again; its record: `invoke validate {shlex.quote(str(finished))}`",
+            f"this cannot be resumed: {failure['what']}", where=finished, todo="the same command again measures anew"
         )
     return place
 

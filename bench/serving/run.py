@@ -42,6 +42,8 @@ DRAIN_S = 600.0
 IDLE_S = 60.0
 SLO_TIMES = 3
 INTERRUPTED = "interrupted: what was measured until then is kept"
+ANEW = "the same command again measures anew"
+"""The way on where nothing can go on."""
 REPLAYED = {"num_inference_steps": "steps", "n": "outputs", "guidance_scale": "guidance"}
 ASKED = frozenset({"prompt", "negative_prompt", "seed", "width", "height"})
 
@@ -126,7 +128,7 @@ def run(
     except BenchError as error:
         campaign.failure = error
     except KeyboardInterrupt:
-        way_on = None if campaign.state is None else campaign.state.way_on()
+        way_on = ANEW if campaign.state is None else campaign.state.way_on()
         campaign.failure = Interrupted(INTERRUPTED, where=campaign.directory, todo=way_on)
 
 

@@ -417,6 +417,12 @@ def test_a_comparison_is_judged_again_and_shown_again(compared, invoke, tmp_path
 def forged(document, name):
     if name == "effect":
         document["comparison"]["effect"]["percent"] = 1.0
+    elif name == "sentence":
+        document["comparison"]["reason"] = "service time: slower by at least 90.00 %"
+    elif name == "least":
+        document["comparison"]["at_least_percent"] += 1.0
+    elif name == "margin":
+        document["comparison"]["shows_margin"] = False
     elif name == "ratio":
         document["pairs"][0]["service_log_ratio"] = 0.0
     elif name == "service":
@@ -433,6 +439,9 @@ def test_a_forged_comparison_is_named(compared, tmp_path):
     text = path.read_text()
     for name, says in {
         "effect": "its pairs give",
+        "sentence": r"its sentence says 90\.00 %",
+        "least": "its interval does not give at least",
+        "margin": "it says not that it shows its margin",
         "ratio": "service_log_ratio does not follow",
         "service": "are not its record's",
         "fewer": "are not its record's",

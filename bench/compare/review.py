@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from bench.errors import UsageError
 from bench.record import documents, names
 from bench.run import evidence
 from bench.stats import pairs, sequential
+from bench.stats.comparison import FASTER, SLOWER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 
 LOWEST_CONFIDENCE = 0.95 - 1e-9
+PERCENTAGE = re.compile(r"([+-]?\d+(?:\.\d+)?)(?: to ([+-]?\d+(?:\.\d+)?))?\s*%")
+OF_EARLIER = re.compile(r"these two starts differ by .*?;|with the spread of .*? launches")
+"""What the sentence of one pair says of its requests, or of another run: its log ratio does not tell of it."""
 
 
 def folder(place: Path) -> list[str]:
@@ -70,6 +75,33 @@ def wrong(compared: Mapping[str, Any], effects: list[float]) -> list[str]:
         }
         if not (low <= compared["effect"]["percent"] <= high and allowed[compared["verdict"]]):
             found.append(f"it is called {compared['verdict']} against its own interval")
+    return [*found, *_wrong_claims(compared)]
+
+
+def _wrong_claims(compared: Mapping[str, Any]) -> list[str]:
+    """Return which size a comparison claims that its effect and its interval do not give.
+
+    Sentences of earlier versions have other words, so the numbers are compared. An end is rounded outwards.
+    """
+    effect, interval, margin = compared["effect"]["percent"], compared["interval"], compared["margin_percent"]
+    ends = [] if interval is None else [interval["low_percent"], interval["high_percent"]]
+    said, shows = compared.get("at_least_percent"), compared.get("shows_margin")
+    found = []
+    nearer = {FASTER: ends[1:], SLOWER: ends[:1]}.get(compared["verdict"], [])
+    if said is not None and not any(math.isclose(said, abs(end), rel_tol=1e-6, abs_tol=1e-9) for end in nearer):
+        found.append(f"its interval does not give at least {said:.2f} %")
+    if shows is not None and shows != (said is not None and said >= margin):
+        found.append(f"it says {'that' if shows else 'not that'} it shows its margin of {margin:g} %")
+    exact = [margin, *([] if interval is None else [100 * interval["confidence"]])]
+    for number in (one for both in PERCENTAGE.findall(OF_EARLIER.sub("", compared["reason"])) for one in both if one):
+        unit = 10.0 ** -len(number.partition(".")[2])
+        value, size = float(number), abs if number[0] not in "+-" else float
+        rounded = [effect, *exact] if number[0] not in "+-" else [effect]
+        if not (
+            any(abs(value - size(known)) <= 0.5 * unit + 1e-9 for known in rounded)
+            or (unit < 0.1 and any(abs(value - size(end)) <= unit for end in ends))  # noqa: PLR2004 - two digits
+        ):
+            found.append(f"its sentence says {number} %, which is neither its effect nor an end of its interval")
     return found
 
 

@@ -582,6 +582,46 @@ def test_what_is_proposed_after_open_pairs_decides(invoke, arms, noise, is_distu
     assert ("show an effect of 1.5 %" in " ".join(ended.out.split())) == (noise < 100 and not is_disturbed)
 
 
+@pytest.mark.parametrize(
+    ("pairs", "change", "told"),
+    [
+        (60, {}, "nothing to type: 60 pairs have left it open; a quieter machine decides it"),
+        (60, {"planning": None}, "nothing to type: 60 pairs have left it open; a quieter machine decides it"),
+        (
+            4,
+            {"reason": "no changed line ran: the arms ran the same code; total time"},
+            "nothing to type: no line of the change ran where it was measured; a workload that runs it decides it",
+        ),
+    ],
+)
+def test_more_pairs_are_proposed_only_where_they_may_decide(arms, pairs, change, told):
+    document = json.loads((arms / "comparison.json").read_text())
+    baseline = json.loads((arms / "baseline" / "run.json").read_text())
+    planning = {"low": 5, "likely": 12, "high": 40, "for_same": 12}
+    document["comparison"] |= {"verdict": "inconclusive", "reason": "total time", "planning": planning} | change
+    document |= {"pairs": document["pairs"][:1] * pairs, "reach": {"means": "no changed line ran"}}
+    assert next_step.after_arms(document, baseline, arms) == told
+
+
+def test_a_precision_that_too_few_requests_cannot_reach_is_asked_for_with_more(recorded):
+    record = json.loads(recorded(1).read_text())
+    record["asked"] |= {"precision": 0.5, "max_repeats": 7}
+    record["timings"]["requests"] = 7
+    assert next_step.after_bench(record).endswith("--precision 50% --max-repeats 10")
+
+
+@pytest.mark.parametrize(
+    ("proposed", "told"),
+    [
+        ("quality=high", "--baseline 'compile --vae-tiling=true' --candidate 'compile --vae-tiling=true quality=high'"),
+        (None, "--torch-compile -- --vae-tiling=true"),
+    ],
+)
+def test_after_a_served_profile_both_servers_are_what_was_asked_for(proposed, told):
+    asked = Options(model="flux", torch_compile=True, extra=("--vae-tiling=true",))
+    assert next_step.after_served_profile(asked, proposed) == f"invoke loadtest --model flux {told}"
+
+
 @pytest.mark.parametrize("apart", [False, True], ids=["one log", "two streams"])
 def test_a_verdict_is_told_once_where_both_streams_are_read_together(arms, apart):
     document = json.loads((arms / "comparison.json").read_text())
@@ -596,6 +636,13 @@ def test_a_verdict_is_told_once_where_both_streams_are_read_together(arms, apart
     assert ended.stdout.lower().count("slower") == 2, "the verdict and its sentence"
     if apart:  # a gate in CI looks for it there
         assert "error: slower: total time +5.23 %" in ended.stderr
+
+
+def test_a_record_that_did_not_end_as_planned_is_not_called_complete(invoke):
+    ended = invoke("bench", "--resume", ROOT / "docs" / "evidence" / "caught")
+    assert ended.code == 1
+    assert "this cannot be resumed: " in ended.err
+    assert "to do: the same command again measures anew" in " ".join(ended.err.split())
 
 
 def test_markdown_has_no_folder_of_this_machine(invoke, recorded, home):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.record import campaign, names, store
 from bench.run.timings import PRIMARY
 from bench.stats.comparison import INCONCLUSIVE, UNCLAIMED
+from bench.stats.summary import PRECISION_MINIMUM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,10 +64,17 @@ def after_bench(record: Mapping[str, Any]) -> str:
 
 
 def _requests_for_precision(record: Mapping[str, Any]) -> int | None:
-    """Return how many requests would know the median as well as was asked for, None if it is known or unknowable."""
+    """Return how many requests would know the median as well as was asked for, None if it is known or unknowable.
+
+    Fewer than the rule's least number know nothing, however close they lie.
+    """
     wanted, timings = record["asked"]["precision"], record["timings"]
     summary = None if timings["summary"] is None else timings["summary"][PRIMARY]
-    if wanted is None or summary is None or summary["interval"] is None:
+    if wanted is None:
+        return None
+    if timings["requests"] < PRECISION_MINIMUM:
+        return PRECISION_MINIMUM
+    if summary is None or summary["interval"] is None:
         return None
     interval = summary["interval"]
     reached = (interval["high"] - interval["low"]) / 2 / timings["metrics"][PRIMARY]
@@ -91,19 +99,23 @@ def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder:
         return f"invoke compare {_called(folder)} --markdown"
     if UNCLAIMED in comparison["reason"]:  # its noise is not this machine's own
         return f"{_pairs(document, baseline, max(measured, FEWEST_PAIRS))}{WHEN_QUIET}"
+    if document.get("reach") and comparison["reason"].startswith(document["reach"]["means"]):
+        return "nothing to type: no line of the change ran where it was measured; a workload that runs it decides it"
     planning = comparison["planning"]
     likely = 0 if planning is None else planning["likely"]
     if likely is None or likely > MOST_PAIRS or measured >= MOST_PAIRS:
-        return _undecidable(comparison, likely, "pairs")
+        return _undecidable(comparison, likely, measured, "pairs")
     return _pairs(document, baseline, min(MOST_PAIRS, max(likely, 2 * measured, FEWEST_PAIRS)))
 
 
-def _undecidable(comparison: Mapping[str, Any], likely: int | None, unit: str) -> str:
+def _undecidable(comparison: Mapping[str, Any], likely: int | None, measured: int, unit: str) -> str:
     """Return that this machine does not decide a comparison, and which effect it would show."""
     margin = comparison["margin_percent"]
     if likely is None:
         return f"nothing to type: an effect of {margin:g} % takes over 2000 {unit} here; a quieter machine decides it"
-    shown = f"{MOST_PAIRS} show one of about {margin * math.sqrt(max(1.0, likely / MOST_PAIRS)):.2g} %"
+    if likely <= MOST_PAIRS:
+        return f"nothing to type: {measured} {unit} have left it open; a quieter machine decides it"
+    shown = f"{MOST_PAIRS} show one of about {margin * math.sqrt(likely / MOST_PAIRS):.2g} %"
     return (
         f"nothing to type: an effect of {margin:g} % takes about {likely} {unit} here, {shown}; a quieter machine"
         " decides it"
@@ -177,8 +189,14 @@ def after_profile(record: Mapping[str, Any], proposed: str | None) -> str:
 
 def after_served_profile(asked: Options, proposed: str | None) -> str:
     """Return the command after the profile of a server: two servers, the other with the arm that it proposes."""
-    options = {"model": asked.model, "engine": asked.engine, "preset-file": asked.preset_file}
-    return shlex.join(["invoke", "loadtest", *_words(options | {"candidate": proposed})])
+    options: dict[str, object] = {"model": asked.model, "engine": asked.engine, "preset-file": asked.preset_file}
+    if proposed is None:
+        switches = ["--torch-compile"] if asked.torch_compile else []
+        extra = ["--", *asked.extra] if asked.extra else []
+        return shlex.join(["invoke", "loadtest", *_words(options), *switches, *extra])
+    workload = _arm_of_record(asked.document())
+    arms = {"baseline": shlex.join(workload) or None, "candidate": shlex.join([*workload, *shlex.split(proposed)])}
+    return shlex.join(["invoke", "loadtest", *_words(options | arms)])
 
 
 def after_records(
@@ -204,7 +222,7 @@ def _both_again(records: tuple[Mapping[str, Any], Mapping[str, Any]], comparison
     planning = comparison["planning"]
     likely = FEWEST_PAIRS if planning is None else planning["likely"]
     if likely is None or likely > MOST_PAIRS:
-        return _undecidable(comparison, likely, "launches of each side")
+        return _undecidable(comparison, likely, min(counts), "launches of each side")
     wanted = max(FEWEST_PAIRS, likely)
     repeats = max(FEWEST_PAIRS, *(record["asked"]["repeats"] for record in records))
     sides = ("baseline", "candidate")

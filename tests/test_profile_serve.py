@@ -36,6 +36,7 @@ def _profile(replay, home, tiny, invoke, monkeypatch):
         (("--nsys",), "--serve traces one request of a server, so --nsys would be ignored"),
         (("--try", "--pairs", "2"), "so --try, --pairs would be ignored"),
         (("--trace", TRACE), "--trace runs nothing, so --serve would be ignored"),
+        (("--rate", "1e-6"), "at --rate 1e-06 the load lasts 7000000 s, and --timeout is 3600"),
     ],
 )
 def test_what_does_not_go_with_a_server_is_refused(invoke, home, words, says):

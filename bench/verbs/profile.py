@@ -116,6 +116,7 @@ def profile(c: Context, options: ProfileOptions) -> None:
     """Trace a guarded run, or read traces made elsewhere, and say where the time goes and what to do."""
     extra = extra_arguments(c)
     _refuse_ignored(options, extra)
+    _refuse_endless(options)
     if options.traces:
         _made_elsewhere(options)
     elif options.dry_run:
@@ -142,6 +143,18 @@ def _refuse_ignored(options: ProfileOptions, extra: Sequence[str]) -> None:
         why = "pairs are measured with --try"
     if ignored:
         raise UsageError(f"{why}, so {', '.join(ignored)} would be ignored", todo="leave it out")
+
+
+def _refuse_endless(options: ProfileOptions) -> None:
+    """Raise UsageError for a load that lasts longer than a launch may."""
+    if options.rate_hz is None:
+        return
+    lasts_s = _window(options).load(1.0).duration_s
+    if lasts_s > options.run.timeout_s:
+        raise UsageError(
+            f"at --rate {options.rate_hz:g} the load lasts {lasts_s:.0f} s, and --timeout is {options.run.timeout_s:g}",
+            todo="a higher --rate, or a longer --timeout",
+        )
 
 
 def _captured(asked: Options, options: ProfileOptions) -> None:

@@ -46,7 +46,7 @@ BASELINE, CANDIDATE = "baseline", "candidate"
 ARM = {"A": BASELINE, "B": CANDIDATE}
 
 KIND = "ab"
-DOCUMENT = "comparison.json"
+DOCUMENT = store.ARMS
 REACH = "reach"
 """The folder of the traced launch."""
 SCHEMA_VERSION = 2

@@ -24,8 +24,8 @@ GZIP = b"\x1f\x8b"
 UNTIMED = frozenset({"profile", "reach", "accuracy"})
 """Kinds of runs whose times are compared with nothing."""
 FINISHED = (
-    *(store.RECORD, store.LOAD_RECORD, "comparison.json", "load-comparison.json", "matrix.json", "bisect.json"),
-    "summary.json",
+    *(store.RECORD, store.LOAD_RECORD, store.ARMS, store.SERVERS),
+    *("matrix.json", "bisect.json", "summary.json"),
 )
 """What a run, a load test or a campaign leaves at its end."""
 KNOWN = "a run is called last, last~1 (the one before), by its label, by the last six digits of its id, or by its place"
@@ -73,7 +73,7 @@ def cut_off(word: Path, holding: Sequence[str], root: Path | None = None) -> Pat
     finished = next((place / name for name in FINISHED if (place / name).is_file()), None)
     if finished is not None and not any((place / name).exists() for name in holding):
         document = schema.read(finished)
-        if document.get("complete", True):
+        if not isinstance(document, dict) or document.get("complete", True):
             raise UsageError(
                 "there is nothing to resume: this is complete",
                 where=finished,

@@ -38,6 +38,9 @@ PARTIAL = "run.partial.json"
 LOAD_RECORD = "load.json"
 """The record of a load test."""
 
+ARMS, SERVERS = "comparison.json", "load-comparison.json"
+"""The comparison of two arms, and that of two servers."""
+
 RUN = re.compile(r"\d{8}T\d{6}Z-")
 """How the id of a run begins that is a run by itself; arms of a comparison and cells of a matrix have other names."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bench.report.page import Page
 
-ARMS, SERVERS, LOAD, ACCURACY = "comparison.json", "load-comparison.json", store.LOAD_RECORD, "accuracy.json"
+ARMS, SERVERS, LOAD, ACCURACY = store.ARMS, store.SERVERS, store.LOAD_RECORD, "accuracy.json"
 PROFILE = "report/report.json"
 PAGE = "report.html"
 HOLDING = (*names.RECORDS, ARMS, SERVERS, LOAD, ACCURACY)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bench.serving.versus import Arm, Design, Pair
 
 KIND, CAMPAIGN = "load-comparison", "load-ab"
-DOCUMENT = "load-comparison.json"
+DOCUMENT = store.SERVERS
 SCHEMA_VERSION = 1
 
 

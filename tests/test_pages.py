@@ -9,26 +9,20 @@ from pathlib import Path
 
 import pytest
 from helpers import DATA, ROOT
-from stand_in_server import StandIn
 from sweep_support import write_sweep
 
 from bench.profiling.analysis import Context, analyse
-from bench.record import store
 from bench.report import page as forms
 from bench.report import pages
 from bench.report.page import Page
 from bench.report.plots import Plot
 from bench.report.profile_view import view
-from bench.serving import run as campaigns
-from bench.serving.campaign import Campaign
-from bench.serving.options import LoadOptions
-from bench.serving.request import ImageRequest
-from bench.serving.run import Remote
 from bench.sweep.folder import Folder
 from bench.verbs import report
 from tests.trace_writer import CPU, FLUX
 
 EVIDENCE = ROOT / "docs" / "evidence"
+LOAD = DATA / "serving" / "loads" / "20261128T190000Z-load-flux-tiny-000023"
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
@@ -69,22 +63,8 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.fixture(scope="session", name="load_folder")
-def _load_folder(tmp_path_factory):
-    """A load test against a server that stands in."""
-    log, directory = tmp_path_factory.mktemp("log"), tmp_path_factory.mktemp("load")
-    options = LoadOptions(duration_s=1.0, rate_hz=40.0)
-    workload = ImageRequest(prompt="a cat", seed=7, steps=2, width=32, height=32)
-    campaign = Campaign(options=options, workload=workload, started=store.now(), directory=directory)
-    with StandIn(log=log, service_s=0.005) as server:
-        target = Remote(url=server.url, request_log=log)
-        campaigns.run(campaign, target)
-        campaigns.finish(campaign, target, None)
-    return directory
-
-
 @pytest.fixture(scope="session", name="made")
-def _made(tmp_path_factory, load_folder):
+def _made(tmp_path_factory):
     """Every kind of page, by name."""
     runs = tmp_path_factory.mktemp("runs")
     for name in ("eager", "session", "compile"):
@@ -96,7 +76,7 @@ def _made(tmp_path_factory, load_folder):
         "invalid": pages.of(EVIDENCE / "caught"),
         "comparison": pages.of(DATA / "ab"),
         "history": report.history(runs, None, "total"),
-        "load": pages.of(load_folder),
+        "load": pages.of(LOAD),
         "profile": view(analyse([FLUX], Context(engine_version="0.5.17"))),
         "profile-cpu": view(analyse([CPU])),
         "accuracy": pages.of(EVIDENCE / "accuracy"),

@@ -120,8 +120,8 @@ def _runs(root: Path, holding: Sequence[str]) -> Iterator[Path]:
 
 def _last(runs: Sequence[Path], before: int, name: str) -> Path:
     if before >= len(runs):
-        counted = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
-        raise UsageError(f"{name} reaches too far back: there are {counted} of this kind", where=paths.runs())
+        counted = "there is 1 run" if len(runs) == 1 else f"there are {len(runs)} runs"
+        raise UsageError(f"{name} reaches too far back: {counted} of this kind", where=paths.runs())
     return runs[before]
 
 

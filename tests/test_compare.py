@@ -330,6 +330,21 @@ def test_the_history_is_filtered_and_written_as_json(invoke, recorded):
         assert point["label"] == label
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--label", "nobody"), "none of the 1 records of flux-tiny has this label, version or day"),
+        (("--version", "9.9"), "leave --label, --version and --since out to see them"),
+        (("--since", "yesterday"), "--since takes a day such as 2026-11-24, not 'yesterday'"),
+    ],
+)
+def test_a_filter_that_leaves_nothing_is_named(invoke, recorded, words, told):
+    recorded(1)
+    ended = invoke("history", "--model", "flux-tiny", *words)
+    assert ended.code == 1
+    assert told in " ".join(ended.err.split())
+
+
 def test_a_history_without_a_record_names_the_presets_that_have_some(invoke, recorded):
     recorded(1)
     ended = invoke("history")

@@ -96,6 +96,12 @@ def test_a_line_joins_open_loop_rates_only(made):
     assert others["mark"]["filled"] is False
 
 
+def test_the_command_that_measures_an_arm_again_has_its_variables():
+    html = forms.html(pages.of(EVIDENCE / "h200-0.5.23-served" / "compile"))
+    again = "SGLANG_TORCH_COMPILE_MODE=default invoke bench --model flux-full-synthetic --engine path --steps 20"
+    assert again in html
+
+
 def test_code_in_a_text_is_code_on_the_page_and_its_markup_is_text(made):
     page = replace(made["comparison"], warnings=("take `a <b>` or <i>", "an odd ` stays"))
     html = forms.html(page)

@@ -702,6 +702,14 @@ def test_the_last_run_is_the_same_one_for_set_and_unset(invoke, measured):
     assert (ended.code, ended.out) == (0, f"no longer a baseline: {folder.name}\n"), ended.err
 
 
+def test_a_profile_is_no_baseline(invoke, home):
+    run = home / "runs" / "20260101T000000Z-profile-flux-00ab12"
+    shutil.copytree(ROOT / "docs" / "evidence" / "h200-0.5.23" / "profile", run)
+    ended = invoke("baseline.set", "00ab12")
+    assert ended.code == 1
+    assert "cannot be a baseline" in ended.err
+
+
 def test_a_baseline_has_to_count(invoke, bench, only_run):
     bench("--repeats", "3", fall_back_at=1)
     ended = invoke("baseline.set", only_run())

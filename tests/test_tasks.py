@@ -216,7 +216,7 @@ def test_of_several_engines_the_named_or_the_default_one_is_taken(replay, monkey
     monkeypatch.setenv("PATH", "/nowhere")
     for name in ("one", "other"):
         replay(name=name)
-    with pytest.raises(UsageError, match="or name one, which is built; or name other"):
+    with pytest.raises(UsageError, match="name one or other, which are built"):
         find.find(None)
     replay(name=find.DEFAULT_CONFIGURATION)
     assert find.find(None).name == find.DEFAULT_CONFIGURATION

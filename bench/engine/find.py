@@ -171,10 +171,10 @@ def _unnamed(*, only_on_path: bool = False) -> tuple[str, Path]:
     name = next(iter(environments)) if len(environments) == 1 else DEFAULT_CONFIGURATION
     if name in environments:
         return _configuration(name)
-    known = "".join(f"; or name {name}, which is built" for name in built())
+    names, builds = list(built()), f"`{build_command(DEFAULT_CONFIGURATION)}` builds one (about 10 GB)"
     raise UsageError(
-        "no engine was named, and `sglang` is not on PATH",
-        todo=f"`{build_command(DEFAULT_CONFIGURATION)}` builds one (about 10 GB){known}",
+        "`sglang` is not on PATH" if only_on_path else "no engine was named, and `sglang` is not on PATH",
+        todo=f"name {' or '.join(names)}, which {'is' if len(names) == 1 else 'are'} built" if names else builds,
         field="engine",
     )
 

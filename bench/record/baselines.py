@@ -46,6 +46,10 @@ def name_baseline(root: Path, path: Path) -> str:
     document = store.read(path)
     if document["timings"] is None or not document["complete"]:
         raise UsageError("an invalid or incomplete run cannot be a baseline", where=path)
+    if document["instrument"]["profiler"]:
+        raise UsageError(
+            "a profile is no timing: it cannot be a baseline", where=path, todo="name an `invoke bench` run"
+        )
     if document["kind"] == store.REFERENCE:
         raise UsageError(
             "a reference ran on diffusers: it cannot be a baseline",

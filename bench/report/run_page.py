@@ -344,8 +344,9 @@ def _again(record: Record) -> str:
         if asked.get(name) is not None:
             words += [f"--{name}", str(asked[name])]
     extra = [] if not asked.get("extra") else ["--", *asked["extra"]]
-    flags = ["--torch-compile"] if asked.get("torch_compile") else []
-    return shlex.join([*words, *flags, *extra])
+    flags = [f"--{name.replace('_', '-')}" for name in ("torch_compile", "cuda_graph") if asked.get(name)]
+    variables = [f"{name}={shlex.quote(value)}" for name, value in asked.get("environment") or ()]
+    return " ".join([*variables, shlex.join([*words, *flags, *extra])])
 
 
 def _data(record: Record) -> tuple[tuple[object, ...], ...]:

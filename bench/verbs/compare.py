@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -655,6 +656,9 @@ def baseline_show(c: Context) -> None:
         text.line(text.stdout(), "no baseline is named; `invoke baseline.set RECORD` names one")
 
 
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryOptions:
     """What `invoke history` takes."""
@@ -685,15 +689,28 @@ def history(c: Context, options: HistoryOptions) -> None:
 
     root = options.run.output_dir or paths.runs()
     metric = metrics.named(options.metric)
+    if options.since is not None and DAY.match(options.since) is None:
+        raise UsageError(f"--since takes a day such as 2026-11-24, not {options.since!r}")
     points, faults = records.read(root, options.run.model, metric)
     for fault in faults:
         text.line(text.stderr(), f"left out: {fault}")
-    points = [point for point in points if _is_wanted(point, options)]
+    wanted = [point for point in points if _is_wanted(point, options)]
+    if points and not wanted and not options.as_json:
+        raise UsageError(
+            f"none of the {len(points)} records of {options.run.model} has this label, version or day",
+            where=root,
+            todo="leave --label, --version and --since out to see them",
+        )
+    points = wanted
     if not points and not options.as_json:
         if options.run.model not in presets.built_in():
             raise UnknownName("model", options.run.model, presets.built_in(), lister="invoke models")
         others = [key for key in records.presets_of(root, metric) if key != options.run.model]
-        listed = f"--model {others[0]}; there are records of {', '.join(others)}" if others else made_by(metric)
+        listed = (
+            f"--model {others[0]}; there are records of {', '.join(others)}"
+            if others
+            else made_by(metric, options.run.model)
+        )
         raise UsageError(
             f"no complete record of {options.run.model} that counts and tells its {metric.title}",
             where=root,
@@ -712,9 +729,10 @@ def history(c: Context, options: HistoryOptions) -> None:
         text.line(text.stderr(), f"page: {path}")
 
 
-def made_by(metric: Metric) -> str:
-    """Return in words which verb makes a record that has the metric."""
-    return f"`invoke {'loadtest' if metric.is_served else 'bench'}` makes one"
+def made_by(metric: Metric, model: str | None) -> str:
+    """Return in words which command makes a record of a preset that has the metric."""
+    named = "" if model is None else f" --model {model}"
+    return f"`invoke {'loadtest' if metric.is_served else 'bench'}{named}` makes one"
 
 
 def metric_todo(metric: Metric) -> str | None:

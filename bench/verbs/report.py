@@ -124,7 +124,7 @@ def history(root: Path, model: str | None, metric_name: str) -> Page:
         raise UsageError(
             f"no complete record{f' of {model}' if model else ''} that counts and tells its {known.title}",
             where=root,
-            todo=metric_todo(known) or made_by(known),
+            todo=metric_todo(known) or made_by(known, model),
         )
     return history_page.page(histories, known, tuple(dict.fromkeys(faults)))
 

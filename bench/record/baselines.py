@@ -48,7 +48,7 @@ def name_baseline(root: Path, path: Path) -> str:
         raise UsageError("an invalid or incomplete run cannot be a baseline", where=path)
     if document["instrument"]["profiler"]:
         raise UsageError(
-            "a profile is no timing: it cannot be a baseline", where=path, todo="name an `invoke bench` run"
+            "a profile is not a timing, so it cannot be a baseline", where=path, todo="name an `invoke bench` run"
         )
     if document["kind"] == store.REFERENCE:
         raise UsageError(

@@ -27,14 +27,14 @@ def of(record: Record) -> tuple[str, ...]:
 
 
 def limits(record: Record) -> tuple[str, ...]:
-    """Return how a limit of the card moved its clocks, one phrase each; that is no disturbance."""
+    """Return how the card's own limits moved its clocks, one phrase each; this does not count as disturbance."""
     return tuple(dict.fromkeys(_during(record, are_limits=True)))
 
 
 def between(baseline: Sequence[Record], candidate: Sequence[Record]) -> dict[str, tuple[str, ...]]:
     """Return what disturbed a comparison, by the names of its sides: only those that were disturbed.
 
-    A limit of the card that one side alone had is no limit of every user: it is part of the difference.
+    A limit that only one side reached counts as a disturbance: it may be part of the difference.
     """
     sides = {"baseline": baseline, "candidate": candidate}
     limited = {name: _limited_by(records) for name, records in sides.items()}

@@ -363,7 +363,7 @@ class Pairs:
         """Pairs that were finished before this began."""
         self._told = self._then = ""
         self._is_measured = False
-        """Whether this pair has been: the next one begins at once, or there is none."""
+        """Whether this pair is over: the next one begins at once, if there is one."""
         self._clock = clock
         self._began = clock()
         self.heartbeat = Heartbeat(console, self.line, clock)

@@ -47,7 +47,7 @@ def of(place: Path) -> Page:
     """Return the page of the document in a folder, or in the folder of a file.
 
     Raises:
-        UsageError: there is none that has a page.
+        UsageError: no run there has a page.
         InvalidDocument: the document does not conform to its schema.
     """
     folder = place.parent if place.is_file() else place

@@ -47,7 +47,7 @@ def traces(directory: Path) -> tuple[Path, ...]:
     """Return the traces that were left, one for each rank.
 
     Raises:
-        EngineFailed: there is none.
+        EngineFailed: the engine wrote no trace.
     """
     found = tuple(sorted((directory / TRACES).rglob("*.json*")))
     if not found:
@@ -56,7 +56,7 @@ def traces(directory: Path) -> tuple[Path, ...]:
 
 
 def document(directory: Path, request: Path, steps: int, *, all_stages: bool = False) -> dict[str, Any]:
-    """Return the traced request as a record holds it; its dump in the folder ``request`` is renamed: it is no timing.
+    """Return the traced request as a record holds it; its dump in the folder ``request``, not a timing, is renamed.
 
     Raises:
         EngineFailed: no trace was left.

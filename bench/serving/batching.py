@@ -32,7 +32,7 @@ UNBATCHED = "unbatched"
 class Burst:
     """What bursts came to on one server: requests answered a second, and their mean latency in seconds.
 
-    ``lone_latency_s`` is the median latency of a lone client's requests on the same server; None: there was none.
+    ``lone_latency_s`` is the median latency of a lone client's requests on the same server; None without one.
     """
 
     throughput_hz: float
@@ -88,7 +88,7 @@ def burst(measured: Sequence[Measured], size: int) -> Burst | None:
 
 
 def of_bursts(measured: Sequence[Measured]) -> Measured | None:
-    """Return the phase of the bursts, None if there was none."""
+    """Return the phase of the bursts, or None."""
     return next((one for one in measured if one.phase.name == BURSTS), None)
 
 

@@ -222,7 +222,7 @@ def _day(name: str, text: str) -> str:
     """Return a day as its sweeps are called.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the word is not a day.
     """
     import datetime as dt
 

@@ -71,7 +71,7 @@ class ProfileOptions:
         kind=Kind.NUMBER,
         group=MEASURING,
         least=0.001,
-        help="with --trace: the same step without the profiler, in ms; without it idle time is no saving",
+        help="with --trace: the same step without the profiler, in ms; idle time counts as a saving only with it",
     )
     attempt: bool = option(
         False, name="try", group=MEASURING, help="measure the first action that is a flag, against its prediction"

@@ -118,7 +118,7 @@ def sweep(c: Context, options: SweepOptions) -> None:
     from bench.sweep.folder import Folder
 
     if options.dry_run and options.as_json:
-        raise UsageError("--dry-run lists the cells as text: there are no rows yet", todo="leave --json out")
+        raise UsageError("--dry-run lists the cells as text only", todo="leave --json out")
     asked, of_file = _measures(options, extra_arguments(c))
     settings = measures.slurm_settings(of_file)
     folder = Folder.of(_name(options, asked), options.run.output_dir)

@@ -56,6 +56,7 @@ def test_a_reference_is_labelled_wherever_it_is_shown(reference):
 def test_compare_calls_it_a_reference(invoke, both):
     ended = invoke("compare", both[0].parent, both[1].parent, "--markdown")
     assert "| | reference | candidate | change |" in ended.out
+    assert "sglang 0.5.23 (diffusers backend), " in ended.out.splitlines()[0]
     assert "| verdict | diffusers | native | |" in ended.out
 
 

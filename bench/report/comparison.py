@@ -1,24 +1,24 @@
-"""Comparisons for people: a verdict in one line, a table, and Markdown that can be pasted into a pull request."""
+"""Comparisons for people: both sides, a verdict in one line and a table; or Markdown for a pull request."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import statistics
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.markdown import Markdown
-
 from bench import safe_text
-from bench.record import comparable, disturbance, store
+from bench.record import comparable, disturbance, names, store
 from bench.report import figures, next_step, quality, text
 from bench.report.figures import number
 from bench.report.run import instrument
+from bench.report.verdict import reasons
 from bench.run import metrics
 from bench.safe_text import markdown as escaped
 from bench.stats import levels
-from bench.stats.comparison import DEFAULT_MARGIN_PERCENT
+from bench.stats.comparison import DEFAULT_MARGIN_PERCENT, is_disturbed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,6 +58,26 @@ SHORTEST_STAGE_MS = 1.0
 LOCAL_PATH = re.compile(r"(?<![\w.:/~])/(?:[^\s'\"/:,;`]+/)+")
 """The folders of an absolute path, but not of an address."""
 
+SIDES = ("baseline", "candidate")
+NOT_CLAIMED = "not claimed"
+"""Stands for the effect of what was measured under disturbance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A comparison in words. ``heads`` come first; ``details`` is Markdown that the terminal leaves out."""
+
+    heads: Sequence[str]
+    verdict: str
+    disturbed: str
+    """Which sides were disturbed, empty if none was."""
+    reason: str
+    warning: str | None
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    notes: Sequence[str]
+    details: Sequence[str] = ()
+
 
 def show_arms(
     document: Mapping[str, Any],
@@ -71,16 +91,50 @@ def show_arms(
 
     As source it is Markdown for a pull request and nothing else.
     """
-    specs = [_spec(document["arms"][name]["spec"]) for name in ("baseline", "candidate")]
-    heads = [f"baseline: {specs[0]}; candidate: {specs[1]}"]
+    heads = arms_heads(document, records)
     heads += [] if document["complete"] else [f"CUT OFF: {document['failure']['what']}"]
     heads += [f"differs: {'; '.join(document['differences'])}"] if document["differences"] else []
     notes = [document["why"], *arms_notes(document, records)]
-    markdown = of_records(*records, document["comparison"], document["quality"], notes, heads=heads)
-    show_markdown(markdown, console, as_source=as_source)
+    told = of_records(records, document["comparison"], document["quality"], arms_launches(document), heads, notes)
+    show(told, console, as_source=as_source)
     if not as_source:
         text.line(console, f"next: {next_step.after_arms(document, records[0], path.parent)}")
         text.line(console, f"record: {path}")
+
+
+def arms_heads(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each arm: its words, what it ran, and when."""
+    specs = (document["arms"][name]["spec"] or "default" for name in SIDES)
+    return [f"{name}: {spec}, {_ran(record)}" for name, spec, record in zip(SIDES, specs, records, strict=True)]
+
+
+def arms_launches(document: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """Return what each start of either arm came to, in the unit of the metric."""
+    baseline, candidate = ([statistics.median(pair[name]) for pair in document["pairs"]] for name in SIDES)
+    return baseline, candidate
+
+
+def called(record: Mapping[str, Any], place: Path) -> str:
+    """Return what a person calls a record: its label, and its six digits or its place."""
+    name = names.called(place)
+    return f"{record['label']} ({name})" if record["label"] else name
+
+
+def heads(records: Sequence[Mapping[str, Any]], places: Sequence[Path]) -> list[str]:
+    """Return a line for each of two records: what it is called, what it ran, and when."""
+    known = zip(SIDES, records, places, strict=True)
+    return [f"{name}: {called(record, place)}, {_ran(record)}" for name, record, place in known]
+
+
+def _ran(record: Mapping[str, Any]) -> str:
+    engine = record["engine"]
+    source = "" if engine["source"] is None else f" at {engine['source']['commit'][:9]}"
+    backend = " (diffusers backend)" if record["kind"] == store.REFERENCE else ""
+    return f"{record['preset']['key']}, sglang {engine['version']}{source}{backend}, {_minute(record['started'])}"
+
+
+def _minute(moment: str) -> str:
+    return moment[:16].replace("T", " ")
 
 
 def arms_notes(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -93,13 +147,9 @@ def arms_notes(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
         notes.append(document["reach"]["sentence"])
     if (busiest := _busiest_percent(document)) > IDLE_PERCENT:
         notes.append(f"an engine that waited used up to {busiest:.0f} % of a core: it could not be frozen")
-    for name in document["arms"]:
-        notes += two_levels(name, [statistics.median(pair[name]) for pair in document["pairs"]], document["unit"])
+    for name, launches in zip(SIDES, arms_launches(document), strict=True):
+        notes += two_levels(name, launches, document["unit"])
     return notes
-
-
-def _spec(words: str) -> str:
-    return words or "as the options say"
 
 
 def two_levels(name: str, launches: Sequence[float], unit: str) -> list[str]:
@@ -129,18 +179,42 @@ def _how(document: Mapping[str, Any]) -> str:
     return f"{started}, {document['requests_per_start']} requests of each start, orders from seed {document['seed']}"
 
 
-def show_markdown(markdown: str, console: Console, *, as_source: bool = False) -> None:
-    """Print Markdown, laid out for the terminal or as its source."""
+def show(told: Told, console: Console, *, as_source: bool = False) -> None:
+    """Print a comparison, laid out for the terminal or as the source of Markdown."""
     if as_source:
-        text.write(masked(markdown))
-    else:  # how both were run is folded on a page; here the record has it
-        with console.capture() as captured:
-            console.print(Markdown(markdown.partition("\n<details>")[0]))
-        # rich pads lines to the width, and sets a table apart by two blank lines
-        lines = [line.rstrip() for line in captured.get().splitlines()]
-        for line, above in zip(lines, ["", *lines], strict=False):
-            if line or above:
-                console.file.write(f"{line}\n")
+        text.write(masked(_markdown(told)))
+        return
+    for head in told.heads:
+        text.line(console, head)
+    text.line(console, "")
+    text.line(console, f"{_under(told)}: {told.reason}.", head=told.verdict, style="bold")
+    if told.warning is not None:
+        text.line(console, "")
+        text.line(console, told.warning)
+    text.line(console, "")
+    table = text.table(*told.columns, right=told.columns[1:])
+    for row in told.rows:
+        table.add_row(*row)
+    console.print(table)
+    text.line(console, "")
+    for note in told.notes:
+        text.line(console, f"  - {note}")
+
+
+def _under(told: Told) -> str:
+    return f" (measured under disturbance: {told.disturbed})" if told.disturbed else ""
+
+
+def _markdown(told: Told) -> str:
+    """Return a comparison as Markdown."""
+    lines = [line for head in told.heads for line in (escaped(head), "")]
+    lines += [f"**{told.verdict}**{_under(told)}: {escaped(told.reason)}.", ""]
+    if told.warning is not None:
+        head, _, rest = told.warning.partition(": ")
+        lines += [f"**{head}**: {escaped(rest)}", ""]
+    lines += [f"| | {' | '.join(told.columns[1:])} |", "|---|---:|---:|---:|"]
+    lines += [f"| {escaped(title)} | {' | '.join(cells)} |" for title, *cells in told.rows]
+    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in told.notes), "", *told.details])
 
 
 def masked(markdown: str) -> str:
@@ -187,14 +261,27 @@ def show_days(known: DayNoise, console: Console) -> None:
 
 
 def of_dumps(
-    baseline: Mapping[str, Any],
-    candidate: Mapping[str, Any],
+    dumps: tuple[Mapping[str, Any], Mapping[str, Any]],
+    places: tuple[Path, Path],
     comparison: Mapping[str, Any],
     found: Mapping[str, Any],
-    notes: Sequence[str],
-) -> str:
-    """Return a comparison of two bare perf dumps as Markdown."""
-    return _table(_view(baseline), _view(candidate), comparison, found, notes)
+    launches: tuple[Sequence[float], Sequence[float]],
+) -> Told:
+    """Return a comparison of two bare perf dumps; ``found`` is what is known of their outputs."""
+    known = [
+        f"{place.name}, {dump['meta']['model']}, engine unknown, {_minute(dump['timestamp'])}"
+        for dump, place in zip(dumps, places, strict=True)
+    ]
+    return Told(
+        heads=[f"{name}: {told}" for name, told in zip(SIDES, known, strict=True)],
+        verdict=comparison["verdict"].upper(),
+        disturbed="",
+        reason=comparison["reason"],
+        warning=quality.warning(found),
+        columns=("", *SIDES, "change"),
+        rows=_rows(_view(dumps[0]), _view(dumps[1]), comparison, found, launches),
+        notes=[*quality.notes(found), UNKNOWN_SYNC],
+    )
 
 
 def _view(dump: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,33 +310,52 @@ def _of(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def of_records(
-    baseline: Mapping[str, Any],
-    candidate: Mapping[str, Any],
+    records: tuple[Mapping[str, Any], Mapping[str, Any]],
     comparison: Mapping[str, Any],
     found: Mapping[str, Any],
-    notes: Sequence[str],
-    *,
-    heads: Sequence[str] = (),
-) -> str:
-    """Return a comparison of two records as Markdown.
+    launches: tuple[Sequence[float], Sequence[float]],
+    heads: Sequence[str],
+    notes: Sequence[str] = (),
+) -> Told:
+    """Return a comparison of two records.
 
-    First ``heads`` and everything that differs, then verdict, table, quality (``found``), and how each was run.
+    ``launches`` are the values that were compared, one for each engine start; ``found`` is what is known of the
+    outputs.
     """
-    other = comparable.circumstances(baseline, candidate)
-    also = "also differs" if heads else "differs"
-    heads = [*heads, *([f"{also}: {'; '.join(other)}"] if other else [])]
-    sides = {"baseline": baseline, "candidate": candidate}
-    disturbed = disturbance.between([baseline], [candidate])
-    limited = {name: phrases for name, record in sides.items() if (phrases := disturbance.limits(record))}
-    notes = [
-        *(f"disturbed, {name}: {'; '.join(phrases)}" for name, phrases in disturbed.items()),
-        *(f"clocks, {name}: {'; '.join(phrases)}" for name, phrases in limited.items()),
-        *notes,
-    ]
-    table = _table(_of(baseline), _of(candidate), comparison, found, notes, disturbed=", ".join(disturbed))
-    lines = [*(line for head in heads for line in (escaped(head), "")), table, ""]
-    lines += ["<details><summary>how both were run</summary>", ""]
-    for name, record in (("baseline", baseline), ("candidate", candidate)):
+    other = comparable.circumstances(*records)
+    also = "also differs" if any(head.startswith("differs: ") for head in heads) else "differs"
+    disturbed = disturbance.between(*([record] for record in records))
+    by_name = dict(zip(SIDES, records, strict=True))
+    shown = [_of(record) for record in records]
+    return Told(
+        heads=[*heads, *([f"{also}: {'; '.join(other)}"] if other else [])],
+        verdict=comparison["verdict"].upper(),
+        disturbed=", ".join(disturbed),
+        reason=comparison["reason"],
+        warning=quality.warning(found),
+        columns=("", *(view["arm"] or name for name, view in zip(SIDES, shown, strict=True)), "change"),
+        rows=_rows(shown[0], shown[1], comparison, found, launches),
+        notes=[
+            *averaged(comparison, launches),
+            *([f"instrument: {shown[0]['instrument']}"] if shown[0]["instrument"] == shown[1]["instrument"] else []),
+            *(f"{name}, {reason}" for name, record in by_name.items() for reason in reasons(record["verdict"])),
+            *quality.notes(found),
+            *(f"disturbed, {name}: {'; '.join(phrases)}" for name, phrases in disturbed.items()),
+            *(
+                f"clocks, {name}: {'; '.join(known)}"
+                for name, record in by_name.items()
+                if (known := disturbance.limits(record))
+            ),
+            *notes,
+        ],
+        details=_details(by_name),
+    )
+
+
+def _details(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return how both sides were run, as Markdown that is folded."""
+    lines = ["<details><summary>how both were run</summary>", ""]
+    for name, record in records.items():
         engine, launch = record["engine"], record["launches"][0]
         source = "" if engine["source"] is None else f", commit {engine['source']['commit'][:12]}"
         devices = [device["name"] for device in record["devices"]["items"]] or [record["host"]["cpu"]]
@@ -258,52 +364,65 @@ def of_records(
         variables = [f"{key}={shlex.quote(value)}" for key, value in launch["command"]["environment"].items()]
         command = " ".join([*variables, shlex.join(launch["command"]["argv"])])
         lines += [escaped(head), "", *safe_text.code(command.replace("\n", " ")), ""]
-    return "\n".join([*lines, "</details>"])
+    return [*lines, "</details>"]
 
 
-def _table(
+def _rows(
     baseline: Mapping[str, Any],
     candidate: Mapping[str, Any],
     comparison: Mapping[str, Any],
     found: Mapping[str, Any],
-    notes: Sequence[str],
-    *,
-    disturbed: str = "",
-) -> str:
-    warning = quality.warning(found)
-    under = f" (measured under disturbance: {disturbed})" if disturbed else ""
-    lines = [
-        f"**{comparison['verdict'].upper()}**{under}: {escaped(comparison['reason'])}.",
-        "",
-        *([] if warning is None else [warning, ""]),
-        f"| | {baseline.get('arm') or 'baseline'} | {candidate.get('arm') or 'candidate'} | change |",
-        "|---|---:|---:|---:|",
-        f"| verdict | {escaped(baseline['outcome'])} | {escaped(candidate['outcome'])} | |",
-    ]
-    if "instrument" in baseline:
-        lines.append(f"| instrument | {escaped(baseline['instrument'])} | {escaped(candidate['instrument'])} | |")
+    launches: tuple[Sequence[float], Sequence[float]],
+) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("verdict", baseline["outcome"], candidate["outcome"], "")]
+    if baseline.get("instrument") != candidate.get("instrument"):
+        rows.append(("instrument", baseline["instrument"], candidate["instrument"], ""))
     one, other = baseline["timings"], candidate["timings"]
-    rows = [*CLOCKS, *((metric.title, metric.key, metric.unit) for metric in metrics.shown(baseline.get("steps")))]
-    known = [(title, one[key], other.get(key), unit) for title, key, unit in rows if key in one]
+    clocks = [*CLOCKS, *((metric.title, metric.key, metric.unit) for metric in metrics.shown(baseline.get("steps")))]
+    known = [(title, one[key], other.get(key), unit) for title, key, unit in clocks if key in one]
     known = [row for row in known if row[1:3] != (None, None)]
     known += _stages(baseline["stages_ms"], candidate["stages_ms"])
-    decided, effect = decided_row(comparison), estimate(comparison)
-    lines += [_row(*row, change=effect if row[0] == decided else None) for row in known]
-    one, other = map(quality.short, found["between"]["pixels_sha256"])
+    rows += [changed(*row, comparison, launches) for row in known]
+    pixels = [quality.short(pixels) for pixels in found["between"]["pixels_sha256"]]
     same = {True: "equal", False: "not equal", None: "not known"}[found["between"]["identical"]]
-    lines.append(f"| pixels | {one} | {other} | {same} |")
-    return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in [*quality.notes(found), *notes])])
+    return [*rows, ("pixels", *pixels, same)]
+
+
+def changed(
+    title: str,
+    one: float | None,
+    other: float | None,
+    unit: str,
+    comparison: Mapping[str, Any],
+    launches: tuple[Sequence[float], Sequence[float]],
+) -> tuple[str, str, str, str]:
+    """Return a row of figures and their change.
+
+    In the row of the metric that was compared stand the figures whose ratio is the effect in the headline. Under
+    disturbance no row has the size of a change.
+    """
+    change = figures.change(one, other)
+    if is_decided := title == decided_row(comparison):
+        one, other = (statistics.geometric_mean(side) for side in launches)
+        change = f"{comparison['effect']['percent'] + 0.0:+.2f} %"
+    if is_disturbed(comparison):
+        change = NOT_CLAIMED if is_decided else ""
+    return title, number(one, unit), number(other, unit), change
+
+
+def averaged(comparison: Mapping[str, Any], launches: tuple[Sequence[float], Sequence[float]]) -> list[str]:
+    """Return a line that says what the figures are of, where those that were compared are of several starts."""
+    if max(map(len, launches)) == 1:
+        return []
+    return [
+        f"{decided_row(comparison)}: geometric means over the engine starts; the other rows: medians over all requests"
+    ]
 
 
 def decided_row(comparison: Mapping[str, Any]) -> str:
     """Return the title of the row whose metric was compared."""
     metric: str = comparison["metric"]
     return ROWS.get(metric, metric.removeprefix("time of "))
-
-
-def estimate(comparison: Mapping[str, Any]) -> str:
-    """Return the effect in words: what stands in the row of the metric that was compared."""
-    return f"{comparison['effect']['percent'] + 0.0:+.2f} % (estimate)"
 
 
 def _stages(
@@ -321,8 +440,3 @@ def _stages(
         sums = [sum(side[name] for name in short if name in side) if side else None for side in sides]
         rows.append((f"{len(short)} stages below {SHORTEST_STAGE_MS:g} ms each", sums[0], sums[1], "ms"))
     return rows
-
-
-def _row(name: str, one: float | None, other: float | None, unit: str, *, change: str | None) -> str:
-    told = figures.change(one, other) if change is None else change
-    return f"| {escaped(name)} | {number(one, unit)} | {number(other, unit)} | {told} |"

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report import comparison as words
 from bench.report import pictures, plots, quality, run_page
-from bench.report.figures import change, number
 from bench.report.page import Page, Pictures, Sample
 from bench.report.plots import Plot, at, axis, names, rows, tips
 from bench.report.tables import Table, columns
 from bench.run import metrics
-from bench.stats.comparison import limits
+from bench.stats.comparison import is_disturbed, limits
 from bench.stats.pairs import log_ratio
 
 if TYPE_CHECKING:
@@ -28,17 +27,22 @@ ARMS = ("baseline", "candidate")
 CLOCKS = (("request, client's wall clock", "wall_s", 1000, "ms"), ("time to load", "load_s", 1, "s"))
 """Title, key in the record, factor and unit."""
 
+UNDER = "; measured under disturbance: no size is claimed"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
     """What a page of a comparison is made of: both records with their folders, and what was concluded from them.
 
-    ``pairs`` are those of an A/B, each with the values of both arms' requests in ``unit``; records that were made apart
-    have none. ``documents`` are embedded.
+    ``arms`` are what the sides are called, and ``heads`` say in a line each what they are. ``launches`` are the values
+    that were compared, one for each engine start. ``pairs`` are those of an A/B, each with the values of both arms'
+    requests in ``unit``; records that were made apart have none. ``documents`` are embedded.
     """
 
     records: tuple[Record, Record]
     arms: tuple[str, str]
+    heads: Sequence[str]
+    launches: tuple[Sequence[float], Sequence[float]]
     directories: tuple[Path, Path]
     comparison: Mapping[str, Any]
     fidelity: Mapping[str, Any]
@@ -60,6 +64,8 @@ def of_arms(document: Mapping[str, Any], records: tuple[Record, Record], folder:
         Compared(
             records=records,
             arms=_specs(document, records),
+            heads=words.arms_heads(document, records),
+            launches=words.arms_launches(document),
             directories=(folder / "baseline", folder / "candidate"),
             comparison=document["comparison"],
             fidelity=document["quality"],
@@ -96,11 +102,11 @@ def _specs(document: Mapping[str, Any], records: tuple[Record, Record]) -> tuple
     """Return what two arms are called: their own words, or their engines where those say nothing."""
     baseline, candidate = (document["arms"][name]["spec"] for name in ARMS)
     if baseline == candidate:
-        return arm(records[0]), arm(records[1])
-    return baseline or arm(records[0]), candidate or arm(records[1])
+        return _engine(records[0]), _engine(records[1])
+    return baseline or _engine(records[0]), candidate or _engine(records[1])
 
 
-def arm(record: Record) -> str:
+def _engine(record: Record) -> str:
     """Return the engine of a record in words."""
     source = record["engine"]["source"]
     return f"SGLang {record['engine']['version']}" + (f" at {source['commit'][:9]}" if source else "")
@@ -108,7 +114,7 @@ def arm(record: Record) -> str:
 
 def _warnings(found: Compared) -> tuple[str, ...]:
     different = quality.warning(found.fidelity)
-    lines = [] if different is None else [different.replace("**", "")]
+    lines = [] if different is None else [different]
     for arm, record in zip(ARMS, found.records, strict=True):
         lines += [f"{arm}: {line}" for line in run_page.warnings(record)]
     return tuple(lines)
@@ -117,19 +123,17 @@ def _warnings(found: Compared) -> tuple[str, ...]:
 def _facts(found: Compared) -> tuple[tuple[str, str], ...]:
     compared = found.comparison
     baseline, candidate = (dict(run_page.facts(record)) for record in found.records)
+    heads = (head.partition(": ") for head in found.heads)
     listed = [
+        *((name, told) for name, _, told in heads),
         ("compared", found.metric),
         ("margin", f"{compared['margin_percent']:g} %: an effect inside it is called same"),
     ]
     if compared["interval"] is not None:
         interval = compared["interval"]
         ends = limits(interval["low_percent"], interval["high_percent"])
-        listed.append(
-            (
-                "effect",
-                f"{compared['effect']['percent']:+.2f} %, {100 * interval['confidence']:.3g} % interval {ends}",
-            )
-        )
+        told = f"{compared['effect']['percent']:+.2f} %, {100 * interval['confidence']:.3g} % interval {ends}"
+        listed.append(("effect", f"{told}{UNDER if is_disturbed(compared) else ''}"))
     for name, value in baseline.items():
         other = candidate.get(name, "none")
         listed.append((name, value if value == other else f"baseline {value}; candidate {other}"))
@@ -169,14 +173,16 @@ def _forest(found: Compared) -> Plot:
         values.append({"what": f"pair {index}", "percent": percent, "kind": "one pair"})
     for value in values:
         value["shown"] = f"{value['percent']:+.2f} %"
+    under = UNDER if is_disturbed(compared) else ""
     span = "" if interval is None else f", interval {limits(interval['low_percent'], interval['high_percent'])}"
     mark = {"shape": {"field": "kind", "legend": None}, "color": {"field": "kind", "legend": None}}
     down = names("what")
     return Plot(
         name="effect",
         title="Effect",
-        caption=f"Change of {found.metric}; left of 0 the candidate is faster. Shaded: the margin, ±{margin:g} %.",
-        alt=f"Effect {effect:+.2f} %{span}, margin {margin:g} %, and {len(found.pairs)} single pairs.",
+        caption=f"Change of {found.metric}; left of 0 the candidate is faster."
+        f" Shaded: the margin, ±{margin:g} %{under}.",
+        alt=f"Effect {effect:+.2f} %{span}{under}, margin {margin:g} %, and {len(found.pairs)} single pairs.",
         view={
             "height": 30 * len(values),
             "layer": [
@@ -256,21 +262,18 @@ def _numbers(found: Compared) -> Table:
     cells = [("verdict", one["verdict"]["outcome"], other["verdict"]["outcome"], "")]
     for title, key, factor, unit in CLOCKS:
         before, after = (None if known[key] is None else factor * known[key] for known in timings)
-        cells.append(_row(title, before, after, unit))
+        cells.append(words.changed(title, before, after, unit, found.comparison, found.launches))
     for metric in metrics.METRICS:
         before, after = (known["metrics"][metric.key] for known in timings)
-        cells.append(_row(metric.title, before, after, metric.unit))
-    # of the metric that was compared the one effect stands here too: a ratio of medians would be another figure
-    decided = words.decided_row(found.comparison)
-    cells = [(*row[:-1], words.estimate(found.comparison)) if row[0] == decided else row for row in cells]
-    note = f"Medians over all requests ({outcomes}). Only the compared metric is tested; the others are described."
+        cells.append(words.changed(metric.title, before, after, metric.unit, found.comparison, found.launches))
+    figures = next(iter(words.averaged(found.comparison, found.launches)), "medians over all requests")
+    figures = figures[0].upper() + figures[1:]
     return Table(
-        title="Numbers", note=note, columns=columns("what | >baseline | >candidate | >change"), rows=tuple(cells)
+        title="Numbers",
+        note=f"{figures} ({outcomes}). Only the compared metric is tested; the others are described.",
+        columns=columns("what | >baseline | >candidate | >change"),
+        rows=tuple(cells),
     )
-
-
-def _row(title: str, before: float | None, after: float | None, unit: str) -> tuple[str, str, str, str]:
-    return title, number(before, unit), number(after, unit), change(before, after)
 
 
 def _data(found: Compared) -> tuple[tuple[object, ...], ...]:

@@ -63,7 +63,7 @@ def show_records(
 
 def lines(document: Document) -> Iterator[str]:
     """Yield the sentences of a comparison."""
-    specs = (document["arms"][name]["spec"] or "as the options say" for name in ARMS)
+    specs = (document["arms"][name]["spec"] or "default" for name in ARMS)
     yield "; ".join(f"{name}: {spec}" for name, spec in zip(ARMS, specs, strict=True))
     if not document["complete"]:
         yield f"CUT OFF: {document['failure']['what']}"

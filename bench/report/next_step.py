@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.record import campaign, names, store
 from bench.run.timings import PRIMARY
-from bench.stats.comparison import INCONCLUSIVE, UNCLAIMED
+from bench.stats.comparison import INCONCLUSIVE, is_disturbed
 from bench.stats.summary import PRECISION_MINIMUM
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder:
         return f"invoke ab --resume {_called(folder)}"
     if comparison["verdict"] != INCONCLUSIVE:
         return f"invoke compare {_called(folder)} --markdown"
-    if UNCLAIMED in comparison["reason"]:  # its noise is not this machine's own
+    if is_disturbed(comparison):  # its noise is not this machine's own
         return f"{_pairs(document, baseline, max(measured, FEWEST_PAIRS))}{WHEN_QUIET}"
     if document.get("reach") and comparison["reason"].startswith(document["reach"]["means"]):
         return "nothing to type: no line of the change ran where it was measured; a workload that runs it decides it"
@@ -206,7 +206,7 @@ def after_records(
     if comparison["verdict"] != INCONCLUSIVE:
         return f"invoke compare {_called(baseline[0])} {_called(candidate[0])} --markdown"
     records = baseline[1], candidate[1]
-    quiet = WHEN_QUIET if UNCLAIMED in comparison["reason"] else ""
+    quiet = WHEN_QUIET if is_disturbed(comparison) else ""
     engines = [record["asked"]["engine"] or record["engine"]["name"] for record in records]
     arms = [[engine, *_arm_of_record(record["asked"])] for engine, record in zip(engines, records, strict=True)]
     if arms[0] != arms[1] and store.REFERENCE not in (records[0]["kind"], records[1]["kind"]):

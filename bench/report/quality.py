@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.fidelity import thresholds
-from bench.safe_text import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,4 +123,4 @@ def warning(compared: Document) -> str | None:
     if not compared["different"]:
         return None
     found = compared["between"]
-    return f"**FASTER BUT DIFFERENT**: the outputs are not alike at {found['threshold']}: {markdown(found['missed'])}."
+    return f"FASTER BUT DIFFERENT: the outputs are not alike at {found['threshold']}: {found['missed']}."

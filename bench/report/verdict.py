@@ -25,15 +25,8 @@ def parts(verdict: Mapping[str, Any], *, everything: bool = False, with_receipts
     line = Text("verdict  ", style="dim")
     line.append(outcome.upper(), style=STYLES[outcome])
     line.append(f"  ({held} of {len(verdict['evidence'])} required pieces of evidence)")
-    wanted = {"invalid": ("invalid",), "degraded": ("degraded",)}.get(outcome, ())
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for finding in verdict["findings"]:
-        if finding["severity"] in wanted:
-            groups.setdefault(finding["category"], []).append(finding)
     found: list[RenderableType] = [line]
-    for group in groups.values():
-        # the one that names a component says most; the sort is stable, so otherwise the first line leads
-        first, *others = sorted(group, key=lambda finding: finding["component"] is None)
+    for first, *others in _decisive(verdict):
         found.append(Padding(_finding(first), (0, 0, 0, 2), expand=False))
         if others:
             found.append(Padding(_others(others), (0, 0, 0, 4), expand=False))
@@ -50,10 +43,37 @@ def parts(verdict: Mapping[str, Any], *, everything: bool = False, with_receipts
     return found
 
 
+def reasons(verdict: Mapping[str, Any]) -> list[str]:
+    """Return why an outcome is degraded or invalid, one line for each category of findings; empty for any other."""
+    return [
+        f"{verdict['outcome']}: {first['id']}: {_meaning(first)} ({_place(first)})"
+        + (f"; also {_named(others)}" if others else "")
+        for first, *others in _decisive(verdict)
+    ]
+
+
+def _decisive(verdict: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+    """Return the findings that make an outcome degraded or invalid, by category, those that say most first."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for finding in verdict["findings"]:
+        if finding["severity"] == verdict["outcome"]:
+            groups.setdefault(finding["category"], []).append(finding)
+    # the one that names a component says most; the sort is stable, so otherwise the first line leads
+    return [sorted(group, key=lambda finding: finding["component"] is None) for group in groups.values()]
+
+
+def _meaning(finding: Mapping[str, Any]) -> str:
+    return f"{finding['means']}{f' [{part}]' if (part := finding['component']) else ''}"
+
+
+def _named(findings: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(f"{finding['id']} ({_place(finding)})" for finding in findings)
+
+
 def _others(findings: list[Mapping[str, Any]]) -> RenderableType:
     """Return the rest of a category in one line: mostly the same thing, said again."""
     also = Text("also: ", style="dim")
-    also.append(", ".join(f"{finding['id']} ({_place(finding)})" for finding in findings))
+    also.append(_named(findings))
     return also
 
 
@@ -65,9 +85,7 @@ def _place(finding: Mapping[str, Any]) -> str:
 def _finding(finding: Mapping[str, Any]) -> RenderableType:
     shown = Text()
     shown.append(f"{finding['id']}: ", style="bold")
-    shown.append(finding["means"])
-    if finding["component"]:
-        shown.append(f" [{finding['component']}]")
+    shown.append(_meaning(finding))
     times = f" ({finding['count']} times)" if finding["count"] > 1 else ""
     shown.append(f"\n  {_place(finding)}{times}: {finding['text']}", style="dim")
     shown.append(f"\n  to do: {finding['todo']}")

@@ -277,7 +277,12 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def is_disturbed(document: Mapping[str, Any]) -> bool:
+    """Tell whether such a document claims no size of its effect, because a side was measured under disturbance."""
+    return UNCLAIMED in document["reason"]
+
+
 def in_words(document: Mapping[str, Any]) -> str:
     """Return the outcome of such a document in a few words: the report has the whole sentence."""
-    under = ", under disturbance" if UNCLAIMED in document["reason"] else ""
+    under = ", under disturbance" if is_disturbed(document) else ""
     return f"{document['verdict']}: {document['metric']} {document['effect']['percent']:+.2f} %{under}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bench.compare.history import Point
     from bench.compare.metric import Metric
     from bench.compare.records import Side
+    from bench.report.comparison import Told
 
 ARM = "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
 METRIC = (
@@ -295,9 +296,9 @@ def compare(c: Context, options: CompareOptions) -> None:
         if options.as_json:
             _note(records.circumstances(baseline, candidate))
         else:
-            shown = _markdown(baseline, candidate, documents[-1], options.metric)
+            told = _told(baseline, candidate, documents[-1], options.metric)
             with interrupts.until_verdict():
-                report.show_markdown(shown, text.stdout(), as_source=options.as_markdown)
+                report.show(told, text.stdout(), as_source=options.as_markdown)
                 if not options.as_markdown and not baseline.is_dump:
                     places = (Path(baseline.name), baseline.document), (Path(candidate.name), candidate.document)
                     text.line(text.stdout(), f"next: {next_step.after_records(*places, compared)}")
@@ -416,15 +417,19 @@ def _write_compared(baseline: Side, candidate: Side, document: Mapping[str, Any]
         UsageError: they are bare perf dumps.
     """
     from bench.compare import records
-    from bench.report import comparison_page, page, text
+    from bench.report import comparison, comparison_page, page, text
 
     if baseline.directory is None or candidate.directory is None:
         raise UsageError("a perf dump alone has no page: it does not say where it was made", where=candidate.name)
     notes = [note for note in (baseline.note, candidate.note, *records.circumstances(baseline, candidate)) if note]
+    sides, folders = (baseline.document, candidate.document), (baseline.directory, candidate.directory)
+    first, second = (comparison.called(*side) for side in zip(sides, folders, strict=True))
     found = comparison_page.Compared(
-        records=(baseline.document, candidate.document),
-        arms=(comparison_page.arm(baseline.document), comparison_page.arm(candidate.document)),
-        directories=(baseline.directory, candidate.directory),
+        records=sides,
+        arms=(first, second),
+        heads=comparison.heads(sides, folders),
+        launches=(baseline.launches, candidate.launches),
+        directories=folders,
         comparison=document["comparison"],
         fidelity=document["quality"],
         notes=notes,
@@ -500,18 +505,25 @@ def _note(notes: Sequence[str | None]) -> None:
         text.line(text.stderr(), note)
 
 
-def _markdown(baseline: Side, candidate: Side, document: Mapping[str, Any], metric: str) -> str:
+def _told(baseline: Side, candidate: Side, document: Mapping[str, Any], metric: str) -> Told:
+    """Return the comparison of two sides in words."""
     from bench.compare import calibration
     from bench.report import comparison as report
 
-    notes = [report.UNKNOWN_SYNC] if baseline.is_dump else []
-    for name, side in (("baseline", baseline), ("candidate", candidate)):
-        notes += report.two_levels(name, side.launches, side.metric.unit)
-    if document["comparison"]["method"] == "calibrated":
+    sides, places = (baseline.document, candidate.document), (Path(baseline.name), Path(candidate.name))
+    launches = baseline.launches, candidate.launches
+    compared, outputs = document["comparison"], document["quality"]
+    if baseline.is_dump:
+        return report.of_dumps(sides, places, compared, outputs, launches)
+    notes = [
+        line
+        for name, values in zip(report.SIDES, launches, strict=True)
+        for line in report.two_levels(name, values, baseline.metric.unit)
+    ]
+    if compared["method"] == "calibrated":
         disturbed = calibration.disturbed(baseline.document, metric)
         notes += [f"the calibration was disturbed: {'; '.join(disturbed)}"] if disturbed else []
-    make = report.of_dumps if baseline.is_dump else report.of_records
-    return make(baseline.document, candidate.document, document["comparison"], document["quality"], notes)
+    return report.of_records(sides, compared, outputs, launches, report.heads(sides, places), notes)
 
 
 def _raise(documents: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:

@@ -212,9 +212,13 @@ def _markdown(told: Told) -> str:
     if told.warning is not None:
         head, _, rest = told.warning.partition(": ")
         lines += [f"**{head}**: {escaped(rest)}", ""]
-    lines += [f"| | {' | '.join(told.columns[1:])} |", "|---|---:|---:|---:|"]
-    lines += [f"| {escaped(title)} | {' | '.join(cells)} |" for title, *cells in told.rows]
+    lines += [_row(told.columns), "|---|---:|---:|---:|"]
+    lines += [_row((escaped(title), *cells)) for title, *cells in told.rows]
     return "\n".join([*lines, "", *(f"- {escaped(note)}" for note in told.notes), "", *told.details])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|"
 
 
 def masked(markdown: str) -> str:

@@ -34,7 +34,7 @@ class Kind(Enum):
     TEXT = "TEXT"
     WHOLE = "N"
     NUMBER = "NUMBER"
-    PERCENTAGE = "1%"
+    PERCENTAGE = "N%"
     PATH = "PATH"
     NAMES = "A,B"
     FLAG = ""

@@ -26,6 +26,8 @@ from bench.run.options import Options
 from bench.stats import comparison as stats
 from bench.stats import sequential
 
+GPU = ROOT / "docs" / "evidence" / "h200-0.5.23"
+
 
 @pytest.fixture
 def recorded(bench, home):
@@ -65,7 +67,7 @@ def recorded(bench, home):
     ("change", "named"),
     [
         ({"instrument__stage_sync": True}, "instrument: synchronised stages: False against True"),
-        ({"instrument__profiler": True, "kind": "profile"}, "instrument: profiler: False against True"),
+        ({"instrument__profiler": True, "kind": "profile"}, "`invoke profile-diff A B` compares two profiles"),
     ],
 )
 def test_times_taken_under_different_instruments_are_not_compared(invoke, recorded, change, named):
@@ -188,6 +190,13 @@ def test_disturbed_records_are_marked_in_the_history_and_on_its_page(invoke, rec
     assert "1 new level in 16 records" in page
     assert "which was measured under disturbance" in page
     assert "2 of 16 records of flux-tiny were measured under disturbance" in page
+
+
+def test_the_only_record_of_a_history_is_not_counted(invoke, recorded):
+    busy = [{"id": "gpu.idle", "state": "warn", "saw": "pid 4321 on GPU 0", "means": "m", "todo": "t"}]
+    recorded(1, preflight=busy)
+    shown = invoke("history", "--model", "flux-tiny").out
+    assert "the only record was measured under disturbance (pid 4321 on GPU 0)\n" in shown
 
 
 CAP = {"power cap": 47}
@@ -333,7 +342,7 @@ def test_the_history_is_filtered_and_written_as_json(invoke, recorded):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--label", "nobody"), "none of the 1 records of flux-tiny has this label, version or day"),
+        (("--label", "nobody"), "the only record of flux-tiny has another label, version or day"),
         (("--version", "9.9"), "leave --label, --version and --since out to see them"),
         (("--since", "yesterday"), "--since takes a day such as 2026-11-24, not 'yesterday'"),
     ],
@@ -472,10 +481,29 @@ def test_arms_are_not_shown_as_if_another_metric_had_decided(invoke, arms):
     assert "were compared by total, not by wall" in ended.err
 
 
-def test_a_comparison_of_version_1_is_refused_in_words(invoke):
-    ended = invoke("compare", "docs/evidence/ab")
+@pytest.mark.parametrize("verb", ["compare", "attest", "report"])
+def test_a_comparison_of_version_1_is_refused_with_what_judges_its_runs(invoke, verb):
+    ended = invoke(verb, "docs/evidence/ab")
     assert ended.code == 1
-    assert "comparisons of version 1 cannot be shown any more" in ended.err
+    assert "comparisons of version 1 cannot be judged or shown any more" in ended.err
+    advice = re.search(r"`invoke (attest .*)` judges its two runs; `invoke ab` compares anew", ended.err)[1]
+    assert invoke(*advice.split()).out.count("run: degraded") == 2
+
+
+def test_the_file_of_a_comparison_stands_for_its_folder(invoke):
+    assert invoke("compare", GPU / "ab" / "comparison.json") == invoke("compare", GPU / "ab")
+
+
+@pytest.mark.parametrize("verb", ["ab", "calibrate"])
+def test_a_metric_of_servers_is_refused_before_anything_is_measured(invoke, verb, home):
+    ended = invoke(verb, "--metric", "service")
+    assert ended.code == 1
+    assert (
+        "service is a metric of servers under load\n  to do: `invoke loadtest --baseline A --candidate B`" in ended.err
+    )
+    assert not (home / "runs").exists()
+    helped = " ".join(invoke(verb, "--help").out.split())
+    assert "service" not in helped
 
 
 def test_stages_of_a_bare_dump_carry_their_doubt(invoke, tmp_path):
@@ -507,9 +535,15 @@ def test_two_records_that_decide_nothing_end_with_the_command_that_would(invoke,
     assert ended.code == 9
     (told,) = [line for line in ended.out.splitlines() if line.startswith("next: ")]
     assert re.fullmatch(
-        r"next: invoke bench --model flux-tiny .*--repeats 3 --launches 3  # once as each side was, within an hour",
+        r"next: invoke bench --model flux-tiny .*--repeats 3 --launches 3  # once for each side, within an hour",
         told,
     )
+
+
+def test_two_records_that_were_disturbed_are_proposed_again_for_each_side(invoke, recorded):
+    busy = [{"id": "gpu.idle", "state": "warn", "saw": "pid 4321 on GPU 0", "means": "m", "todo": "t"}]
+    shown = invoke("compare", recorded(1), recorded(2, factor=1.5, preflight=busy)).out
+    assert re.search(r"^next: invoke bench .*  # once for each side, when nothing else runs here$", shown, re.MULTILINE)
 
 
 def test_a_record_is_not_compared_with_itself(invoke, recorded, home):
@@ -578,7 +612,7 @@ NOISY = [0.02, -0.02, 0.03, -0.01, 0.0, 0.025, -0.03, 0.01]
             r"nothing to type: an effect of 1.5 % takes about \d+ pairs here, 60 show one of about [\d.]+ %; .*",
         ),
         (100, False, r"nothing to type: an effect of 1.5 % takes over 2000 pairs here; a quieter machine decides it"),
-        (10, True, r"invoke ab --model flux-tiny .*--pairs 3 --same  # once nothing else runs here"),
+        (10, True, r"invoke ab --model flux-tiny .*--pairs 3 --same  # when nothing else runs here"),
     ],
     ids=["some pairs", "too many pairs", "thousands", "disturbed"],
 )
@@ -665,9 +699,6 @@ def test_markdown_has_no_folder_of_this_machine(invoke, recorded, home):
     assert str(home) not in ended.out
     assert ".../FLUX.1-dev-tiny" in ended.out
     assert "next: " not in ended.out
-
-
-GPU = ROOT / "docs" / "evidence" / "h200-0.5.23"
 
 
 @pytest.mark.parametrize("name", ["aa", "ab", "try"])

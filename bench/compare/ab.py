@@ -181,12 +181,7 @@ def check(design: Design) -> metrics.Metric:
     Raises:
         UsageError: it cannot decide, or compares what two arms of `ab` do not have.
     """
-    metric = metrics.named(design.metric)
-    if metric.is_served:
-        raise UsageError(
-            f"{metric.title} is of a server under load",
-            todo="`invoke loadtest --baseline --candidate` compares two servers",
-        )
+    metric = metrics.of_engine(design.metric)
     sequential.check(sequential.Plan(max_pairs=design.pairs, margin_percent=design.margin_percent))
     return metric
 

@@ -172,7 +172,7 @@ def _of_stage_table(record: Mapping[str, Any], metric: metrics.Metric) -> float:
         stages = [] if record["stages"] is None else [stage["name"] for stage in record["stages"]["stages_ms"]]
         raise UsageError(
             f"record {record['id']} has no {metric.title} to compare",
-            todo=f"a --metric is {', '.join(metrics.TITLES)}, or a stage of a run with --stages"
+            todo=f"a --metric is {', '.join(metrics.OF_ENGINES)}, or a stage of a run with --stages"
             + (f": {', '.join(stages)}" if stages else ""),
         )
     return value

@@ -29,6 +29,8 @@ TITLES = {
     "peak-memory": "peak memory",
     **SERVED,
 }
+OF_ENGINES = tuple(name for name in TITLES if name not in SERVED)
+"""Those of any run but a load test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,8 @@ class Metric:
             stages = sorted({stage["name"] for request in requests for stage in request["stages_ms"]})
             raise UsageError(
                 f"launch {launch['index']} has no {self.title} to compare",
-                todo=f"a --metric is {', '.join(TITLES)}, or a stage: {', '.join(stages) or 'this record has none'}",
+                todo=f"a --metric is {', '.join(OF_ENGINES)},"
+                f" or a stage: {', '.join(stages) or 'this record has none'}",
             )
         return float(statistics.median(known))
 
@@ -142,3 +145,19 @@ def named(name: str) -> Metric:
         )
     unit = "MiB" if name == "peak-memory" else "s" if name == LOAD else "ms"
     return Metric(name=name, title=TITLES.get(name, f"time of {name}"), unit=unit)
+
+
+def of_engine(name: str) -> Metric:
+    """Return the metric of a word that an engine's requests have.
+
+    Raises:
+        UsageError: it is of load tests, or empty.
+    """
+    metric = named(name)
+    if metric.is_served:
+        raise UsageError(
+            f"{name} is a metric of servers under load",
+            todo="`invoke loadtest --baseline A --candidate B` compares two servers; of an engine:"
+            f" {', '.join(OF_ENGINES)}, or a stage's name",
+        )
+    return metric

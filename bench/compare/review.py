@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import schema
 from bench.compare import ab, records
 from bench.errors import UsageError
 from bench.record import documents, names
@@ -38,8 +37,7 @@ def folder(place: Path) -> list[str]:
         UsageError: the folder holds neither a run nor a comparison.
     """
     if (place / ab.DOCUMENT).is_file():
-        documents.validate(place)
-        document = schema.read(place / ab.DOCUMENT)
+        document = documents.arms(place)
         reviewed = records.of_arms(document, place)
         ratios = [pairs.log_ratio(pair[ab.BASELINE], pair[ab.CANDIDATE]) for pair in document["pairs"]]
         evidence.refuse(wrong(document["comparison"], ratios), place / ab.DOCUMENT)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shlex
+from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.catalog import presets
@@ -95,3 +96,22 @@ def validate(path: Path) -> str:
             schema.check(document, told, path, InvalidPerfDump if told == "perf-dump" else InvalidDocument)
             return told
     raise InvalidDocument("neither a perf dump nor a document of this tool", where=path)
+
+
+def arms(folder: Path) -> dict[str, Any]:
+    """Return the comparison of two arms in a folder.
+
+    Raises:
+        InvalidDocument: it does not conform to its schema.
+        UsageError: it is of version 1, which had other metrics and pairs.
+    """
+    validate(folder)
+    document: dict[str, Any] = schema.read(folder / store.ARMS)
+    if document["schema_version"] == 1:
+        sides = shlex.join(["invoke", "attest", *(str(folder / name) for name in ("baseline", "candidate"))])
+        raise UsageError(
+            "comparisons of version 1 cannot be judged or shown any more",
+            where=folder / store.ARMS,
+            todo=f"`{sides}` judges its two runs; `invoke ab` compares anew",
+        )
+    return document

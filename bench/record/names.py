@@ -28,7 +28,10 @@ FINISHED = (
     *("matrix.json", "bisect.json", "summary.json"),
 )
 """What a run, a load test or a campaign leaves at its end."""
-KNOWN = "a run is called last, last~1 (the one before), by its label, by the last six digits of its id, or by its place"
+KNOWN = (
+    "a run is called last (the newest that the verb takes), last~1 (the one before), by its label, by the last six"
+    " digits of its id, or by its place"
+)
 
 
 def resolve(

@@ -71,10 +71,12 @@ def disturbed(points: Sequence[Point], model: str | None = None) -> str | None:
         return None
     phrases = list(dict.fromkeys(phrase for point in found for phrase in point.disturbed))
     more = f", and {len(phrases) - NAMED} more" if len(phrases) > NAMED else ""
-    records = f"{len(found)} of {len(points)} records{f' of {model}' if model else ''}"
+    which = "the only record" if len(points) == 1 else f"{len(found)} of {len(points)} records"
     were = "was" if len(found) == 1 else "were"
+    doubt = "" if len(points) == 1 else ": a change there may be noise"
     return (
-        f"{records} {were} measured under disturbance ({'; '.join(phrases[:NAMED])}{more}): a change there may be noise"
+        f"{which}{f' of {model}' if model else ''} {were} measured under disturbance"
+        f" ({'; '.join(phrases[:NAMED])}{more}){doubt}"
     )
 
 

@@ -54,7 +54,7 @@ def _outcome(points: Sequence[Point]) -> str:
 
 def _answer(marked: Sequence[tuple[str, Point]], count: int) -> str:
     if not marked:
-        return f"No new level in {count} records."
+        return f"No new level in {count} record{'' if count == 1 else 's'}."
     model, last = max(marked, key=lambda entry: entry[1].started)
     since = f"{last.started[:10]} ({model}, SGLang {last.engine}, run {last.id[-6:]})"
     doubt = ", which was measured under disturbance" if last.disturbed else ""

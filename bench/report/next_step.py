@@ -37,7 +37,7 @@ SWITCHES = {
 }
 """The options of a run that choose what it measures, those with a value and those without one."""
 
-WHEN_QUIET = "  # once nothing else runs here"
+WHEN_QUIET = "  # when nothing else runs here"
 """A shell takes the line as it is."""
 
 
@@ -230,8 +230,9 @@ def _both_again(records: tuple[Mapping[str, Any], Mapping[str, Any]], comparison
     lacking = [place for place in (0, 1) if quiet or "measured apart" in comparison["reason"] or counts[place] < wanted]
     lacking = lacking or [0, 1]
     again = [_bench(records[place], repeats=repeats, launches=wanted) for place in lacking]
-    which = "once as each side was, within an hour" if len(again) > 1 else f"as the {sides[lacking[0]]} was"
-    return f"{again[0]}{f'{quiet}, ' if quiet else '  # '}{which}"
+    if len(again) == 1:
+        return f"{again[0]}  # the {sides[lacking[0]]} again"
+    return f"{again[0]}  # once for each side, {'when nothing else runs here' if quiet else 'within an hour'}"
 
 
 def after_load(record: Mapping[str, Any], asked: LoadOptions, path: Path) -> str:

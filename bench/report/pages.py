@@ -75,14 +75,7 @@ def of(place: Path) -> Page:
 
 
 def _arms(folder: Path) -> Page:
-    documents.validate(folder)
-    document = schema.read(folder / ARMS)
-    if document["schema_version"] == 1:
-        raise UsageError(
-            "comparisons of version 1 cannot be shown any more",
-            where=folder / ARMS,
-            todo="measure again with `invoke ab`",
-        )
+    document = documents.arms(folder)
     records = (store.read(folder / "baseline"), store.read(folder / "candidate"))
     evidence = _evidence({"baseline/": records[0], "candidate/": records[1]}, folder)
     return replace(comparison_page.of_arms(document, records, folder), evidence=evidence)

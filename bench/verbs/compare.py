@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from bench.report.comparison import Told
 
 ARM = "words: an engine's name, steps=N, compile, NAME=VALUE (variable), --flag (for the engine); '' changes nothing"
-METRIC = (
-    "what is compared: total, denoise, wall, load, peak-memory, or the name of a stage (default total); of load tests:"
-    " service (default) or capacity"
-)
+METRIC = "what is compared: total, denoise, wall, load, peak-memory, or the name of a stage (default total)"
+METRIC_OF_ANY = f"{METRIC}; of load tests: service (default) or capacity"
 MARKDOWN = "print Markdown source, for a pull request"
 REQUIRE = "exit 7 unless the outputs are this similar to the baseline's"
 
@@ -45,7 +43,8 @@ class AbOptions:
         None,
         kind=Kind.PERCENTAGE,
         group=MEASURING,
-        help="an effect inside it is called same (default 1.5%)",
+        help="an effect inside it is called same (default 1.5%, the smallest gain that SGLang lets one claim); a"
+        " smaller margin takes more pairs",
     )
     alternate: bool = option(
         False,
@@ -256,7 +255,7 @@ class CompareOptions:
         help="runs or load tests (place, label, last, last~1, six digits) or perf dumps; the first is the baseline (one"
         " alone: the named one); or one ab's folder",
     )
-    metric: str = option("total", help=METRIC)
+    metric: str = option("total", help=METRIC_OF_ANY)
     as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
     as_html: bool = option(
         False, name="html", group=OUTPUT, help="write each comparison as one HTML page beside the candidate's record"
@@ -328,15 +327,16 @@ def _named(words: Sequence[Path]) -> list[Path]:
 
     sides = (*names.RECORDS, store.LOAD_RECORD)
     if len(words) == 1:
-        return [names.resolve(words[0], (*sides, ARMS, SERVERS), passing=names.UNTIMED)]
+        place = names.resolve(words[0], (*sides, ARMS, SERVERS), passing=names.UNTIMED)
+        return [place.parent if place.name in (ARMS, SERVERS) else place]
 
-    def place(word: Path, counted: Sequence[str]) -> Path:
+    def placed(word: Path, counted: Sequence[str]) -> Path:
         holding = counted if names.LAST.fullmatch(str(word)) else (*sides, ARMS, SERVERS)
         return names.resolve(word, holding, passing=names.UNTIMED | {"ab"})
 
-    first = place(Path("last") if names.LAST.fullmatch(str(words[0])) else words[0], sides)
+    first = placed(Path("last") if names.LAST.fullmatch(str(words[0])) else words[0], sides)
     counted = (store.LOAD_RECORD,) if loads.is_load(first) else names.RECORDS
-    return [place(word, counted) for word in words]
+    return [placed(word, counted) for word in words]
 
 
 def _compare_loads(files: Sequence[Path], options: CompareOptions) -> None:
@@ -459,21 +459,13 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
     """
     import shlex
 
-    from bench import schema
     from bench.compare import metric, records
     from bench.fidelity import score
     from bench.record import documents
     from bench.report import comparison as report
     from bench.report import text
 
-    documents.validate(place)
-    document = schema.read(place / ARMS)
-    if document["schema_version"] == 1:
-        raise UsageError(
-            "comparisons of version 1 cannot be shown any more",
-            where=place / ARMS,
-            todo="measure again with `invoke ab`",
-        )
+    document = documents.arms(place)
     if options.metric not in (metric.DEFAULT, document["metric"]):
         pair = (str(place / "baseline"), str(place / "candidate"))
         raise UsageError(
@@ -605,7 +597,8 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
         report.show_days(known, text.stdout())
         text.line(text.stdout(), f"kept: {path}")
         return
-    record = run_one(replace(options.run, stage_sync=metrics.named(options.metric).is_stage), as_json=False)
+    metric = metrics.of_engine(options.metric)
+    record = run_one(replace(options.run, stage_sync=metric.is_stage), as_json=False)
     path = calibration.store(record, options.metric)
     noise = calibration.noise(record, options.metric)
     assert noise is not None
@@ -675,7 +668,7 @@ DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 class HistoryOptions:
     """What `invoke history` takes."""
 
-    metric: str = option("total", help=METRIC)
+    metric: str = option("total", help=METRIC_OF_ANY)
     plot: bool = option(False, group=OUTPUT, help="write the trend as one HTML page too, and say where")
     label: str | None = option(None, help="only runs with this label")
     since: str | None = option(None, help="only runs from this day on, e.g. 2026-11-24")
@@ -709,7 +702,9 @@ def history(c: Context, options: HistoryOptions) -> None:
     wanted = [point for point in points if _is_wanted(point, options)]
     if points and not wanted and not options.as_json:
         raise UsageError(
-            f"none of the {len(points)} records of {options.run.model} has this label, version or day",
+            f"the only record of {options.run.model} has another label, version or day"
+            if len(points) == 1
+            else f"none of the {len(points)} records of {options.run.model} has this label, version or day",
             where=root,
             todo="leave --label, --version and --since out to see them",
         )

@@ -9,7 +9,7 @@ from bench.errors import UsageError
 from bench.options import OUTPUT, Kind, nested, option
 from bench.run.options import Options
 from bench.task import Context, task
-from bench.verbs.compare import METRIC, made_by, metric_todo
+from bench.verbs.compare import METRIC_OF_ANY, made_by, metric_todo
 from bench.verbs.sweep import PlaceOptions, found, measured, rows_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class ReportOptions:
     model: str | None = option(None, completes="presets", help="the history of this preset")
     history: bool = option(False, help="the history of every preset that has records")
     sweep: Path | None = option(None, kind=Kind.PATH, help="a sweep: its folder, runs/sweep-NAME, or its NAME")
-    metric: str = option("total", help=METRIC)
+    metric: str = option("total", help=METRIC_OF_ANY)
     output: Path | None = option(
         None,
         kind=Kind.PATH,

@@ -1,6 +1,7 @@
 """What is shown while an engine runs, from its log and a clock."""
 
 import io
+import re
 
 import pytest
 from helpers import LOGS
@@ -9,9 +10,12 @@ from rich.console import Console
 from bench.report.live import Cases, Live, Pairs, Series
 
 LOG = (LOGS / "cpu" / "warmup_request.log").read_bytes()
-SERVED = LOG[LOG.index(b"Running pipeline stages") - 40 :]
+STOPPED = LOG[LOG.rindex(b"\n", 0, LOG.index(b"Shutdown complete")) + 1 :]
+"""What the engine says at its end."""
+SERVED = LOG[LOG.index(b"Running pipeline stages") - 40 : -len(STOPPED)]
 """What the engine says while it serves a request."""
 STARTED = LOG[: LOG.index(SERVED)]
+FURTHER = [("the stage table", 2)]
 
 
 class Clock:
@@ -126,6 +130,18 @@ def test_nothing_is_foretold_where_a_precision_decides():
     assert display.line() == "request 50, median 4.9 s"
 
 
+@pytest.mark.parametrize(
+    ("further", "then"),
+    [((), "stopping the engine, judging the run"), (FURTHER, "next a launch for the stage table")],
+)
+def test_where_a_precision_decides_the_end_of_the_engine_tells_what_follows(further, then):
+    display = Live(Console(file=io.StringIO()), further=further)
+    display.observe(STARTED + SERVED + SERVED, 1)
+    assert display.line() == "request 2, median 4.9 s"
+    display.observe(STOPPED, 1)
+    assert display.line() == f"request 2, {then}, median 4.9 s"
+
+
 def test_the_clock_goes_on_after_a_full_bar():
     _, display = watched(2, seconds_each=1, terminal=True)
     task = display._progress.tasks[0]
@@ -154,11 +170,41 @@ def test_eight_pairs_in_a_pipe_name_pair_effect_and_time_to_go(start_s):
         display.tell(f"pair {number}: total time +20.1 % so far; {number} of at most 8 pairs")
         if number == 4:
             display.begin(5, "candidate first, then baseline")
-            assert display.line().startswith(
-                "pair 5/8, starting both engines, pair 4: total time +20.1 % so far, at most"
-            )
+            assert display.line().startswith("pair 5/8, starting both engines, total time +20.1 % so far, at most")
             assert display.line().endswith("to go")
     assert len(console.file.getvalue().splitlines()) <= 40
+
+
+@pytest.mark.parametrize(
+    ("alternate", "wanted"),
+    [
+        (False, ["starting both engines", "warming up", *("1/3", "1/3", "2/3", "2/3", "3/3", "3/3"), "3/3"]),
+        (True, ["starting an engine", "1/3", "2/3", "3/3", "starting an engine", "1/3", "2/3", "3/3"]),
+    ],
+    ids=["together", "in turn"],
+)
+def test_a_pair_counts_the_requests_that_were_asked_for(alternate, wanted):
+    display = Pairs(Console(file=io.StringIO()), pairs=8, requests=3, alternate=alternate)
+    display.begin(1, "baseline first, then candidate")
+    told = []
+    for _ in wanted:
+        told.append(display.line().removeprefix("pair 1/8, ").removeprefix("request "))
+        display.observe(SERVED, 1)
+    assert told == wanted
+
+
+def test_on_a_narrow_terminal_the_line_of_a_pair_is_not_cut():
+    console = Console(file=io.StringIO(), force_terminal=True, width=60)
+    with Pairs(console, pairs=8, requests=3) as display:
+        display.begin(1, "baseline first, then candidate")
+        display.tell("pair 1: time of TextEncodingStage +0.70 % so far; 1 of at most 8 pairs (first decision after 3)")
+        display.begin(2, "candidate first, then baseline")
+        display._progress.refresh()
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue())
+    assert "…" not in shown
+    assert "to go" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 60
+    assert {"(first", "decision"} <= set(shown.split()), "nor is a word of what is said once"
 
 
 def series_of(clock, word="cell", **sizes):

@@ -343,7 +343,7 @@ def test_a_metric_of_a_server_is_refused_in_a_dry_run_too(invoke, replay, preset
     arms = ("--preset-file", presets, "--engine", "old", "--candidate", "steps=5", "--metric", "service")
     ended = invoke("ab", "--model", "flux-tiny", *arms, *look)
     assert (ended.code, ended.out) == (1, ""), ended.err
-    assert "invoke loadtest --baseline --candidate" in ended.err
+    assert "`invoke loadtest --baseline A --candidate B` compares two servers" in ended.err
     assert not (home / "runs").exists()
 
 
@@ -418,7 +418,10 @@ def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, preset
     common = ("--model", "flux-tiny", "--preset-file", presets, "--engine", "old")
     assert invoke("bench", *common, "--repeats", "2").code == 0
     ended = invoke("ab", *common, "--candidate", "steps=9", "--dry-run")
-    assert re.search(r"16 engine starts, about \d+ minutes by run [0-9a-f]{6}", ended.err)
+    known = r"about \d+ s by run [0-9a-f]{6}"
+    assert re.search(rf"at most 8 pairs, 16 engine starts, {known}; it stops as soon as it is decided\n", ended.err)
+    ended = invoke("ab", *common, "--candidate", "steps=9", "--dry-run", "--pairs", "3")
+    assert re.search(rf"^3 pairs, 6 engine starts, {known}\n", ended.err), "the first decision is after the last"
 
 
 @pytest.mark.parametrize("mode", [(), ("--alternate",)], ids=["together", "one after the other"])

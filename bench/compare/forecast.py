@@ -35,11 +35,11 @@ class Past:
     within_percent: float | None
     disturbed: bool
 
-    def minutes_of_pairs(self, pairs: int, requests: int) -> float:
+    def seconds_of_pairs(self, pairs: int, requests: int) -> float:
         """Return about how long so many pairs take whose starts serve so many requests each, and one that warms up."""
         # the start of an arm was one of two at once: its time holds the other's
         arms = 1 if self.is_arm else 2
-        return pairs * arms * (self.start_s + (requests + 1) * self.request_s) / 60
+        return pairs * arms * (self.start_s + (requests + 1) * self.request_s)
 
     def requests_for(self, precision: float) -> int | None:
         """Return how many requests know the median to this share, None if their noise is unknown or not its own."""

@@ -19,6 +19,12 @@ def number(value: float | None, unit: str) -> str:
     return f"{value:,.{digits}f} {unit}"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration as a person says it."""
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"  # noqa: PLR2004
+
+
 def interval(known: Mapping[str, Any] | None) -> str:
     """Return the ends of an interval without their unit; ``n/a`` for None."""
     if known is None:

@@ -13,6 +13,8 @@ from rich.table import Column
 from rich.text import Text
 
 from bench.fallback.matcher import clean
+from bench.report import text
+from bench.report.figures import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ FIRST = "checks, then starting the engine (about 30 s)"
 WARMING = "warming up"
 STARTING = "starting workers"
 DOWNLOADING = "downloading the model"
+STOPPING = "stopping the engine"
 PHASES = (
     (re.compile(r"server_args: \{"), STARTING),
     (re.compile(r"Fetching \d+ files"), DOWNLOADING),
@@ -36,14 +39,16 @@ PHASES = (
     (re.compile(r"Running pipeline stages|\[DiffusersExecutionStage\] started"), REQUEST),
     (re.compile(r"\[(?P<stage>\w+)\] started"), None),
     (re.compile(r"Output saved to"), "saving"),
+    (re.compile(r"Worker \d+: Shutdown complete|did not terminate gracefully"), STOPPING),
 )
 STEP = re.compile(r"(\d+)/(\d+) \[\d+:\d+")
 ENDED = re.compile(r"Pixel data generated successfully in ([\d.]+) seconds")
 """The engine's own time of one request, which is what the running median is of."""
 CASE = re.compile(r"accuracy case: .")
+OF_PAIR = re.compile(r"pair \d+: ")
 LOOKED_AT_BYTES = 1 << 14
 
-JUDGING = "stopping the engine, judging the run"
+JUDGING = f"{STOPPING}, judging the run"
 JUDGING_PAIRS = "judging the pairs"
 
 BEAT_S = 30.0
@@ -93,7 +98,7 @@ class Heartbeat:
         """Print a line with the time; the next one of its own comes an interval later."""
         elapsed = self.elapsed_s
         self._next = elapsed + max(BEAT_S, elapsed / 3)
-        self._console.print(f"[{elapsed:6.1f} s] {told}", soft_wrap=True)
+        text.line(self._console, f"[{elapsed:6.1f} s] {told}")
 
 
 class Series:
@@ -150,7 +155,7 @@ class _Told(ProgressColumn):
     """What is going on, asked anew whenever the bar is drawn: it can never be out of date."""
 
     def __init__(self, tell: Callable[[], str]) -> None:
-        super().__init__(table_column=Column(no_wrap=True))
+        super().__init__(table_column=Column())
         self._tell = tell
 
     def render(self, task: Task) -> Text:  # noqa: ARG002 - rich's interface
@@ -256,7 +261,7 @@ class Live:
         if len(self._seconds) > 1:
             parts.append(f"median {statistics.median(self._seconds):.3g} s")
         if (left_s := self._left_s()) is not None:
-            parts.append(f"about {_duration(left_s)} to go")
+            parts.append(f"about {duration(left_s)} to go")
         return ", ".join(parts)
 
     def _serves(self, launch: int) -> int | None:
@@ -268,9 +273,9 @@ class Live:
         return self._further[place][1] if place < len(self._further) else None
 
     def _has_ended(self) -> bool:
-        """Tell whether every request of this launch has ended."""
+        """Tell whether every request of this launch has ended; where a precision decides, the engine's end shows it."""
         serves = self._serves(self._launch)
-        return self._launch > 0 and serves is not None and self._ended >= serves
+        return self._launch > 0 and (self._phase == STOPPING if serves is None else self._ended >= serves)
 
     def _then(self) -> str:
         """Return what follows this launch."""
@@ -343,7 +348,11 @@ class Live:
 
 
 class Pairs:
-    """A context that shows how far a comparison of two arms is: the pair, its requests, and the time to go."""
+    """A context that shows how far a comparison of two arms is: the pair, its requests, and the time to go.
+
+    ``requests`` is how many count of each start, after one that does not. Those of the two engines alternate, unless
+    they ``alternate`` themselves: then one engine serves all of its own before the other starts.
+    """
 
     def __init__(
         self,
@@ -351,12 +360,15 @@ class Pairs:
         *,
         pairs: int,
         requests: int,
-        starting: str = "starting both engines",
+        alternate: bool = False,
+        starting: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console
         self._pairs = pairs
-        self._starting = starting
+        self._requests = requests
+        self._alternate = alternate
+        self._starting = starting or ("starting an engine" if alternate else "starting both engines")
         self._in_pair = 2 * (requests + 1)
         self._number = self._done = 0
         self._before = 0
@@ -416,22 +428,23 @@ class Pairs:
             return self._told or self._starting
         if self._is_measured:
             return ", ".join(filter(None, (self._told, self._then)))
-        doing = f"request {self._done} of {self._in_pair}" if self._done else self._starting
-        parts = [f"pair {self._number}/{self._pairs}", doing, *([self._told] if self._told else [])]
+        told = OF_PAIR.sub("", self._told)
+        parts = [f"pair {self._number}/{self._pairs}", self._doing(), *([told] if told else [])]
         if (measured := self._number - 1 - self._before) > 0:
             each = (self._clock() - self._began) / (measured + self._done / self._in_pair)
             left = each * (self._pairs - self._number + 1 - self._done / self._in_pair)
-            parts.append(f"at most about {_duration(left)} to go")
+            parts.append(f"at most {duration(left)} to go")
         return ", ".join(parts)
+
+    def _doing(self) -> str:
+        """Return which of a start's requests is going on, of those that count."""
+        ended = self._done % (self._requests + 1) if self._alternate else self._done // 2
+        if ended:
+            return f"request {min(ended, self._requests)}/{self._requests}"
+        return WARMING if self._done and not self._alternate else self._starting
 
     def _show(self) -> None:
         self._progress.update(self._task, completed=(self._number - 1) * self._in_pair + self._done)
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration as a person says it."""
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes} min" if minutes < 100 else f"{minutes / 60:.1f} h"  # noqa: PLR2004
 
 
 class Cases:
@@ -475,5 +488,5 @@ class Cases:
         if self._series.done >= self._series.of:
             return "all cases done, saving"
         left_s = self._series.left_s(None)
-        to_go = "" if not left_s else f"about {_duration(left_s)} to go"
+        to_go = "" if not left_s else f"about {duration(left_s)} to go"
         return ", ".join(filter(None, (self._series.place(), self._steps, to_go)))

@@ -158,8 +158,8 @@ def decide(differences: Sequence[float], plan: Plan) -> Decision:
     if values.size == plan.max_pairs:
         why = f"all {plan.max_pairs} pairs measured, still undecided"
         return Decision(stop=True, why=why, comparison=comparison)
-    first = f" (first decision after {FIRST_LOOK})" if values.size < FIRST_LOOK else ""
-    why = f"{values.size} of at most {plan.max_pairs} pairs{first}"
+    bound, first = ("at most ", f" (first decision after {FIRST_LOOK})") if plan.max_pairs > FIRST_LOOK else ("", "")
+    why = f"{values.size} of {bound}{plan.max_pairs} pairs{first if values.size < FIRST_LOOK else ''}"
     return Decision(stop=False, why=why, comparison=comparison)
 
 

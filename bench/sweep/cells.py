@@ -301,7 +301,7 @@ class Planner:
             return None
         if kind == "ab":
             pairs, repeats = values.get("pairs") or PAIRS, values.get("repeats") or PAIR_REQUESTS
-            return 60 * past.minutes_of_pairs(pairs, repeats)
+            return past.seconds_of_pairs(pairs, repeats)
         repeats, launches = values.get("repeats") or 1, values.get("launches") or 1
         served = repeats + (repeats > 1 or launches > 1)
         return float(launches * (past.start_s + served * past.request_s))

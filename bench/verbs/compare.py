@@ -36,7 +36,9 @@ class AbOptions:
     baseline: str = option("", completes="arms", help=f"first arm; {ARM}")
     candidate: str = option("", completes="arms", help="second arm, likewise")
     pairs: int | None = option(
-        None, kind=Kind.WHOLE, help="pairs of engine starts at most (default 8); it stops earlier when decided"
+        None,
+        kind=Kind.WHOLE,
+        help="pairs of engine starts at most (default 8); from the third on it stops when it is decided",
     )
     metric: str = option("total", help=METRIC)
     margin: float | None = option(
@@ -91,6 +93,7 @@ def ab(c: Context, options: AbOptions) -> None:
 
     from bench.compare import ab as comparing
     from bench.compare import arms
+    from bench.compare import metric as metrics
     from bench.report import comparison as report
     from bench.report import live, text
     from bench.verbs.bench import show_commands
@@ -111,7 +114,8 @@ def ab(c: Context, options: AbOptions) -> None:
             shown = {name: replace(arm, launches=design.pairs) for name, arm in asked.items()}
             show_commands(shown, as_json=options.as_json)
             return
-        with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats) as display:
+        alternate = design.alternate or options.metric == metrics.LOAD
+        with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats, alternate=alternate) as display:
             result = comparing.measure(common, specs, design, display=display, require=options.run.require)
     with interrupts.until_verdict():
         if options.as_json:
@@ -171,8 +175,8 @@ def _resumed(options: AbOptions, word: Path, specs: Mapping[str, str]) -> Result
         )
     folder = names.cut_off(word, (campaign.STATE,), options.run.output_dir)
     asked = campaign.read(folder, comparing.KIND)["asked"]
-    pairs, requests = asked["design"]["pairs"], asked["options"]["repeats"]
-    with live.Pairs(text.stderr(), pairs=pairs, requests=requests) as display:
+    design, requests = asked["design"], asked["options"]["repeats"]
+    with live.Pairs(text.stderr(), pairs=design["pairs"], requests=requests, alternate=design["alternate"]) as display:
         return comparing.resume(folder, specs, options.run, display=display)
 
 
@@ -232,16 +236,25 @@ def _length(design: Design, options: AbOptions) -> str:
     from bench import paths
     from bench.catalog import presets
     from bench.compare import forecast
+    from bench.report.figures import duration
 
     known = presets.get(options.run.model, options.run.preset_file)
     past = forecast.past(options.run.output_dir or paths.runs(), known.sha256)
-    told = f"at most {design.pairs} pair{'' if design.pairs == 1 else 's'}, {2 * design.pairs} engine starts"
+    told, end = planned(design.pairs, "engine starts")
     if past is None:
         return (
             f"{told}; how long a start takes is unknown: no run of {options.run.model} with --repeats was made here yet"
         )
-    minutes = past.minutes_of_pairs(design.pairs, options.run.repeats)
-    return f"{told}, about {minutes:.0f} minutes by run {past.run[-6:]}; it stops as soon as it is decided"
+    seconds = past.seconds_of_pairs(design.pairs, options.run.repeats)
+    return f"{told}, about {duration(seconds)} by run {past.run[-6:]}{end}"
+
+
+def planned(pairs: int, starts: str) -> tuple[str, str]:
+    """Return how many pairs and ``starts`` are measured, and that it may end earlier: nothing where it cannot."""
+    from bench.stats import sequential
+
+    told = f"{pairs} pair{'' if pairs == 1 else 's'}, {2 * pairs} {starts}"
+    return (f"at most {told}", "; it stops as soon as it is decided") if pairs > sequential.FIRST_LOOK else (told, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

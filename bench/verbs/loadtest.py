@@ -10,7 +10,7 @@ from bench.errors import Inconclusive, ThresholdMissed, UsageError
 from bench.options import MEASURING, OUTPUT, Kind, nested, option
 from bench.serving.options import LoadOptions
 from bench.task import Context, extra_arguments, task
-from bench.verbs.compare import ARM
+from bench.verbs.compare import ARM, planned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -234,12 +234,12 @@ def _requests_a_start(asked: LoadOptions) -> int:
 
 def _length(design: Design, asked: LoadOptions) -> str:
     """Return how much is planned."""
-    minutes = design.pairs * 2 * _blocks(asked) * asked.duration_s / 60
-    return (
-        f"at most {design.pairs} pairs, {2 * design.pairs} server starts, {minutes:.0f} minutes of load"
-        f" ({_blocks(asked)} blocks of {asked.duration_s:g} s on each server) and the starts; it stops as soon as it is"
-        " decided"
-    )
+    from bench.report.figures import duration
+
+    told, end = planned(design.pairs, "server starts")
+    load = duration(design.pairs * 2 * _blocks(asked) * asked.duration_s)
+    each = f"{_blocks(asked)} blocks of {asked.duration_s:g} s on each server"
+    return f"{told}, {load} of load ({each}) and the starts{end}"
 
 
 def raise_outcome(document: Mapping[str, Any], where: str) -> None:

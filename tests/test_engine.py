@@ -191,7 +191,7 @@ def test_a_profile_goes_from_capture_to_html(profile):
     assert record["profiled"]["perf_dump"]["file"].endswith("perf.profiled.json")
     report = json.loads((folder / "report" / "report.json").read_text())
     assert schema.violations(report, "profile-report") == []
-    assert report["context"]["about"]["instrument"] == "a profiler can be attached"
+    assert report["context"]["about"]["instrument"] == "a profiler, off in every timed request"
     assert "<html" in (folder / "report" / "report.html").read_text()
 
 

@@ -22,7 +22,7 @@ from bench.report import page as pages
 from bench.report import profile, profile_diff, profile_forms
 from bench.report.figures import figure
 from bench.report.profile_view import view
-from bench.report.tables import short_kernel
+from bench.report.tables import Table, short_kernel
 from tests.trace_writer import CPU, DATA, FLUX, FLUX_H100, HEAD, NCCL, Script, loaded
 
 PLOTS = ["waterfall", "steps", "roofline", "bandwidth", "gaps", "blocks"]
@@ -163,10 +163,30 @@ def test_the_diff_in_the_terminal_and_as_markdown(flux):
 
 
 def test_a_trace_without_gpu_events_shows_operators_instead(cpu):
-    text = pages.markdown(view(cpu))
-    assert "no GPU events" in text
-    assert "| aten::addmm | 256, 32x64, 64x256 |" in text
+    shown = view(cpu)
+    text = pages.markdown(shown)
+    assert text.count("no GPU events") == 1
+    said = "no GPU events, only operators on the CPU: aten::addmm 31 %, aten::gelu 21 %, aten::native_layer_norm 7 % of"
+    assert shown.answer == f"{said} their time"
+    assert "fast paths" in dict(shown.facts)["left out"]
+    assert "| aten::addmm | 256, 32x64, 64x256 | 2 |" in text
     assert "## Fast paths" not in text
+
+
+def test_the_operators_of_a_cpu_add_up_to_their_total():
+    document = analyse([DATA / "cache-dit-cpu-0.5.23.trace.json.gz"])
+    table = next(block for block in view(document).blocks if isinstance(block, Table) and block.title == "Operators")
+    *parts, rest, total = table.rows
+    assert (rest[0], total[0]) == ("42 others", "total")
+    own = [float(row[3]) for row in (*parts, rest)]
+    assert float(total[3]) == pytest.approx(sum(own), abs=0.01)
+    assert (total[4], total[5]) == ("100 %", "-")
+
+
+def test_a_report_that_leaves_tables_out_names_them(flux):
+    text = printed(profile_forms.show, view(flux), 100)
+    assert "in the report, or with --full: From the floor to the measured step, Floors, " in text
+    assert "with --full" not in printed(profile_forms.show, view(flux), 100, full=True)
 
 
 def test_the_html_is_one_file_that_needs_nothing_else(flux):
@@ -311,8 +331,32 @@ def test_a_request_whose_first_step_is_short_has_its_cpu_ahead(steps_ms, ahead):
 def test_the_unprofiled_step_stands_beside_the_profiled_one():
     document = analyse([FLUX], Context(unprofiled=Unprofiled(step_ms=131.0), about={"command": "sglang generate"}))
     facts = dict(view(document).facts)
+    assert "of all 3 steps" in facts["GPU"]
     assert facts["step"] == "139.2 ms with the profiler, 131.0 ms without"
     assert facts["command"] == "sglang generate"
+
+
+def test_what_a_run_says_of_its_machine_stands_in_every_form():
+    shown = view(analyse([CPU], Context(warnings=("cpu.load: the machine is busy",))))
+    assert "- cpu.load: the machine is busy" in pages.markdown(shown)
+    assert "<li>cpu.load: the machine is busy</li>" in pages.html(shown)
+    assert "warning  cpu.load: the machine is busy" in printed(profile_forms.show, shown, 100)
+
+
+def test_a_saving_is_also_a_share_of_the_step_and_seconds_of_a_request():
+    shown = view(analyse([FLUX], Context(engine_version="0.5.17", steps=50)))
+    ms, percent, seconds = re.fullmatch(
+        r"([\d.]+) ms \(([\d.]+) %; ([\d.]+) s a request\)", shown.todos[0].saving
+    ).groups()
+    assert float(percent) == pytest.approx(100 * float(ms) / 139.2, abs=0.1)
+    assert float(seconds) == pytest.approx(50 * float(ms) / 1e3, abs=0.01)
+
+
+def test_a_quality_that_a_trace_does_not_tell_is_called_an_assumption():
+    facts = dict(view(analyse([FLUX], Context(engine_version="0.5.17", quality="lossless"))).facts)
+    assert facts["quality"] == "not known, taken for the engine's default (lossless)"
+    assert facts["family"] == "flux"
+    assert "model" not in facts
 
 
 def test_the_events_are_exported_one_line_each(tmp_path):

@@ -36,8 +36,8 @@ class Context:
     """What a trace does not say about itself; None is unknown.
 
     ``model`` is a family of ``bench/catalog/fast_paths.toml``, found from the modules when it is None.
-    ``measured`` are the ceilings of this card. ``about`` is kept verbatim: the command, the flags, the clocks of the
-    capture.
+    ``measured`` are the ceilings of this card, ``steps`` the denoise steps of the whole request. ``about`` (of the
+    capture: the command, the flags, the clocks) and ``warnings`` (what its run says of the machine) are kept verbatim.
     """
 
     model: str | None = None
@@ -45,7 +45,9 @@ class Context:
     quality: str | None = None
     unprofiled: Unprofiled | None = None
     measured: tuple[Ceiling, ...] = ()
+    steps: int | None = None
     about: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def analyse(
@@ -82,7 +84,9 @@ def analyse(
             "quality": context.quality,
             "unprofiled_step_ms": context.unprofiled.step_ms if context.unprofiled else None,
             "host_ahead": context.unprofiled.host_ahead if context.unprofiled else None,
+            "steps": context.steps,
             "about": dict(context.about) if context.about is not None else None,
+            "warnings": context.warnings,
         },
         "traces": found,
         "ranks": _ranks(found),

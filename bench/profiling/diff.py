@@ -93,7 +93,11 @@ def side(trace: Mapping[str, Any], name: str, steps: Sequence[str] | None) -> Si
     gpu = trace["gpu"]
     where = trace["source"]["path"]
     if gpu is None:
-        raise UsageError(f"{name} has no GPU events to compare", where=where, todo="capture on a GPU")
+        raise UsageError(
+            f"{name} has no GPU events, and a diff compares GPU kernels only",
+            where=where,
+            todo="compare the two runs with `invoke compare`: their times are without the profiler",
+        )
     labels = [step["label"] for step in gpu["steps"]]
     if not labels:
         return Side(gpu=gpu, places=(0,), labels=("whole trace",))

@@ -32,7 +32,6 @@ def warnings(attribution: Attribution, gpu: Mapping[str, Any] | None) -> Iterato
     if not len(attribution.steps):
         yield "no denoise steps (no ProfilerStep annotation, no denoiser among the modules): all events are one window"
     if gpu is None:
-        yield "no GPU events: this is the operator view of the CPU"
         return
     yield from _of_steps(attribution, gpu)
     yield from _of_capture(attribution, gpu)

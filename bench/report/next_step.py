@@ -177,8 +177,13 @@ def after_matrix(document: Mapping[str, Any], records: Mapping[str, Mapping[str,
 
 
 def after_profile(record: Mapping[str, Any], proposed: str | None) -> str:
-    """Return the command after a profile: try the arm that it proposes, or set two profiles side by side."""
+    """Return the command after a profile: try the arm that it proposes, or set two profiles side by side.
+
+    A CPU's profile proposes nothing; the next thing to know is the time without the profiler.
+    """
     asked = record["asked"]
+    if record["devices"]["kind"] == "cpu":
+        return _bench(record, repeats=MANY_REQUESTS)
     if proposed is None and asked["torch_compile"]:
         return "invoke profile-diff last~1 last"
     workload = _arm(asked)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench import schema
+from bench.catalog import qualities
 from bench.errors import UsageError
 from bench.report import page, profile_diff, run
 from bench.report.figures import number
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 def about(captured: Captured) -> dict[str, str]:
     """Return what the record of a capture adds to its traces: which run it was, and what proves it and its times."""
     record = captured.record
-    verdict = record["verdict"]
+    verdict, workload = record["verdict"], record["workload"]
+    size = f"{workload['width']}x{workload['height']}, " if workload["width"] else ""
+    by_default = qualities.default(record["engine"]["version"])
+    default = "the engine's default" + (f" ({by_default})" if by_default else "")
     held = sum(proof["holds"] for proof in verdict["evidence"])
     proven = f"{verdict['outcome'].upper()} ({held} of {len(verdict['evidence'])} required pieces of evidence)"
     step = "its step is not known"
@@ -37,6 +41,9 @@ def about(captured: Captured) -> dict[str, str]:
         )
     return {
         "preset": record["preset"]["key"],
+        "model": record["weights"]["model"],
+        "workload": f"{size}{workload['steps'] or 'the default number of'} steps",
+        "quality": workload["quality"] or default,
         "run": record["id"],
         "verdict of the run": f"{proven}; the profiler was on, so the traced request is not a timing",
         "without the profiler": f"{request} a request{alone}, median of {captured.requests}; {step}",

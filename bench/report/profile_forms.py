@@ -44,6 +44,8 @@ def show(shown: Page, console: Console, *, full: bool = False) -> None:
     for table in tables if full else tables[:FIRST_TABLES]:
         console.print()
         console.print(grid(table, wide=console.width >= WIDE_COLUMNS))
+    if not full and (rest := tables[FIRST_TABLES:]):
+        console.print(Text(f"\nin the report, or with --full: {', '.join(table.title for table in rest)}", style="dim"))
 
 
 def grid(table: Table, *, wide: bool) -> RenderableType:

@@ -81,7 +81,7 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Plot, ...]:
         "mark": {"type": "bar", "color": plots.BASELINE},
         "encoding": {
             "y": names("operator"),
-            "x": axis("ms", "own ms of a step"),
+            "x": axis("ms", "own ms per step"),
             "tooltip": tips(operator="operator", shape="shape", ms="ms"),
         },
     }
@@ -284,7 +284,7 @@ def _dots(
                     "size": {"field": "ms", "type": "quantitative", "legend": None, "scale": {"range": [30, 600]}},
                     "color": {**by_kind, "scale": {"domain": kinds, "range": [_colour(ids[kind]) for kind in kinds]}},
                     "shape": {**by_kind, "scale": {"domain": kinds}},
-                    "tooltip": tips(kind="", operator="operator", shape="shape", ms="ms of a step")
+                    "tooltip": tips(kind="", operator="operator", shape="shape", ms="ms per step")
                     + tips(**{across[0]: across[1], up[0]: up[1]}),
                 },
             },

@@ -18,6 +18,11 @@ def _percent(share: float | None) -> str:
     return NO_FIGURE if share is None else f"{100 * share:.0f} %"
 
 
+def _count(per_step: float) -> str:
+    """Return how often in a step: a median, so that it may end with a half."""
+    return figure(per_step, 0 if float(per_step).is_integer() else 1)
+
+
 def of_gpu(gpu: Mapping[str, Any]) -> tuple[Table, ...]:
     """Return the tables of a trace with GPU events."""
     tables = [
@@ -39,28 +44,12 @@ def of_gpu(gpu: Mapping[str, Any]) -> tuple[Table, ...]:
 
 def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
     """Return the tables of a trace without GPU events."""
-    operators = Table(
-        title="Operators",
-        note=f"the {SHOWN_ROWS} with most time of their own; ms per step",
-        columns=columns("operator | shape | >n | >own ms | >with callees ms"),
-        rows=tuple(
-            (
-                one["operator"],
-                one["shape"],
-                figure(one["per_step"], 1),
-                figure(one["self_ms"], 3),
-                figure(one["total_ms"], 3),
-            )
-            for one in cpu["operators"][:SHOWN_ROWS]
-        ),
-    )
     modules = Table(
         title="Modules",
-        note="with everything inside them; ms per step",
+        note="with everything inside them, so they do not add up; ms per step",
         columns=columns("module | >n | >ms"),
         rows=tuple(
-            (one["module"], figure(one["per_step"], 1), figure(one["total_ms"], 3))
-            for one in cpu["modules"][:SHOWN_ROWS]
+            (one["module"], _count(one["per_step"]), figure(one["total_ms"], 3)) for one in cpu["modules"][:SHOWN_ROWS]
         ),
     )
     steps = Table(
@@ -69,7 +58,37 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
         columns=columns("step | >ms"),
         rows=tuple((step["label"], figure(step["ms"], 3)) for step in cpu["steps"]),
     )
-    return tuple(table for table in (operators, modules, steps) if table.rows)
+    return tuple(table for table in (_operators(cpu["operators"]), modules, steps) if table.rows)
+
+
+def _operators(operators: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table of the operators of a step on the CPU; the last rows are the rest and the total."""
+    total_ms = sum(one["self_ms"] for one in operators)
+
+    def line(
+        name: str, shape: str, members: Sequence[Mapping[str, Any]], with_callees: str = NO_FIGURE
+    ) -> tuple[str, ...]:
+        own_ms = sum(one["self_ms"] for one in members)
+        count = sum(one["per_step"] for one in members)
+        return (
+            name,
+            shape,
+            _count(count),
+            figure(own_ms, 3),
+            _percent(own_ms / total_ms if total_ms else None),
+            with_callees,
+        )
+
+    shown, rest = operators[:SHOWN_ROWS], operators[SHOWN_ROWS:]
+    lines = [line(one["operator"], one["shape"], [one], figure(one["total_ms"], 3)) for one in shown]
+    lines += [line(f"{len(rest)} others", "", rest)] if rest else []
+    lines += [line("total", "", operators)] if operators else []
+    return Table(
+        title="Operators",
+        note="by the time of their own; ms per step",
+        columns=columns("operator | shape | >n | >own ms | >share | >with callees ms"),
+        rows=tuple(lines),
+    )
 
 
 def ranks(document: Mapping[str, Any]) -> Table:
@@ -96,7 +115,7 @@ def ranks(document: Mapping[str, Any]) -> Table:
 def _categories(entries: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         title="GPU time by category",
-        note="milliseconds and events of a step",
+        note="ms and events per step",
         columns=columns("category | >ms | >share | >n | >TFLOP | >TFLOP/s"),
         rows=tuple(
             (

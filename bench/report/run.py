@@ -107,7 +107,7 @@ def _headline(record: Mapping[str, Any]) -> RenderableType:
 
 def instrument(record: Mapping[str, Any]) -> str:
     """Return in words what the timings of a record were taken under that a user's run would not have."""
-    names = {"stage_sync": SYNCHRONISED, "profiler": "a profiler can be attached"}
+    names = {"stage_sync": SYNCHRONISED, "profiler": "a profiler, off in every timed request"}
     return ", ".join(names[name] for name, on in record["instrument"].items() if on) or "none, as in a user's run"
 
 

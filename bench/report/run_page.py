@@ -212,13 +212,13 @@ def _steps(record: Record) -> Plot:
             "layer": [
                 {
                     "mark": {"type": "area", "color": plots.BASELINE, "opacity": 0.25},
-                    "encoding": {"y": axis("low", "ms a step"), "y2": {"field": "high"}},
+                    "encoding": {"y": axis("low", "ms per step"), "y2": {"field": "high"}},
                 },
                 {
                     "params": [plots.ZOOM],
                     "mark": {"type": "line", "color": plots.BASELINE, "point": {"color": plots.BASELINE, "size": 25}},
                     "encoding": {
-                        "y": axis("median", "ms a step"),
+                        "y": axis("median", "ms per step"),
                         "tooltip": tips(step="step", median="median, ms", low="fastest, ms", high="slowest, ms"),
                     },
                 },

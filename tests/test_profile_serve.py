@@ -97,7 +97,7 @@ def test_without_a_trace_the_record_says_why(profile, scenario, says):
 def test_a_request_under_load_becomes_a_profile(profile, invoke):
     ended, path = profile("--steps-profiled", "2", trace=TRACE)
     assert ended.code == 0, ended.out + ended.err
-    assert ended.out.startswith("Profile of flux-tiny on NVIDIA H200, SGLang 0.5.23\n")
+    assert ended.out.startswith("Profile of flux-tiny on NVIDIA H200, SGLang 0.5.23, 256x256, 4 steps\n")
     shown = " ".join(ended.out.split())
     assert "NATIVE (" in shown
     assert "the profiler was on, so the traced request is not a timing" in shown

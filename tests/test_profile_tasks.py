@@ -72,14 +72,63 @@ def test_a_profile_shows_what_proves_the_run_and_its_times(invoke, replay, tiny,
     engine = replay(**NATIVE, trace=str(TRACE))
     ended = invoke("profile", "--model", "flux-tiny", "--preset-file", tiny, "--engine", engine)
     assert ended.code == 0, ended.out + ended.err
-    assert ended.out.startswith("Profile of flux-tiny on NVIDIA H200, SGLang 0.5.23\n")
+    assert ended.out.startswith("Profile of flux-tiny on NVIDIA H200, SGLang 0.5.23, 256x256, 4 steps\n")
     record = json.loads((only_run() / "run.json").read_text())
     evidence = len(record["verdict"]["evidence"])
     proven = f"NATIVE ({evidence} of {evidence} required pieces of evidence)"
     shown = " ".join(ended.out.split())
     assert f"{proven}; the profiler was on, so the traced request is not a timing" in shown
     assert "a request, median of 3; 50.00 ms a denoise step" in shown
-    assert "warning: cpu.load: " in ended.err
+    assert "quality the engine's default (lossless) " in shown
+    assert "a profiler, off in every timed request" in shown
+    assert "warning cpu.load: " in shown
+    assert "- cpu.load: " in (only_run() / "report" / "report.md").read_text()
+    assert "<li>cpu.load: " in (only_run() / "report" / "report.html").read_text()
+    assert record["profiled"]["steps"] == 3  # the first of four warms the profiler up
+
+
+def test_a_cpu_is_proposed_a_timing(invoke, replay, tiny, home):
+    engine = replay(**NATIVE, trace=str(DATA / "traces" / "cpu.trace.json.gz"))
+    words = ("--model", "flux-tiny", "--preset-file", tiny, "--engine", engine)
+    ended = invoke("profile", *words)
+    assert ended.code == 0, ended.out + ended.err
+    assert ended.out.startswith("Profile of flux-tiny on the CPU, SGLang 0.5.23, 256x256, 4 steps\n")
+    (line,) = (line for line in ended.err.splitlines() if line.startswith("next: "))
+    assert line == f"next: invoke bench --model flux-tiny --engine {engine} --preset-file {tiny} --repeats 10"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ("--steps-profiled", "4"),
+            "the request has 4 denoise steps, and the profiler warms up in the first: at most 3",
+        ),
+        (("--steps-profiled", "4", "--serve"), "at most 3 can be traced"),
+        (("--steps-profiled", "2", "--all-stages"), "traces the whole request, so --steps-profiled would be ignored"),
+    ],
+)
+def test_more_steps_than_a_request_has_are_refused_before_a_launch(invoke, replay, home, tiny, words, says):
+    ended = invoke("profile", "--model", "flux-tiny", "--preset-file", tiny, "--engine", replay(), *words)
+    assert (ended.code, says in ended.err) == (1, True), ended.err
+    assert not (home / "runs").exists()
+
+
+def test_a_request_of_one_step_is_not_traced_by_its_steps(invoke, replay, home, tiny):
+    tiny.write_text(tiny.read_text().replace("steps = 4", "steps = 1"))
+    ended = invoke("profile", "--model", "flux-tiny", "--preset-file", tiny, "--engine", replay())
+    assert ended.code == 1
+    assert "the request has 1 denoise step, and the profiler warms up in the first: at most 0 can be" in ended.err
+    assert "to do: --all-stages" in ended.err
+    assert not (home / "runs").exists()
+
+
+def test_two_cpu_profiles_have_no_diff_and_the_refusal_says_what_to_do(invoke):
+    paths = (DATA / "traces" / "cpu.trace.json.gz", DATA / "traces" / "cache-dit-cpu-0.5.23.trace.json.gz")
+    ended = invoke("profile-diff", *paths)
+    assert ended.code == 1
+    assert "A has no GPU events, and a diff compares GPU kernels only" in ended.err
+    assert "compare the two runs with `invoke compare`" in ended.err
 
 
 def test_two_steps_of_one_trace_are_told_apart_by_the_clock(invoke, home):

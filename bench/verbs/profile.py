@@ -40,11 +40,11 @@ class ProfileOptions:
     run: Options = nested(
         Options, *("model", "torch_compile"), *COMMON, model={"help": "preset to profile (default flux)"}
     )
-    steps_profiled: int = option(
-        STEPS_PROFILED,
+    steps_profiled: int | None = option(
+        None,
         kind=Kind.WHOLE,
         group=MEASURING,
-        help=f"denoise steps to trace after the schedule's warm-up (default {STEPS_PROFILED})",
+        help=f"denoise steps to trace after the first, in which the profiler warms up (default {STEPS_PROFILED})",
     )
     all_stages: bool = option(False, group=MEASURING, help="trace text encoding and decoding too")
     nsys: bool = option(False, group=MEASURING, help="run the engine under Nsight Systems as well")
@@ -141,6 +141,8 @@ def _refuse_ignored(options: ProfileOptions, extra: Sequence[str]) -> None:
     else:
         ignored = [name for name in given if name == "--pairs" and not options.attempt]
         why = "pairs are measured with --try"
+    if not ignored and options.all_stages and options.steps_profiled is not None:
+        ignored, why = ["--steps-profiled"], "--all-stages traces the whole request"
     if ignored:
         raise UsageError(f"{why}, so {', '.join(ignored)} would be ignored", todo="leave it out")
 
@@ -149,12 +151,35 @@ def _refuse_endless(options: ProfileOptions) -> None:
     """Raise UsageError for a load that lasts longer than a launch may."""
     if options.rate_hz is None:
         return
-    lasts_s = _window(options).load(1.0).duration_s
+    lasts_s = _window(options, STEPS_PROFILED).load(1.0).duration_s
     if lasts_s > options.run.timeout_s:
         raise UsageError(
             f"at --rate {options.rate_hz:g} the load lasts {lasts_s:.0f} s, and --timeout is {options.run.timeout_s:g}",
             todo="a higher --rate, or a longer --timeout",
         )
+
+
+def _steps(asked: Options, options: ProfileOptions) -> int:
+    """Return how many denoise steps to trace: as many as were asked for, else at most `STEPS_PROFILED`.
+
+    Raises:
+        UsageError: the request has fewer.
+    """
+    from bench.run import plan
+
+    steps = plan.workload(asked).steps
+    wanted = options.steps_profiled
+    if steps is None or options.all_stages:
+        return wanted or STEPS_PROFILED
+    most = steps - 1
+    if most < (wanted or 1):
+        raise UsageError(
+            f"the request has {steps} denoise step{'s' * (steps > 1)}, and the profiler warms up in the first: "
+            f"at most {most} can be traced",
+            where=f"preset {asked.model}",
+            todo=f"--steps-profiled {most}, or --all-stages" if most else "--all-stages",
+        )
+    return wanted or min(STEPS_PROFILED, most)
 
 
 def _captured(asked: Options, options: ProfileOptions) -> None:
@@ -166,19 +191,19 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
     from bench.catalog import qualities
     from bench.compare import tried
     from bench.profiling import analysis
-    from bench.report import next_step, run, text
+    from bench.report import next_step, run_page, text
     from bench.report import profile as reports
 
     messages = text.stderr()
     captured = _capture(asked, options)
     record = captured.record
-    for warning in run.warnings(record):
-        text.line(messages, warning)
     context = analysis.Context(
         engine_version=record["engine"]["version"],
         quality=record["workload"]["quality"] or qualities.default(record["engine"]["version"]),
         unprofiled=captured.unprofiled,
         measured=_measured(record, asked),
+        steps=record["workload"]["steps"],
+        warnings=run_page.warnings(record),
         about=reports.about(captured) | {"command": shlex.join(record["launches"][0]["command"]["argv"])},
     )
     report = _analyse(captured.traces, context, captured.path.parent / REPORT, full=options.full)
@@ -206,23 +231,24 @@ def _capture(asked: Options, options: ProfileOptions) -> Captured:
     from bench.report import live, text
     from bench.serving import traced
 
+    steps = _steps(asked, options)
     if options.serve:
         with live.Live(text.stderr()) as display:
-            return traced.capture(asked, _window(options), display)
+            return traced.capture(asked, _window(options, steps), display)
     with live.Live(text.stderr(), requests=capture.TIMED_REQUESTS + 1, left_out=1) as display:
         return capture.capture(
             asked,
-            steps=options.steps_profiled,
+            steps=steps,
             all_stages=options.all_stages,
             nsys=options.nsys,
             display=display,
         )
 
 
-def _window(options: ProfileOptions) -> Window:
+def _window(options: ProfileOptions, steps: int) -> Window:
     from bench.serving.traced import Window
 
-    return Window(steps=options.steps_profiled, all_stages=options.all_stages, rate_hz=options.rate_hz)
+    return Window(steps=steps, all_stages=options.all_stages, rate_hz=options.rate_hz)
 
 
 def _show_served(asked: Options, options: ProfileOptions) -> None:
@@ -237,7 +263,7 @@ def _show_served(asked: Options, options: ProfileOptions) -> None:
 
     workload = plan.workload(asked)
     engine = engine_to_spell_for(asked.engine)
-    window = _window(options)
+    window = _window(options, _steps(asked, options))
     sent = window.requests(traced.request(engine.version, workload), window.load(1.0))
     request = next(itertools.islice(sent, traced.BEFORE, None))
     text.write(command.shown(server_command(engine, tracing.of(workload, RUN_DIRECTORY.absolute()))))

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -143,3 +144,17 @@ def wait_for_task(task, condition, reason, within_s=120.0):
         return result
 
     return wait_until(holds, reason, within_s)
+
+
+def cut_off(number, hung, home, *arguments, meanwhile=lambda task: None):
+    """Run a task, send it a signal once ``hung`` is there, and return its exit code and messages; no server is left."""
+    task = subprocess.Popen(
+        invoke_command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )  # fmt: skip
+    wait_for_task(task, hung.exists, "no request hangs", 600)
+    meanwhile(task)
+    task.send_signal(number)
+    _, err = task.communicate(timeout=300)
+    wait_until(lambda: not processes_like("stand_in_server.py", home / "runs"), "a server is still there")
+    return task.returncode, err

@@ -253,7 +253,7 @@ SAID = 300
 
 
 def main(scenario, words):
-    """Answer until killed; a request of 3 denoise steps hangs in the starts that ``hang_in`` lists, once it is told.
+    """Answer until killed; in the starts that ``hang_in`` lists a request of ``hang_steps`` (3) or for a trace hangs.
 
     With ``dies`` it ends at the request that asks for a trace.
     """
@@ -266,7 +266,7 @@ def main(scenario, words):
     def fault(number, body):
         if scenario.get("dies") and body.get("profile"):
             os._exit(1)
-        if not hangs or body.get("num_inference_steps") != 3:
+        if not hangs or not (body.get("profile") or body.get("num_inference_steps") == scenario.get("hang_steps", 3)):
             return None
         Path(scenario["hung"]).touch()
         return {"stall_s": 600}

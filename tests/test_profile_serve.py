@@ -1,9 +1,10 @@
 """`invoke profile --serve` on a server that stands in: what is refused, what goes wrong, and what is shown."""
 
 import json
+import signal
 
 import pytest
-from helpers import DATA, ROOT, processes_like
+from helpers import DATA, ROOT, cut_off, processes_like
 
 from bench import schema
 from bench.serving import traced
@@ -92,6 +93,25 @@ def test_without_a_trace_the_record_says_why(profile, scenario, says):
     assert (record["complete"], record["profiled"]) == (False, None)
     assert says in record["failure"]["what"]
     assert not (path.parent / "report").exists()
+
+
+@pytest.mark.parametrize("hang_steps", [4, None], ids=["in the warm-up", "in the traced request"])
+def test_ctrl_c_leaves_no_server_and_no_profile(replay, home, tiny, invoke, hang_steps):
+    hung = home / "served" / "hung"
+    hung.parent.mkdir()
+    program = str(ROOT / "tests" / "stand_in_server.py")
+    replay(name="served", serves=program, service_s=0.02, hang_in=(1,), hung=str(hung), hang_steps=hang_steps)
+    words = ("--model", "flux-tiny", "--preset-file", tiny, "--engine", "served", "--rate", "2")
+    code, err = cut_off(signal.SIGINT, hung, home, "profile", "--serve", *words)
+    assert (code, "interrupted" in err) == (130, True), err
+    assert "next: " not in err
+    (folder,) = (home / "runs").iterdir()
+    record = json.loads((folder / "load.json").read_text())
+    assert schema.violations(record, "load-record") == []
+    assert (record["complete"], record["profiled"], record["failure"]["exit_code"]) == (False, None, 130)
+    assert not (folder / "report").exists()
+    assert invoke("report", folder).code == 0
+    assert "No figure of this load test counts: interrupted" in (folder / "report.html").read_text()
 
 
 def test_a_request_under_load_becomes_a_profile(profile, invoke):

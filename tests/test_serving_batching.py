@@ -4,12 +4,13 @@ import gzip
 import io
 import json
 import re
+import signal
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from helpers import DATA
+from helpers import DATA, ROOT, cut_off
 from rich.console import Console
 from stand_in_server import StandIn
 
@@ -166,3 +167,23 @@ def test_a_burst_lasts_until_its_last_answer():
     alone = phase(batching.ALONE, rows[:3])
     assert batching.burst([alone, bursts], 4).lone_latency_s == 2.0
     assert batching.burst([phase(batching.BURSTS, rows[8:])], 4) is None
+
+
+@pytest.mark.parametrize("start", [1, 2], ids=["the server that merges nothing", "the server that may merge"])
+def test_ctrl_c_leaves_neither_server_and_no_record_that_looks_finished(replay, home, model, start):
+    hung = home / "served" / "hung"
+    hung.parent.mkdir()
+    program = str(ROOT / "tests" / "stand_in_server.py")
+    replay(name="served", serves=program, service_s=0.02, hang_in=(start,), hung=str(hung), hang_steps=4)
+    words = ("--model", "flux-tiny", "--engine", "served", "--model-path", model(), "--duration", "1")
+    code, err = cut_off(signal.SIGINT, hung, home, "loadtest", "--batching", "4", "--concurrency", "4", *words)
+    assert (code, "interrupted" in err) == (130, True), err
+    assert "the same command again measures anew" in err
+    (folder,) = (home / "runs").iterdir()
+    records = {path.parent.name: json.loads(path.read_text()) for path in folder.rglob("load.json")}
+    assert [schema.violations(record, "load-record") for record in records.values()] == [[]] * start
+    cut = records.pop("unbatched" if start == 1 else folder.name)
+    assert (cut["complete"], cut["failure"]["exit_code"]) == (False, 130)
+    assert [record["complete"] for record in records.values()] == [True] * (start - 1)  # the first server's own
+    assert "No figure of this load test counts: interrupted" in load_page.page(cut, ()).answer
+    assert not (folder / "campaign.json").exists()

@@ -1,12 +1,11 @@
 """Load tests that are cut off: what was measured is in the record at once, can be read, and is never measured again."""
 
 import json
-import os
 import signal
-import subprocess
 
+import helpers
 import pytest
-from helpers import ROOT, invoke_command, processes_like, wait_for_task, wait_until
+from helpers import ROOT
 from stand_in_server import StandIn
 
 from bench import schema
@@ -54,19 +53,14 @@ def started(home, name="served"):
 def cut_off(home):
     """Start a load test, send it a signal when a request hangs, and return its folder, exit code and messages."""
 
+    def folder():
+        (found,) = (home / "runs").glob("*-load-*")
+        return found
+
     def run(number, hung, *arguments, meanwhile=lambda task, folder: None):
-        task = subprocess.Popen(
-            invoke_command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"COLUMNS": "200"},
-        )  # fmt: skip
-        wait_for_task(task, hung.exists, "no request hangs", 600)
-        (folder,) = (home / "runs").glob("*-load-*")
-        meanwhile(task, folder)
-        task.send_signal(number)
-        _, err = task.communicate(timeout=300)
-        wait_until(lambda: not processes_like("stand_in_server.py", home / "runs"), "a server is still there")
+        code, err = helpers.cut_off(number, hung, home, *arguments, meanwhile=lambda task: meanwhile(task, folder()))
         hung.unlink()
-        return folder, task.returncode, err
+        return folder(), code, err
 
     return run
 

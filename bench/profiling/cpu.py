@@ -88,9 +88,7 @@ def modules(trace: Trace, steps: Steps) -> tuple[ModuleTime, ...]:
         [table.setdefault(class_of(trace.names[name]), len(table)) for name in frames.name.tolist()], np.int64
     )
     step = _step(steps, frames.start_us)
-    counts, total_us = (
-        _median(group, step, values, len(table), len(steps)) for values in (None, frames.end_us - frames.start_us)
-    )
+    counts, total_us = (_median(group, step, values, len(table), len(steps)) for values in (None, frames.duration_us))
     found = [
         ModuleTime(module=name, per_step=float(counts[at]), total_ms=float(total_us[at]) / 1e3)
         for name, at in table.items()

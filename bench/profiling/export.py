@@ -171,8 +171,7 @@ def _events(attribution: Attribution, step: int) -> Iterator[dict[str, Any]]:
     yield _span("user_annotation", label, low, high - low) | where
     # every span of the CPU that touches the step: a module frame may have been opened before it
     for kind, rows in (("cpu_op", trace.operators), ("module", trace.modules), ("cuda_runtime", trace.calls)):
-        end = rows.end_us if kind != "cpu_op" else rows.start_us + rows.duration_us  # type: ignore[union-attr]
-        for row in np.flatnonzero((rows.start_us <= high) & (end >= low)).tolist():
+        for row in np.flatnonzero((rows.start_us <= high) & (rows.end_us >= low)).tolist():
             yield _cpu_event(attribution, kind, row)
     yield from _gpu_events(attribution, step, process)
 
@@ -196,9 +195,8 @@ def _cpu_event(attribution: Attribution, kind: str, row: int) -> dict[str, Any]:
     if kind == "module":
         frames = trace.modules
         thread = trace.threads[frames.thread[row]]
-        start = float(frames.start_us[row])
         name = f"nn.Module: {trace.names[frames.name[row]]}"
-        event = _span("python_function", name, start, float(frames.end_us[row]) - start)
+        event = _span("python_function", name, float(frames.start_us[row]), float(frames.duration_us[row]))
         return event | {"pid": thread[0], "tid": thread[1]}
     calls = trace.calls
     thread = trace.threads[calls.thread[row]]

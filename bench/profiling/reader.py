@@ -70,13 +70,13 @@ class Rows:
         self.columns = {name: array(code) for name, code in codes.items()}
         self.appends = tuple(column.append for column in self.columns.values())
 
-    def finish(self, origin_us: float = 0.0, *, from_origin: tuple[str, ...] = ()) -> dict[str, Any]:
-        """Return the columns as numpy arrays that share their memory; times are counted from the origin."""
+    def finish(self, origin_us: float) -> dict[str, Any]:
+        """Return the columns as numpy arrays that share their memory; starts are counted from the origin."""
         done: dict[str, Any] = {}
         for name, column in self.columns.items():
             done[name] = np.frombuffer(column, dtype=column.typecode) if column else np.empty(0, column.typecode)
-            if name in from_origin and column:
-                done[name] -= origin_us
+        if len(done["start_us"]):
+            done["start_us"] -= origin_us
         return done
 
 
@@ -92,8 +92,8 @@ class Columns:
         )
         self.calls = Rows(name="I", start_us="d", duration_us="d", correlation="q", thread="I")
         self.operators = Rows(signature="I", start_us="d", duration_us="d", external="q", thread="I")
-        self.modules = Rows(name="I", start_us="d", end_us="d", thread="I")
-        self.annotations = Rows(name="I", start_us="d", end_us="d", thread="I")
+        self.modules = Rows(name="I", start_us="d", duration_us="d", thread="I")
+        self.annotations = Rows(name="I", start_us="d", duration_us="d", thread="I")
         self.names = Interned()
         self.signatures = Interned()
         self.threads = Interned()
@@ -157,9 +157,9 @@ class Columns:
         thread(self.threads[event["pid"], event["tid"]])
 
     def _frame(self, rows: Rows, event: Mapping[str, Any], label: str) -> None:
-        name, start, end, thread = rows.appends
+        name, start, duration, thread = rows.appends
         start(event["ts"])
-        end(event["ts"] + event["dur"])
+        duration(event["dur"])
         name(self.names[label])
         thread(self.threads[event["pid"], event["tid"]])
 
@@ -229,22 +229,18 @@ def _check_times(source: Source, rows: Rows) -> None:
 
 
 def _finished(source: Source, progress: Progress, columns: Columns, damage: str | None) -> Trace:
-    starts = [
-        min(rows.columns["start_us"])
-        for rows in (columns.gpu, columns.calls, columns.operators, columns.modules, columns.annotations)
-        if rows.columns["start_us"]
-    ]
-    origin = min(starts, default=0.0)
-    for rows in (columns.gpu, columns.calls, columns.operators, columns.modules, columns.annotations):
+    tables = (columns.gpu, columns.calls, columns.operators, columns.modules, columns.annotations)
+    for rows in tables:
         _check_times(source, rows)
+    origin = min((min(rows.columns["start_us"]) for rows in tables if rows.columns["start_us"]), default=0.0)
     return Trace(
         path=source.path,
         origin_us=origin,
-        gpu=GpuEvents(**columns.gpu.finish(origin, from_origin=("start_us",))),
-        calls=Calls(**columns.calls.finish(origin, from_origin=("start_us",))),
-        operators=Operators(**columns.operators.finish(origin, from_origin=("start_us",))),
-        modules=Frames(**columns.modules.finish(origin, from_origin=("start_us", "end_us"))),
-        annotations=Frames(**columns.annotations.finish(origin, from_origin=("start_us", "end_us"))),
+        gpu=GpuEvents(**columns.gpu.finish(origin)),
+        calls=Calls(**columns.calls.finish(origin)),
+        operators=Operators(**columns.operators.finish(origin)),
+        modules=Frames(**columns.modules.finish(origin)),
+        annotations=Frames(**columns.annotations.finish(origin)),
         names=tuple(columns.names),
         signatures=tuple(map(_signature, columns.signatures)),
         threads=tuple(columns.threads),

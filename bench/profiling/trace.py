@@ -24,17 +24,11 @@ ABSENT = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GpuEvents:
-    """Kernels, copies and memory sets, one row each, in the order of the file."""
+class Spans:
+    """Events with a beginning and a duration, one row each, in the order of the file."""
 
-    name: NDArray[np.uint32]
-    kind: NDArray[np.uint8]
     start_us: NDArray[np.float64]
     duration_us: NDArray[np.float64]
-    correlation: NDArray[np.int64]
-    external: NDArray[np.int64]
-    stream: NDArray[np.int32]
-    device: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.start_us)
@@ -46,49 +40,39 @@ class GpuEvents:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Calls:
-    """Runtime and driver calls: launches, copies, synchronisations."""
+class GpuEvents(Spans):
+    """Kernels, copies and memory sets."""
 
     name: NDArray[np.uint32]
-    start_us: NDArray[np.float64]
-    duration_us: NDArray[np.float64]
+    kind: NDArray[np.uint8]
     correlation: NDArray[np.int64]
-    thread: NDArray[np.uint32]
-
-    def __len__(self) -> int:
-        return len(self.start_us)
-
-    @property
-    def end_us(self) -> NDArray[np.float64]:
-        """When each call returned."""
-        return self.start_us + self.duration_us
+    external: NDArray[np.int64]
+    stream: NDArray[np.int32]
+    device: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operators:
+class Operators(Spans):
     """Operators on the CPU; ``signature`` points to a ``Signature``."""
 
     signature: NDArray[np.uint32]
-    start_us: NDArray[np.float64]
-    duration_us: NDArray[np.float64]
     external: NDArray[np.int64]
     thread: NDArray[np.uint32]
 
-    def __len__(self) -> int:
-        return len(self.start_us)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frames:
+class Frames(Spans):
     """Named spans on the CPU: ``nn.Module`` frames (name: ``ClassName_3``) or annotations."""
 
     name: NDArray[np.uint32]
-    start_us: NDArray[np.float64]
-    end_us: NDArray[np.float64]
     thread: NDArray[np.uint32]
 
-    def __len__(self) -> int:
-        return len(self.start_us)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls(Frames):
+    """Runtime and driver calls: launches, copies, synchronisations."""
+
+    correlation: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

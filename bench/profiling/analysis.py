@@ -189,15 +189,13 @@ def _gpu(attribution: Attribution, context: Context, family: str | None) -> dict
     limits = roofline.ceilings(rows, name, context.measured)
     named = titles()
     whole = summary.window(attribution, idle)
-    median = summary.median_step(steps) if steps else whole.as_step()
+    median = summary.median_step(steps, whole)
     kinds = summary.categories(rows, named)
     floors = roofline.floors(rows, limits)
-    causes = {"host wait": whole.host_wait_ms, "kernel wait": whole.kernel_wait_ms}
     judged = without_profiler(median, context.unprofiled)
-    if not judged.profiled:
-        waits = {"host wait": judged.host_wait_ms, "kernel wait": judged.kernel_wait_ms}
-    else:
-        waits = summary.idle_by_cause(steps, median) if steps else causes
+    waits = {"host wait": judged.host_wait_ms, "kernel wait": judged.kernel_wait_ms}
+    if judged.profiled and steps:
+        waits = summary.idle_by_cause(steps, median)
     measures = _metrics(judged, rows, trace)
     seen = fast_paths.Evidence(denoise=rows, decode=outside, calls=trace.names, metrics=measures)
     findings = fast_paths.judge(seen, _situation(trace, context, family), limits)

@@ -26,6 +26,12 @@ GAP_EDGES_US = (0.0, 1.0, 2.0, 5.0, 20.0, 100.0, 1000.0)
 
 OUTSIDE = "(outside modules)"
 
+OF_STEP_AND_WINDOW = (
+    *("span_ms", "busy_ms", "host_wait_ms", "kernel_wait_ms"),
+    *("overlap_ms", "communication_ms", "exposed_communication_ms"),
+)
+"""What is known of each step, and of a whole trace, alike."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MedianStep:
@@ -64,23 +70,6 @@ class Window:
     overlap_percent: float
     communication_ms: float
     exposed_communication_ms: float
-
-    def as_step(self) -> MedianStep:
-        """Return the whole window as a step, for a trace without steps."""
-        return MedianStep(
-            of=0,
-            ms=self.span_ms,
-            span_ms=self.span_ms,
-            busy_ms=self.busy_ms,
-            host_wait_ms=self.host_wait_ms,
-            kernel_wait_ms=self.kernel_wait_ms,
-            wait_after_ms=0.0,
-            overlap_ms=self.overlap_ms,
-            communication_ms=self.communication_ms,
-            exposed_communication_ms=self.exposed_communication_ms,
-            synchronisations=0,
-            events=self.events,
-        )
 
 
 def coverage(attribution: Attribution) -> dict[str, float]:
@@ -146,28 +135,22 @@ def window(attribution: Attribution, idle: Gaps) -> Window:
     )
 
 
-def median_step(steps: Sequence[Step]) -> MedianStep:
-    """Return the medians of the representative steps."""
+def median_step(steps: Sequence[Step], whole: Window) -> MedianStep:
+    """Return the medians of the representative steps; a trace without steps is one step, the whole window."""
+    if not steps:
+        known = {name: getattr(whole, name) for name in (*OF_STEP_AND_WINDOW, "events")}
+        return MedianStep(of=0, ms=whole.span_ms, wait_after_ms=0.0, synchronisations=0, **known)
     chosen = [steps[index] for index in timeline.representative(len(steps))]
 
-    def median(values: list[float]) -> float:
-        return float(np.median(values)) if values else 0.0
+    def median(name: str) -> float:
+        return float(np.median([getattr(step, name) for step in chosen]))
 
-    periods = [step.period_ms for step in chosen if step.period_ms is not None]
-    whole = bool(chosen) and len(periods) == len(chosen)
+    followed = all(step.period_ms is not None for step in chosen)
     return MedianStep(
         of=len(chosen),
-        ms=median(periods if whole else [step.span_ms for step in chosen]),
-        span_ms=median([step.span_ms for step in chosen]),
-        busy_ms=median([step.busy_ms for step in chosen]),
-        host_wait_ms=median([step.host_wait_ms for step in chosen]),
-        kernel_wait_ms=median([step.kernel_wait_ms for step in chosen]),
-        wait_after_ms=median([step.wait_after_ms for step in chosen]) if whole else 0.0,
-        overlap_ms=median([step.overlap_ms for step in chosen]),
-        communication_ms=median([step.communication_ms for step in chosen]),
-        exposed_communication_ms=median([step.exposed_communication_ms for step in chosen]),
-        synchronisations=median([step.synchronisations for step in chosen]),
-        events=median([step.events for step in chosen]),
+        ms=median("period_ms" if followed else "span_ms"),
+        wait_after_ms=median("wait_after_ms") if followed else 0.0,
+        **{name: median(name) for name in (*OF_STEP_AND_WINDOW, "synchronisations", "events")},
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.report import plots
 from bench.report.figures import number
 from bench.report.plots import Plot, at, axis, counted, names, rows, tips
+from bench.report.profile_tables import gap_length
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -296,8 +297,7 @@ def _dots(
 def _gaps(gpu: Gpu) -> Plot:
     values: list[dict[str, Any]] = []
     for gap in gpu["gaps"]:
-        length = f"over {gap['from_us']:g}" if gap["to_us"] is None else f"{gap['from_us']:g} to {gap['to_us']:g}"
-        bar = f"{length} us ({gap['host'] + gap['kernel']:,} gaps)"
+        bar = f"{gap_length(gap)} us ({gap['host'] + gap['kernel']:,} gaps)"
         for part, colour in (("kernel", KERNEL_COLOUR), ("host", HOST_COLOUR)):
             values.append({"bar": bar, "part": f"{part} wait", "colour": colour, "ms": gap[f"{part}_ms"]})
     total = sum(value["ms"] for value in values)

@@ -5,6 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    Cells = Mapping[str, Callable[[Any], str]]
+    """Each column, as `columns` writes it, with what makes its cell of an entry."""
 
 NAMESPACES = re.compile(r"\(anonymous namespace\)::|\b[a-z_][\w]*::")
 FUNCTOR = re.compile(r"\b(\w*(?:Functor\w*|KernelImpl|FlashAttnFwd\w+|_kernel(?:_cuda)?|cuda_out))\b")
@@ -38,6 +45,12 @@ def columns(text: str) -> tuple[Column, ...]:
         marks = bare[: len(bare) - len(bare.lstrip(">?"))]
         found.append(Column(name=bare.lstrip(">?"), right=">" in marks, wide="?" in marks))
     return tuple(found)
+
+
+def listing(title: str, note: str, entries: Iterable[Any], cells: Cells) -> Table:
+    """Return a table with one row for each entry."""
+    rows = tuple(tuple(cell(entry) for cell in cells.values()) for entry in entries)
+    return Table(title=title, note=note, columns=columns(" | ".join(cells)), rows=rows)
 
 
 @functools.cache

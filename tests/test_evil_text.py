@@ -201,8 +201,12 @@ def test_profile(invoke, trace, only_run, env):
     assert "<script>![i]" not in (report / "report.html").read_text()
 
 
-def test_profile_diff(invoke, trace):
-    is_safe(invoke("profile-diff", trace))
+def test_profile_diff(invoke, trace, only_run):
+    ended = invoke("profile-diff", trace)
+    is_safe(ended)
+    if ended.code == 0:  # not of a CPU
+        assert not rendered((only_run() / "diff.md").read_text()) & MARKUP
+        assert "<script>![i]" not in (only_run() / "diff.html").read_text()
 
 
 def test_no_kernel_is_a_formula(invoke, tmp_path, only_run):

@@ -156,10 +156,10 @@ def test_the_terminal_report(flux, width, full):
 def test_the_diff_in_the_terminal_and_as_markdown(flux):
     trace = flux["traces"][0]
     document = diff(trace, trace, a_steps=["4", "5"], b_steps=["6"])
-    text = printed(profile_diff.render, document, 100)
+    text = printed(profile_forms.show, profile_diff.view(document), 100, full=True)
     assert max(map(len, text.splitlines())) <= 100
     check_golden("profile/flux-h200-diff.100.txt", text)
-    check_golden("profile/flux-h200-diff.md", profile_diff.markdown(document))
+    check_golden("profile/flux-h200-diff.md", pages.markdown(profile_diff.view(document)))
 
 
 def test_a_trace_without_gpu_events_shows_operators_instead(cpu):
@@ -225,22 +225,24 @@ def test_names_in_a_trace_are_text_in_every_report(tmp_path):
 
 
 def test_a_report_is_written_whole_and_never_over_another(flux, tmp_path):
-    written = profile.write(flux, view(flux), tmp_path)
+    written = profile.write("profile-report", flux, view(flux), tmp_path)
     assert [path.name for path in written] == ["report.json", "report.md", "report.html"]
     assert json.loads(written[0].read_text()) == flux
     with pytest.raises(UsageError, match="File exists"):
-        profile.write(flux, view(flux), tmp_path)
+        profile.write("profile-report", flux, view(flux), tmp_path)
 
 
 def test_a_document_that_breaks_its_schema_is_not_written(flux, tmp_path):
     with pytest.raises(InvalidDocument, match="profile-report"):
-        profile.write(flux | {"schema_version": 7}, view(flux), tmp_path)
+        profile.write("profile-report", flux | {"schema_version": 7}, view(flux), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_diff_is_written(flux, tmp_path):
     trace = flux["traces"][0]
-    assert [path.name for path in profile.write_diff(diff(trace, trace), tmp_path)] == ["diff.json", "diff.md"]
+    document = diff(trace, trace)
+    written = profile.write("profile-diff", document, profile_diff.view(document), tmp_path)
+    assert [path.name for path in written] == ["diff.json", "diff.md", "diff.html"]
 
 
 def test_ranks_are_shown_side_by_side_and_the_slowest_in_detail(tmp_path):

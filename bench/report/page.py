@@ -241,7 +241,8 @@ def _lines(page: Page) -> Iterator[str]:
     yield f"# {escaped(page.title)}"
     yield ""
     yield f"**{escaped(page.answer)}**"
-    yield ""
+    if page.todos or page.facts:
+        yield ""
     for number, todo in enumerate(page.todos, 1):
         yield f"{number}. **{todo.saving}** {escaped(todo.title)} ({todo.state}): {escaped(todo.todo)}."
         yield f"   {escaped(todo.evidence)}"

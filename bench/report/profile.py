@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bench import schema
 from bench.catalog import qualities
 from bench.errors import UsageError
-from bench.report import page, profile_diff, run
+from bench.report import page, run
 from bench.report.figures import number
 from bench.stats.comparison import limits
 
@@ -52,16 +52,25 @@ def about(captured: Captured) -> dict[str, str]:
     }
 
 
-def write(document: Mapping[str, Any], view: Page, directory: Path) -> tuple[Path, ...]:
-    """Write ``report.json``, ``report.md`` and ``report.html``; return their paths. The folder must be there.
+def write(kind: str, document: Mapping[str, Any], view: Page, directory: Path) -> tuple[Path, ...]:
+    """Write a ``profile-report`` or ``profile-diff`` as JSON, Markdown and HTML, and return their paths.
 
     Raises:
-        InvalidDocument: the document violates ``schemas/profile-report.json``.
-        UsageError: a file is there already, or cannot be written.
+        InvalidDocument: the document violates the schema of its kind.
+        UsageError: the folder is not there, a file is there already, or one cannot be written.
     """
-    schema.write(document, "profile-report", directory / "report.json")
-    forms = {"report.md": page.markdown(view), "report.html": page.html(view)}
-    return (directory / "report.json", *_write(forms, directory))
+    name = kind.removeprefix("profile-")
+    paths = tuple(directory / f"{name}.{form}" for form in ("json", "md", "html"))
+    schema.write(document, kind, paths[0])
+    for path, text in zip(paths[1:], (page.markdown(view), page.html(view)), strict=True):
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise UsageError(
+                f"cannot be written: {error.strerror}", where=path, todo="choose another folder"
+            ) from error
+    return paths
 
 
 def tried(document: Mapping[str, Any]) -> str:
@@ -75,29 +84,3 @@ def tried(document: Mapping[str, Any]) -> str:
         f"({predicted['percent']:.2f} % of a request), achieved {achieved['saving_ms']:+.2f} ms "
         f"({achieved['percent']:+.2f} %; {reach}) in {document['pairs']} pair(s): {document['verdict']}"
     )
-
-
-def write_diff(document: Mapping[str, Any], directory: Path) -> tuple[Path, ...]:
-    """Write ``diff.json`` and ``diff.md``; return their paths. The folder must be there.
-
-    Raises:
-        InvalidDocument: the document violates ``schemas/profile-diff.json``.
-        UsageError: a file is there already, or cannot be written.
-    """
-    schema.write(document, "profile-diff", directory / "diff.json")
-    return (directory / "diff.json", *_write({"diff.md": profile_diff.markdown(document)}, directory))
-
-
-def _write(forms: Mapping[str, str], directory: Path) -> list[Path]:
-    written = []
-    for name, text in forms.items():
-        path = directory / name
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise UsageError(
-                f"cannot be written: {error.strerror}", where=path, todo="choose another folder"
-            ) from error
-        written.append(path)
-    return written

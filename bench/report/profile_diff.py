@@ -1,46 +1,35 @@
-"""A diff of two traces, in the terminal and as Markdown."""
+"""What every form of a diff of two traces shows."""
 
 from __future__ import annotations
 
+from operator import itemgetter
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
 from bench.report.figures import figure
-from bench.report.page import table_lines
-from bench.report.profile_forms import WIDE_COLUMNS, grid
-from bench.report.tables import Table, columns, short_kernel
-from bench.safe_text import markdown as escaped
+from bench.report.page import Page
+from bench.report.profile_tables import figure_of
+from bench.report.tables import Table, columns, listing, short_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from rich.console import Console
+    from collections.abc import Callable, Mapping, Sequence
 
 SHOWN_BUCKETS = 20
 LEAST_MS = 0.005
 """Less is written as 0.00."""
 
 
-def render(document: Mapping[str, Any], console: Console) -> None:
-    """Print a diff."""
-    console.print(Text(_title(document), style="bold"))
-    console.print(Text.assemble(("verdict  ", "bold green"), document["verdict"]["sentence"]))
-    for warning in document["warnings"]:
-        console.print(Text.assemble(("warning  ", "yellow"), warning))
-    for table in _tables(document):
-        console.print()
-        console.print(grid(table, wide=console.width >= WIDE_COLUMNS))
-
-
-def markdown(document: Mapping[str, Any]) -> str:
-    """Return a diff as Markdown."""
-    lines = [f"# {escaped(_title(document))}", "", f"**{escaped(document['verdict']['sentence'])}**"]
-    lines += ["", *(f"- {escaped(warning)}" for warning in document["warnings"])] if document["warnings"] else []
-    for table in _tables(document):
-        lines += table_lines(table)
-    return "\n".join(lines) + "\n"
+def view(document: Mapping[str, Any]) -> Page:
+    """Return the page of a diff."""
+    tables = (_totals(document), _steps(document), _categories(document), _buckets(document))
+    return Page(
+        kind="profile diff",
+        title=_title(document),
+        answer=document["verdict"]["sentence"],
+        outcome=document["verdict"]["kind"],
+        warnings=tuple(document["warnings"]),
+        blocks=tuple(table for table in tables if table.rows),
+    )
 
 
 def _title(document: Mapping[str, Any]) -> str:
@@ -54,12 +43,8 @@ def _signed(value: float) -> str:
     return figure(0.0) if abs(value) < LEAST_MS else f"{value:+.2f}"
 
 
-def _tables(document: Mapping[str, Any]) -> tuple[Table, ...]:
-    return tuple(
-        table
-        for table in (_totals(document), _steps(document), _categories(document), _buckets(document))
-        if table.rows
-    )
+def _change(name: str) -> Callable[[Mapping[str, Any]], str]:
+    return lambda entry: _signed(entry[name])
 
 
 def _totals(document: Mapping[str, Any]) -> Table:
@@ -80,60 +65,51 @@ def _totals(document: Mapping[str, Any]) -> Table:
 
 
 def _steps(document: Mapping[str, Any]) -> Table:
-    return Table(
-        title="Each step against the mean step of A",
-        note="over the kernels of equal number; broad: which share of the time is slower by its part",
-        columns=columns("step | >time | >broad | work | "),
-        rows=tuple(
-            (
-                f"{step['side']} {step['label']}",
-                f"{step['ratio']:.3f} x",
-                f"{100 * step['broad_share']:.0f} %",
-                "same" if step["same_work"] else "other",
-                "slower clock" if step["slower_clock"] else "",
-            )
-            for step in document["steps"]
-        ),
+    return listing(
+        "Each step against the mean step of A",
+        "over the kernels of equal number; broad: which share of the time is slower by its part",
+        document["steps"],
+        {
+            "step": lambda step: f"{step['side']} {step['label']}",
+            ">time": lambda step: f"{step['ratio']:.3f} x",
+            ">broad": lambda step: f"{100 * step['broad_share']:.0f} %",
+            "work": lambda step: "same" if step["same_work"] else "other",
+            "": lambda step: "slower clock" if step["slower_clock"] else "",
+        },
     )
 
 
 def _categories(document: Mapping[str, Any]) -> Table:
-    return Table(
-        title="By category",
-        note="ms per step; the change is parted in work and speed",
-        columns=columns("category | >A | >B | >work | >speed"),
-        rows=tuple(
-            (
-                entry["title"],
-                figure(entry["a_ms"]),
-                figure(entry["b_ms"]),
-                _signed(entry["work_ms"]),
-                _signed(entry["speed_ms"]),
-            )
-            for entry in document["categories"]
-        ),
+    return listing(
+        "By category",
+        "ms per step; the change is parted in work and speed",
+        document["categories"],
+        {
+            "category": itemgetter("title"),
+            ">A": figure_of("a_ms"),
+            ">B": figure_of("b_ms"),
+            ">work": _change("work_ms"),
+            ">speed": _change("speed_ms"),
+        },
     )
 
 
 def _buckets(document: Mapping[str, Any]) -> Table:
-    return Table(
-        title="What changed most",
-        note=f"the {SHOWN_BUCKETS} largest changes beyond the spread of A's own steps",
-        columns=columns("operator | shape | module | state | >n | >A ms | >B ms | >change | ?kernels"),
-        rows=tuple(
-            (
-                bucket["operator"],
-                bucket["shape"],
-                bucket["module"].rpartition(" > ")[2],
-                bucket["state"],
-                _counts(bucket),
-                figure(bucket["a_ms"]),
-                figure(bucket["b_ms"]),
-                _signed(bucket["delta_ms"]),
-                _kernels(bucket),
-            )
-            for bucket in _shown(document["buckets"])
-        ),
+    return listing(
+        "What changed most",
+        f"the {SHOWN_BUCKETS} largest changes beyond the spread of A's own steps",
+        _shown(document["buckets"]),
+        {
+            "operator": itemgetter("operator"),
+            "shape": itemgetter("shape"),
+            "module": lambda bucket: bucket["module"].rpartition(" > ")[2],
+            "state": itemgetter("state"),
+            ">n": _counts,
+            ">A ms": figure_of("a_ms"),
+            ">B ms": figure_of("b_ms"),
+            ">change": _change("delta_ms"),
+            "?kernels": _kernels,
+        },
     )
 
 

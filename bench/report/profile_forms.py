@@ -1,4 +1,4 @@
-"""A profile report in the terminal."""
+"""A profile report, or a diff of two, in the terminal."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ FIRST_TABLES = 2
 
 
 def show(shown: Page, console: Console, *, full: bool = False) -> None:
-    """Print a profile report: verdict, actions, warnings and the most telling tables; all tables when ``full``."""
+    """Print a report: verdict, actions, warnings and the most telling tables; all tables when ``full``."""
     console.print(Text(shown.title, style="bold"))
-    facts = Grid.grid(padding=(0, 2))
-    for name, value in shown.facts:
-        facts.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
-    console.print(Padding(facts, (0, 0, 1, 2), expand=False))
+    if shown.facts:
+        facts = Grid.grid(padding=(0, 2))
+        for name, value in shown.facts:
+            facts.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
+        console.print(Padding(facts, (0, 0, 1, 2), expand=False))
     console.print(Text.assemble(("verdict  ", "bold green"), shown.answer))
     if shown.todos:
         console.print(Text("\nwhat to do first, and what it saves in a step at most", style="bold"))

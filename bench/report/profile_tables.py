@@ -15,7 +15,8 @@ SHOWN_ROWS = 15
 SHOWN_FAST_PATHS = ("on", "partly-on", "miss", "not-in-version", "version-unknown", "needs-quality", "opportunity")
 
 
-def _figure(name: str, digits: int = 2) -> Callable[[Mapping[str, Any]], str]:
+def figure_of(name: str, digits: int = 2) -> Callable[[Mapping[str, Any]], str]:
+    """Return what writes a figure of an entry as a cell."""
     return lambda entry: figure(entry[name], digits)
 
 
@@ -59,10 +60,10 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
         {
             "module": itemgetter("module"),
             ">n": lambda one: _count(one["per_step"]),
-            ">ms": _figure("total_ms", 3),
+            ">ms": figure_of("total_ms", 3),
         },
     )
-    steps = listing("Steps", "on the CPU", cpu["steps"], {"step": itemgetter("label"), ">ms": _figure("ms", 3)})
+    steps = listing("Steps", "on the CPU", cpu["steps"], {"step": itemgetter("label"), ">ms": figure_of("ms", 3)})
     return tuple(table for table in (_operators(cpu["operators"]), modules, steps) if table.rows)
 
 
@@ -105,10 +106,10 @@ def ranks(document: Mapping[str, Any]) -> Table:
         f"the slowest rank is the one whose own work takes longest{than_mean}: the others wait for it",
         document["lines"],
         {
-            "rank": _figure("rank", 0),
-            ">step ms": _figure("step_ms"),
-            ">busy ms": _figure("busy_ms"),
-            ">exposed communication ms": _figure("exposed_communication_ms"),
+            "rank": figure_of("rank", 0),
+            ">step ms": figure_of("step_ms"),
+            ">busy ms": figure_of("busy_ms"),
+            ">exposed communication ms": figure_of("exposed_communication_ms"),
             "": lambda line: "slowest" if line["index"] == document["slowest"] else "",
         },
     )
@@ -121,11 +122,11 @@ def _categories(entries: Sequence[Mapping[str, Any]]) -> Table:
         entries,
         {
             "category": itemgetter("title"),
-            ">ms": _figure("ms"),
+            ">ms": figure_of("ms"),
             ">share": lambda entry: f"{entry['percent']:.1f} %",
-            ">n": _figure("per_step", 0),
-            ">TFLOP": _figure("tflop"),
-            ">TFLOP/s": _figure("tflops", 0),
+            ">n": figure_of("per_step", 0),
+            ">TFLOP": figure_of("tflop"),
+            ">TFLOP/s": figure_of("tflops", 0),
         },
     )
 
@@ -139,7 +140,7 @@ def _fast_paths(entries: Sequence[Mapping[str, Any]]) -> Table:
             "path": itemgetter("title"),
             "state": itemgetter("state"),
             ">ms": lambda entry: figure(entry["on_ms"] if entry["state"] == "on" else entry["off_ms"]),
-            ">saves": _figure("saving_ms"),
+            ">saves": figure_of("saving_ms"),
             "why": itemgetter("why"),
             "?to do": itemgetter("action"),
             "?confidence": itemgetter("confidence"),
@@ -152,7 +153,7 @@ def _waterfall(bars: Sequence[Mapping[str, Any]], step: Mapping[str, Any]) -> Ta
         "From the floor to the measured step",
         f"the bars add up to the step {'under' if step['profiled'] else 'without'} the profiler",
         [bar for bar in bars if abs(bar["ms"]) >= 0.005],  # noqa: PLR2004 - less is written as 0.00
-        {"part": itemgetter("label"), ">ms": _figure("ms"), "note": itemgetter("note")},
+        {"part": itemgetter("label"), ">ms": figure_of("ms"), "note": itemgetter("note")},
     )
 
 
@@ -161,7 +162,7 @@ def _floors(floors: Sequence[Mapping[str, Any]], step: Mapping[str, Any], limits
         "Floors",
         f"lower bounds of the step of {step['ms']:.1f} ms. Ceilings: {'; '.join(limits['sources'])}",
         floors,
-        {"floor": itemgetter("label"), ">ms": _figure("ms"), "assumes": itemgetter("assumes")},
+        {"floor": itemgetter("label"), ">ms": figure_of("ms"), "assumes": itemgetter("assumes")},
     )
 
 
@@ -173,11 +174,11 @@ def _shapes(shapes: Sequence[Mapping[str, Any]]) -> Table:
         {
             "operator": lambda shape: shape["operator"] or short_kernel(shape["kernel"]),
             "shape": itemgetter("shape"),
-            ">n": _figure("per_step", 0),
-            ">ms": _figure("ms"),
-            ">median us": _figure("median_us", 1),
-            ">TFLOP/s": _figure("tflops", 0),
-            ">TB/s": _figure("tb_s"),
+            ">n": figure_of("per_step", 0),
+            ">ms": figure_of("ms"),
+            ">median us": figure_of("median_us", 1),
+            ">TFLOP/s": figure_of("tflops", 0),
+            ">TB/s": figure_of("tb_s"),
             ">of ceiling": lambda shape: _percent(shape["share"]),
             "?bound": lambda shape: shape["bound"] or NO_FIGURE,
             "?category": itemgetter("category"),
@@ -194,10 +195,10 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Table:
         {
             "kernel": _kernel,
             "module": itemgetter("module"),
-            ">n": _figure("per_step", 0),
-            ">ms": _figure("ms"),
-            ">median us": _figure("median_us", 1),
-            ">p95 us": _figure("p95_us", 1),
+            ">n": figure_of("per_step", 0),
+            ">ms": figure_of("ms"),
+            ">median us": figure_of("median_us", 1),
+            ">p95 us": figure_of("p95_us", 1),
             "?operator": itemgetter("operator"),
             "?shape": itemgetter("shape"),
         },
@@ -211,9 +212,9 @@ def _scopes(scopes: Sequence[Mapping[str, Any]]) -> Table:
         scopes,
         {
             "module": itemgetter("module"),
-            ">instances": _figure("instances", 0),
-            ">n": _figure("per_step", 0),
-            ">ms": _figure("ms"),
+            ">instances": figure_of("instances", 0),
+            ">n": figure_of("per_step", 0),
+            ">ms": figure_of("ms"),
             ">ms each": lambda scope: figure(scope["ms"] / scope["instances"]),
         },
     )
@@ -227,15 +228,15 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> Table:
         {
             "step": itemgetter("label"),
             "role": lambda step: step["role"] + (", outlier" if step["outlier"] else ""),
-            ">span": _figure("span_ms"),
-            ">busy": _figure("busy_ms"),
-            ">host wait": _figure("host_wait_ms"),
-            ">kernel wait": _figure("kernel_wait_ms"),
-            ">of median": _figure("busy_ratio", 3),
-            ">?events": _figure("events", 0),
-            ">?CPU": _figure("cpu_ms"),
-            ">?launch lag": _figure("launch_lag_median_ms"),
-            ">?syncs": _figure("synchronisations", 0),
+            ">span": figure_of("span_ms"),
+            ">busy": figure_of("busy_ms"),
+            ">host wait": figure_of("host_wait_ms"),
+            ">kernel wait": figure_of("kernel_wait_ms"),
+            ">of median": figure_of("busy_ratio", 3),
+            ">?events": figure_of("events", 0),
+            ">?CPU": figure_of("cpu_ms"),
+            ">?launch lag": figure_of("launch_lag_median_ms"),
+            ">?syncs": figure_of("synchronisations", 0),
         },
     )
 
@@ -252,10 +253,10 @@ def _gaps(gaps: Sequence[Mapping[str, Any]]) -> Table:
         gaps,
         {
             "length us": gap_length,
-            ">host waits": _figure("host", 0),
-            ">host wait ms": _figure("host_ms"),
-            ">kernel waits": _figure("kernel", 0),
-            ">kernel wait ms": _figure("kernel_ms"),
+            ">host waits": figure_of("host", 0),
+            ">host wait ms": figure_of("host_ms"),
+            ">kernel waits": figure_of("kernel", 0),
+            ">kernel wait ms": figure_of("kernel_ms"),
         },
     )
 
@@ -268,8 +269,8 @@ def _streams(streams: Sequence[Mapping[str, Any]]) -> Table:
         {
             "device": lambda entry: str(entry["device"]),
             "stream": lambda entry: str(entry["stream"]),
-            ">events": _figure("events", 0),
-            ">busy ms": _figure("busy_ms"),
+            ">events": figure_of("events", 0),
+            ">busy ms": figure_of("busy_ms"),
         },
     )
 
@@ -279,5 +280,5 @@ def _outside(rows: Sequence[Mapping[str, Any]]) -> Table:
         "Outside of the steps",
         f"launched in no denoise step: text encoding, decoding; the {SHOWN_ROWS} with most time, in all",
         rows[:SHOWN_ROWS],
-        {"kernel": _kernel, "module": itemgetter("module"), ">n": _figure("per_step", 0), ">ms": _figure("ms")},
+        {"kernel": _kernel, "module": itemgetter("module"), ">n": figure_of("per_step", 0), ">ms": figure_of("ms")},
     )

@@ -230,7 +230,7 @@ def _profile(folder: Path) -> str | None:
     from bench.compare import archive
     from bench.profiling import analysis, load
     from bench.profiling.diff import diff
-    from bench.report import profile_diff
+    from bench.report import page, profile_diff
     from bench.report import reach as report
 
     traces = archive.traces(folder)
@@ -242,7 +242,7 @@ def _profile(folder: Path) -> str | None:
     sides = load.pair(a, b)
     if any(side["gpu"] is None for side in sides):
         return told
-    return f"{told}\n{profile_diff.markdown(diff(*sides, force=True))}"
+    return f"{told}\n{page.markdown(profile_diff.view(diff(*sides, force=True)))}"
 
 
 def _arms(folder: Path) -> Arms:

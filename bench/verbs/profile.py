@@ -356,7 +356,7 @@ def _analyse(traces: Sequence[Path], context: AnalysisContext, directory: Path, 
     directory.mkdir()
     document: dict[str, Any] = redact.document(analysis.analyse(list(traces), context, each=export.into(directory)))
     shown = view(document)
-    report.write(document, shown, directory)
+    report.write("profile-report", document, shown, directory)
     profile_forms.show(shown, text.stdout(), full=full)
     text.line(text.stdout(), f"report: {directory / 'report.html'}")
     return document
@@ -390,9 +390,9 @@ def profile_diff(c: Context, options: ProfileDiffOptions) -> None:
     from bench.profiling import analysis, load
     from bench.profiling.diff import diff
     from bench.record import store
-    from bench.report import next_step, text
+    from bench.report import next_step, profile_forms, text
     from bench.report import profile as report
-    from bench.report import profile_diff as shown
+    from bench.report.profile_diff import view
 
     files = options.files * 2 if len(options.files) == 1 else options.files  # one with itself: steps against steps
     if len(files) > 2:  # noqa: PLR2004 - A and B
@@ -408,10 +408,11 @@ def profile_diff(c: Context, options: ProfileDiffOptions) -> None:
         )
     document = redact.document(diff(a, b, a_steps=a_steps, b_steps=b_steps, force=options.force))
     directory = store.new_run("profile-diff", "traces", options.output_dir)
-    report.write_diff(document, directory)
-    shown.render(document, text.stdout())
+    shown = view(document)
+    report.write("profile-diff", document, shown, directory)
+    profile_forms.show(shown, text.stdout(), full=True)
     text.line(text.stdout(), f"next: {next_step.after_profile_diff(*map(_report, files[:2]))}")
-    text.line(text.stdout(), f"report: {directory / 'diff.md'}")
+    text.line(text.stdout(), f"report: {directory / 'diff.html'}")
 
 
 def _report(word: Path) -> Path:

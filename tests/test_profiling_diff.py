@@ -185,7 +185,7 @@ def test_a_trace_without_gpu_events_is_refused(flux):
 
 def test_a_report_its_folder_and_its_trace_are_the_same(tmp_path):
     written = analyse([FLUX])
-    profile.write(written, view(written), tmp_path)
+    profile.write("profile-report", written, view(written), tmp_path)
     assert load(tmp_path) == load(tmp_path / "report.json") == load(FLUX) == written
 
 

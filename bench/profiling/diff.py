@@ -8,6 +8,7 @@ event is *work*, the rest is *speed*. All figures are means over the chosen step
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SCHEMA_VERSION = 1
+
+BUCKET = itemgetter("module", "category", "operator", "shape")
+ROW = itemgetter("module", "category", "operator", "shape", "kernel")
+"""What rows of both sides are matched on: those of one bucket, and a single one."""
 
 SHARED_FLOPS = 0.5
 """Sides whose matrix products have less than this share of their FLOPs in common shapes are of different workloads;
@@ -189,10 +194,10 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any], sides: tuple[Side, 
     return found
 
 
-def _grouped(side: Side) -> dict[tuple[str, str, str, str], list[Mapping[str, Any]]]:
-    found: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
+def _grouped(side: Side) -> dict[tuple[str, ...], list[Mapping[str, Any]]]:
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for row in side.gpu["rows"]:
-        found.setdefault((row["module"], row["category"], row["operator"], row["shape"]), []).append(row)
+        found.setdefault(BUCKET(row), []).append(row)
     return found
 
 
@@ -203,7 +208,7 @@ def _buckets(a: Side, b: Side) -> tuple[Bucket, ...]:
 
 
 def _bucket(
-    key: tuple[str, str, str, str], old: list[Mapping[str, Any]], new: list[Mapping[str, Any]], a: Side, b: Side
+    key: tuple[str, ...], old: list[Mapping[str, Any]], new: list[Mapping[str, Any]], a: Side, b: Side
 ) -> Bucket:
     counts = [sum(side.mean(row["count"]) for row in rows) for side, rows in ((a, old), (b, new))]
     times = [sum(side.mean(row["time_ms"]) for row in rows) for side, rows in ((a, old), (b, new))]
@@ -275,22 +280,15 @@ def _totals(a: Side, b: Side, buckets: Sequence[Bucket]) -> dict[str, float]:
 
 def _categories(buckets: Sequence[Bucket]) -> list[dict[str, Any]]:
     named = titles()
-    found: dict[str, dict[str, Any]] = {}
+    grouped: dict[str, list[Bucket]] = {}
     for bucket in buckets:
-        entry = found.setdefault(
-            bucket.category,
-            {
-                "id": bucket.category,
-                "title": named[bucket.category],
-                "a_ms": 0.0,
-                "b_ms": 0.0,
-                "work_ms": 0.0,
-                "speed_ms": 0.0,
-            },
-        )
-        for name in ("a_ms", "b_ms", "work_ms", "speed_ms"):
-            entry[name] += getattr(bucket, name)
-    return sorted(found.values(), key=lambda entry: -abs(entry["b_ms"] - entry["a_ms"]))
+        grouped.setdefault(bucket.category, []).append(bucket)
+    found = [
+        {"id": category, "title": named[category]}
+        | {name: sum(getattr(one, name) for one in members) for name in ("a_ms", "b_ms", "work_ms", "speed_ms")}
+        for category, members in grouped.items()
+    ]
+    return sorted(found, key=lambda entry: -abs(entry["b_ms"] - entry["a_ms"]))
 
 
 # --- what it means ----------------------------------------------------------------------------------------------------
@@ -298,13 +296,7 @@ def _categories(buckets: Sequence[Bucket]) -> list[dict[str, Any]]:
 
 def step_changes(a: Side, b: Side, *, same: bool) -> tuple[StepChange, ...]:
     """Return each chosen step of B, and of A where it is not the same, against the mean step of A."""
-    base: dict[tuple[str, ...], tuple[float, float]] = {
-        (row["module"], row["category"], row["operator"], row["shape"], row["kernel"]): (
-            a.mean(row["count"]),
-            a.mean(row["time_ms"]),
-        )
-        for row in a.gpu["rows"]
-    }
+    base = {ROW(row): (a.mean(row["count"]), a.mean(row["time_ms"])) for row in a.gpu["rows"]}
     taken: set[str] = set()
     found = []
     for name, side in (("A", a), ("B", b)):
@@ -322,8 +314,7 @@ def _step_change(
     pairs = []
     same_work = True
     for row in side.gpu["rows"]:
-        key = (row["module"], row["category"], row["operator"], row["shape"], row["kernel"])
-        count, usual = base.get(key, (0.0, 0.0))
+        count, usual = base.get(ROW(row), (0.0, 0.0))
         if row["count"][place] != count:
             same_work = False
         elif usual:

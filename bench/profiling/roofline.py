@@ -211,23 +211,19 @@ def roof_ms(row: Row, limits: Ceilings) -> float | None:
 def floors(rows: Sequence[Row], limits: Ceilings) -> tuple[Floor, ...]:
     """Return the lower bounds of a step, lowest first; none when the device's ceilings are not known."""
     flops = matrix_flops(rows)
-    found = []
-    if flops and limits.tflops_specified:
-        found.append(
-            Floor(
-                label="arithmetic at the maker's figure",
-                ms=flops / limits.tflops_specified / 1e9,
-                assumes=f"{flops / 1e12:.2f} TFLOP at {limits.tflops_specified:g} TFLOP/s, everything else free",
-            )
+    rates = {
+        "arithmetic at the maker's figure": limits.tflops_specified,
+        "arithmetic at the ceiling": limits.tflops,
+    }
+    found = [
+        Floor(
+            label=label,
+            ms=flops / rate / 1e9,
+            assumes=f"{flops / 1e12:.2f} TFLOP at {rate:.4g} TFLOP/s, everything else free",
         )
-    if flops and limits.tflops:
-        found.append(
-            Floor(
-                label="arithmetic at the ceiling",
-                ms=flops / limits.tflops / 1e9,
-                assumes=f"{flops / 1e12:.2f} TFLOP at {limits.tflops:.0f} TFLOP/s, everything else free",
-            )
-        )
+        for label, rate in rates.items()
+        if flops and rate
+    ]
     if limits.tflops and limits.tb_s:
         # a row may beat the copy rate out of the cache; its own time is then its floor
         best = [min(row.ms, roof_ms(row, limits) or row.ms) for row in rows]
@@ -235,7 +231,7 @@ def floors(rows: Sequence[Row], limits: Ceilings) -> tuple[Floor, ...]:
             Floor(
                 label="today's kernels, each at its ceiling",
                 ms=sum(best),
-                assumes=f"the same operators, each at {limits.tflops:.0f} TFLOP/s or {limits.tb_s:g} TB/s; no idle",
+                assumes=f"the same operators, each at {limits.tflops:.4g} TFLOP/s or {limits.tb_s:g} TB/s; no idle",
             )
         )
     return tuple(found)

@@ -11,15 +11,15 @@ import numpy as np
 
 from bench import redact, safe_text
 from bench.errors import UsageError
-from bench.profiling import timeline
 from bench.profiling.table import module_path
 from bench.profiling.trace import KERNEL, MEMCPY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from bench.profiling.attribution import Attribution
+    from bench.profiling.trace import Trace
 
 COLUMNS = (
     "step",
@@ -62,7 +62,8 @@ def into(directory: Path) -> Callable[[Attribution, dict[str, Any]], None]:
         rank, size = document["source"]["rank"], document["source"]["world_size"]
         prefix = f"rank{rank}-" if rank is not None and (size or 1) > 1 else ""
         events_csv(attribution, directory / f"{prefix}events.csv.gz")
-        slim_trace(attribution, directory / f"{prefix}step.trace.json.gz")
+        if (label := typical_step(document["gpu"])) is not None:
+            slim_trace(attribution, label, directory / f"{prefix}step.trace.json.gz")
 
     return export
 
@@ -113,23 +114,15 @@ def _cell(text: str) -> str:
     return safe_text.csv_cell(redact.text(text))
 
 
-def typical_step(attribution: Attribution) -> int | None:
-    """Return the most usual step: of the representative ones, that whose busy time is nearest to the median."""
-    gpu = attribution.trace.gpu
-    present = [index for index in range(len(attribution.steps)) if (attribution.step == index).any()]
-    if not present:
-        return None
-    busy = [
-        timeline.covered_us(gpu.start_us[attribution.step == index], gpu.end_us[attribution.step == index])
-        for index in present
-    ]
-    chosen = list(timeline.representative(len(present)))
-    usual = float(np.median([busy[place] for place in chosen]))
-    return present[min(chosen, key=lambda place: abs(busy[place] - usual))]
+def typical_step(gpu: Mapping[str, Any]) -> str | None:
+    """Return the label of the counted step whose busy time is nearest to the median; None without steps."""
+    counted = [step for step in gpu["steps"] if step["role"] == "counted"]
+    usual = gpu["median_step"]["busy_ms"]
+    return min(counted, key=lambda step: abs(step["busy_ms"] - usual))["label"] if counted else None
 
 
-def slim_trace(attribution: Attribution, path: Path) -> str | None:
-    """Write the typical step to ``path``, a new gzip file, and return its label; None, and no file, without steps.
+def slim_trace(attribution: Attribution, label: str, path: Path) -> None:
+    """Write the step with this label to ``path``, a new gzip file.
 
     It is a trace like Kineto's, with the category and the module path in the arguments of every GPU event, arrows from
     launches to kernels, and the number of queued events as a counter.
@@ -139,9 +132,6 @@ def slim_trace(attribution: Attribution, path: Path) -> str | None:
     """
     import orjson  # noqa: PLC0415 - see bench.profiling.events
 
-    step = typical_step(attribution)
-    if step is None:
-        return None
     head = {
         name: attribution.trace.head[name]
         for name in ("schemaVersion", "deviceProperties", "distributedInfo", "with_stack", "record_shapes")
@@ -152,12 +142,11 @@ def slim_trace(attribution: Attribution, path: Path) -> str | None:
         shown = redact.document(head, secrets)
         file.write("{" + "".join(f'\n  "{name}": {orjson.dumps(value).decode()},' for name, value in shown.items()))
         file.write('\n  "displayTimeUnit": "ms",\n  "traceEvents": [')
-        for number, event in enumerate(_events(attribution, step)):
+        for number, event in enumerate(_events(attribution, attribution.steps.labels.index(label))):
             shown = redact.document(event, secrets)
             members = ", ".join(f'"{name}": {orjson.dumps(value).decode()}' for name, value in shown.items())
             file.write(("," if number else "") + "\n  {\n    " + members + "\n  }")
         file.write("\n  ]\n}\n")
-    return attribution.steps.labels[step]
 
 
 def _events(attribution: Attribution, step: int) -> Iterator[dict[str, Any]]:
@@ -170,9 +159,16 @@ def _events(attribution: Attribution, step: int) -> Iterator[dict[str, Any]]:
     where = {"pid": process, "tid": threads[0][2] if threads else 0}
     yield _span("user_annotation", label, low, high - low) | where
     # every span of the CPU that touches the step: a module frame may have been opened before it
-    for kind, rows in (("cpu_op", trace.operators), ("module", trace.modules), ("cuda_runtime", trace.calls)):
-        for row in np.flatnonzero((rows.start_us <= high) & (rows.end_us >= low)).tolist():
-            yield _cpu_event(attribution, kind, row)
+    for category, spans, told in (
+        ("cpu_op", trace.operators, _operator),
+        ("python_function", trace.modules, _module),
+        ("cuda_runtime", trace.calls, _call),
+    ):
+        for row in np.flatnonzero((spans.start_us <= high) & (spans.end_us >= low)).tolist():
+            name, more = told(trace, row)
+            thread = trace.threads[spans.thread[row]]
+            event = _span(category, name, float(spans.start_us[row]), float(spans.duration_us[row]))
+            yield event | {"pid": thread[0], "tid": thread[1]} | more
     yield from _gpu_events(attribution, step, process)
 
 
@@ -180,29 +176,22 @@ def _span(category: str, name: str, start_us: float, duration_us: float) -> dict
     return {"ph": "X", "cat": category, "name": name, "ts": round(start_us, 3), "dur": round(duration_us, 3)}
 
 
-def _cpu_event(attribution: Attribution, kind: str, row: int) -> dict[str, Any]:
-    trace = attribution.trace
-    if kind == "cpu_op":
-        operators = trace.operators
-        signature = trace.signatures[operators.signature[row]]
-        thread = trace.threads[operators.thread[row]]
-        event = _span("cpu_op", signature.operator, float(operators.start_us[row]), float(operators.duration_us[row]))
-        arguments: dict[str, Any] = {"External id": int(operators.external[row])}
-        arguments |= {"Input Dims": list(signature.dims), "Input type": list(signature.types)}
-        if signature.concrete:
-            arguments["Concrete Inputs"] = list(signature.concrete)
-        return event | {"pid": thread[0], "tid": thread[1], "args": arguments}
-    if kind == "module":
-        frames = trace.modules
-        thread = trace.threads[frames.thread[row]]
-        name = f"nn.Module: {trace.names[frames.name[row]]}"
-        event = _span("python_function", name, float(frames.start_us[row]), float(frames.duration_us[row]))
-        return event | {"pid": thread[0], "tid": thread[1]}
-    calls = trace.calls
-    thread = trace.threads[calls.thread[row]]
-    name = trace.names[calls.name[row]]
-    event = _span("cuda_runtime", name, float(calls.start_us[row]), float(calls.duration_us[row]))
-    return event | {"pid": thread[0], "tid": thread[1], "args": {"correlation": int(calls.correlation[row])}}
+def _operator(trace: Trace, row: int) -> tuple[str, dict[str, Any]]:
+    """Return the name of an operator's event and its arguments; `_module` and `_call` likewise."""
+    signature = trace.signatures[trace.operators.signature[row]]
+    arguments: dict[str, Any] = {"External id": int(trace.operators.external[row])}
+    arguments |= {"Input Dims": list(signature.dims), "Input type": list(signature.types)}
+    if signature.concrete:
+        arguments["Concrete Inputs"] = list(signature.concrete)
+    return signature.operator, {"args": arguments}
+
+
+def _module(trace: Trace, row: int) -> tuple[str, dict[str, Any]]:
+    return f"nn.Module: {trace.names[trace.modules.name[row]]}", {}
+
+
+def _call(trace: Trace, row: int) -> tuple[str, dict[str, Any]]:
+    return trace.names[trace.calls.name[row]], {"args": {"correlation": int(trace.calls.correlation[row])}}
 
 
 def _gpu_events(attribution: Attribution, step: int, process: Any) -> Iterator[dict[str, Any]]:

@@ -174,8 +174,8 @@ def _cpu(attribution: Attribution) -> dict[str, Any]:
             {"label": label, "ms": float(end - start) / 1e3}
             for label, start, end in zip(steps.labels, steps.start_us, steps.end_us, strict=True)
         ],
-        "operators": [asdict(one) for one in cpu.operators(trace, steps)],
-        "modules": [asdict(one) for one in cpu.modules(trace, steps)],
+        "operators": cpu.operators(trace, steps),
+        "modules": cpu.modules(trace, steps),
     }
 
 

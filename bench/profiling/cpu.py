@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,30 +10,12 @@ from bench.profiling import timeline
 from bench.profiling.steps import class_of
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Iterator
+
     from numpy.typing import NDArray
 
     from bench.profiling.steps import Steps
     from bench.profiling.trace import Trace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorTime:
-    """One operator on one shape in a step: how often, its own time and that with what it calls, in milliseconds."""
-
-    operator: str
-    shape: str
-    per_step: float
-    self_ms: float
-    total_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleTime:
-    """One class of modules in a step: how often one was called, and the time in them, in milliseconds."""
-
-    module: str
-    per_step: float
-    total_ms: float
 
 
 def self_us(
@@ -55,58 +36,55 @@ def self_us(
     return np.maximum(own, 0.0)
 
 
-def operators(trace: Trace, steps: Steps) -> tuple[OperatorTime, ...]:
-    """Return the operators of a step, most own time first; of the whole trace when it has no steps."""
+def operators(trace: Trace, steps: Steps) -> list[dict[str, Any]]:
+    """Return the operators of a step by their shapes, most own time first; of the whole trace when it has no steps."""
     rows = trace.operators
-    table: dict[tuple[str, str], int] = {}
-    of_signature = [table.setdefault((called.operator, called.shape), len(table)) for called in trace.signatures]
-    group = np.array(of_signature, np.int64)[rows.signature] if len(rows) else np.empty(0, np.int64)
     own = self_us(rows.start_us, rows.duration_us, rows.thread)
-    step = _step(steps, rows.start_us)
-    counts, own_us, total_us = (
-        _median(group, step, values, len(table), len(steps)) for values in (None, own, rows.duration_us)
-    )
+    called = [(signature.operator, signature.shape) for signature in trace.signatures]
     found = [
-        OperatorTime(
-            operator=name,
-            shape=shape,
-            per_step=float(counts[at]),
-            self_ms=float(own_us[at]) / 1e3,
-            total_ms=float(total_us[at]) / 1e3,
+        {"operator": operator, "shape": shape} | figures
+        for (operator, shape), figures in _per_step(
+            called, rows.signature, steps, rows.start_us, self_ms=own, total_ms=rows.duration_us
         )
-        for (name, shape), at in table.items()
-        if counts[at]
     ]
-    return tuple(sorted(found, key=lambda one: (-one.self_ms, one.operator, one.shape)))
+    return sorted(found, key=lambda one: (-one["self_ms"], one["operator"], one["shape"]))
 
 
-def modules(trace: Trace, steps: Steps) -> tuple[ModuleTime, ...]:
+def modules(trace: Trace, steps: Steps) -> list[dict[str, Any]]:
     """Return the classes of modules in a step, most time first; one that contains itself counts at each level."""
-    frames = trace.modules
-    table: dict[str, int] = {}
-    group = np.array(
-        [table.setdefault(class_of(trace.names[name]), len(table)) for name in frames.name.tolist()], np.int64
-    )
-    step = _step(steps, frames.start_us)
-    counts, total_us = (_median(group, step, values, len(table), len(steps)) for values in (None, frames.duration_us))
+    rows = trace.modules
+    classes = map(class_of, trace.names)
     found = [
-        ModuleTime(module=name, per_step=float(counts[at]), total_ms=float(total_us[at]) / 1e3)
-        for name, at in table.items()
-        if counts[at]
+        {"module": module} | figures
+        for module, figures in _per_step(classes, rows.name, steps, rows.start_us, total_ms=rows.duration_us)
     ]
-    return tuple(sorted(found, key=lambda one: (-one.total_ms, one.module)))
+    return sorted(found, key=lambda one: (-one["total_ms"], one["module"]))
 
 
-def _step(steps: Steps, start_us: NDArray[np.float64]) -> NDArray[np.int32]:
-    return steps.step_at(start_us) if len(steps) else np.zeros(len(start_us), np.int32)
+def _per_step(
+    labels: Iterable[Any],
+    label: NDArray[np.uint32],
+    steps: Steps,
+    start_us: NDArray[np.float64],
+    **columns_us: NDArray[np.float64],
+) -> Iterator[tuple[Any, dict[str, float]]]:
+    """Yield each label that a step has, with how often it has it and the milliseconds in each column.
 
-
-def _median(
-    group: NDArray[np.int64], step: NDArray[np.int32], values: NDArray[np.float64] | None, groups: int, steps: int
-) -> NDArray[np.float64]:
-    """Return for each group the median over the representative steps of the sum in a step; of the count for None."""
-    count = max(1, steps)
+    All are medians over the representative steps; ``label`` is the place of each row's label among the labels.
+    """
+    table: dict[Hashable, int] = {}
+    group = np.array([table.setdefault(each, len(table)) for each in labels], np.int64)[label]
+    step = steps.step_at(start_us) if len(steps) else np.zeros(len(start_us), np.int32)
     inside = step >= 0
+    count = max(1, len(steps))
     flat = group[inside] * count + step[inside]
-    sums = np.bincount(flat, None if values is None else values[inside], minlength=groups * count)
-    return np.median(sums.reshape(groups, count)[:, list(timeline.representative(count))].astype(np.float64), axis=1)
+
+    def medians(values: NDArray[np.float64] | None) -> NDArray[np.float64]:
+        sums = np.bincount(flat, values, minlength=len(table) * count).reshape(len(table), count)
+        return np.median(sums[:, list(timeline.representative(count))].astype(np.float64), axis=1)
+
+    counts = medians(None)
+    times = {name: medians(values[inside]) / 1e3 for name, values in columns_us.items()}
+    for each, at in table.items():
+        if counts[at]:
+            yield each, {"per_step": float(counts[at])} | {name: float(values[at]) for name, values in times.items()}

@@ -179,7 +179,7 @@ def categories(rows: Sequence[Row], titles: dict[str, str]) -> list[dict[str, An
     found = []
     for name, members in grouped.items():
         by_step = np.sum([row.time_ms for row in members], axis=0)
-        ms = timeline.median_over(by_step, len(by_step))
+        ms = timeline.median_over(by_step)
         flops = sum(row.per_step * row.work.flops for row in members if row.work.flops)
         found.append(
             {

@@ -104,9 +104,9 @@ def representative(count: int) -> range:
     return range(1, count - 1) if count > 2 else range(count)  # noqa: PLR2004 - first, last and one between
 
 
-def median_over(values: NDArray[np.float64], count: int) -> float:
+def median_over(values: NDArray[np.float64]) -> float:
     """Return the median of a per-step value over the representative steps."""
-    chosen = values[list(representative(count))]
+    chosen = values[list(representative(len(values)))]
     return float(np.median(chosen)) if len(chosen) else 0.0
 
 
@@ -117,7 +117,7 @@ def steps(attribution: Attribution, idle: Gaps) -> tuple[Step, ...]:
     present = [index for index in range(len(windows)) if (attribution.step == index).any()]
     members = [np.flatnonzero(attribution.step == index) for index in present]
     busy = np.array([covered_us(gpu.start_us[rows], gpu.end_us[rows]) for rows in members]) / 1e3
-    usual = median_over(busy, len(present))
+    usual = median_over(busy)
     starts = [float(gpu.start_us[rows].min()) for rows in members]
     chosen = representative(len(present))
     found = []

@@ -229,7 +229,7 @@ def _gpu(attribution: Attribution, context: Context, family: str | None) -> dict
                 profiled=judged.profiled,
             )
         ],
-        "shapes": [asdict(shape) for shape in roofline.shapes(rows, limits)],
+        "shapes": roofline.shapes(rows, limits),
         "fast_paths": [asdict(finding) for finding in findings],
         "rows": [row_document(row) for row in rows],
         "outside": [row_document(row) for row in outside],

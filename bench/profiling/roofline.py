@@ -9,7 +9,7 @@ beside it. The memory ceiling is a copy's rate; a small tensor that stays in the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.catalog import devices
 
@@ -49,26 +49,6 @@ class Ceilings:
     tb_s_basis: str | None
     tb_s_specified: float | None
     sources: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """One kernel on one operator and shape, in all modules, against the ceilings. ``share`` is of the nearer one."""
-
-    category: str
-    operator: str
-    shape: str
-    kernel: str
-    per_step: float
-    ms: float
-    median_us: float
-    tflops: float | None
-    tb_s: float | None
-    intensity: float | None
-    bound: str | None
-    share: float | None
-    flops: float | None
-    moved_bytes: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,20 +132,23 @@ def _best_seen(rows: Sequence[Row], data_type: str | None) -> float | None:
     )
 
 
-def shapes(rows: Sequence[Row], limits: Ceilings) -> tuple[Shape, ...]:
-    """Return the rows merged over modules, most time first, each against the nearer of the two ceilings."""
+def shapes(rows: Sequence[Row], limits: Ceilings) -> list[dict[str, Any]]:
+    """Return kernels by operator and shape, in all modules, most time first; ``share`` is of the nearer ceiling."""
     merged: dict[tuple[str, str, str, str], list[Row]] = {}
     for row in rows:
         merged.setdefault((row.category, row.operator, row.shape, row.kernel), []).append(row)
-    found = [_shape(key, members, limits) for key, members in merged.items()]
-    return tuple(sorted(found, key=lambda shape: -shape.ms))
+    found = [
+        {"category": category, "operator": operator, "shape": shape, "kernel": kernel} | _against(members, limits)
+        for (category, operator, shape, kernel), members in merged.items()
+    ]
+    return sorted(found, key=lambda shape: -shape["ms"])
 
 
-def _shape(key: tuple[str, str, str, str], members: list[Row], limits: Ceilings) -> Shape:
+def _against(members: list[Row], limits: Ceilings) -> dict[str, Any]:
+    """Return the figures of a shape, and its rates against the ceilings."""
     per_step = sum(row.per_step for row in members)
     # the medians of the modules, weighed by their events: the modules of one shape run the same kernel
-    events = sum(row.per_step for row in members) or 1.0
-    median_us = sum(row.median_us * row.per_step for row in members) / events
+    median_us = sum(row.median_us * row.per_step for row in members) / (per_step or 1.0)
     flops, moved = members[0].work.flops, members[0].work.moved_bytes
     tflops = flops / median_us / 1e6 if flops and median_us else None
     tb_s = moved / median_us / 1e6 if moved and median_us else None
@@ -175,23 +158,18 @@ def _shape(key: tuple[str, str, str, str], members: list[Row], limits: Ceilings)
     if of_arithmetic is not None or of_memory is not None:
         bound = "arithmetic" if (of_arithmetic or 0.0) >= (of_memory or 0.0) else "memory"
         share = max(of_arithmetic or 0.0, of_memory or 0.0)
-    category, operator, shape, kernel = key
-    return Shape(
-        category=category,
-        operator=operator,
-        shape=shape,
-        kernel=kernel,
-        per_step=per_step,
-        ms=sum(row.ms for row in members),
-        median_us=median_us,
-        tflops=tflops,
-        tb_s=tb_s,
-        intensity=flops / moved if flops and moved else None,
-        bound=bound,
-        share=share,
-        flops=flops,
-        moved_bytes=moved,
-    )
+    return {
+        "per_step": per_step,
+        "ms": sum(row.ms for row in members),
+        "median_us": median_us,
+        "tflops": tflops,
+        "tb_s": tb_s,
+        "intensity": flops / moved if flops and moved else None,
+        "bound": bound,
+        "share": share,
+        "flops": flops,
+        "moved_bytes": moved,
+    }
 
 
 def matrix_flops(rows: Sequence[Row]) -> float:

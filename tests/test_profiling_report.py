@@ -21,6 +21,7 @@ from bench.profiling.summary import MedianStep
 from bench.report import page as pages
 from bench.report import profile, profile_diff, profile_forms
 from bench.report.figures import figure
+from bench.report.plots import Plot
 from bench.report.profile_view import view
 from bench.report.tables import Table, short_kernel
 from tests.trace_writer import CPU, DATA, FLUX, FLUX_H100, HEAD, NCCL, Script, loaded
@@ -204,6 +205,26 @@ def test_the_html_of_a_cpu_trace_has_a_plot_of_its_operators(cpu):
     html = pages.html(view(cpu))
     assert re.findall(r'<figure id="plot-(\w+)"', html) == ["operators"]
     assert "aten::native_layer_norm" in html
+
+
+def test_what_a_plot_shows_is_folded_in_figures_and_once_in_the_contents(flux):
+    html = pages.html(view(flux))
+    contents = html[html.index("<nav") : html.index("</nav>")]
+    for title in ("From the floor to the measured step", "Idle gaps by length"):
+        assert f">{title}, in figures</h2>\n<details>" in html
+        assert contents.count(f">{title}<") == 1
+    assert ">Shapes</h2>\n<p" in html
+
+
+def test_a_long_name_in_a_cell_may_be_broken_and_a_short_one_is_whole(flux):
+    html = pages.html(view(flux))
+    assert ">nvjet_<wbr>sm90_<wbr>tst_<wbr>192x192_" in html
+    assert ">fused_qknorm_rope_warp<" in html
+
+
+def test_the_dashed_lines_of_a_roofline_are_explained(flux):
+    (shapes,) = (plot for plot in view(flux).blocks if isinstance(plot, Plot) and plot.name == "bandwidth")
+    assert shapes.caption.endswith("Dashed: 4.8 TB/s, the maker's figure; 4.3 TB/s, measured on a card of this model.")
 
 
 def test_equal_reports_are_equal_files(flux):

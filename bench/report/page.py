@@ -152,7 +152,12 @@ def html(page: Page) -> str:
         parts = (trusted(shapes[place % 2]).format(part) for place, part in enumerate(CODE.split(text)))
         return markupsafe.Markup().join(parts)
 
+    def breakable(text: markupsafe.Markup) -> markupsafe.Markup:
+        """Return escaped text whose long names, such as kernels', may be broken at their underscores."""
+        return trusted(LONG_NAME.sub(lambda name: name[0].replace("_", "_<wbr>"), text))
+
     environment.filters["prose"] = prose
+    environment.filters["breakable"] = breakable
     pictured = [block for block in page.blocks if isinstance(block, Plot)]
     scripts = [plots.library()] if pictured else []
     scripts.append((TEMPLATES / "page.js").read_text(encoding="utf-8"))
@@ -162,6 +167,7 @@ def html(page: Page) -> str:
         scripts=[trusted(script) for script in scripts],
         policy=trusted(f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {_hashes(scripts)}"),
         kind=lambda block: type(block).__name__,
+        drawn={plot.title for plot in pictured},
         stills={plot.name: {size: trusted(plots.still(plot, size)) for size in plots.WIDTHS} for plot in pictured},
         specs=trusted(_json({plot.name: plot.spec() for plot in pictured})),
         embedded=trusted(_json(_embedded(page))) if page.evidence else "",
@@ -173,6 +179,7 @@ def _embedded(page: Page) -> dict[str, Any]:
     return {"documents": page.documents, "evidence": packed}
 
 
+LONG_NAME = re.compile(r"\S{25,}")
 CODE = re.compile(r"`([^`]+)`")
 KIND = re.compile(r'<p class="kind">([^<]+)</p>')
 EMBEDDED = re.compile(r'<script type="application/json" id="embedded">(.*?)</script>', re.DOTALL)

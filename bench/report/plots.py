@@ -52,7 +52,7 @@ CONFIG: Spec = {
         "gridColor": LINE,
         "domainColor": DIM,
         "tickColor": DIM,
-        "labelLimit": 150,
+        "labelLimit": 190,
         "labelSeparation": 14,
         "titlePadding": 10,
     },

@@ -58,7 +58,7 @@ def _totals(document: Mapping[str, Any]) -> Table:
     )
     return Table(
         title="The step",
-        note=f"means, milliseconds; the steps of A differ by {totals['spread_ms']:.2f} ms among themselves",
+        note=f"ms per step, means; the steps of A differ by {totals['spread_ms']:.2f} ms among themselves",
         columns=columns(" | >A | >B | >change"),
         rows=tuple((name, a, b, _signed(change)) for name, a, b, change in changes),
     )

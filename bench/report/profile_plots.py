@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from bench.profiling.roofline import MAKER
 from bench.report import plots
 from bench.report.figures import number
 from bench.report.plots import Plot, at, axis, counted, names, rows, tips
@@ -35,7 +36,7 @@ COLOURS = {
 """One colour for each category that matters, the same in every plot."""
 
 OTHER_COLOUR = "#a9b1bb"
-HOST_COLOUR, KERNEL_COLOUR = "#943126", "#f0b27a"
+HOST_COLOUR, KERNEL_COLOUR = "#d98cb3", "#f0b27a"
 LEGEND_CATEGORIES = 8
 SHOWN_OPERATORS = 12
 LETTER_SHARE = 0.05
@@ -88,16 +89,11 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Plot, ...]:
     }
     alt = f"Own time of {len(values)} operators; the longest is {first['operator']} with {number(first['ms'], 'ms')}."
     caption = "The operators with most time of their own; shapes of one operator are stacked."
-    return (Plot(name="operators", title="Operators", caption=caption, alt=alt, view=view),)
+    return (Plot(name="operators", title="Time of each operator", caption=caption, alt=alt, view=view),)
 
 
 def _colour(category: str) -> str:
     return COLOURS.get(category, OTHER_COLOUR)
-
-
-def _given(field: str = "colour") -> Spec:
-    """Return the channel for a field that holds colours."""
-    return {"field": field, "type": "nominal", "scale": None}
 
 
 def _waterfall(gpu: Gpu) -> Plot:
@@ -127,27 +123,22 @@ def _waterfall(gpu: Gpu) -> Plot:
         + " ms.",
         view={
             "height": 22 * len(values),
+            "data": rows(values),
+            "encoding": {"y": names("label"), "x": ends},
             "layer": [
                 {
-                    "data": rows(values),
-                    "encoding": {"y": names("label"), "x": ends},
-                    "layer": [
-                        {
-                            "mark": {"type": "bar", "stroke": plots.DIM, "strokeWidth": 0.5},
-                            "encoding": {
-                                "x2": {"field": "to"},
-                                "color": _given(),
-                                "opacity": {"field": "faint", "type": "quantitative", "scale": None},
-                                "tooltip": tips(label="part", shown="ms"),
-                            },
-                        },
-                        {
-                            "mark": {"type": "text", "align": "left", "dx": 4},
-                            "encoding": {"x": {**ends, "field": "to"}, "text": {"field": "shown"}},
-                        },
-                    ],
+                    "mark": {"type": "bar", "stroke": plots.DIM, "strokeWidth": 0.5},
+                    "encoding": {
+                        "x2": {"field": "to"},
+                        "color": {"field": "colour", "type": "nominal", "scale": None},
+                        "opacity": {"field": "faint", "type": "quantitative", "scale": None},
+                        "tooltip": tips(label="part", shown="ms"),
+                    },
                 },
-                at(step, ""),
+                {
+                    "mark": {"type": "text", "align": "left", "dx": 4},
+                    "encoding": {"x": {**ends, "field": "to"}, "text": {"field": "shown"}},
+                },
             ],
         },
     )
@@ -228,23 +219,23 @@ def _rooflines(gpu: Gpu) -> list[Plot]:
     ]
     drawn = []
     if matrix:
-        lines = [(limits["tflops"], "reached"), (limits["tflops_specified"], "specified")]
+        lines = {limits["tflops_specified"]: MAKER, limits["tflops"]: limits["tflops_basis"]}
         drawn.append(
             Plot(
                 name="roofline",
                 title="Matrix products against the ceiling",
-                caption=ROOFLINE,
+                caption=_roofline(lines, "TFLOP/s"),
                 alt=f"{len(matrix)} shapes, {max(shape['tflops'] for shape in matrix):.0f} TFLOP/s at best.",
                 view=_dots(matrix, ("intensity", "FLOP per byte"), ("tflops", "TFLOP/s"), lines, logarithmic=True),
             )
         )
     if moved:
-        lines = [(limits["tb_s"], "copy"), (limits["tb_s_specified"], "specified")]
+        lines = {limits["tb_s_specified"]: MAKER, limits["tb_s"]: limits["tb_s_basis"]}
         drawn.append(
             Plot(
                 name="bandwidth",
                 title="Memory traffic against the ceiling",
-                caption=ROOFLINE,
+                caption=_roofline(lines, "TB/s"),
                 alt=f"{len(moved)} shapes, {max(shape['tb_s'] for shape in moved):.2f} TB/s at best.",
                 view=_dots(moved, ("mb", "MB moved by one event"), ("tb_s", "TB/s"), lines, logarithmic=False),
             )
@@ -252,11 +243,17 @@ def _rooflines(gpu: Gpu) -> list[Plot]:
     return drawn
 
 
+def _roofline(lines: Mapping[float | None, str], unit: str) -> str:
+    """Return how to read a plot of shapes, and what its dashed lines rest on."""
+    known = "; ".join(f"{rate:.4g} {unit}, {basis}" for rate, basis in lines.items() if rate is not None)
+    return f"{ROOFLINE} Dashed: {known}." if known else ROOFLINE
+
+
 def _dots(
     shapes: Sequence[Mapping[str, Any]],
     across: tuple[str, str],
     up: tuple[str, str],
-    lines: Sequence[tuple[float | None, str]],
+    lines: Mapping[float | None, str],
     *,
     logarithmic: bool,
 ) -> Spec:
@@ -269,9 +266,7 @@ def _dots(
     by_kind = {"field": "kind", "type": "nominal", "title": None}
     axes = {"axis": {"format": "~g"}}
     ceilings = [
-        at(rate, f"{rate:.4g} {label}", channel="y", below=label != "specified")
-        for rate, label in lines
-        if rate is not None
+        at(rate, f"{rate:.4g}", channel="y", below=label != MAKER) for rate, label in lines.items() if rate is not None
     ]
     return {
         "height": 300,

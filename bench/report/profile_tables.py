@@ -40,7 +40,7 @@ def of_gpu(gpu: Mapping[str, Any]) -> tuple[Table, ...]:
         _fast_paths(gpu["fast_paths"]),
         _waterfall(gpu["waterfall"], gpu["judged_step"]),
         _floors(gpu["floors"], gpu["judged_step"], gpu["ceilings"]),
-        _shapes(gpu["shapes"]),
+        _shapes(gpu["shapes"], {entry["id"]: entry["title"] for entry in gpu["categories"]}),
         _rows(gpu["rows"]),
         _scopes(gpu["scopes"]),
         _steps(gpu["steps"]),
@@ -166,7 +166,7 @@ def _floors(floors: Sequence[Mapping[str, Any]], step: Mapping[str, Any], limits
     )
 
 
-def _shapes(shapes: Sequence[Mapping[str, Any]]) -> Table:
+def _shapes(shapes: Sequence[Mapping[str, Any]], titles: Mapping[str, str]) -> Table:
     return listing(
         "Shapes",
         f"the {SHOWN_ROWS} with most time; the share is of the nearer ceiling",
@@ -181,7 +181,7 @@ def _shapes(shapes: Sequence[Mapping[str, Any]]) -> Table:
             ">TB/s": figure_of("tb_s"),
             ">of ceiling": lambda shape: _percent(shape["share"]),
             "?bound": lambda shape: shape["bound"] or NO_FIGURE,
-            "?category": itemgetter("category"),
+            "?category": lambda shape: titles[shape["category"]],
             "?kernel": _kernel,
         },
     )
@@ -223,7 +223,7 @@ def _scopes(scopes: Sequence[Mapping[str, Any]]) -> Table:
 def _steps(steps: Sequence[Mapping[str, Any]]) -> Table:
     return listing(
         "Steps",
-        "milliseconds; counted steps make the figures above",
+        "ms; counted steps make the figures above",
         steps,
         {
             "step": itemgetter("label"),
@@ -248,7 +248,7 @@ def gap_length(gap: Mapping[str, Any]) -> str:
 
 def _gaps(gaps: Sequence[Mapping[str, Any]]) -> Table:
     return listing(
-        "Idle gaps",
+        "Idle gaps by length",
         "of all steps; host wait: the launch returned after the GPU had run dry",
         gaps,
         {

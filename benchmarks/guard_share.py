@@ -45,8 +45,8 @@ def run(planned: plan.Plan, kind: type[Guard]) -> tuple[float, Guard]:
         (Path(folder) / command.OUTPUTS).mkdir()
         made = command.build(planned.engine, planned.workload, Path(folder))
         guard = kind(planned.expectation)
-        ended = launch.launch(made, guard=guard, log=Path(folder) / "log")
-    return ended.wall_s, guard
+        attempt = launch.guarded(made, guard=guard, log=Path(folder) / "log")
+    return attempt.ended.wall_s, guard
 
 
 def main() -> None:

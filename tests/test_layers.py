@@ -115,9 +115,9 @@ def test_programs_for_the_engine_import_nothing_of_ours_and_nothing_imports_them
 
 
 def test_a_launch_without_a_guard_is_a_type_error():
-    from bench.engine.launch import launch
+    from bench.engine.launch import guarded
 
-    parameter = inspect.signature(launch).parameters["guard"]
+    parameter = inspect.signature(guarded).parameters["guard"]
     assert parameter.default is inspect.Parameter.empty
     assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
 

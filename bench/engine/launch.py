@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 class Attempt:
     """One launch that has ended, whatever ended it, with the guard that watched it."""
 
-    command: Command
     guard: Guard
     log: Path
     started: datetime
@@ -67,31 +66,15 @@ def guarded(
 ) -> Attempt:
     """Write the files that the launch reads, run it to its end under ``guard``, and return how it went.
 
-    This is the one way of launching an engine: whatever stops it is in the attempt and not raised.
+    This is the one way of launching an engine: its output goes to ``log``, its messages to ``partner``; whatever stops
+    it is in the attempt and not raised. No process of it is left.
     """
     commands.write_files(command)
     guard.note(command.argv, command.environment)
-    started = store.now()
-    ended = launch(command, guard=guard, log=log, timeout_s=timeout_s, display=display, partner=partner)
-    return Attempt(command=command, guard=guard, log=log, started=started, finished=store.now(), ended=ended)
-
-
-def launch(
-    command: Command,
-    *,
-    guard: Guard,
-    log: Path,
-    timeout_s: float | None = None,
-    display: Observer | None = None,
-    partner: Partner | None = None,
-) -> Ended:
-    """Run one engine process to its end under ``guard``; its output goes to ``log``, its messages to ``partner``.
-
-    Returns how it ended, also where guard, partner or the time limit stopped it. No process of it is left.
-    """
     redact.learn(command.added, command.argv)
+    started = store.now()
     guard.start()
-    return process.stream(
+    ended = process.stream(
         command.argv,
         env=command.environment,
         cwd=command.directory,
@@ -100,6 +83,7 @@ def launch(
         timeout_s=timeout_s,
         partner=partner,
     )
+    return Attempt(guard=guard, log=log, started=started, finished=store.now(), ended=ended)
 
 
 def stop_all() -> None:

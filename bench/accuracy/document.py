@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bench.accuracy.options import GOLDEN
-from bench.engine import command as commands
+from bench.engine import variables
 from bench.fidelity import goldens
 from bench.machine import gpus, host
 from bench.models import checkpoint
@@ -123,7 +123,7 @@ def document(
         "dtype": options.dtype,
         "torch_compile": options.torch_compile,
         "sampling": dict(planned.sampling),
-        "command": {"argv": list(command.argv), "environment": commands.recorded_environment(command)},
+        "command": {"argv": list(command.argv), "environment": variables.recorded(command.environment, command.added)},
         "engine": planned.engine.for_record(),
         "devices": gpus.as_document(planned.machine),
         "host": host.as_document(),

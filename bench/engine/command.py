@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import paths, redact
 from bench.catalog import flags
-from bench.engine import find, interpreter, own_flags, spelling, variables
+from bench.engine import find, interpreter, own_flags, spelling
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +37,14 @@ class Command:
     added: Mapping[str, str]
     directory: Path
     files: Mapping[str, str] = field(default_factory=dict)
+
+
+def in_environment(
+    argv: tuple[str, ...], added: Mapping[str, str], directory: Path, files: Mapping[str, str] | None = None
+) -> Command:
+    """Return the command that runs in the user's environment with what is ``added`` to it."""
+    environment = {**find.interpreter_environment(), **added}
+    return Command(argv=argv, environment=environment, added=added, directory=directory, files=files or {})
 
 
 def free_ports(count: int) -> list[int]:
@@ -121,12 +129,7 @@ def build_session(
         "--save-output",
         *workload.sabotage,
     )
-    return Command(
-        argv=argv,
-        environment=launch_environment(engine, workload),
-        added=added_environment(engine, workload),
-        directory=directory,
-    )
+    return in_environment(argv, added_environment(engine, workload), directory)
 
 
 def launch_environment(engine: Engine, workload: Workload) -> dict[str, str]:
@@ -180,13 +183,7 @@ def build(engine: Engine, workload: Workload, directory: Path, *, resolved: Sequ
         *([f"--config={directory / REQUEST}"] if config else []),
         *workload.sabotage,
     )
-    return Command(
-        argv=argv,
-        environment=launch_environment(engine, workload),
-        added=added_environment(engine, workload),
-        directory=directory,
-        files=files,
-    )
+    return in_environment(argv, added_environment(engine, workload), directory, files)
 
 
 def build_program(
@@ -200,22 +197,7 @@ def build_program(
         "HF_HUB_OFFLINE": "1",  # both sides load from the one folder, never from the hub
         **preset_environment,
     }
-    return Command(
-        argv=(str(engine.python), str(paths.INSIDE / name), *arguments),
-        environment=find.interpreter_environment() | added,
-        added=added,
-        directory=directory,
-    )
-
-
-def recorded_environment(command: Command) -> dict[str, str]:
-    """Return the variables for a record: those set here and those of the user that matter; secrets only as such."""
-    return variables.recorded(command.environment, command.added)
-
-
-def recorded_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return those of an environment's variables that can change what a launch does or how fast."""
-    return variables.recorded(environment, {})
+    return in_environment((str(engine.python), str(paths.INSIDE / name), *arguments), added, directory)
 
 
 def shown_variables(chosen: Mapping[str, str]) -> list[str]:

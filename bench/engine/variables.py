@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench import redact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 RECORDED_PREFIXES = (
     "SGLANG_", "SGL_", "CUDA_", "NVIDIA_", "NCCL_", "TORCH", "PYTORCH_", "TRITON_", "FLASHINFER_", "HF_", "OMP_",
@@ -44,7 +44,7 @@ def is_recorded(name: str) -> bool:
     return name.startswith(RECORDED_PREFIXES)
 
 
-def recorded(environment: Mapping[str, str], added: Mapping[str, str]) -> dict[str, str]:
+def recorded(environment: Mapping[str, str], added: Collection[str] = ()) -> dict[str, str]:
     """Return those of a launch's variables that a record names: those that can matter and those that were ``added``.
 
     Secrets are told only as such.

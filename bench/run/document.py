@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench import paths, redact
 from bench.catalog import qualities
 from bench.engine import command as commands
+from bench.engine import variables
 from bench.errors import FallbackDetected, UsageError
 from bench.fallback import verdict as verdicts
 from bench.fallback.verdict import Verdict
@@ -107,7 +108,7 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
         "stopped": _stopped(ended),
         "command": {
             "argv": redact.arguments(launched.command.argv),
-            "environment": commands.recorded_environment(launched.command),
+            "environment": variables.recorded(launched.command.environment, launched.command.added),
         },
         "resolved": {name: (facts.server_args or {})[name] for name in RESOLVED if name in (facts.server_args or {})},
         "delivered": dict(facts.sampling) | {"attention": dict(facts.attention)},
@@ -265,8 +266,8 @@ def _variables(earlier: Mapping[str, Any], environment: Mapping[str, str]) -> li
     """Return the variables that can matter and differ between a run's last launch and one that would start now."""
     if not earlier["launches"]:
         return []
-    then = commands.recorded_variables(earlier["launches"][-1]["command"]["environment"])
-    return comparable.unlike_variables(then, commands.recorded_variables(environment))
+    then = variables.recorded(earlier["launches"][-1]["command"]["environment"])
+    return comparable.unlike_variables(then, variables.recorded(environment))
 
 
 def _host() -> dict[str, Any]:

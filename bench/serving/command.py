@@ -103,12 +103,7 @@ def build(
         **({"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")} if on_cpu else {}),
     }
     return ServerCommand(
-        command=Command(
-            argv=argv,
-            environment=commands.launch_environment(engine, served) | added,
-            added=added,
-            directory=directory,
-        ),
+        command=commands.in_environment(argv, added, directory),
         port=port,
         run_id=run_id,
         model_path=model_path,

@@ -1,5 +1,6 @@
 import json
 import shlex
+from dataclasses import replace
 
 import pytest
 from helpers import ROOT
@@ -9,17 +10,12 @@ from packaging.version import Version
 
 from bench.catalog import flags, presets, signals, stages
 from bench.engine import command, spelling
-from bench.engine.workload import Workload
+from bench.engine.workload import of_preset
 from bench.errors import UsageError
 
 
 def workload(key, **changes):
-    preset = presets.get(key)
-    values = {
-        "preset": preset, "model_path": preset.model, "prompt": preset.prompt, "seed": preset.seed,
-        "width": preset.width, "height": preset.height, "frames": preset.frames, "steps": preset.steps,
-    }  # fmt: skip
-    return Workload(**(values | changes))
+    return replace(of_preset(presets.get(key)), **changes)
 
 
 def test_upstreams_flux_is_what_upstream_has():

@@ -46,3 +46,20 @@ class Workload:
     """The folder that a launch under line tracing reads and writes (`bench/inside/tracer`): no timing comes of it."""
     sabotage: tuple[str, ...] = ()
     """Arguments that come last of all and win; only the self-test has any, to lose on purpose."""
+
+
+def of_preset(preset: Preset) -> Workload:
+    """Return what a preset asks for by itself: its model by its own name, and no input image."""
+    return Workload(
+        preset=preset,
+        model_path=preset.model,
+        prompt=preset.prompt,
+        seed=preset.seed,
+        width=preset.width,
+        height=preset.height,
+        frames=preset.frames,
+        steps=preset.steps,
+        warmup=preset.warmup,
+        quality=preset.quality,
+        attention_backend=preset.attention_backend,
+    )

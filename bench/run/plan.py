@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.catalog import assets, presets
 from bench.engine import command as commands
 from bench.engine import find
-from bench.engine.workload import Workload
+from bench.engine.workload import Workload, of_preset
 from bench.errors import PreflightFailed, UsageError
 from bench.fallback import receipts
 from bench.fallback.expectation import COMMAND_LINE, DIFFUSERS, NATIVE, SESSION, Expectation
@@ -189,14 +189,12 @@ def workload_of(options: Options, preset: Preset, model_path: str) -> Workload:
                 field=field,
             )
     image = options.image or (assets.path(preset.image, options.preset_file) if preset.image else None)
-    return Workload(
-        preset=preset,
+    return replace(
+        of_preset(preset),
         model_path=model_path,
-        prompt=preset.prompt,
         seed=preset.seed if options.seed is None else options.seed,
         width=options.width or preset.width,
         height=options.height or preset.height,
-        frames=preset.frames,
         steps=options.steps or preset.steps,
         image=None if image is None else str(image.absolute()),
         torch_compile=options.torch_compile,

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.catalog import flags
 from bench.engine import command as commands
-from bench.engine.command import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from bench.engine.command import Command
     from bench.engine.find import Engine
     from bench.engine.workload import Workload
 

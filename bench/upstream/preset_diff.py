@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.catalog import assets, flags, presets
-from bench.engine import spelling
-from bench.engine.workload import Workload
+from bench.engine import spelling, workload
 from bench.upstream import presets as upstream
 
 if TYPE_CHECKING:
@@ -82,19 +81,7 @@ def _fields(key: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> lis
 
 def _of_preset(preset: Preset) -> dict[str, Any]:
     """Return a preset in the comparison's form: fields, and its arguments by flag."""
-    workload = Workload(
-        preset=preset,
-        model_path=preset.model,
-        prompt=preset.prompt,
-        seed=preset.seed,
-        width=preset.width,
-        height=preset.height,
-        frames=preset.frames,
-        steps=preset.steps,
-        warmup=preset.warmup,
-        attention_backend=preset.attention_backend,
-    )
-    spelled = upstream.flags_of(spelling.spell(workload, flags.table().versions[-1]))
+    spelled = upstream.flags_of(spelling.spell(workload.of_preset(preset), flags.table().versions[-1]))
     asset = assets.listed().get(preset.image) if preset.image else None
     return {
         "model": preset.model,

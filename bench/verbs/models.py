@@ -76,23 +76,10 @@ def models(c: Context, options: ModelsOptions) -> None:
 def _receipts(preset: Preset) -> list[dict[str, str]]:
     """Return the optional features that a preset asks for, each with the setting that asks, for the newest version."""
     from bench.catalog import flags
-    from bench.engine import spelling
-    from bench.engine.workload import Workload
+    from bench.engine import spelling, workload
     from bench.fallback import receipts
 
-    workload = Workload(
-        preset=preset,
-        model_path=preset.model,
-        prompt=preset.prompt,
-        seed=preset.seed,
-        width=preset.width,
-        height=preset.height,
-        frames=preset.frames,
-        steps=preset.steps,
-        quality=preset.quality,
-        attention_backend=preset.attention_backend,
-    )
-    wanted = receipts.wanted(spelling.spell(workload, flags.table().versions[-1]), preset.environment)
+    wanted = receipts.wanted(spelling.spell(workload.of_preset(preset), flags.table().versions[-1]), preset.environment)
     return [{"id": one.feature.id, "asked": one.setting, "feature": one.feature.feature} for one in wanted]
 
 

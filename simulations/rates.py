@@ -291,7 +291,7 @@ def of_precision(share: float, draw: np.random.Generator) -> list[Rate]:
         for _ in range(sessions):
             values = np.exp(0.01 * draw.standard_normal(100))
             count = 10
-            while count < 100 and not summary.known_well_enough(values[:count], precision).reached:
+            while count < 100 and summary.known_well_enough(values[:count], precision) is None:
                 count += 1
             ends = summary.median_interval(values[:count])[0]
             missed += ends is None or not ends.low <= 1 <= ends.high

@@ -32,10 +32,7 @@ class Enough:
         if len(requests) >= options.max_repeats:
             return f"stopped at {options.max_repeats} requests, before the precision was reached"
         samples = [request["metrics"][PRIMARY] for request in requests]
-        if len(samples) < summary.PRECISION_MINIMUM:
-            return None
-        known = summary.known_well_enough(samples, options.precision)
-        return known.reason if known.reached else None
+        return summary.known_well_enough(samples, options.precision)
 
     def already(self, requests: Sequence[Mapping[str, Any]], launches: int) -> str | None:
         """Return why a run that is taken up, with what ``launches`` launches have left it, needs no further one."""

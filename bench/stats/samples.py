@@ -48,14 +48,3 @@ def checked(samples: Samples, what: str) -> FloatArray:
             todo="leave out the run that it came from, or measure it again",
         )
     return array
-
-
-def checked_fraction(value: float, what: str) -> float:
-    """Return ``value`` if it lies strictly between 0 and 1.
-
-    Raises:
-        UsageError: it does not.
-    """
-    if not 0 < value < 1:  # NaN fails this too
-        raise UsageError(f"{what} must be between 0 and 1, not {value!r}")
-    return float(value)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.errors import UsageError
-from bench.stats.samples import checked, checked_fraction
+from bench.stats.samples import checked
 from bench.stats.trend import Drift, WarmUp, drift, drift_of_launches, warm_up, warm_up_of_launches
 
 if TYPE_CHECKING:
@@ -87,22 +87,7 @@ class Summary:
     warm_up: WarmUp | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Precision:
-    """Whether the median is known well enough, and why. ``half_width`` and ``wanted`` are shares of the median.
-
-    ``needed`` estimates how many samples it takes in all, by the square law; None without an interval.
-    """
-
-    reached: bool
-    reason: str
-    n: int
-    half_width: float | None
-    wanted: float
-    needed: int | None
-
-
-def rank_interval(samples: FloatArray, confidence: float = CONFIDENCE) -> tuple[float, float, float] | None:
+def rank_interval(samples: FloatArray) -> tuple[float, float, float] | None:
     """Return (low, high, confidence) of the median from the ranks, None where so few samples cannot give it.
 
     Holds for any distribution (W. R. Thompson, Ann. Math. Statist. 7, 1936): the k-th smallest and k-th largest of n
@@ -110,14 +95,14 @@ def rank_interval(samples: FloatArray, confidence: float = CONFIDENCE) -> tuple[
     """
     from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
 
-    ends = stats.quantile_test(samples, p=0.5).confidence_interval(confidence)
+    ends = stats.quantile_test(samples, p=0.5).confidence_interval(CONFIDENCE)
     if not (math.isfinite(ends.low) and math.isfinite(ends.high)):
         return None
-    outside = int(stats.binom.ppf((1 - confidence) / 2, samples.size, 0.5))
+    outside = int(stats.binom.ppf((1 - CONFIDENCE) / 2, samples.size, 0.5))
     return float(ends.low), float(ends.high), 1 - 2 * float(stats.binom.cdf(outside - 1, samples.size, 0.5))
 
 
-def median_interval(samples: Samples, confidence: float = CONFIDENCE) -> tuple[Interval | None, str | None]:
+def median_interval(samples: Samples) -> tuple[Interval | None, str | None]:
     """Return the interval of the median and None, or None and the reason why it is missing.
 
     The bias-corrected and accelerated bootstrap (B. Efron, "Better bootstrap confidence intervals", JASA 82, 1987),
@@ -127,16 +112,15 @@ def median_interval(samples: Samples, confidence: float = CONFIDENCE) -> tuple[I
     true median in some 8 % of cases instead of 5, with 20 in 5 % (`nox -s simulate`).
 
     Raises:
-        UsageError: no sample, one that is not a duration, or a confidence outside (0, 1).
+        UsageError: no sample, or one that is not a duration.
     """
     from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay
 
     array = checked(samples, "samples")
-    checked_fraction(confidence, "confidence")
-    ranks = rank_interval(array, confidence)
+    ranks = rank_interval(array)
     if ranks is None:
-        least = math.ceil(1 + math.log2(1 / (1 - confidence)))
-        return None, f"a {confidence:.0%} interval of the median takes {least} samples; there are {array.size}"
+        least = math.ceil(1 + math.log2(1 / (1 - CONFIDENCE)))
+        return None, f"a {CONFIDENCE:.0%} interval of the median takes {least} samples; there are {array.size}"
     if array.size > BCA_LIMIT:
         note = f"by ranks: more than {BCA_LIMIT} samples"
     elif np.ptp(array) == 0:
@@ -148,7 +132,7 @@ def median_interval(samples: Samples, confidence: float = CONFIDENCE) -> tuple[I
             found = stats.bootstrap(
                 (array,),
                 np.median,
-                confidence_level=confidence,
+                confidence_level=CONFIDENCE,
                 n_resamples=RESAMPLES,
                 batch=max(1, 1_000_000 // array.size),
                 method="BCa",
@@ -156,7 +140,7 @@ def median_interval(samples: Samples, confidence: float = CONFIDENCE) -> tuple[I
                 rng=np.random.default_rng(SEED),
             ).confidence_interval
         if math.isfinite(found.low) and math.isfinite(found.high):
-            return Interval(low=float(found.low), high=float(found.high), confidence=confidence, method="bca"), None
+            return Interval(low=float(found.low), high=float(found.high), confidence=CONFIDENCE, method="bca"), None
         note = "by ranks: the bootstrap is degenerate, too many samples are equal"
     low, high, achieved = ranks
     return Interval(low=low, high=high, confidence=achieved, method="ranks", note=note), None
@@ -188,14 +172,14 @@ def p95(samples: FloatArray) -> float | None:
     return float(np.quantile(samples, 0.95)) if samples.size >= P95_MINIMUM else None
 
 
-def summarise(samples: Samples, confidence: float = CONFIDENCE) -> Summary:
+def summarise(samples: Samples) -> Summary:
     """Return the summary of samples in the order they were taken.
 
     Raises:
-        UsageError: no sample, one that is missing, not finite, zero or negative, or a confidence outside (0, 1).
+        UsageError: no sample, one that is missing, not finite, zero or negative.
     """
     array = checked(samples, "samples")
-    interval, note = median_interval(array, confidence)
+    interval, note = median_interval(array)
     median = float(np.median(array))
     several = array.size > 1
     low, high = np.quantile(array, (0.25, 0.75))
@@ -257,8 +241,8 @@ def summarise_launches(launches: Sequence[Samples]) -> Summary:
     )
 
 
-def known_well_enough(samples: Samples, precision: float, confidence: float = CONFIDENCE) -> Precision:
-    """Return whether the interval of the median is within +- ``precision`` (0.01 is 1 %) of the median.
+def known_well_enough(samples: Samples, precision: float) -> str | None:
+    """Return why the median is known to +- ``precision`` (0.01 is 1 %) of itself, None while it is not.
 
     A stopping rule for `--precision`: call it after each request. It needs at least 10 samples. Who looks again and
     again stops at intervals that are narrow by chance: with a noise of 1 %, those it stops at miss the true median in
@@ -266,19 +250,15 @@ def known_well_enough(samples: Samples, precision: float, confidence: float = CO
     It says how long to measure one configuration; whether two differ is for `bench.stats.sequential`.
 
     Raises:
-        UsageError: no sample, one that is not a duration, or a precision outside (0, 1).
+        UsageError: one of ten samples or more is not a duration, or a precision outside (0, 1).
     """
     if not 0 < precision < 1:
         raise UsageError(f"a precision must be between 0 and 1 (0.01 is 1 %), not {precision!r}")
+    if len(samples) < PRECISION_MINIMUM:
+        return None
     array = checked(samples, "samples")
-    n = array.size
-    interval, note = median_interval(array, confidence)
-    if interval is None:
-        return Precision(reached=False, reason=str(note), n=n, half_width=None, wanted=precision, needed=None)
-    half_width = (interval.high - interval.low) / 2 / float(np.median(array))
-    needed = max(PRECISION_MINIMUM, math.ceil(n * (half_width / precision) ** 2))
-    known = f"the median of {n} samples is known to {half_width * 100:.2g} %, {precision:.2%} is wanted"
-    if n < PRECISION_MINIMUM:
-        known += f", and at least {PRECISION_MINIMUM} samples"
-    reached = half_width <= precision and n >= PRECISION_MINIMUM
-    return Precision(reached=reached, reason=known, n=n, half_width=half_width, wanted=precision, needed=needed)
+    interval, _ = median_interval(array)
+    half_width = math.inf if interval is None else (interval.high - interval.low) / 2 / float(np.median(array))
+    if half_width > precision:
+        return None
+    return f"the median of {array.size} samples is known to {half_width * 100:.2g} %, {precision:.2%} is wanted"

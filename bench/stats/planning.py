@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from bisect import bisect_left
 
 from bench.stats.comparison import ALPHA, POWER, Planning, margin_log
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 UNITS_LIMIT = 2_000
 """More units than this are never worth proposing."""
@@ -30,7 +27,8 @@ def needed(effect: float, noise: float, *, groups: int, power: float = POWER) ->
         reach = stats.t.ppf(1 - ALPHA / 2, freedom)
         return bool(stats.nct.sf(reach, freedom, min(shift, 30.0)) >= power)
 
-    return _first(enough)
+    units = bisect_left(range(UNITS_LIMIT + 1), x=True, lo=2, key=enough)
+    return units if units <= UNITS_LIMIT else None
 
 
 def plan(margin_percent: float, noise: float | None, freedom: int, *, groups: int) -> Planning | None:
@@ -55,13 +53,3 @@ def plan(margin_percent: float, noise: float | None, freedom: int, *, groups: in
 
 def _for_looks(units: int | None, factor: float) -> int | None:
     return None if units is None else max(3, math.ceil(units * factor))
-
-
-def _first(enough: Callable[[int], bool]) -> int | None:
-    if not enough(UNITS_LIMIT):
-        return None
-    low, high = 1, UNITS_LIMIT
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high

@@ -456,7 +456,7 @@ def arms(recorded, tmp_path):
         values[name] = [request["metrics"]["total_ms"] for request in store.read(path)["requests"]]
         shutil.copytree(path.parent, folder / name)
     compared = stats.to_document(sequential.decide([-0.05, -0.051, -0.052], sequential.Plan()).comparison)
-    outputs = score.compared(pairs.not_compared("none"), compared["verdict"], None)
+    outputs = score.compared(pairs.Between(unknown="none"), compared["verdict"], None)
     document = {
         "schema": "ab-record", "schema_version": 2, "methodology": store.METHODOLOGY, "id": "arms", "complete": True,
         "failure": None, "together": True, "seed": 1, "requests_per_start": 1, "metric": "total", "unit": "ms",

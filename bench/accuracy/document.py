@@ -131,16 +131,9 @@ def document(
         if reference is None
         else {name: reference[name] for name in ("pipeline", "classes", "device")},
         "verdict": verdict.document(),
-        "components": [_jsonable(asdict(part) | {"passed": part.passed}) for part in found.components],
-        "trajectory": None if found.trajectory is None else _jsonable(asdict(found.trajectory)),
-        "controls": [_jsonable(asdict(control)) for control in found.controls],
+        "components": [asdict(part) | {"passed": part.passed} for part in found.components],
+        "trajectory": None if found.trajectory is None else asdict(found.trajectory),
+        "controls": [asdict(control) for control in found.controls],
         "not_applicable": dict(planned.controls.not_applicable),
-        "golden": None if found.golden is None else _jsonable(goldens.as_document(found.golden)),
+        "golden": None if found.golden is None else goldens.as_document(found.golden),
     }
-
-
-def _jsonable(value: Any) -> Any:
-    """Return a value with its tuples as lists, as JSON has them."""
-    if isinstance(value, dict):
-        return {key: _jsonable(inner) for key, inner in value.items()}
-    return [_jsonable(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -211,7 +211,7 @@ def _golden(
         if not repeatable:
             raise ThresholdMissed("a golden requires two identical outputs in one launch")
         stored = goldens.keep(planned.model.name, key, machine, picture, reason, run_id)
-    return goldens.with_store(compared, repeatable=repeatable, stored=stored)
+    return replace(compared, repeatable=repeatable, stored=stored)
 
 
 def _error(outcome: str, because: list[str], verdict: Verdict, path: Path) -> BenchError | None:

@@ -208,7 +208,7 @@ def of_arms(document: Mapping[str, Any], place: Path) -> tuple[Reviewed, Reviewe
 def outputs(baseline: Side, candidate: Side) -> Between:
     """Return the comparison of two sides' outputs; bare perf dumps have none."""
     if baseline.directory is None or candidate.directory is None:
-        return pairs.not_compared("a bare perf dump has no outputs")
+        return pairs.Between(unknown="a bare perf dump has no outputs")
     return between((baseline.document, baseline.directory), (candidate.document, candidate.directory))
 
 
@@ -216,7 +216,7 @@ def between(baseline: tuple[Mapping[str, Any], Path], candidate: tuple[Mapping[s
     """Return the comparison of two records' outputs, each with its directory, if their requests are the same."""
     different = comparable.other_requests(baseline[0], candidate[0])
     if different:
-        return pairs.not_compared(f"the requests differ: {'; '.join(different)}")
+        return pairs.Between(unknown=f"the requests differ: {'; '.join(different)}")
     return pairs.compare(
         pairs.Side(name="the baseline", directory=baseline[1], requests=baseline[0]["requests"]),
         pairs.Side(name="the candidate", directory=candidate[1], requests=candidate[0]["requests"]),

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,9 +185,4 @@ def keep(model: str, key: Mapping[str, Any], machine: str, picture: NDArray[np.u
 
 def as_document(golden: Golden) -> dict[str, Any]:
     """Return the result as a report holds it."""
-    return asdict(golden) | {"key": dict(golden.key), "differs": list(golden.differs), "passed": golden.passed}
-
-
-def with_store(golden: Golden, *, repeatable: bool, stored: int | None) -> Golden:
-    """Return the result with whether this run's own outputs agree, and the number of the golden that it made."""
-    return replace(golden, repeatable=repeatable, stored=stored)
+    return asdict(golden) | {"passed": golden.passed}

@@ -70,11 +70,6 @@ class Between:
         }
 
 
-def not_compared(why: str) -> Between:
-    """Return the result for outputs that cannot be compared, with the reason."""
-    return Between(unknown=why)
-
-
 def compare(baseline: Side, candidate: Side) -> Between:
     """Compare the candidate's outputs with the baseline's, request by request, repeating the shorter side.
 
@@ -83,16 +78,16 @@ def compare(baseline: Side, candidate: Side) -> Between:
     """
     sizes = len(baseline.requests), len(candidate.requests)
     if 0 in sizes:
-        return not_compared("one side has no requests")
+        return Between(unknown="one side has no requests")
     pairs: dict[tuple[str, str], tuple[Output, Output]] = {}
     for place in range(max(sizes)):
         before, after = baseline.requests[place % sizes[0]]["outputs"], candidate.requests[place % sizes[1]]["outputs"]
         if len(before) != len(after):
-            return not_compared(f"output count differs: baseline {len(before)}, candidate {len(after)}")
+            return Between(unknown=f"output count differs: baseline {len(before)}, candidate {len(after)}")
         for then, now in zip(before, after, strict=True):
             pairs.setdefault((_hash(then), _hash(now)), (then, now))
     if not pairs:
-        return not_compared("no outputs were kept")
+        return Between(unknown="no outputs were kept")
     return _worst([_pair(baseline, candidate, *pair) for pair in pairs.values()])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +133,7 @@ def _golden(
     refused = None
     if wanted is not None and stored is None:
         refused = ThresholdMissed("a golden requires identical outputs from all requests of a run")
-    return goldens.with_store(worst, repeatable=len(distinct) == 1, stored=stored), None, refused
+    return replace(worst, repeatable=len(distinct) == 1, stored=stored), None, refused
 
 
 def _golden_key(planned: Plan, record: Document) -> dict[str, Any] | None:

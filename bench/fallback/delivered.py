@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.catalog import signals
 from bench.fallback import finding as f
+from bench.fallback import receipts
 from bench.fallback.expectation import DIFFUSERS
 from bench.fallback.facts import CORE_COMPONENT, NATIVE_IMPLEMENTATION
 from bench.fallback.finding import Finding
@@ -110,7 +111,7 @@ def _attention(facts: Facts, expectation: Expectation) -> Iterator[Finding]:
     if wanted is None or expectation.backend == DIFFUSERS:
         return
     for component, backends in facts.attention.items():
-        if wanted not in backends.replace(",", " ").replace(";", " ").replace("=", " ").split():
+        if wanted not in receipts.words(backends):
             yield _finding(
                 "request.attention_backend",
                 f"{component}: {backends}, asked for {wanted}",

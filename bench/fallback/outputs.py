@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import paths
 from bench.fallback import finding as f
@@ -48,33 +48,18 @@ def read(folder: Path) -> list[Output]:
 
 
 def _read(path: Path, name: str) -> Output:
-    seen = fault = digest = size_bytes = None
+    seen: dict[str, Any] = {field.name: None for field in fields(media.Seen)}
+    fault = digest = size_bytes = None
     if media.has_pixels(path):
         try:
-            seen = media.look(path)
+            seen = asdict(media.look(path))
         except media.Undecodable as error:
             fault = str(error)
     try:
         digest, size_bytes = paths.sha256(path), path.stat().st_size
     except OSError as error:
         fault = f"it cannot be read: {error.strerror}"
-    return Output(
-        file=name,
-        sha256=digest,
-        size_bytes=size_bytes,
-        format=None if seen is None else seen.format,
-        width=None if seen is None else seen.width,
-        height=None if seen is None else seen.height,
-        frames=None if seen is None else seen.frames,
-        pixels_sha256=None if seen is None else seen.pixels_sha256,
-        one_colour=None if seen is None else seen.one_colour,
-        fault=fault,
-    )
-
-
-def check(outputs: Sequence[Output], expectation: Expectation) -> list[Finding]:
-    """Return what the outputs say against the run."""
-    return list(_check(outputs, expectation))
+    return Output(file=name, sha256=digest, size_bytes=size_bytes, fault=fault, **seen)
 
 
 def _finding(identity: str, text: str, means: str, todo: str, exit_code: int) -> Finding:
@@ -90,7 +75,8 @@ def _finding(identity: str, text: str, means: str, todo: str, exit_code: int) ->
     )
 
 
-def _check(outputs: Sequence[Output], expectation: Expectation) -> Iterator[Finding]:
+def check(outputs: Sequence[Output], expectation: Expectation) -> Iterator[Finding]:
+    """Yield what the outputs say against the run."""
     if not outputs:
         yield _finding(
             "none",

@@ -221,7 +221,7 @@ class _Judge:
         component, _, value = asked.value.rpartition("=") if "(?P<component>" in sign.pattern else ("", "", asked.value)
         seen = [line for line in self.signs.of(sign) if not component or line.groups.get("component") == component]
         for line in seen:
-            if line.falls_short() or ("value" in line.groups and value not in _words(line.groups["value"])):
+            if line.falls_short() or ("value" in line.groups and value not in words(line.groups["value"])):
                 return NOT_ENGAGED, line.text, line.line
         if seen:
             return ENGAGED, seen[0].text, seen[0].line
@@ -251,7 +251,8 @@ def _receipt(asked: Asked, result: str, text: str, line: int | None = None) -> R
     return Receipt(id=feature.id, feature=feature.feature, asked=asked.setting, result=result, text=text, line=line)
 
 
-def _words(text: str) -> list[str]:
+def words(text: str) -> list[str]:
+    """Return the words of a value such as ``fa, torch_sdpa`` or ``self=fa;cross=fa3``."""
     return text.replace(",", " ").replace(";", " ").replace("=", " ").split()
 
 

@@ -154,7 +154,7 @@ def test_an_overload_ends_inconclusive_and_keeps_its_rows(loadtest):
 
 @pytest.mark.parametrize(("seed", "holds"), [(WORKLOAD.seed, True), (99, False)])
 def test_pictures_are_held_against_an_offline_runs(loadtest, seed, holds):
-    pixels = media.look_at_image(picture(seed, WORKLOAD.width, WORKLOAD.height)).pixels_sha256
+    pixels = media.look_at(picture(seed, WORKLOAD.width, WORKLOAD.height), is_video=False).pixels_sha256
     record, rows, error = loadtest(golden={outputs.asked(WORKLOAD): (pixels,)})
     check = next(check for check in record["checks"] if check["id"] == "outputs")
     assert check["held"] is holds

@@ -67,42 +67,28 @@ def look(path: Path) -> Seen:
     return _seen(_decoded(path))
 
 
-def look_at_image(data: bytes) -> Seen:
-    """Return what is in an image that never was a file.
+def look_at(data: bytes, *, is_video: bool) -> Seen:
+    """Return what is in an image or a video that never was a file.
 
     Raises:
         Undecodable: as `look`.
     """
-    return _seen(_image(io.BytesIO(data)))
+    return _seen(_held(data, is_video=is_video))
 
 
-def look_at_video(data: bytes) -> Seen:
-    """Return what is in a video that never was a file.
-
-    Raises:
-        Undecodable: as `look`.
-    """
-    return _seen(_video(io.BytesIO(data)))
-
-
-def image(data: bytes) -> NDArray[np.uint8]:
-    """Return the pixels of an image that never was a file, uint8 [height, width, 3] as RGB.
-
-    Raises:
-        Undecodable: as `look`.
-    """
-    return next(_image(io.BytesIO(data)))[1]
-
-
-def video(data: bytes) -> NDArray[np.uint8]:
-    """Return the frames of a video that never was a file, uint8 [frame, height, width, 3] as RGB.
+def pictures(data: bytes, *, is_video: bool) -> NDArray[np.uint8]:
+    """Return the frames of an image (one) or a video that never was a file, uint8 [frame, height, width, 3] as RGB.
 
     Raises:
         Undecodable: as `look`.
     """
     import numpy as np  # noqa: PLC0415 - only a finished run needs them
 
-    return np.stack([frame for _, frame in _video(io.BytesIO(data))])
+    return np.stack([frame for _, frame in _held(data, is_video=is_video)])
+
+
+def _held(data: bytes, *, is_video: bool) -> Iterator[tuple[str | None, NDArray[np.uint8]]]:
+    return _video(io.BytesIO(data)) if is_video else _image(io.BytesIO(data))
 
 
 def _seen(decoded: Iterator[tuple[str | None, NDArray[np.uint8]]]) -> Seen:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import orjson
 
 from bench.fallback import media
@@ -17,6 +16,8 @@ from bench.fidelity import similarity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    import numpy as np
 
     from bench.fidelity.similarity import Similarity
     from bench.serving.client import Exchange
@@ -69,7 +70,7 @@ def _video(job: Mapping[str, Any], exchange: Exchange) -> tuple[tuple[str, ...],
     if job.get("status") != "completed":
         return (), f"the job {job.get('status')}: {str(job.get('error'))[:SHOWN_CHARACTERS]}"
     try:
-        seen = media.look_at_video(exchange.body or b"")
+        seen = media.look_at(exchange.body or b"", is_video=True)
     except media.Undecodable as error:
         return (), f"a video does not decode: {error}"
     hashes = (seen.pixels_sha256,)
@@ -90,7 +91,7 @@ def _pictures(data: Any, exchange: Exchange) -> tuple[tuple[str, ...], str | Non
     hashes: list[str] = []
     for entry in data:
         try:
-            seen = media.look_at_image(base64.b64decode(entry["b64_json"], validate=True))
+            seen = media.look_at(base64.b64decode(entry["b64_json"], validate=True), is_video=False)
         except (KeyError, TypeError, binascii.Error) as error:
             return tuple(hashes), f"no picture in the answer: {type(error).__name__} {error}"
         except media.Undecodable as error:
@@ -178,6 +179,6 @@ def similarity_of(one: Exchange, other: Exchange) -> Similarity:
 
 def _frames(exchange: Exchange) -> np.ndarray[Any, np.dtype[np.uint8]]:
     if exchange.job is not None:
-        return media.video(exchange.body or b"")
+        return media.pictures(exchange.body or b"", is_video=True)
     data = orjson.loads(exchange.body or b"")["data"][0]["b64_json"]
-    return np.stack([media.image(base64.b64decode(data))])
+    return media.pictures(base64.b64decode(data), is_video=False)

@@ -307,6 +307,10 @@ class Captured:
     stdout: str
     stderr: str
 
+    def last_line(self, otherwise: str) -> str:
+        """Return the last line of its standard error, ``otherwise`` where it has none."""
+        return (self.stderr.strip().splitlines() or [otherwise])[-1]
+
 
 def capture(
     argv: Sequence[str],

@@ -255,7 +255,7 @@ def describe(name: str, python: Path) -> Engine:
         timeout_s=DESCRIBE_SECONDS,
     )
     if ended.exit_code != 0:
-        last = (ended.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        last = ended.last_line("it printed nothing")
         raise EngineFailed(f"the engine's interpreter does not work: {last}", where=python)
     found = json.loads(ended.stdout)
     if "sglang" not in found["packages"]:

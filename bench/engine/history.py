@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench import process
 from bench.engine import source
 from bench.errors import PreflightFailed, UsageError
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-GIT_SECONDS = source.GIT_SECONDS
 MOST_COMMITS = 2000
 ABSENT = "0" * 40
 PACKAGE = "/sglang/"
@@ -74,7 +72,7 @@ def read(checkout: Path, good: str, bad: str, *, first_parent: bool, paths: Sequ
             where=folder,
             todo=f"the endpoints are the wrong way round: --good {bad} --bad {good}"
             if swapped
-            else f"choose a good commit that bad descends from, e.g. {_merge_base(folder, first, last)}",
+            else f"choose a good commit that bad descends from, e.g. {source.merge_base(folder, first, last)[:12]}",
         )
     walk = ["--first-parent"] if first_parent else []
     told = _git(folder, "log", "--topo-order", "--reverse", "--parents", *walk, "--format=%x00%H%x01%P%x01%s",
@@ -161,22 +159,18 @@ def make_worktree(checkout: Path, commit: str, place: Path) -> None:
             if whole and not _git(place, "status", "--porcelain", "--untracked-files=no").strip():
                 return
         remove_worktrees(checkout, [place])
-    ended = process.capture(
-        ["git", "-C", str(checkout), "worktree", "add", "--force", "--detach", str(place), commit],
-        timeout_s=GIT_SECONDS,
-    )
+    ended = source.git(checkout, "worktree", "add", "--force", "--detach", str(place), commit)
     if ended.exit_code != 0:
-        last = (ended.stderr.strip().splitlines() or ["git said nothing"])[-1]
+        last = ended.last_line("git said nothing")
         raise UsageError(f"git cannot check out {commit[:12]}: {last}", where=place, todo="`git worktree prune`")
 
 
 def remove_worktrees(checkout: Path, places: Iterable[Path]) -> None:
     """Take worktrees away, and what git remembers of them."""
     for place in places:
-        process.capture(["git", "-C", str(checkout), "worktree", "remove", "--force", "--force", str(place)],
-                        timeout_s=GIT_SECONDS)  # fmt: skip
+        source.git(checkout, "worktree", "remove", "--force", "--force", str(place))
         shutil.rmtree(place, ignore_errors=True)
-    process.capture(["git", "-C", str(checkout), "worktree", "prune"], timeout_s=GIT_SECONDS)
+    source.git(checkout, "worktree", "prune")
 
 
 def _first_parents(folder: Path, commits: Sequence[str]) -> dict[str, str]:
@@ -188,14 +182,7 @@ def _first_parents(folder: Path, commits: Sequence[str]) -> dict[str, str]:
 
 
 def _is_ancestor(folder: Path, one: str, other: str) -> bool:
-    ended = process.capture(
-        ["git", "-C", str(folder), "merge-base", "--is-ancestor", one, other], timeout_s=GIT_SECONDS
-    )
-    return ended.exit_code == 0
-
-
-def _merge_base(folder: Path, one: str, other: str) -> str:
-    return source.merge_base(folder, one, other)[:12]
+    return source.git(folder, "merge-base", "--is-ancestor", one, other).exit_code == 0
 
 
 def _changed_blobs(folder: Path, before: str, after: str) -> list[tuple[str, str]]:
@@ -221,8 +208,7 @@ def _git(folder: Path, *arguments: str) -> str:
     Raises:
         UsageError: it fails.
     """
-    ended = process.capture(["git", "-C", str(folder), *arguments], timeout_s=GIT_SECONDS)
+    ended = source.git(folder, *arguments)
     if ended.exit_code != 0:
-        last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise UsageError(f"git: {last}", where=folder)
+        raise UsageError(f"git: {ended.last_line('it said nothing')}", where=folder)
     return ended.stdout

@@ -46,8 +46,7 @@ def run_program(engine: Engine, name: str, arguments: Sequence[str], *, work: Pa
     program = paths.INSIDE / name
     ended = _run(engine, [str(program), *arguments], PROGRAM_SECONDS, work)
     if ended.exit_code != 0:
-        lines = ended.stderr.strip().splitlines()
-        last = lines[-1] if lines else f"exit code {ended.exit_code}"
+        last = ended.last_line(f"exit code {ended.exit_code}")
         raise EngineFailed(f"{name} failed in engine {engine.name}: {last}", where=program)
     return ended.stdout
 

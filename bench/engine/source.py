@@ -32,15 +32,20 @@ class Source:
     """The newest release tag that the commit contains, without its ``v``, or None."""
 
 
+def git(folder: Path, *arguments: str) -> process.Captured:
+    """Run git in a folder and return how it ended."""
+    return process.capture(["git", "-C", str(folder), *arguments], timeout_s=GIT_SECONDS)
+
+
 def _git(folder: Path, *arguments: str, no: tuple[int, ...] = NO) -> str | None:
     """Return what git prints, None where it says no.
 
     Raises:
         PreflightFailed: it failed otherwise, or gave no answer in time: nothing is known then.
     """
-    ended = process.capture(["git", "-C", str(folder), *arguments], timeout_s=GIT_SECONDS)
+    ended = git(folder, *arguments)
     if ended.exit_code != 0 and ended.exit_code not in no:
-        last = (ended.stderr.strip().splitlines() or [f"exit code {ended.exit_code}"])[-1]
+        last = ended.last_line(f"exit code {ended.exit_code}")
         raise PreflightFailed(f"`git {arguments[0]}` failed: {last}", where=folder, todo="run it there: it has to work")
     return ended.stdout if ended.exit_code == 0 else None
 
@@ -126,9 +131,7 @@ def worktree(checkout: Path, revision: str, place: Path) -> Iterator[Path]:
     try:
         yield place
     finally:
-        process.capture(
-            ["git", "-C", str(checkout), "worktree", "remove", "--force", str(place)], timeout_s=GIT_SECONDS
-        )
+        git(checkout, "worktree", "remove", "--force", str(place))
 
 
 def changes(checkout: Path, base: str, head: str) -> list[str]:

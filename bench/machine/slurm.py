@@ -80,11 +80,6 @@ def require() -> None:
         )
 
 
-def is_here() -> bool:
-    """Whether Slurm's queue can be asked from this machine."""
-    return shutil.which("squeue") is not None
-
-
 def jobs(prefix: str) -> list[Job]:
     """Return this user's jobs whose name begins so, those that ended a short while ago included.
 

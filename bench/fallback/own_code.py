@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import files, schema
 from bench.errors import BenchError
@@ -34,13 +34,18 @@ def findings(argv: Iterable[str]) -> Iterator[Finding]:
             yield from of_component(flag[2:].removesuffix("-path").replace("-", "_"), folder / "config.json")
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a JSON file of a checkpoint; empty if it is not an object that can be read."""
+    try:
+        content = schema.parse(files.read_bytes(path, LARGEST_CONFIG_BYTES), path)
+    except BenchError:
+        return {}  # the engine's own words about it come first
+    return content if isinstance(content, dict) else {}
+
+
 def of_component(name: str, config: Path) -> Iterator[Finding]:
     """Yield a finding if a component's ``config`` names code of the checkpoint's own."""
-    try:
-        content = schema.parse(files.read_bytes(config, LARGEST_CONFIG_BYTES), config)
-    except BenchError:
-        return  # the engine's own words about it come first
-    mapped = content.get("auto_map") if isinstance(content, dict) else None
+    mapped = read_config(config).get("auto_map")
     if not mapped:
         return
     yield Finding(

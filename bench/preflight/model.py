@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench import files, schema
 from bench.engine import command, registry
-from bench.errors import BenchError, UsageError
+from bench.errors import UsageError
 from bench.fallback.facts import UNPROVEN
+from bench.fallback.own_code import read_config
 from bench.models import checkpoint, hub, images
 from bench.preflight.state import FAIL, OK, WARN, CheckResult
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from bench.catalog.presets import Preset
     from bench.preflight.state import MachineState
 
-LARGEST_CONFIG_BYTES = 1 << 22
 INDEX = "model_index.json"
 NAMES_A_PIPELINE = ("--pipeline-class-name", "--pipeline_class_name")
 
@@ -133,7 +132,7 @@ def pipeline(state: MachineState) -> Iterator[CheckResult]:
     if state.engine is None or not state.engine.code or folder is None or state.workload is None:
         return
     asked = (*state.workload.extra, *state.workload.preset.arguments)
-    own, cls = registry.pipelines(state.engine.code[0]), _document(folder / INDEX).get("_class_name")
+    own, cls = registry.pipelines(state.engine.code[0]), read_config(folder / INDEX).get("_class_name")
     if not own or not isinstance(cls, str) or any(word.startswith(NAMES_A_PIPELINE) for word in asked):
         return
     if cls in own:
@@ -186,25 +185,17 @@ def _component_classes(folder: Path) -> dict[str, str]:
     """
     indexed = {
         name: value[1]
-        for name, value in _document(folder / INDEX).items()
+        for name, value in read_config(folder / INDEX).items()
         if isinstance(value, list) and len(value) == 2 and all(isinstance(word, str) for word in value)  # noqa: PLR2004
     }
     asked = {}
     for name, cls in indexed.items():
         if not UNPROVEN.search(name):
-            config = _document(folder / name / "config.json")
+            config = read_config(folder / name / "config.json")
             architectures = config.get("architectures")
             first = architectures[0] if isinstance(architectures, list) and architectures else cls
             asked[name] = str(config.get("_class_name") or first)
     return asked
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        content = schema.parse(files.read_bytes(path, LARGEST_CONFIG_BYTES), path)
-    except BenchError:
-        return {}  # the engine's own words about it come first
-    return content if isinstance(content, dict) else {}
 
 
 def image(state: MachineState) -> Iterator[CheckResult]:

@@ -1,9 +1,8 @@
-"""The table of checks, the gathering of the state they look at, and the error for those that fail."""
+"""The list of checks, the gathering of the state they look at, and the error for those that fail."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench import paths
@@ -14,7 +13,7 @@ from bench.preflight import gpus, host, model
 from bench.preflight.state import FAIL, CheckResult, MachineState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bench.engine.find import Engine
@@ -26,33 +25,25 @@ BETWEEN_S = 0.3
 """Load is sampled over about a second, because the driver's figure is an average over up to one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One row of the table: its subject and its function."""
-
-    about: str
-    look: Callable[[MachineState], Iterator[CheckResult]]
-
-
 CHECKS = (
-    Check(about="the engine", look=model.engine),
-    Check(about="the engine", look=model.spelled),
-    Check(about="accelerators", look=gpus.visible),
-    Check(about="accelerators", look=gpus.enough),
-    Check(about="accelerators", look=gpus.slices),
-    Check(about="accelerators", look=gpus.idle),
-    Check(about="accelerators", look=gpus.clocks),
-    Check(about="accelerators", look=gpus.memory_errors),
-    Check(about="the host", look=host.cpu),
-    Check(about="the host", look=host.load),
-    Check(about="the host", look=host.memory),
-    Check(about="the host", look=host.writable),
-    Check(about="the host", look=host.disk),
-    Check(about="the host", look=host.ports),
-    Check(about="the model", look=model.weights),
-    Check(about="the model", look=model.pipeline),
-    Check(about="the model", look=model.classes),
-    Check(about="the model", look=model.image),
+    model.engine,
+    model.spelled,
+    gpus.visible,
+    gpus.enough,
+    gpus.slices,
+    gpus.idle,
+    gpus.clocks,
+    gpus.memory_errors,
+    host.cpu,
+    host.load,
+    host.memory,
+    host.writable,
+    host.disk,
+    host.ports,
+    model.weights,
+    model.pipeline,
+    model.classes,
+    model.image,
 )
 
 
@@ -85,8 +76,8 @@ def gather(
 
 
 def run(state: MachineState) -> list[CheckResult]:
-    """Return the results of all checks, in the table's order."""
-    return [line for check in CHECKS for line in check.look(state)]
+    """Return the results of all checks, in the list's order."""
+    return [line for look in CHECKS for line in look(state)]
 
 
 def refuse_failed(results: Sequence[CheckResult]) -> None:

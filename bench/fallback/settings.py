@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import re2
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from bench.catalog.receipts import Ask
+    from bench.catalog.signals import Signal
 
 ABSENT = ""
 """The value of a flag that stands alone."""
@@ -35,23 +38,7 @@ def of_arguments(argv: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield flag, ABSENT
 
 
-class Condition(Protocol):
-    """What a signal or a feature says of a setting's values."""
-
-    @property
-    def on(self) -> str:
-        """Where the setting is: an argument may stand without a value."""
-
-    @property
-    def when(self) -> str | None:
-        """The kind of values, in the words of the schemas."""
-
-    @property
-    def pattern(self) -> str:
-        """What is searched in a value, for ``matches``."""
-
-
-def holds(condition: Condition, value: str) -> bool:
+def holds(condition: Signal | Ask, value: str) -> bool:
     """Tell whether a value is one that the condition is about."""
     word = value.strip().strip("\"'").lower()
     if condition.when == "set":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bench.engine import code, launch
 from bench.engine import command as commands
@@ -26,7 +26,7 @@ from bench.run.stopping import Enough
 from bench.run.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bench.engine.code import Code
@@ -37,25 +37,16 @@ if TYPE_CHECKING:
     from bench.run.plan import Plan
     from bench.run.request import Request
 
+    Prove = Callable[[Sequence[Path]], Traced]
+    """Reads the traces of one request and returns what ran; raises BenchError if they cannot be read."""
+    Score = Callable[[Run, Mapping[str, Any]], tuple[dict[str, Any], BenchError | None]]
+    """Judges the fidelity of a valid run's outputs: the document, and the error of its gate (None: met)."""
+
 
 PROVING_STEPS = 2
 """Denoise steps that are traced for a receipt: each runs the same kernels, but under a cache."""
 MOST_STEPS = 100
 """Traced at most under a cache, where the preset leaves their number to the engine."""
-
-
-class Prove(Protocol):
-    """Reads the traces of one request."""
-
-    def __call__(self, traces: Sequence[Path], /) -> Traced:
-        """Return what ran; raise BenchError if they cannot be read."""
-
-
-class Score(Protocol):
-    """Judges the fidelity of a valid run's outputs: the document, and the error of its gate (None: met)."""
-
-    def __call__(self, run: Run, record: Mapping[str, Any], /) -> tuple[dict[str, Any], BenchError | None]:
-        """Return the document and the error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -522,15 +522,7 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
                 for name, spec in session.specs.items()
             },
             "differences": comparable.differences(records[BASELINE], records[CANDIDATE]),
-            "pairs": [
-                {
-                    "order": pair.order,
-                    "baseline": list(pair.baseline),
-                    "candidate": list(pair.candidate),
-                    "waiting_cpu_percent": pair.waiting_cpu_percent,
-                }
-                for pair in session.pairs
-            ],
+            "pairs": [asdict(pair) for pair in session.pairs],
             "why": why,
             "reach": session.reach,
             "comparison": comparison.to_document(compared),

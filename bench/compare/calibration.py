@@ -83,10 +83,6 @@ def kept() -> list[Kept]:
     """Return every spread between launches that is kept, by cell and metric."""
     spreads = []
     for path in sorted((paths.cache() / "noise").glob("*.json")):
-        try:
-            values = dict(json.loads(path.read_text(encoding="utf-8"))["metrics"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
         spreads += [
             Kept(
                 cell=path.stem,
@@ -98,7 +94,7 @@ def kept() -> list[Kept]:
                 launches=value["launches"],
                 disturbed=tuple(value.get("disturbed", ())),
             )
-            for metric, value in values.items()
+            for metric, value in _kept(path).items()
         ]
     return spreads
 

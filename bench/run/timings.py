@@ -31,15 +31,15 @@ def timings(requests: Requests, launches: Requests, *, medians_only: bool = Fals
     several = len(requests) > 1 and not medians_only
     return {
         "requests": len(requests),
-        "metrics": {metric.key: _median(_samples(requests, metric.key)) for metric in metrics.METRICS},
+        "metrics": _medians(requests),
         "summary": {metric.key: _summary(requests, metric.key) for metric in metrics.METRICS} if several else None,
         "spread": _spread(requests) if several else None,
         "steps_ms": [] if medians_only else _steps(requests),
         "stages_ms": _stages(requests),
         "launch_s": _median([launch["wall_s"] for launch in launches if launch["wall_s"] is not None]),
-        "wall_s": _median(_known(requests, "wall_s")),
-        "load_s": _median(_known(launches, "load_s")),
-        "first_answer_s": _median(_known(launches, "first_answer_s")),
+        "wall_s": _median([request["wall_s"] for request in requests]),
+        "load_s": _median([launch["load_s"] for launch in launches]),
+        "first_answer_s": _median([launch["first_answer_s"] for launch in launches]),
         "outputs_identical": _identical(requests) if several else None,
     }
 
@@ -50,7 +50,7 @@ def stage_table(requests: Requests, instrument: Mapping[str, bool]) -> dict[str,
         "instrument": dict(instrument),
         "launch": requests[-1]["launch"],
         "requests": len(requests),
-        "metrics": {metric.key: _median(_samples(requests, metric.key)) for metric in metrics.METRICS},
+        "metrics": _medians(requests),
         "stages_ms": _stages(requests),
     }
 
@@ -65,40 +65,37 @@ def instrument_cost(headline: Mapping[str, Any], stages: Mapping[str, Any]) -> d
     return costs
 
 
-def _samples(requests: Requests, key: str) -> list[float] | None:
-    values = [request["metrics"].get(key) for request in requests]
-    return None if any(value is None for value in values) else values
+def _median(values: list[float | None]) -> float | None:
+    """Return the median, None where a value is unknown or there is none."""
+    known = [value for value in values if value is not None]
+    return plain.median(known) if known and len(known) == len(values) else None
 
 
-def _known(documents: Requests, key: str) -> list[float] | None:
-    values = [document[key] for document in documents]
-    return None if any(value is None for value in values) else values
+def _medians(requests: Requests) -> dict[str, float | None]:
+    keys = (metric.key for metric in metrics.METRICS)
+    return {key: _median([request["metrics"].get(key) for request in requests]) for key in keys}
 
 
-def _median(values: list[float] | None) -> float | None:
-    return plain.median(values) if values else None
+def _by_launch(requests: Requests, key: str) -> list[list[float]] | None:
+    """Return the values of a metric launch by launch, None where a request lacks it or took no time."""
+    groups: dict[int, list[float]] = {}
+    for request in requests:
+        groups.setdefault(request["launch"], []).append(request["metrics"].get(key))
+    return list(groups.values()) if all(value and value > 0 for group in groups.values() for value in group) else None
 
 
 def _summary(requests: Requests, key: str) -> dict[str, Any] | None:
     from bench.stats import summary  # noqa: PLC0415 - scipy is behind it, which one request does not need
 
-    if (samples := _samples(requests, key)) is None or min(samples) <= 0:
-        return None
-    by_launch: dict[int, list[float]] = {}
-    for request in requests:
-        by_launch.setdefault(request["launch"], []).append(request["metrics"][key])
-    return asdict(summary.summarise_launches(list(by_launch.values())))
+    groups = _by_launch(requests, key)
+    return None if groups is None else asdict(summary.summarise_launches(groups))
 
 
 def _spread(requests: Requests) -> dict[str, Any] | None:
     from bench.stats import spread  # noqa: PLC0415 - see _summary
 
-    by_launch: dict[int, list[float]] = {}
-    for request in requests:
-        by_launch.setdefault(request["launch"], []).append(request["metrics"][PRIMARY])
-    if any(value is None or value <= 0 for values in by_launch.values() for value in values):
-        return None
-    return asdict(spread.launch_spread(list(by_launch.values())))
+    groups = _by_launch(requests, PRIMARY)
+    return None if groups is None else asdict(spread.launch_spread(groups))
 
 
 def _steps(requests: Requests) -> list[dict[str, Any]]:

@@ -17,10 +17,6 @@ def upgrade(document: Mapping[str, Any]) -> dict[str, Any]:
     """Return a valid record of any of `READABLE` in the present format; the methodology stays what it was."""
     if document["schema_version"] == READABLE[-1]:
         return dict(document)
-    return _from_1(document)
-
-
-def _from_1(document: Mapping[str, Any]) -> dict[str, Any]:
     record: dict[str, Any] = copy.deepcopy(dict(document))
     instrument = {"stage_sync": record["workload"]["sync_stages"], "profiler": record["kind"] == "profile"}
     record["schema_version"] = READABLE[-1]

@@ -19,7 +19,6 @@ from bench.machine import gpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from bench.machine.gpus import Gpu
 
@@ -66,9 +65,7 @@ class Watch:
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

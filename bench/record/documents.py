@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from bench import schema
+from bench import paths, schema
 from bench.catalog import presets
 from bench.errors import InvalidDocument, InvalidPerfDump, UsageError
 from bench.record import store
@@ -13,28 +14,6 @@ from bench.record import store
 if TYPE_CHECKING:
     from pathlib import Path
 
-
-OTHERS = frozenset(
-    {
-        "ab-record",
-        "accuracy-report",
-        "batch-summary",
-        "bisect-record",
-        "campaign",
-        "cell-status",
-        "golden",
-        "load-comparison",
-        "load-record",
-        "matrix",
-        "probe",
-        "reach-record",
-        "sweep",
-        "sweep-submission",
-        "tried-action",
-        "unguarded-run",
-    }
-)
-"""Documents that name their schema themselves, besides run records."""
 
 IN_DIRECTORIES = (
     "comparison.json",
@@ -59,8 +38,15 @@ BY_FIELDS = (
 """Documents that do not name their schema, by fields that tell them: for a dump one is enough, it may be broken."""
 
 
+@functools.cache
+def _naming_themselves() -> frozenset[str]:
+    """Return the kinds of documents that name their schema: it demands its own name of them."""
+    schemas = {path.stem: schema.read(path)["properties"] for path in paths.SCHEMAS.glob("*.json")}
+    return frozenset(kind for kind, fields in schemas.items() if fields.get("schema", {}).get("const") == kind)
+
+
 def validate(path: Path) -> str:
-    """Return the kind of the document in ``path``: run-record, preset, or one of `OTHERS` or `BY_FIELDS`.
+    """Return the kind of the document in ``path``: one that names its schema, preset, or one of `BY_FIELDS`.
 
     Raises:
         UsageError: it cannot be read.
@@ -82,11 +68,11 @@ def validate(path: Path) -> str:
         presets.read_file(path)
         return "preset"
     document = schema.read(path)
-    if isinstance(document, dict) and document.get("schema") == "run-record":
+    kind = document.get("schema") if isinstance(document, dict) else None
+    if kind == "run-record":
         store.read(path)
         return "run-record"
-    kind = document.get("schema") if isinstance(document, dict) else None
-    if isinstance(kind, str) and kind in OTHERS:
+    if isinstance(kind, str) and kind in _naming_themselves():
         earlier = kind == "ab-record" and document.get("schema_version") == 1
         schema.check(document, "ab-record-1" if earlier else kind, path)
         return str(kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from bench.fallback.guard import Guard
 from bench.fidelity import goldens
 from bench.fidelity.key import golden_key, machine_id
 from bench.record import store
+from bench.run.benchmark import Result
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,15 +45,6 @@ REQUEST = "request.json"
 MANIFEST = "manifest.json"
 REFERENCE, NATIVE, OUTPUTS = "reference", "native", "outputs"
 REFERENCE_MODULES = ("diffusers.", "transformers.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """A finished run: its report, where it is, and the error that the task ends with (None: it passed)."""
-
-    report: dict[str, Any]
-    path: Path
-    error: BenchError | None
 
 
 def run(planned: Plan, display: Observer | None = None) -> Result:
@@ -115,7 +107,7 @@ def _run(planned: Plan, directory: Path, display: Observer | None) -> Result:
     report = redact.document(known)
     path = directory / REPORT
     schema.write(report, "accuracy-report", path)
-    return Result(report=report, path=path, error=stopped or _error(outcome, because, verdict, path))
+    return Result(record=report, path=path, error=stopped or _error(outcome, because, verdict, path))
 
 
 def _reference(planned: Plan, directory: Path) -> tuple[dict[str, Any], Arrays]:

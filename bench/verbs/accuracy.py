@@ -11,7 +11,7 @@ from bench.options import OUTPUT, Kind, nested, option
 from bench.task import Context, task
 
 if TYPE_CHECKING:
-    from bench.accuracy.run import Result
+    from bench.run.benchmark import Result
 
 SUITES = {"upstream-component": "the engine's own component tests"}
 
@@ -64,7 +64,7 @@ def accuracy(c: Context, options: AccuracyOptions) -> None:
             text.line(text.stderr(), f"{model}: {error}")
             errors.append(error)
             continue
-        reports.append(result.report)
+        reports.append(result.record)
         if result.error is not None:
             errors.append(result.error)
     if options.as_json:
@@ -96,9 +96,9 @@ def _check(options: Options, place: str, *, as_json: bool) -> Result:
         result = run.run(planned, display)
     folder = result.path.parent
     arrays = (folder / run.NATIVE / "native.npz", folder / run.REFERENCE / "reference.npz")
-    page = accuracy_page.write(result.report, folder, arrays)
+    page = accuracy_page.write(result.record, folder, arrays)
     if not as_json:
-        report.show(result.report, text.stdout())
+        report.show(result.record, text.stdout())
         again = f'invoke accuracy --model {options.model} --update-golden "looked at"'
         step = again if result.error is None else f"invoke attest --log {folder / store.LOG}"
         for name, told in (("next", step), ("page", page), ("report", result.path)):

@@ -64,11 +64,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def invoke(home):
     """Run a task in this process, from the repository's root."""
-
-    def run(*arguments, env=None):
-        return invoke_in_process(*arguments, env=env)
-
-    return run
+    return invoke_in_process
 
 
 @pytest.fixture

@@ -117,33 +117,22 @@ def test_without_synchronised_stages_there_is_no_stage_to_show_or_compare(bench,
 MEANING = "the default quality changed its meaning between sglang 0.5.17 and 0.5.23"
 
 
-@pytest.fixture
-def presets(home, model):
-    """A preset of the replay engines' own, so that ab needs no checkpoint."""
-    path = home / "mine.toml"
-    path.write_text(
-        f'[flux-tiny]\ndescription = "replayed"\nmodel = "{model()}"\nmodality = "image"\nprompt = "p"\nseed = 1\n'
-        "width = 256\nheight = 256\nsteps = 4\n"
-    )
-    return path
-
-
-def test_ab_of_two_versions_says_that_the_default_quality_changed_its_meaning(invoke, replay, presets):
+def test_ab_of_two_versions_says_that_the_default_quality_changed_its_meaning(invoke, replay, tiny):
     for name, version in (("old", "0.5.17"), ("new", "0.5.23")):
         replay(name=name, version=version, **NATIVE, within=0.002)
     arms = ("--baseline", "old", "--candidate", "new", "--pairs", "1", "--repeats", "1")
-    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", presets, *arms)
+    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", tiny, *arms)
     assert ended.code == 9, ended.err
     shown = " ".join(ended.out.split())
     assert f"meaning of the quality: 'exact' against 'rounding' ({MEANING})" in shown
     assert "minutes, engine starts included" in shown
 
 
-def test_a_stage_is_compared_with_both_arms_synchronised(invoke, replay, presets, home):
+def test_a_stage_is_compared_with_both_arms_synchronised(invoke, replay, tiny, home):
     for name in ("old", "new"):
         replay(name=name, **NATIVE, within=0.002)
     arms = ("--baseline", "old", "--candidate", "new", "--pairs", "1", "--repeats", "1")
-    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", presets, *arms, "--metric", "DenoisingStage")
+    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", tiny, *arms, "--metric", "DenoisingStage")
     assert ended.code == 9, ended.err
     records = [store.read(path) for path in home.glob("runs/*/*/run.json")]
     assert [record["instrument"]["stage_sync"] for record in records] == [True, True]

@@ -1,5 +1,6 @@
 """Sessions, repeats, resuming and comparing, on a replay engine; the real engine's sessions are in test_engine.py."""
 
+import functools
 import json
 import os
 import re
@@ -41,7 +42,7 @@ def test_an_engine_that_cannot_be_loaded_says_why(bench):
     assert record_of(ended)["timings"] is None
 
 
-def test_a_fallback_in_a_session_takes_all_its_numbers_away(bench, only_run):
+def test_a_fallback_in_a_session_takes_all_its_numbers_away(bench):
     ended = bench("--repeats", "5", fall_back_at=3)
     assert ended.code == 4
     record = record_of(ended)
@@ -54,11 +55,12 @@ def test_a_fallback_in_a_session_takes_all_its_numbers_away(bench, only_run):
 
 @pytest.mark.parametrize(
     ("scenario", "says"),
-    [({"fail_at": 7}, "illegal memory access"), ({"die_at": 7}, "exit"), ({"error_line_at": 7}, "log line")],
+    [({"fail_at": 7}, "illegal memory access"), ({"die_at": 7}, "exit"), ({"error_line_at": 7}, "a request failed")],
 )
 def test_a_crash_in_the_middle_keeps_what_was_paid_for(bench, only_run, scenario, says):
     ended = bench("--repeats", "10", **scenario)
     assert ended.code == 3
+    assert says in ended.err
     assert "--resume" in ended.err
     record = record_of(ended)
     assert len(record["requests"]) == 5
@@ -104,7 +106,7 @@ def test_a_session_killed_with_9_after_its_5th_request_resumes_to_ten(invoke, re
 @pytest.mark.parametrize(
     ("hang_at", "kept"), [(2, "kept: nothing: no request that counts had ended"), (3, "kept: 1 request,")]
 )
-def test_ctrl_c_says_what_was_kept_and_how_to_go_on(replay, model, home, tmp_path, hang_at, kept):
+def test_ctrl_c_says_what_was_kept_and_how_to_go_on(replay, model, tmp_path, hang_at, kept):
     """The first request is left out: a run that is cut off in the second one has kept nothing."""
     engine, runs = replay(**NATIVE, hang_at=hang_at), tmp_path / "elsewhere"
     command = ["bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(), "--repeats", "10"]
@@ -147,13 +149,13 @@ def test_a_launch_that_does_not_count_takes_nothing_from_those_before_it(bench):
     assert record["complete"] is False
 
 
-def test_an_arm_is_not_taken_up_by_itself(home, invoke, replay, presets, model):
+def test_an_arm_is_not_taken_up_by_itself(ab, home, invoke, replay, tiny):
     """It would be called complete as it is: how many pairs were wanted is not in it."""
     replay(name="old", **NATIVE, die_at=4)
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", "--same", presets=presets)
+    ended = ab("--baseline", "old", "--candidate", "old", "--same")
     assert ended.code == 3
     (arm,) = (path.parent for path in (home / "runs").glob("*/baseline/run.partial.json"))
-    again = invoke("bench", "--model", "flux-tiny", "--preset-file", presets, "--resume", arm)
+    again = invoke("bench", "--model", "flux-tiny", "--preset-file", tiny, "--resume", arm)
     assert again.code == 1
     assert "only a plain benchmark run can be resumed" in again.err
 
@@ -190,7 +192,7 @@ def test_a_run_that_was_cut_off_is_neither_compared_nor_a_baseline(bench, invoke
     assert "cannot be a baseline" in named.err
 
 
-def test_a_dump_that_was_changed_is_not_resumed_over(bench, invoke, only_run, home):
+def test_a_dump_that_was_changed_is_not_resumed_over(bench, invoke, only_run):
     bench("--repeats", "4", die_at=4)
     (only_run() / "launch-1" / "request-001" / "perf.json").write_text("{}")
     ended = invoke("bench", "--resume", only_run())
@@ -243,11 +245,6 @@ def test_variables_of_a_partial_record_are_not_run(bench, invoke, only_run, home
 
 def test_precision_and_repeats_exclude_each_other(bench):
     assert "leave --repeats and --launches out" in bench("--repeats", "3", "--precision", "1%").err
-
-
-@pytest.mark.parametrize("wrong", ["0", "100%", "one", "-1%"])
-def test_a_precision_is_a_percentage(bench, wrong):
-    assert bench("--precision", wrong).code == 1
 
 
 # --- what it is for ---------------------------------------------------------------------------------------------------
@@ -320,27 +317,18 @@ def test_precision_goes_on_until_it_is_known_or_says_that_it_is_not(bench):
     assert "before the precision was reached" in unknown["stopped_because"]
 
 
-def ab(invoke, model, *arguments, **settings):
-    return invoke(
-        "ab", "--model", "flux-tiny", "--metric", "denoise", "--json", "--preset-file", settings["presets"], *arguments
-    )
-
-
 @pytest.fixture
-def presets(home, model):
-    """A preset of the replay engines' own, so that ab needs no checkpoint."""
-    path = home / "mine.toml"
-    path.write_text(
-        f'[flux-tiny]\ndescription = "replayed"\nmodel = "{model()}"\nmodality = "image"\nprompt = "p"\nseed = 1\n'
-        "width = 256\nheight = 256\nsteps = 4\n"
+def ab(invoke, tiny):
+    """Compare two arms by their denoise time."""
+    return functools.partial(
+        invoke, "ab", "--model", "flux-tiny", "--metric", "denoise", "--json", "--preset-file", tiny
     )
-    return path
 
 
 @pytest.mark.parametrize("look", [[], ["--dry-run"]])
-def test_a_metric_of_a_server_is_refused_in_a_dry_run_too(invoke, replay, presets, home, look):
+def test_a_metric_of_a_server_is_refused_in_a_dry_run_too(invoke, replay, tiny, home, look):
     replay(name="old", **NATIVE)
-    arms = ("--preset-file", presets, "--engine", "old", "--candidate", "steps=5", "--metric", "service")
+    arms = ("--preset-file", tiny, "--engine", "old", "--candidate", "steps=5", "--metric", "service")
     ended = invoke("ab", "--model", "flux-tiny", *arms, *look)
     assert (ended.code, ended.out) == (1, ""), ended.err
     assert "`invoke loadtest --baseline A --candidate B` compares two servers" in ended.err
@@ -352,16 +340,16 @@ def test_a_metric_of_a_server_is_refused_in_a_dry_run_too(invoke, replay, preset
     [
         ["--baseline", "old", "--candidate", "old"],
         ["--engine", "old", "--candidate", "old"],
-        ["--engine", "old", "--candidate", "steps=4 seed=1"],
+        ["--engine", "old", "--candidate", "steps=4 seed=42"],
         ["--candidate", "engine=old"],
         ["--engine", "old", "--candidate", "LANG=C.UTF-8"],
     ],
 )
-def test_equal_arms_are_refused_however_they_are_said(invoke, replay, presets, model, home, monkeypatch, arms):
+def test_equal_arms_are_refused_however_they_are_said(ab, replay, home, monkeypatch, arms):
     replay(name="old", **NATIVE)
     monkeypatch.setenv("BENCH_ENGINE", "old")
     monkeypatch.setenv("LANG", "C.UTF-8")
-    ended = ab(invoke, model, *arms, presets=presets)
+    ended = ab(*arms)
     assert ended.code == 1
     assert "both arms are the same" in ended.err
     assert "--same" in ended.err
@@ -371,17 +359,17 @@ def test_equal_arms_are_refused_however_they_are_said(invoke, replay, presets, m
 @pytest.mark.parametrize(
     ("word", "meant"), [("step=8", "steps=8"), ("compil", "compile"), ("olt", "old"), ("qualty=high", "quality=high")]
 )
-def test_a_mistyped_word_of_an_arm_is_answered_with_the_one_that_was_meant(invoke, replay, presets, model, word, meant):
+def test_a_mistyped_word_of_an_arm_is_answered_with_the_one_that_was_meant(ab, replay, word, meant):
     replay(name="old", **NATIVE)
-    ended = ab(invoke, model, "--candidate", word, presets=presets)
+    ended = ab("--candidate", word)
     assert ended.code == 1
     assert f"unknown word in an arm: {word!r}" in ended.err
     assert f"did you mean {meant}?" in ended.err
 
 
-def test_a_dry_run_of_two_arms_shows_both_sessions_and_starts_nothing(invoke, replay, presets, home):
+def test_a_dry_run_of_two_arms_shows_both_sessions_and_starts_nothing(invoke, replay, tiny, home):
     replay(name="old", **NATIVE)
-    ended = invoke("ab", "--preset-file", presets, "--model", "flux-tiny", "--engine", "old", "--candidate",
+    ended = invoke("ab", "--preset-file", tiny, "--model", "flux-tiny", "--engine", "old", "--candidate",
                    "steps=9 OMP_NUM_THREADS=1", "--dry-run")  # fmt: skip
     assert ended.code == 0, ended.err
     assert "at most 8 pairs, 16 engine starts" in ended.err
@@ -393,9 +381,9 @@ def test_a_dry_run_of_two_arms_shows_both_sessions_and_starts_nothing(invoke, re
     assert not (home / "runs").exists()
 
 
-def test_a_dry_run_of_two_versions_shows_the_engine_of_each_and_what_a_quality_means(invoke, replay, presets):
+def test_a_dry_run_of_two_versions_shows_the_engine_of_each_and_what_a_quality_means(invoke, replay, tiny):
     old, new = replay(name="old", version="0.5.17"), replay(name="new", version="0.5.23")
-    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", presets, "--baseline", old, "--candidate", new,
+    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", tiny, "--baseline", old, "--candidate", new,
                    "--dry-run")  # fmt: skip
     assert ended.code == 0, ended.err
     baseline, candidate = ended.out.split("# candidate")
@@ -406,16 +394,9 @@ def test_a_dry_run_of_two_versions_shows_the_engine_of_each_and_what_a_quality_m
     )
 
 
-def test_a_dry_run_refuses_what_the_run_would(invoke, presets):
-    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", presets, "--candidate", "steps=9", "--pairs", "2",
-                   "--dry-run")  # fmt: skip
-    assert ended.code == 1
-    assert "2 pairs cannot decide: the first look is after 3" in ended.err
-
-
-def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, presets, model):
+def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, tiny):
     replay(name="old", **NATIVE)
-    common = ("--model", "flux-tiny", "--preset-file", presets, "--engine", "old")
+    common = ("--model", "flux-tiny", "--preset-file", tiny, "--engine", "old")
     assert invoke("bench", *common, "--repeats", "2").code == 0
     ended = invoke("ab", *common, "--candidate", "steps=9", "--dry-run")
     known = r"about \d+ s by run [0-9a-f]{6}"
@@ -425,13 +406,11 @@ def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, preset
 
 
 @pytest.mark.parametrize("mode", [(), ("--alternate",)], ids=["together", "one after the other"])
-def test_a_slower_candidate_is_found_and_exits_7(invoke, replay, presets, model, mode, home, monkeypatch):
+def test_a_slower_candidate_is_found_and_exits_7(ab, invoke, replay, mode, home, monkeypatch):
     monkeypatch.setattr("bench.record.disturbance.of", lambda record: ())
     replay(name="old", **NATIVE, within=0.005)
     replay(name="new", **NATIVE, within=0.005, factor=1.25, seed=7)
-    ended = ab(
-        invoke, model, "--baseline", "old", "--candidate", "new steps=4", "--repeats", "2", *mode, presets=presets
-    )
+    ended = ab("--baseline", "old", "--candidate", "new steps=4", "--repeats", "2", *mode)
     assert ended.code == 7, ended.err
     document = json.loads(ended.out)
     assert schema.violations(document, "ab-record") == []
@@ -447,11 +426,11 @@ def test_a_slower_candidate_is_found_and_exits_7(invoke, replay, presets, model,
     assert len(record["requests"]) == 6, "the first request of each start does not count"
 
 
-def test_a_winner_under_disturbance_is_told_as_such_from_the_first_line_on(invoke, replay, presets, monkeypatch):
+def test_a_winner_under_disturbance_is_told_as_such_from_the_first_line_on(invoke, replay, tiny, monkeypatch):
     monkeypatch.setattr("bench.record.disturbance.of", lambda record: ("load average 8.0 on 2 cores",))
     replay(name="old", **NATIVE, within=0.005)
     replay(name="new", **NATIVE, within=0.005, factor=1.25, seed=7)
-    common = ("--model", "flux-tiny", "--preset-file", presets, "--metric", "denoise", "--repeats", "2")
+    common = ("--model", "flux-tiny", "--preset-file", tiny, "--metric", "denoise", "--repeats", "2")
     ended = invoke("ab", *common, "--baseline", "old", "--candidate", "new")
     assert ended.code == 7, ended.err
     told = " ".join(ended.out.split())
@@ -462,26 +441,24 @@ def test_a_winner_under_disturbance_is_told_as_such_from_the_first_line_on(invok
 
 
 @pytest.mark.parametrize("calibrated", [False, True])
-def test_one_pair_names_a_winner_only_if_the_spread_between_launches_is_known(
-    invoke, replay, presets, model, calibrated
-):
+def test_one_pair_names_a_winner_only_if_the_spread_between_launches_is_known(ab, invoke, replay, tiny, calibrated):
     replay(name="old", **NATIVE, within=0.002, between=0.003)
     replay(name="new", **NATIVE, within=0.002, between=0.003, factor=1.5, seed=7)
     if calibrated:
-        known = ("--model", "flux-tiny", "--engine", "old", "--preset-file", presets, "--metric", "denoise")
+        known = ("--model", "flux-tiny", "--engine", "old", "--preset-file", tiny, "--metric", "denoise")
         assert invoke("calibrate", *known).code == 0
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", "new", "--pairs", "1", presets=presets)
+    ended = ab("--baseline", "old", "--candidate", "new", "--pairs", "1")
     assert ended.code == (7 if calibrated else 9), ended.err
     told = json.loads(ended.out)["comparison"]
     assert told["method"] == "one-pair"
     assert ("these two starts differ by" in told["reason"]) is not calibrated
 
 
-def test_one_pair_shows_one_figure(invoke, replay, presets, model):
+def test_one_pair_shows_one_figure(ab, replay):
     """The median of its requests, as everywhere: the mean of its rounds is another figure."""
     replay(name="old", **NATIVE, within=0.05)
     replay(name="new", **NATIVE, within=0.05, seed=7)
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", "new", "--pairs", "1", presets=presets)
+    ended = ab("--baseline", "old", "--candidate", "new", "--pairs", "1")
     document = json.loads(ended.out)
     (pair,) = document["pairs"]
     expected = 100 * (statistics.median(pair["candidate"]) / statistics.median(pair["baseline"]) - 1)
@@ -489,18 +466,19 @@ def test_one_pair_shows_one_figure(invoke, replay, presets, model):
     assert f"these two starts differ by {expected:+.2f} %" in document["comparison"]["reason"]
 
 
-def test_two_pairs_are_refused_before_an_engine_starts(invoke, replay, presets, model, home):
+@pytest.mark.parametrize("look", [[], ["--dry-run"]])
+def test_two_pairs_are_refused_before_an_engine_starts(ab, replay, home, look):
     replay(name="old", **NATIVE)
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", "old", "--same", "--pairs", "2", presets=presets)
+    ended = ab("--baseline", "old", "--candidate", "old", "--same", "--pairs", "2", *look)
     assert ended.code == 1
     assert "2 pairs cannot decide: the first look is after 3" in ended.err
     assert not (home / "runs").exists()
 
 
-def test_engines_that_load_for_the_time_to_load_do_not_load_together(invoke, replay, presets, model, home):
+def test_engines_that_load_for_the_time_to_load_do_not_load_together(invoke, replay, tiny, home):
     replay(name="old", **NATIVE)
     arms = ("--baseline", "old", "--candidate", "old", "--same", "--pairs", "1", "--repeats", "1", "--metric", "load")
-    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", presets, "--json", *arms)
+    ended = invoke("ab", "--model", "flux-tiny", "--preset-file", tiny, "--json", *arms)
     assert "start one after the other" in ended.err
     assert json.loads(ended.out)["together"] is False
     records = [json.loads(path.read_text()) for path in home.glob("runs/*/*/run.json")]
@@ -510,21 +488,21 @@ def test_engines_that_load_for_the_time_to_load_do_not_load_together(invoke, rep
     assert first[1] <= second[0]
 
 
-def test_an_engine_that_waits_is_frozen_with_all_that_it_started(invoke, replay, presets, model):
+def test_an_engine_that_waits_is_frozen_with_all_that_it_started(ab, replay):
     """A child of each, in a session of its own, spins: a core each unless it is stopped."""
     for name in ("old", "new"):
         replay(name=name, **NATIVE, within=0.002, spins=True)
     arms = ("--baseline", "old", "--candidate", "new", "--pairs", "1")
-    ended = ab(invoke, model, *arms, presets=presets)
+    ended = ab(*arms)
     assert ended.code == 9, ended.err
     (pair,) = json.loads(ended.out)["pairs"]
     assert all(share < 2 for share in pair["waiting_cpu_percent"].values()), pair
 
 
-def test_a_frozen_engine_is_gone_with_the_task(replay, presets, home):
+def test_a_frozen_engine_is_gone_with_the_task(replay, tiny, home):
     replay(name="old", **NATIVE, spins=True)
     replay(name="new", **NATIVE, spins=True, hang_at=2)
-    arms = ("--baseline", "old", "--candidate", "new", "--preset-file", presets)
+    arms = ("--baseline", "old", "--candidate", "new", "--preset-file", tiny)
     command = invoke_command("ab", "--model", "flux-tiny", *arms)
     task = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -544,10 +522,10 @@ def _is_stopped(process, runs):
         return False
 
 
-def test_an_arm_that_falls_back_ends_the_comparison(home, invoke, replay, presets, model):
+def test_an_arm_that_falls_back_ends_the_comparison(ab, home, replay):
     replay(name="old", **NATIVE)
     replay(name="new", **NATIVE, fall_back_at=2)
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", "new", presets=presets)
+    ended = ab("--baseline", "old", "--candidate", "new")
     assert ended.code == 4, ended.err
     (folder,) = (home / "runs").glob("*-ab-*")
     assert str(folder / "candidate") in ended.err, "whose log the line is of"
@@ -555,38 +533,39 @@ def test_an_arm_that_falls_back_ends_the_comparison(home, invoke, replay, preset
     assert not processes_like("session_worker.py", home / "runs")
 
 
-def test_times_of_an_arm_that_lacks_its_evidence_are_no_result(home, invoke, replay, presets, model):
+def test_times_of_an_arm_that_lacks_its_evidence_are_no_result(ab, home, replay):
     """What is missing is known when the engine has ended, and all pairs have been measured by then."""
     replay(name="old", **NATIVE)
     replay(name="new", **NATIVE, without="Warmup requests", factor=1.5)
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", "new", presets=presets)
+    ended = ab("--baseline", "old", "--candidate", "new")
     assert ended.code == 5, ended.err
     assert ended.out == ""
     assert "Traceback" not in ended.err
     assert not list((home / "runs").glob("*/comparison.json"))
 
 
-@pytest.mark.parametrize("name", ["PYTHONPATH", "CUDA_VISIBLE_DEVICES", "SGLANG_DIFFUSION_SYNC_STAGE_PROFILING"])
-def test_an_arm_cannot_undo_what_is_pinned(home, invoke, replay, presets, model, name):
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("PYTHONPATH=0", "PYTHONPATH may not be set for one arm"),
+        ("CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES may not be set for one arm"),
+        ("SGLANG_DIFFUSION_SYNC_STAGE_PROFILING=0", "SGLANG_DIFFUSION_SYNC_STAGE_PROFILING may not be set for one arm"),
+        ("--profile", "a profiled run is never a timing"),
+        ("--profile_all_stages", "a profiled run is never a timing"),
+    ],
+)
+def test_an_arm_cannot_undo_what_is_pinned(home, ab, replay, word, says):
     replay(name="old", **NATIVE)
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", f"old {name}=0", presets=presets)
+    ended = ab("--baseline", "old", "--candidate", f"old {word}")
     assert ended.code == 1
-    assert f"{name} may not be set for one arm" in ended.err
-
-
-@pytest.mark.parametrize("flag", ["--profile", "--profile_all_stages"])
-def test_an_arm_cannot_be_profiled(home, invoke, replay, presets, model, flag):
-    replay(name="old", **NATIVE)
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", f"old {flag}", presets=presets)
-    assert ended.code == 1
-    assert "a profiled run is never a timing" in ended.err
+    assert says in ended.err
     assert not (home / "runs").exists()
 
 
 @pytest.mark.parametrize("spec", ["steps=many", "colour=red", "'unclosed"])
-def test_a_spec_that_means_nothing_is_said(invoke, replay, presets, model, spec):
+def test_a_spec_that_means_nothing_is_said(ab, replay, spec):
     replay(name="old", **NATIVE)
-    ended = ab(invoke, model, "--baseline", "old", "--candidate", spec, presets=presets)
+    ended = ab("--baseline", "old", "--candidate", spec)
     assert ended.code == 1
 
 
@@ -669,7 +648,7 @@ def test_a_dump_and_a_record_are_not_compared(invoke, home, measured):
     assert "does not say where and how it was made" in ended.err
 
 
-def test_one_record_is_compared_with_its_baseline(invoke, measured, bench):
+def test_one_record_is_compared_with_its_baseline(invoke, measured):
     before, after = measured("before", 1), measured("after", 1.2)
     alone = invoke("compare", after)
     assert alone.code == 1
@@ -723,9 +702,9 @@ def test_a_baseline_has_to_count(invoke, bench, only_run):
     assert "no complete record" in nothing.err
 
 
-def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
+def test_calibration_is_kept_and_used(invoke, replay, tiny, home):
     name = replay(name="old", **NATIVE, between=0.02, within=0.001)
-    arguments = ["--model", "flux-tiny", "--engine", name, "--preset-file", presets]
+    arguments = ["--model", "flux-tiny", "--engine", name, "--preset-file", tiny]
     ended = invoke("calibrate", *arguments, "--launches", "5")
     assert ended.code == 0, ended.err
     assert "with --repeats 3" in " ".join(ended.out.split())
@@ -744,10 +723,10 @@ def test_calibration_is_kept_and_used(invoke, replay, presets, home, measured):
     assert json.loads(compared.out)[0]["comparison"]["method"] == "calibrated"
 
 
-def test_a_calibration_under_disturbance_is_marked_and_can_be_forgotten(invoke, replay, presets, home, monkeypatch):
+def test_a_calibration_under_disturbance_is_marked_and_can_be_forgotten(invoke, replay, tiny, monkeypatch):
     monkeypatch.setattr("bench.record.disturbance.of", lambda record: ("load average 8.0 on 2 cores",))
     name = replay(name="old", **NATIVE, between=0.02)
-    common = ("--model", "flux-tiny", "--engine", name, "--preset-file", presets)
+    common = ("--model", "flux-tiny", "--engine", name, "--preset-file", tiny)
     ended = invoke("calibrate", *common, "--launches", "2", "--repeats", "2")
     (key,) = re.findall(r"invoke calibrate --forget ([0-9a-f]{6})", ended.out)
     assert "disturbed: load average 8.0" in invoke("calibrate", "--list").out
@@ -759,9 +738,9 @@ def test_a_calibration_under_disturbance_is_marked_and_can_be_forgotten(invoke, 
     assert "nothing is kept" in invoke("calibrate", "--list").out
 
 
-def test_the_spread_of_a_quiet_machine_is_kept_too(invoke, replay, presets, home):
+def test_the_spread_of_a_quiet_machine_is_kept_too(invoke, replay, tiny, home):
     """With this seed the launches differ by less than their requests do."""
     name = replay(name="old", **NATIVE, between=0, within=0.05, seed=5)
-    ended = invoke("calibrate", "--model", "flux-tiny", "--engine", name, "--preset-file", presets, "--launches", "2")
+    ended = invoke("calibrate", "--model", "flux-tiny", "--engine", name, "--preset-file", tiny, "--launches", "2")
     assert ended.code == 0, ended.err
     assert len(list((home / "cache").rglob("noise/*.json"))) == 1

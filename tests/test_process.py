@@ -42,9 +42,6 @@ def marked():
     return f"sleep {os.getpid()}{next(NUMBERS)}.5"
 
 
-"""What makes the sleeps of one test differ from those of another."""
-
-
 def wait_until_gone(marker):
     wait_until(lambda: not processes_like(marker), f"{marker!r} is still running")
 

@@ -345,10 +345,12 @@ def test_the_kernels_of_a_traced_request_decide_where_no_line_does(feature, case
     assert result(unknown, feature) != receipts.ENGAGED
 
 
-def test_a_trace_tells_the_blocks_and_the_passes_of_each_step():
+def test_a_trace_tells_the_blocks_and_the_passes_of_each_step_and_leaves_out_what_followed_the_loop():
+    """Two blocks of each kind: a step that reuses runs the first alone. The profiler's last step has no transformer."""
     seen = proof.read([DATA / "traces" / "cache-dit-cpu-0.5.23.trace.json.gz"])
     assert seen.blocks == (4, 4, 4, 1, 1, 1, 4, 1, 1, 1, 4)
     assert seen.forwards == (1,) * 11
+    assert seen.kernels["aten::scaled_dot_product_attention"] == sum(seen.blocks)
 
 
 @pytest.mark.parametrize(
@@ -406,13 +408,6 @@ def test_captured_traces_of_two_gpus_give_these_receipts(trace, asked, expected)
     guard.facts.traced = proof.read([DATA / "traces" / f"{trace}.trace.json.gz"])
     (receipt,) = conclude(guard, None).receipts
     assert receipt.result == expected, receipt
-
-
-def test_a_captured_trace_of_a_cache_on_a_cpu_tells_reused_steps_and_leaves_out_what_followed_the_loop():
-    """Two blocks of each kind: a step that reuses runs the first alone. The profiler's last step has no transformer."""
-    found = proof.read([DATA / "traces" / "cache-dit-cpu-0.5.23.trace.json.gz"])
-    assert found.blocks == (4, 4, 4, 1, 1, 1, 4, 1, 1, 1, 4)
-    assert found.kernels["aten::scaled_dot_product_attention"] == sum(found.blocks)
 
 
 def prove(bench, *arguments, **changes):

@@ -14,6 +14,11 @@ from bench import paths
 from bench.engine import source
 
 
+def git(folder, *words):
+    command = ["git", "-C", folder, "-c", "user.name=x", "-c", "user.email=x", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.fixture(name="archive")
 def _archive(invoke, tmp_path):
     ended = invoke("evidence", "--from", DATA / "ab", "--output", tmp_path / "dossier")
@@ -92,42 +97,23 @@ def test_an_edited_effect_is_named(archive, invoke):
     assert "it says -10.00 %" in ended.err
 
 
-def binary_text(contents):
-    contents["pull-request.md"] = b"\xff"
-
-
-def list_as_subject(contents):
-    contents["subject.json"] = b"[]"
-
-
 def other_subject(contents):
     contents["subject.json"] = json.dumps(
         json.loads(contents["subject.json"]) | {"base": "a", "head": "b", "changes": ["x"]}
     ).encode()
 
 
-def without_text(contents):
-    del contents["pull-request.md"]
-
-
-def without_subject(contents):
-    del contents["subject.json"]
-
-
-def without_manifest(contents):
-    del contents["manifest.json"]
-
-
 @pytest.mark.parametrize("consistent", [False, True], ids=["hashes-left", "hashes-too"])
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (binary_text, "pull-request.md"),
-        (list_as_subject, "subject.json"),
+        (lambda contents: contents.update({"pull-request.md": b"\xff"}), "pull-request.md"),
+        (lambda contents: contents.update({"subject.json": b"[]"}), "subject.json"),
         (other_subject, ""),
-        (without_text, "pull-request.md is gone"),
-        (without_subject, "subject.json is gone"),
+        (lambda contents: contents.pop("pull-request.md"), "pull-request.md is gone"),
+        (lambda contents: contents.pop("subject.json"), "subject.json is gone"),
     ],
+    ids=["binary text", "a list as subject", "other subject", "without text", "without subject"],
 )
 def test_what_the_dossier_itself_rests_on_is_judged_too(change, named, consistent, archive, invoke):
     ended = invoke("evidence-check", edited(archive, change, consistent=consistent))
@@ -137,7 +123,7 @@ def test_what_the_dossier_itself_rests_on_is_judged_too(change, named, consisten
 
 
 def test_an_archive_without_its_manifest_is_refused(archive, invoke):
-    ended = invoke("evidence-check", edited(archive, without_manifest))
+    ended = invoke("evidence-check", edited(archive, lambda contents: contents.pop("manifest.json")))
     assert ended.code == 5
     assert "manifest.json is gone" in ended.err
 
@@ -215,8 +201,8 @@ def _checkout(tmp_path):
     folder = tmp_path / "checkout"
     folder.mkdir()
     (folder / "a.py").write_text("x = 1\n")
-    for words in (("init", "-q"), ("add", "."), ("-c", "user.name=x", "-c", "user.email=x", "commit", "-qm", "x")):
-        subprocess.run(["git", "-C", folder, *words], check=True)
+    for words in (("init", "-q"), ("add", "."), ("commit", "-qm", "x")):
+        git(folder, *words)
     return folder
 
 
@@ -249,8 +235,7 @@ def test_an_unknown_revision_is_refused_and_no_worktree_is_left(invoke, checkout
     (checkout / "a.py").write_text("x = 2\n")
     ended = invoke("evidence", "--base", "HEAD", "--head", "nowhere", "--source", checkout, "--models", "flux-tiny")
     assert ended.code == 1
-    listed = subprocess.run(["git", "-C", checkout, "worktree", "list"], capture_output=True, text=True, check=True)
-    assert len(listed.stdout.splitlines()) == 1
+    assert len(git(checkout, "worktree", "list").splitlines()) == 1
 
 
 # --- measured from a checkout -----------------------------------------------------------------------------------------
@@ -261,10 +246,6 @@ from multimodal_gen import DiffGenerator
 
 multimodal_gen.SCENARIO |= {scenario}
 """
-
-
-def git(folder, *words):
-    subprocess.run(["git", "-C", folder, "-c", "user.name=x", "-c", "user.email=x", *words], check=True)
 
 
 @pytest.fixture(name="sglang")
@@ -314,16 +295,12 @@ def test_a_change_of_ten_percent_is_measured_and_proven(invoke, sglang, presets,
     assert ended.code == 0, ended.err
     assert "| one | **SLOWER** in 3 pairs | total time |" in ended.out
     assert f" {PACKAGE} | 2 +-" in ended.out
-    commits = subprocess.run(
-        ["git", "-C", checkout, "rev-parse", "main", "change"], capture_output=True, text=True, check=True
-    )
-    base, head = (commit[:12] for commit in commits.stdout.split())
+    base, head = (commit[:12] for commit in git(checkout, "rev-parse", "main", "change").split())
     assert f"main (commit {base}) against change (commit {head}):" in ended.out
     assert str(tmp_path) not in ended.out
     checked = invoke("evidence-check", tmp_path / "dossier" / "evidence.zip")
     assert checked.code == 0, checked.err
-    listed = subprocess.run(["git", "-C", checkout, "worktree", "list"], capture_output=True, text=True, check=True)
-    assert len(listed.stdout.splitlines()) == 1
+    assert len(git(checkout, "worktree", "list").splitlines()) == 1
 
 
 def other_kernels(**said):
@@ -406,5 +383,4 @@ def test_an_interrupt_gives_advice_that_can_be_followed(home, sglang, presets):
     assert "`invoke evidence` again" in err
     assert not list((home / "runs").rglob("campaign.json")), "without its checkouts none can go on"
     assert f"'source:{checkout}@under'" in err
-    listed = subprocess.run(["git", "-C", checkout, "worktree", "list"], capture_output=True, text=True, check=True)
-    assert len(listed.stdout.splitlines()) == 1
+    assert len(git(checkout, "worktree", "list").splitlines()) == 1

@@ -41,9 +41,10 @@ def steady(tmp_path):
 
 
 @pytest.fixture
-def judged(invoke, steady):
+def judged(invoke, steady, tmp_path):
     """Judge a night of the preset steady."""
-    return lambda *more: invoke("nightly", "--tag", "night", "--preset-file", steady, *more)
+    environment = {"HF_HOME": str(tmp_path / "hf")}
+    return lambda *more: invoke("nightly", "--tag", "night", "--preset-file", steady, *more, env=environment)
 
 
 @pytest.fixture
@@ -159,23 +160,9 @@ def test_a_step_of_some_nights_ago_is_the_present_level(judged, nights):
     assert ended.code == 0, ended.out
 
 
-def test_a_night_measures_its_presets_and_what_is_slow_again(invoke, replay, presets, nights, home, tmp_path):
-    """The replay engine takes as long as its log says, and the nights before took a tenth of that."""
-    few = tmp_path / "few.toml"
-    few.write_text(PRESET.format(key="steady", model="owner/steady"))
-    environment = {"HF_HOME": str(tmp_path / "hf")}
-    words = (
-        "nightly",
-        "--tag",
-        "night",
-        "--preset-file",
-        few,
-        "--repeats",
-        "1",
-        "--engine",
-        replay("0.5.23", "other", **NATIVE),
-    )
-    ended = invoke(*words, env=environment)
+@pytest.mark.usefixtures("presets")
+def test_a_night_measures_its_presets(judged, replay, home):
+    ended = judged("--repeats", "1", "--engine", replay("0.5.23", "other", **NATIVE))
     assert ended.code == 9, ended.out + ended.err
     assert "steady: too little data: 0 comparable nights before" in ended.out
     (folder,) = (home / "runs").glob("sweep-nightly-*")
@@ -297,12 +284,10 @@ def test_many_runs_of_a_day_are_one_night(judged, nights):
     assert "1 comparable nights before, and 5 are needed" in ended.out
 
 
-def test_what_the_planner_refuses_is_a_finding(invoke, replay, steady, tmp_path):
+def test_what_the_planner_refuses_is_a_finding(judged, replay, steady):
     odd = "hf_abcdefghijklmnop"  # a name that looks like a token, with which no cell can be run
     steady.write_text(steady.read_text() + PRESET.format(key=odd, model="owner/odd"))
-    words = ("nightly", "--tag", "night", "--preset-file", steady, "--repeats", "1")
-    environment = {"HF_HOME": str(tmp_path / "hf")}
-    ended = invoke(*words, "--engine", replay("0.5.23", "other", **NATIVE), env=environment)
+    ended = judged("--repeats", "1", "--engine", replay("0.5.23", "other", **NATIVE))
     assert ended.code != 0
     assert ": refused: a secret stands in its words" in ended.out, ended.out + ended.err
     assert "0 of 2 presets judged, 2 findings" in ended.out

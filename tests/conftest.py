@@ -26,6 +26,16 @@ SESSION_MODULES = {
 CHANGES_RESULTS = ("SGLANG_", "CUDA_", "INVOKE_", "BENCH_", "HF_", "NOX_", "FORCE_COLOR", "NO_COLOR")
 
 
+def write_session_modules(package):
+    """Write into a package what a session takes from sglang; each of its folders is a package too."""
+    for module, source in SESSION_MODULES.items():
+        path = package / f"{module}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+        for folder in {*path.parents} - {*package.parents}:
+            (folder / "__init__.py").touch()
+
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell starts what it puts into the background so; the programs under test would inherit it and hear no Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -103,12 +113,7 @@ def replay(home):
             info = site / f"{package}-{its_version}.dist-info"
             info.mkdir(parents=True)
             (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {its_version}\n")
-        for module, source in SESSION_MODULES.items():
-            path = site / "sglang" / f"{module}.py"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(source)
-            for folder in {*path.parents} - {*site.parents, site}:
-                (folder / "__init__.py").touch()
+        write_session_modules(site / "sglang")
         for source in ("replay_engine.py", "replay_package/multimodal_gen.py"):
             shutil.copy(ROOT / "tests" / source, site)
         (site / "sglang" / "multimodal_gen" / "__init__.py").write_text("from multimodal_gen import DiffGenerator\n")

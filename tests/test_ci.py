@@ -22,17 +22,6 @@ def test_the_workflow_conforms_to_githubs_schema():
     subprocess.run([sys.executable, "-m", "check_jsonschema", *words], check=True)
 
 
-@pytest.fixture(name="presets")
-def _presets(home, model):
-    """A preset of the replay engines' own, so that ab needs no checkpoint."""
-    path = home / "mine.toml"
-    path.write_text(
-        f'[flux-tiny]\ndescription = "replayed"\nmodel = "{model()}"\nmodality = "image"\nprompt = "p"\nseed = 1\n'
-        "width = 256\nheight = 256\nsteps = 4\n"
-    )
-    return path
-
-
 @pytest.fixture(name="run")
 def _run(home):
     """Run a step's script as GitHub does, in a checkout whose .venv is this one; return code, output and summary."""
@@ -71,10 +60,10 @@ def _run(home):
     ],
     ids=["regression", "faster", "fallback"],
 )
-def test_the_gate_ends_and_says_as_documented(candidate, code, annotation, run, replay, presets):
+def test_the_gate_ends_and_says_as_documented(candidate, code, annotation, run, replay, tiny):
     replay(name="old", **NATIVE, within=0.005)
     replay(name="new", **NATIVE, within=0.005, **candidate)
-    more = f"--repeats 2 --metric denoise --preset-file {presets}"
+    more = f"--repeats 2 --metric denoise --preset-file {tiny}"
     done, summary = run(step("gate", "Gate")["run"], MODEL="flux-tiny", BASELINE="old", CANDIDATE="new", OPTIONS=more)
     assert done.returncode == code, done.stdout + done.stderr
     assert annotation in done.stdout
@@ -85,10 +74,10 @@ def test_the_gate_ends_and_says_as_documented(candidate, code, annotation, run, 
         assert "No comparison was finished (exit code 4)." in summary
 
 
-def test_doubt_is_a_warning_and_passes(run, replay, presets):
+def test_doubt_is_a_warning_and_passes(run, replay, tiny):
     for name, seed in (("old", 1), ("new", 7)):
         replay(name=name, **NATIVE, within=0.3, between=0.3, seed=seed)
-    more = f"--repeats 1 --pairs 1 --metric denoise --preset-file {presets}"
+    more = f"--repeats 1 --pairs 1 --metric denoise --preset-file {tiny}"
     done, summary = run(step("gate", "Gate")["run"], MODEL="flux-tiny", BASELINE="old", CANDIDATE="new", OPTIONS=more)
     assert done.returncode == 0, done.stderr
     assert "::warning title=Not decided::error: inconclusive" in done.stdout

@@ -7,7 +7,7 @@ import subprocess
 import zipfile
 
 import pytest
-from conftest import SESSION_MODULES
+from conftest import write_session_modules
 from helpers import DATA, NATIVE, ROOT, invoke_command, processes_like, wait_for_task, wait_until
 
 from bench import paths
@@ -253,12 +253,7 @@ def _sglang(tmp_path, replay):
     """A checkout over a replay engine's dependencies, in a folder whose name a shell would split, and `evidence`."""
     replay(name="under", **NATIVE, within=0.002, trace=str(DATA / "traces" / "flux-h200.trace.json.gz"))
     folder = tmp_path / "my checkout"
-    for module, text in SESSION_MODULES.items():
-        path = folder / "python" / "sglang" / f"{module}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        for above in {*path.parents} - {*folder.parents, folder, folder / "python"}:
-            (above / "__init__.py").touch()
+    write_session_modules(folder / "python" / "sglang")
     (folder / PACKAGE).write_text(GENERATOR.format(scenario={}))
     git(folder, "init", "-q", "-b", "main")
     git(folder, "add", "-A")
@@ -274,26 +269,27 @@ def _sglang(tmp_path, replay):
     return change
 
 
-@pytest.fixture(name="presets")
-def _presets(home, model):
-    path = home / "mine.toml"
-    path.write_text(
-        f'[one]\ndescription = "replayed"\nmodel = "{model()}"\nmodality = "image"\nprompt = "p"\nseed = 1\n'
-        "width = 256\nheight = 256\nsteps = 4\n"
+def measured(checkout, tiny, *words):
+    common = (
+        "--source",
+        checkout,
+        "--engine",
+        "under",
+        "--models",
+        "flux-tiny",
+        "--preset-file",
+        tiny,
+        "--repeats",
+        "2",
     )
-    return path
-
-
-def measured(checkout, presets, *words):
-    common = ("--source", checkout, "--engine", "under", "--models", "one", "--preset-file", presets, "--repeats", "2")
     return ("evidence", "--base", "main", *common, *words)
 
 
-def test_a_change_of_ten_percent_is_measured_and_proven(invoke, sglang, presets, tmp_path):
+def test_a_change_of_ten_percent_is_measured_and_proven(invoke, sglang, tiny, tmp_path):
     checkout = sglang(factor=1.1, seed=7)
-    ended = invoke(*measured(checkout, presets, "--head", "change", "--output", tmp_path / "dossier"))
+    ended = invoke(*measured(checkout, tiny, "--head", "change", "--output", tmp_path / "dossier"))
     assert ended.code == 0, ended.err
-    assert "| one | **SLOWER** in 3 pairs | total time |" in ended.out
+    assert "| flux-tiny | **SLOWER** in 3 pairs | total time |" in ended.out
     assert f" {PACKAGE} | 2 +-" in ended.out
     base, head = (commit[:12] for commit in git(checkout, "rev-parse", "main", "change").split())
     assert f"main (commit {base}) against change (commit {head}):" in ended.out
@@ -307,33 +303,34 @@ def other_kernels(**said):
     """Return what says something else of the kernels of an archive."""
 
     def change(contents):
-        document = json.loads(contents["one/comparison.json"])
+        document = json.loads(contents["flux-tiny/comparison.json"])
         document["reach"]["kernels"] |= said
-        contents["one/comparison.json"] = json.dumps(document).encode()
+        contents["flux-tiny/comparison.json"] = json.dumps(document).encode()
 
     return change
 
 
-def test_the_profile_diff_of_both_sides_is_in_the_archive_and_follows_from_their_traces(
-    invoke, sglang, presets, tmp_path
-):
+def test_the_profile_diff_of_both_sides_is_in_the_archive_and_follows_from_their_traces(invoke, sglang, tiny, tmp_path):
     checkout = sglang(factor=1.1, seed=7, trace=str(DATA / "traces" / "flux-h100-0.5.23.trace.json.gz"))
-    words = measured(checkout, presets, "--head", "change", "--output", tmp_path / "dossier", "--prove-kernels")
+    words = measured(checkout, tiny, "--head", "change", "--output", tmp_path / "dossier", "--prove-kernels")
     ended = invoke(*words)
     assert ended.code == 0, ended.err
-    (line,) = (line for line in ended.out.splitlines() if line.startswith("- one: kernels: of "))
+    (line,) = (line for line in ended.out.splitlines() if line.startswith("- flux-tiny: kernels: of "))
     assert "appeared" in line
     archive = tmp_path / "dossier" / "evidence.zip"
     with zipfile.ZipFile(archive) as packed:
-        told = packed.read("one/profile-diff.md").decode()
+        told = packed.read("flux-tiny/profile-diff.md").decode()
         names = packed.namelist()
     assert line.partition("kernels: of ")[2] in told
     assert "ms a step" in told
-    (trace,) = (name for name in names if name.startswith("one/reach/kernels/traces/"))
+    (trace,) = (name for name in names if name.startswith("flux-tiny/reach/kernels/traces/"))
     assert invoke("evidence-check", archive).code == 0
     for change, named in (
         (lambda contents: contents.update({trace: contents[trace] + b"x"}), "is not the trace that was recorded"),
-        (lambda contents: contents.update({"one/profile-diff.md": b"no change"}), "profile-diff.md does not follow"),
+        (
+            lambda contents: contents.update({"flux-tiny/profile-diff.md": b"no change"}),
+            "profile-diff.md does not follow",
+        ),
         (other_kernels(changes=[]), "the kernels that differ do not follow from the traces"),
         (other_kernels(names=1), "the kernels that differ do not follow from the traces"),
         (other_kernels(launches=None), "something is said of kernels that were not traced"),
@@ -343,38 +340,40 @@ def test_the_profile_diff_of_both_sides_is_in_the_archive_and_follows_from_their
         assert (checked.code, named in checked.err) == (5, True), checked.err
 
 
-def test_a_change_that_never_runs_ends_before_the_first_pair(invoke, home, sglang, presets):
+def test_a_change_that_never_runs_ends_before_the_first_pair(invoke, home, sglang, tiny):
     checkout = sglang()
     (checkout / "python" / "sglang" / "unused.py").write_text("def unused():\n    return 1\n")
-    ended = invoke(*measured(checkout, presets))
+    ended = invoke(*measured(checkout, tiny))
     assert ended.code == 9, ended.err
     assert "the change never ran: no changed line ran on the measured path" in ended.err
-    (reach,) = (home / "runs").glob("*-evidence-one-*/*-ab-*/reach/reach.json")
+    (reach,) = (home / "runs").glob("*-evidence-flux-tiny-*/*-ab-*/reach/reach.json")
     assert json.loads(reach.read_text())["lines"]["never"] == 2
     assert not list((home / "runs").glob("*/*-ab-*/*/launch-*")), "no pair was measured"
     assert not list((home / "runs").rglob("evidence.zip"))
     assert not list((home / "runs").rglob("campaign.json")), "without its checkouts none can go on"
 
 
-def test_a_model_that_cannot_be_measured_costs_no_pair_of_another(invoke, home, sglang, presets):
+def test_a_model_that_cannot_be_measured_costs_no_pair_of_another(invoke, home, sglang, tiny):
     checkout = sglang(factor=1.1)
-    with presets.open("a") as file:
-        file.write(presets.read_text().replace("[one]", "[two]").replace('model = "', 'model = "/nowhere'))
-    words = ["one,two" if word == "one" else word for word in measured(checkout, presets, "--head", "change")]
+    with tiny.open("a") as file:
+        file.write(tiny.read_text().replace("[flux-tiny]", "[two]").replace('model = "', 'model = "/nowhere'))
+    words = ["flux-tiny,two" if word == "flux-tiny" else word for word in measured(checkout, tiny, "--head", "change")]
     ended = invoke(*words)
     assert ended.code == 10, ended.err
-    assert list((home / "runs").glob("*/*-ab-one-*/reach/reach.json")), "the first can be measured"
+    assert list((home / "runs").glob("*/*-ab-flux-tiny-*/reach/reach.json")), "the first can be measured"
     assert not list((home / "runs").glob("*/*-ab-*/*/launch-*")), "no pair was measured"
     assert not list((home / "runs").rglob("campaign.json")), "without its checkouts none can go on"
 
 
-def test_an_interrupt_gives_advice_that_can_be_followed(home, sglang, presets):
+def test_an_interrupt_gives_advice_that_can_be_followed(home, sglang, tiny):
     checkout = sglang(hang_at=1, hang_in_launch=3)
     task = subprocess.Popen(
-        invoke_command(*measured(checkout, presets)),
+        invoke_command(*measured(checkout, tiny)),
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    wait_for_task(task, lambda: list((home / "runs").glob("*-evidence-one-*/*-ab-*/*/launch-1")), "nothing was begun")
+    wait_for_task(
+        task, lambda: list((home / "runs").glob("*-evidence-flux-tiny-*/*-ab-*/*/launch-1")), "nothing was begun"
+    )
     task.send_signal(signal.SIGINT)
     _, err = task.communicate(timeout=60)
     wait_until(lambda: not processes_like("session_worker.py", home / "runs"), "an engine is still there")

@@ -82,21 +82,16 @@ def test_the_ceiling_of_a_data_type_is_its_best_shape_and_says_where_it_is_from(
 
 
 @pytest.fixture
-def profiled(invoke, replay, model, home, monkeypatch, tmp_path):
+def profiled(invoke, replay, tiny, home, monkeypatch, tmp_path):
     """Profile a replay engine on a simulated GPU that leaves a captured trace; return how it ended and its folder."""
     monkeypatch.setattr("bench.preflight.checks.BETWEEN_S", 0)
 
     def run(*arguments, **scenario):
         gpus = tmp_path / "gpus.json"
         gpus.write_text(json.dumps([{}]))
-        presets = home / "mine.toml"
-        presets.write_text(
-            f'[flux-tiny]\ndescription = "replayed"\nmodel = "{model()}"\nmodality = "image"\nprompt = "p"\nseed = 1\n'
-            "width = 256\nheight = 256\nsteps = 4\n"
-        )
         engine = replay(**STEADY, trace=str(FLUX_H100), **scenario)
         ended = invoke(
-            "profile", "--model", "flux-tiny", "--preset-file", presets, "--engine", engine, *arguments,
+            "profile", "--model", "flux-tiny", "--preset-file", tiny, "--engine", engine, *arguments,
             env={"PYTHONPATH": str(ROOT / "tests" / "simulated"), "BENCH_NVML": str(gpus)},
         )  # fmt: skip
         (folder,) = (home / "runs").glob("*-profile-*")

@@ -6,11 +6,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import planted
 import pytest
-from conftest import SESSION_MODULES
+from conftest import write_session_modules
 from helpers import DATA, NATIVE, ROOT
 
 from bench.engine import pins, source
@@ -88,12 +87,7 @@ def checkout(home, replay):
     for name, text in PACKAGE.items():
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text(dedented(text))
-    for module, text in SESSION_MODULES.items():
-        path = package / f"{module}.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        for above in [*path.parents][: len(Path(module).parts)]:
-            (above / "__init__.py").touch()
+    write_session_modules(package)
     planted.git(folder, "init", "-q", "-b", "main")
     planted.git(folder, "add", "-A")
     planted.git(folder, "commit", "-qm", "base")
@@ -102,20 +96,10 @@ def checkout(home, replay):
 
 
 @pytest.fixture
-def presets(home, model):
-    path = home / "mine.toml"
-    path.write_text(
-        f'[one]\ndescription = "replayed"\nmodel = "{model()}"\nmodality = "image"\nprompt = "p"\nseed = 1\n'
-        "width = 256\nheight = 256\nsteps = 4\n"
-    )
-    return path
-
-
-@pytest.fixture
-def reach(invoke, checkout, presets):
+def reach(invoke, checkout, tiny):
     def run(*arguments, engine=None):
         engine = engine or f"source:{checkout}@replay"
-        return invoke("reach", "--model", "one", "--preset-file", presets, "--engine", engine, *arguments)
+        return invoke("reach", "--model", "flux-tiny", "--preset-file", tiny, "--engine", engine, *arguments)
 
     return run
 
@@ -125,6 +109,11 @@ def change(checkout, old, new, name="stage.py"):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+
+
+def scenario(home, **changes):
+    path = home / "environments" / "engine-replay" / "replay.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def parts(ended):
@@ -167,8 +156,7 @@ def test_an_installed_engine_has_no_change_of_its_own(reach):
 
 def test_a_traced_launch_that_falls_back_shows_nothing(reach, checkout, home):
     change(checkout, "steps = [1, 2]", "steps = [1, 2, 3]")
-    scenario = home / "environments" / "engine-replay" / "replay.json"
-    scenario.write_text(json.dumps(json.loads(scenario.read_text()) | {"fall_back_at": 2}))
+    scenario(home, fall_back_at=2)
     ended = reach()
     assert ended.code == 4
     assert not list((home / "runs").glob("*/reach.json"))
@@ -485,32 +473,16 @@ def two(checkout, home):
     return ("--baseline", f"source:{home / 'base'}@replay", "--candidate", f"source:{checkout}@replay")
 
 
-def ab(invoke, presets, *arguments, metric="denoise"):
-    words = (
-        "ab",
-        "--model",
-        "one",
-        "--preset-file",
-        presets,
-        "--repeats",
-        "2",
-        "--metric",
-        metric,
-        "--margin",
-        "5%",
-    )
-    return invoke(*words, "--pairs", "3", *arguments)
+@pytest.fixture
+def ab(invoke, tiny, two):
+    words = ("ab", "--model", "flux-tiny", "--preset-file", tiny, *two, "--repeats=2", "--margin=5%", "--pairs=3")
+    return lambda *arguments, metric="denoise": invoke(*words, "--metric", metric, *arguments)
 
 
-def scenario(home, **changes):
-    path = home / "environments" / "engine-replay" / "replay.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def test_same_of_a_change_that_never_ran_is_no_verdict(invoke, presets, two, checkout, home):
+def test_same_of_a_change_that_never_ran_is_no_verdict(invoke, ab, checkout, home):
     scenario(home, within=0.002)
     change(checkout, "    return value", "    return 2 * value")
-    ended = ab(invoke, presets, *two)
+    ended = ab()
     assert ended.code == 9, ended.err
     (folder,) = (home / "runs").iterdir()
     document = json.loads((folder / "comparison.json").read_text())
@@ -521,28 +493,28 @@ def test_same_of_a_change_that_never_ran_is_no_verdict(invoke, presets, two, che
     assert invoke("validate", folder).code == 0
 
 
-def test_kernels_of_the_request_settle_nothing_of_the_load(invoke, presets, table, two, home):
+def test_kernels_of_the_request_settle_nothing_of_the_load(table, ab, home):
     scenario(home, within=0.002)
     table("cache-dit-cpu-0.5.23.trace.json.gz")
-    ended = ab(invoke, presets, *two, "--prove-kernels", metric="load")
+    ended = ab("--prove-kernels", metric="load")
     (folder,) = (home / "runs").iterdir()
     known = json.loads((folder / "comparison.json").read_text())["reach"]
     assert known["kernels"]["changes"], ended.err
     assert (known["measured"], known["outcome"]) == (["load", "import"], "unknown")
 
 
-def test_same_of_a_change_that_ran_is_same(invoke, presets, two, checkout, home):
+def test_same_of_a_change_that_ran_is_same(ab, checkout, home):
     scenario(home, within=0.002)
     change(checkout, "        total += step\n", "        total += 2 * step\n")
-    ended = ab(invoke, presets, *two)
+    ended = ab()
     assert ended.code == 0, ended.err
     assert "1 changed line of code in 1 file: 1 ran in the request" in ended.out
 
 
-def test_no_timed_request_was_traced(invoke, presets, two, checkout, home):
+def test_no_timed_request_was_traced(ab, checkout, home):
     scenario(home, within=0.002)
     change(checkout, "    return value", "    return 2 * value")
-    ab(invoke, presets, *two)
+    ab()
     (folder,) = (home / "runs").iterdir()
     timed = [json.loads((folder / arm / "run.json").read_text()) for arm in ("baseline", "candidate")]
     launches = [launch for record in timed for launch in record["launches"]]
@@ -558,10 +530,10 @@ def test_no_timed_request_was_traced(invoke, presets, two, checkout, home):
 
 
 @pytest.mark.parametrize("arguments", [["--no-prove-ran"], ["--prove-ran", "--no-prove-ran"]])
-def test_the_trace_can_be_left_out(invoke, presets, two, checkout, home, arguments):
+def test_the_trace_can_be_left_out(ab, checkout, home, arguments):
     scenario(home, within=0.002)
     change(checkout, "    return value", "    return 2 * value")
-    ended = ab(invoke, presets, *two, *arguments)
+    ended = ab(*arguments)
     assert ended.code == (0 if len(arguments) == 1 else 1), ended.err
     assert not list((home / "runs").glob("*/reach"))
 

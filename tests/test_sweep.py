@@ -323,7 +323,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_cell_of_each_kind_ends_with_its_record_and_says_what_came_of_it(
-    invoke, replay, model, place, home, monkeypatch, kind
+    invoke, replay, model, tiny, place, home, monkeypatch, kind
 ):
     steady = NATIVE | {"between": 0.001, "within": 0.0005}
     replay(**steady, trace=str(FLUX_H100))
@@ -333,11 +333,6 @@ def test_a_cell_of_each_kind_ends_with_its_record_and_says_what_came_of_it(
     stand_in_for_accuracy(home / "environments" / "engine-replay")
     monkeypatch.setenv("BENCH_GOLDENS", str(home / "goldens"))
     monkeypatch.setenv("BENCH_ACCURACY_REPLAY", "{}")
-    presets = home / "presets.toml"
-    presets.write_text(
-        f'[flux-tiny]\ndescription = "replayed"\nmodel = "{model()}"\nmodality = "image"\nprompt = "p"\nseed = 1\n'
-        "width = 256\nheight = 256\nsteps = 4\n"
-    )
     record, options, codes, outcome = KINDS[kind]
     path = home / "mine.toml"
     path.write_text(
@@ -345,7 +340,7 @@ def test_a_cell_of_each_kind_ends_with_its_record_and_says_what_came_of_it(
             "MODEL", str(model())
         )
     )
-    ended = invoke("sweep", path, "--preset-file", presets)
+    ended = invoke("sweep", path, "--preset-file", tiny)
     (result,) = results(place).values()
     log = (place / result["log"]).read_text()
     assert ended.code == result["exit_code"], (ended.err, log)
@@ -357,7 +352,7 @@ def test_a_cell_of_each_kind_ends_with_its_record_and_says_what_came_of_it(
     said = "slower, or short of what was required" if ended.code == 7 else "inconclusive"
     assert (f"{said}: 1 of 1 cells" in ended.err) == bool(ended.code)
     # an unwelcome result is not measured again
-    assert invoke("sweep", path, "--preset-file", presets, "--retry-failed").code == ended.code
+    assert invoke("sweep", path, "--preset-file", tiny, "--retry-failed").code == ended.code
     assert len(list(place.glob("cells/*/[0-9]*"))) == 1
 
 

@@ -14,12 +14,8 @@ def literal(entry):
     parts = {"path": repr(entry["model_path"]), "prompt": repr(entry["prompt"])}
     if entry["prompt"].startswith("{"):
         parts["prompt"] = f"json.dumps({json.loads(entry['prompt'])!r}, separators=(',', ':'))"
-    names = {"negative_prompt": "negative_prompt", "env": "env", "nightly_case_id": "nightly_case_id",
-             "force_eager": "force_eager", "bcg_warmup_resolutions": "bcg_warmup_resolutions",
-             "config_overrides": "config_overrides", "nightly_cli_ignored": "nightly_cli_ignored"}  # fmt: skip
-    for name, theirs in names.items():
-        if name in entry:
-            parts[theirs] = repr(entry[name])
+    names = ("negative_prompt", "env", "nightly_case_id", "force_eager", "bcg_warmup_resolutions", "config_overrides")
+    parts |= {name: repr(entry[name]) for name in names if name in entry}
     if "actions" in entry.get("config_overrides", {}):
         parts["config_overrides"] = "{'actions': [['w'] for _ in range(9)]}"
     if "nightly_cli_ignored" in entry:

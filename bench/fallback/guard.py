@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.catalog import signals as catalog
+from bench.catalog.receipts import Sign
+from bench.catalog.signals import Evidence, Signal
 from bench.fallback import finding as f
 from bench.fallback import own_code, receipts, settings
 from bench.fallback.expectation import DIFFUSERS, NATIVE
@@ -21,8 +23,6 @@ from bench.fallback.matcher import Matcher, clean, lines
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bench.catalog.receipts import Sign
-    from bench.catalog.signals import Evidence, Signal
     from bench.fallback.expectation import Expectation
     from bench.fallback.receipts import Asked, Receipt
 
@@ -41,10 +41,10 @@ ERROR_LINE = re.compile(r"^(?!\s).*?(?:Error|Exception|error)\b.*: ?\S")
 class _Rules:
     """The signals, the evidence and the receipts' signs of one version, compiled."""
 
-    log_signals: tuple[Signal, ...]
-    evidence: tuple[Evidence, ...]
-    signs: tuple[Sign, ...]
+    entries: tuple[Signal | Evidence | Sign | str, ...]
+    """What each of the matcher's patterns is of; a word is a kind of `facts.PATTERNS`."""
     matcher: Matcher
+    evidence: tuple[Evidence, ...]
     on_settings: Mapping[str, tuple[Signal, ...]]
     """Signals on arguments and variables, by where they look."""
 
@@ -55,19 +55,11 @@ def _rules(version: str | None) -> _Rules:
     signals = [signal for signal in catalog.signals() if catalog.applies(signal.versions, version)]
     evidence = tuple(entry for entry in catalog.evidence() if catalog.applies(entry.versions, version))
     by_source = {on: tuple(s for s in signals if s.on == on) for on in ("log", "argument", "environment")}
-    logged, signs = by_source.pop("log"), tuple(receipts.signs_of(version))
+    listened: tuple[Signal | Evidence | Sign, ...] = (*by_source.pop("log"), *evidence, *receipts.signs_of(version))
     return _Rules(
-        log_signals=logged,
+        entries=(*listened, *PATTERNS),
+        matcher=Matcher([*(entry.pattern for entry in listened), *PATTERNS.values()]),
         evidence=evidence,
-        signs=signs,
-        matcher=Matcher(
-            [
-                *(signal.pattern for signal in logged),
-                *(entry.pattern for entry in evidence),
-                *(sign.pattern for sign in signs),
-                *PATTERNS.values(),
-            ]
-        ),
         on_settings=by_source,
     )
 
@@ -89,14 +81,9 @@ class Guard:
         self._tail = ""
         self._unfinished = ""
         self._conditions = expectation.conditions()
-        rules = _rules(expectation.version)
-        self._evidence = rules.evidence
-        self._log_signals = rules.log_signals
-        self._receipt_signs = rules.signs
+        self._rules = _rules(expectation.version)
         self._signs = receipts.Signs()
         self._asked: list[Asked] | None = None  # by arguments and variables; None: they are not known
-        self._matcher = rules.matcher
-        self._on_settings = rules.on_settings
         self._lines: dict[str, deque[str]] = {}
         self._seen: dict[str, tuple[int, int, str]] = {}  # evidence id -> (count, first line, its text)
 
@@ -114,7 +101,7 @@ class Guard:
         """
         for on, said in (("argument", settings.of_arguments(argv)), ("environment", environment.items())):
             for name, value in said:
-                for signal in self._on_settings[on]:
+                for signal in self._rules.on_settings[on]:
                     if name in signal.names and settings.holds(signal, value):
                         self._signal(signal, f"{name}={value}" if value else name, None, {})
         if self.expectation.backend == NATIVE:
@@ -147,9 +134,9 @@ class Guard:
             self._unfinished = (carried + text)[-OVERLAP_CHARACTERS:]
         text = carried + text
         # `(?m)` patterns meet "\n" as a line end; a carriage return must be one too
-        if not self._matcher.find(text.replace("\r", "\n") if "\r" in text else text):
+        if not self._rules.matcher.find(text.replace("\r", "\n") if "\r" in text else text):
             return
-        known = frozenset(self._matcher.find(carried)) if carried else frozenset()
+        known = frozenset(self._rules.matcher.find(carried)) if carried else frozenset()
         for number, line in lines(text, first_line):
             self._line(number, line, known)
             known = frozenset()
@@ -162,22 +149,20 @@ class Guard:
             if self.facts.server_args is not None:  # else it was cut: what was asked for cannot be read in it
                 self._count("server-args", number, line)
             return
-        signals, evidence, signs = len(self._log_signals), len(self._evidence), len(self._receipt_signs)
-        heard = [index for index in self._matcher.find(line) if index not in known]
+        entries, matcher = self._rules.entries, self._rules.matcher
+        heard = [index for index in matcher.find(line) if index not in known]
         # signs first: a signal may stop the launch at this line, and its receipt is to name the line all the same
-        for index in sorted(heard, key=lambda index: not signals + evidence <= index < signals + evidence + signs):
-            groups = self._matcher.groups(index, line)
-            if index < signals:
-                self._signal(self._log_signals[index], line, number, groups)
-            elif index < signals + evidence:
-                self._proof(self._evidence[index - signals], number, line, groups)
-            elif index < signals + evidence + signs:
-                sign = self._receipt_signs[index - signals - evidence]
-                self._signs.see(sign, number, line[:SHOWN_CHARACTERS], groups)
+        for index in sorted(heard, key=lambda index: not isinstance(entries[index], Sign)):
+            entry, groups = entries[index], matcher.groups(index, line)
+            if isinstance(entry, Signal):
+                self._signal(entry, line, number, groups)
+            elif isinstance(entry, Evidence):
+                self._proof(entry, number, line, groups)
+            elif isinstance(entry, Sign):
+                self._signs.see(entry, number, line[:SHOWN_CHARACTERS], groups)
             else:
-                kind = list(PATTERNS)[index - signals - evidence - signs]
-                self.facts.learn(kind, groups, line, number, at_s=self._elapsed())
-                if kind == "loading" and self._stop and self.expectation.backend == NATIVE:
+                self.facts.learn(entry, groups, line, number, at_s=self._elapsed())
+                if entry == "loading" and self._stop and self.expectation.backend == NATIVE:
                     # a model of the hub is on this machine only now
                     for found in own_code.of_component(groups["component"], Path(groups["folder"]) / "config.json"):
                         self._add(replace(found, source="log", line=number, at_s=self._elapsed()))
@@ -257,7 +242,7 @@ class Guard:
     def proofs(self) -> list[Proof]:
         """Return each required piece of evidence with where it was seen; alternatives are joined into one."""
         joined: dict[str, Proof] = {}
-        for entry in self._evidence:
+        for entry in self._rules.evidence:
             if not self._conditions.issuperset(entry.required):
                 continue
             count, line, text = self._seen.get(entry.id, (0, None, None))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.accuracy import gates
@@ -214,11 +214,11 @@ def trajectory(
     picture = similarity.compare(arrays["trajectory/plain/image"], reference["image"])
     repeatable = bool((arrays["trajectory/plain/image"] == arrays["trajectory/again/image"]).all())
     schedule = _schedule(arrays.get("trajectory/plain/timesteps"), reference["timesteps"])
+    result = Trajectory(
+        schedule=schedule, steps=(), gate=gate, passed=False, picture=picture, repeatable=repeatable,
+        controls_by_step={},
+    )  # fmt: skip
     if schedule is not None:
-        result = Trajectory(
-            schedule=schedule, steps=(), gate=gate, passed=False, picture=picture, repeatable=repeatable,
-            controls_by_step={},
-        )  # fmt: skip
         return result, []
     theirs = reference["latents"]
     plain = _by_step(arrays["trajectory/plain/latents"], theirs)
@@ -239,16 +239,7 @@ def trajectory(
         done = _changes(changes) or _perturbed(name, perturbed)
         was_done = bool(changes or perturbed)
         controls.append(_control(name, done, "final latents", distances[-1], gate, was_done=was_done))
-    result = Trajectory(
-        schedule=None,
-        steps=steps,
-        gate=gate,
-        passed=gate.passes(plain[-1]),
-        picture=picture,
-        repeatable=repeatable,
-        controls_by_step=by_step,
-    )
-    return result, controls
+    return replace(result, steps=steps, passed=gate.passes(plain[-1]), controls_by_step=by_step), controls
 
 
 def _by_step(latents: NDArray[Any], reference: NDArray[Any]) -> list[Distance]:

@@ -246,9 +246,7 @@ def _emit(folder: Folder, cells: Sequence[Cell], options: SweepOptions) -> None:
     folder.prepare()
     with campaign.hold(folder.path):
         is_new = not (folder.path / SWEEP).exists()
-        document = _begun(folder, cells, KUBERNETES, command("sweep", options.run, options.file))
-        if options.retry_failed:
-            folder.forget_failed(cell["id"] for cell in document["cells"])
+        document = _begun(folder, cells, KUBERNETES, command("sweep", options.run, options.file), options)
     text.write_json(
         kubernetes.jobs(folder.path, document, image=options.image, claim=options.volume_claim, retries=options.retries)
     )
@@ -299,8 +297,8 @@ def _placed(name: str, values: str) -> str:
     return ",".join(cells.placed(known[name], value.strip()) for value in values.split(",") if value.strip())
 
 
-def _begun(folder: Folder, cells: Sequence[Cell], on: str, typed: str) -> dict[str, Any]:
-    """Begin the sweep or take it up, and return its document; the caller holds its lock.
+def _begun(folder: Folder, cells: Sequence[Cell], on: str, typed: str, options: SweepOptions) -> dict[str, Any]:
+    """Begin the sweep or take it up, without what failed if that is asked for; return its document, under its lock.
 
     Raises:
         UsageError: it cannot be written, or is still in Slurm or on Kubernetes and is to go on elsewhere.
@@ -312,7 +310,10 @@ def _begun(folder: Folder, cells: Sequence[Cell], on: str, typed: str) -> dict[s
         slurm.leave(folder)
     if on != KUBERNETES:
         kubernetes.leave(folder)
-    return folder.begin(folder.path.name, on, typed, cells)
+    document = folder.begin(folder.path.name, on, typed, cells)
+    if options.retry_failed:
+        folder.forget_failed(cell["id"] for cell in document["cells"])
+    return document
 
 
 def finished(
@@ -338,9 +339,7 @@ def finished(
         os.environ[find.VARIABLE] = find.placed(engine)  # cells inherit it, and run in the checkout's root
     folder.prepare()
     with campaign.hold(folder.path):
-        document = _begun(folder, cells, options.on, typed)
-        if options.retry_failed:
-            folder.forget_failed(cell["id"] for cell in document["cells"])
+        document = _begun(folder, cells, options.on, typed, options)
         executor = _executor(folder, options, settings)
         controller = Controller(folder, document["cells"], executor, retries=options.retries)
         try:

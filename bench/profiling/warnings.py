@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.profiling import summary
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -35,8 +37,11 @@ def warnings(attribution: Attribution, gpu: Mapping[str, Any] | None) -> Iterato
         return
     yield from _of_steps(attribution, gpu)
     yield from _of_capture(attribution, gpu)
-    if backlog := _backlog(attribution):
-        yield backlog
+    if (backlog := summary.excluded(attribution)["backlog"])["events"]:
+        yield (
+            f"{backlog['events']:,} GPU events ({backlog['ms']:.1f} ms, +{backlog['percent_of_counted']:.1f} %) "
+            "were launched before the window and are left out"
+        )
 
 
 def _of_capture(attribution: Attribution, gpu: Mapping[str, Any]) -> Iterator[str]:
@@ -73,18 +78,6 @@ def _of_steps(attribution: Attribution, gpu: Mapping[str, Any]) -> Iterator[str]
             f"{gpu['median_step']['synchronisations']:g} device synchronisations in each step drain the queue "
             "(SGLANG_DIFFUSION_SYNC_STAGE_PROFILING?): host wait is overstated"
         )
-
-
-def _backlog(attribution: Attribution) -> str | None:
-    """Return a sentence on the events that were queued before the window, None without any."""
-    gpu = attribution.trace.gpu
-    backlog = ~attribution.launched
-    if not backlog.any():
-        return None
-    ms = float(gpu.duration_us[backlog].sum()) / 1e3
-    share = 100 * ms / (float(gpu.duration_us[attribution.counted].sum()) / 1e3)
-    count = int(backlog.sum())
-    return f"{count:,} GPU events ({ms:.1f} ms, +{share:.1f} %) were launched before the window and are left out"
 
 
 def _without_event(attribution: Attribution) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import LOGS, stand_in_for_accuracy
+from helpers import LOGS, ROOT, stand_in_for_accuracy
 
 from bench import schema
 from bench.accuracy import reasons
@@ -16,6 +16,7 @@ from bench.errors import InvalidDocument
 from bench.fallback.expectation import Expectation
 from bench.fallback.guard import Guard
 from bench.fidelity import goldens
+from bench.report import accuracy_page
 
 
 @pytest.fixture
@@ -113,6 +114,15 @@ def test_the_page_is_one_file_that_loads_nothing(accuracy, home):
     assert "<svg" in page
     assert page.count("data:image/png;base64,") == 3
     assert not any(word in page for word in ('src="http', 'href="http', "@import"))
+
+
+def test_the_page_of_a_degraded_engine_without_controls_says_both():
+    folder = ROOT / "docs" / "evidence" / "accuracy"
+    report = json.loads((folder / "accuracy.json").read_text())
+    assert (report["controls"], report["verdict"]["outcome"]) == ([], "degraded")
+    page = accuracy_page.page(report, (folder / "native.npz", folder / "reference.npz"))
+    assert page.answer == "Every check passed, and no wrong engine was tried."
+    assert page.warnings[0].startswith("degraded: offload.")
 
 
 def test_validate_knows_the_report(accuracy, invoke, home):

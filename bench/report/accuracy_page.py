@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.report import pictures, plots, quality
+from bench.report import pictures, plots, quality, verdict
 from bench.report.figures import closeness, scientific
 from bench.report.page import Page, Pictures, html
 from bench.report.plots import Plot, at, axis, counted, rows, tips
@@ -37,12 +37,18 @@ def page(report: Mapping[str, Any], arrays: tuple[Path, Path]) -> Page:
     return Page(
         kind="accuracy",
         title=f"Accuracy of {report['preset']['key']} on {device}, SGLang {engine['version']}",
-        answer="; ".join(report["reasons"]) or "Every check passed, and every wrong engine was rejected.",
+        answer="; ".join(report["reasons"]) or _passed(report),
         outcome=report["outcome"],
+        warnings=tuple(verdict.reasons(report["verdict"])),
         facts=_facts(report),
         blocks=tuple(_blocks(report, arrays)),
         documents={"accuracy.json": report},
     )
+
+
+def _passed(report: Mapping[str, Any]) -> str:
+    wrong = "every wrong engine was rejected" if report["controls"] else "no wrong engine was tried"
+    return f"Every check passed, and {wrong}."
 
 
 def _facts(report: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

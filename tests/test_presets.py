@@ -139,3 +139,14 @@ def test_presets_are_found_by_word_tag_and_machine(invoke):
     assert (nothing.code, "no preset matches" in nothing.err) == (1, True)
     assert "did you mean --search flux?" in invoke("models", "--search", "flx").err
     assert "did you mean tiny?" in invoke("models", "--tag", "tiney").err
+
+
+def test_what_a_preset_does_not_set_is_a_dash_and_a_picture_has_no_frames(invoke):
+    shown = invoke("models", "--model", "mova-360p,cosmos3-edge-t2i,minimax-h3-t2va,hunyuan3d-shape").out
+    rows = {line.split()[0]: " ".join(line.split()) for line in shown.splitlines() if line}
+    assert rows["mova-360p"].startswith("mova-360p - 193 2 2 MOVA-360p,")
+    assert rows["cosmos3-edge-t2i"].startswith("cosmos3-edge-t2i 640x640 35 1 Cosmos3-Edge,")
+    assert rows["minimax-h3-t2va"].startswith("minimax-h3-t2va - - 50 4 MiniMax-H3,")
+    assert rows["hunyuan3d-shape"].startswith("hunyuan3d-shape 50 1 Hunyuan3D-2,")
+    assert "-: the preset does not set it" in shown
+    assert "does not set it" not in invoke("models", "--model", "flux-tiny").out

@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from bench.upstream.preset_diff import Difference
 
 
+UNSAID = "-"
+MOVING = ("video", "audio-video")
 SAID_ELSEWHERE = re.compile(r"\d+x\d+|\d+ frames|\w+ GPUs?")
 """Parts of a description that a column of its own shows."""
 
 
 def show(presets: Mapping[str, Preset], console: Console) -> None:
     """Print one line for each preset, the key first; a terminal that is too narrow ends lines with an ellipsis."""
-    rows = [("preset", "size", "steps", "GPUs", "what [tags]")]
+    rows = [("preset", "size", "frames", "steps", "GPUs", "what [tags]")]
     rows += [
-        (key, _size(preset), str(preset.steps or "-"), str(preset.gpus), _what(preset))
+        (key, _size(preset), _frames(preset), str(preset.steps or UNSAID), str(preset.gpus), _what(preset))
         for key, preset in presets.items()
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -37,11 +39,19 @@ def show(presets: Mapping[str, Preset], console: Console) -> None:
         text.line(
             console, f"cut at {limit} columns: --tag and --search show fewer, `invoke models | less -S` shows all"
         )
+    if any(UNSAID in row[1:-1] for row in rows):
+        text.line(console, f"{UNSAID}: the preset does not set it")
 
 
 def _size(preset: Preset) -> str:
-    size = f"{preset.width}x{preset.height}" if preset.width else "-"
-    return f"{size}x{preset.frames}" if preset.frames else size
+    return f"{preset.width}x{preset.height}" if preset.width else "" if preset.modality == "3d" else UNSAID
+
+
+def _frames(preset: Preset) -> str:
+    """Return a number of frames; nothing for a picture."""
+    if preset.frames == 1 or (preset.frames is None and preset.modality not in MOVING):
+        return ""
+    return str(preset.frames or UNSAID)
 
 
 def _what(preset: Preset) -> str:

@@ -20,6 +20,17 @@ GONE = {
 }
 """Options of earlier versions, and what to type now."""
 
+ELSEWHERE = {
+    "--size": ("width", "--width and --height, in pixels"),
+    "--gpus": ("model", "the preset says how many GPUs a run takes; CUDA_VISIBLE_DEVICES chooses which"),
+    "--prompt": ("preset-file", "the preset holds the prompt: write one of your own for --preset-file"),
+    "--last": ("", "last is a word for the newest run, e.g. `invoke report last`"),
+    "--open": ("", "`invoke report last` writes a page and names it: open that in a browser"),
+    "--quiet": ("", "progress goes to stderr and results to stdout: 2>/dev/null leaves the results"),
+    "--yes": ("", "leave it out: this task asks no questions"),
+}
+"""Options that other tools have: the option that a task has if the answer is for it (empty: any task), the answer."""
+
 
 def unknown_task(word: str, tasks: Iterable[str]) -> UsageError:
     """Return the error for a word that should be a task."""
@@ -33,8 +44,13 @@ def unknown_option(verb: Verb, word: str) -> UsageError:
     """Return the error for a word that begins like an option."""
     if (now := GONE.get((verb.name, word))) is not None:
         return UsageError(f"{verb.name} no longer has {word}", todo=now)
-    close = closest(word, (f"--{option.name}" for option in verb.options))
-    todo = f"did you mean {close}?" if close else f"`invoke {verb.name} --help` lists its options"
+    names = {option.name for option in verb.options}
+    todo = f"`invoke {verb.name} --help` lists its options"
+    if word in ELSEWHERE:
+        needed, answer = ELSEWHERE[word]
+        todo = answer if not needed or needed in names else todo
+    elif close := closest(word.lstrip("-"), names):
+        todo = f"did you mean --{close}?"
     return UsageError(f"{verb.name} has no option {word}", todo=todo)
 
 
@@ -44,11 +60,11 @@ def stray_word(verb: Verb, word: str, values: Mapping[str, Iterable[str]]) -> Us
     ``values`` holds the values that are known, by the name of the option that takes them.
     """
     option = next((name for name, known in values.items() if word in known), None)
-    close = closest(word, (f"--{option.name}" for option in verb.options)) if option is None else None
+    close = closest(word, (known.name for known in verb.options)) if option is None else None
     if option is not None:
         todo = f"did you mean --{option} {word}?"
     elif close is not None:
-        todo = f"did you mean {close}?"
+        todo = f"did you mean --{close}?"
     else:
         todo = f"`invoke {verb.name} --help` lists its options; two dashes alone (--) precede the engine's own"
     return UsageError(f"{verb.name} does not take the word {word!r}", todo=todo)

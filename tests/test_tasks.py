@@ -124,6 +124,13 @@ def test_every_verb_explains_itself_where_words_are_expected_too(invoke, name):
         (("compare",), ["compare needs FILES ...", "`invoke compare --help`"]),
         (("compare", "--metrik", "x"), ["compare has no option --metrik", "did you mean --metric?"]),
         (("completion", "--lin", "x"), ["completion has no option --lin", "did you mean --line?"]),
+        (("bench", "--size", "768x1024"), ["bench has no option --size", "--width and --height"]),
+        (("bench", "--gpus=2"), ["bench has no option --gpus", "CUDA_VISIBLE_DEVICES"]),
+        (("bench", "--open"), ["bench has no option --open", "`invoke report last`"]),
+        (("ab", "--yes"), ["ab has no option --yes", "asks no questions"]),
+        (("history", "--size", "2"), ["history has no option --size", "`invoke history --help` lists its options"]),
+        (("bench", "--format", "x"), ["bench has no option --format", "`invoke bench --help` lists its options"]),
+        (("bench", "repeat"), ["bench does not take the word 'repeat'", "did you mean --repeats?"]),
     ],
 )
 def test_a_command_line_that_cannot_be_read_is_answered_with_what_was_meant(invoke, words, says):

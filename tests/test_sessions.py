@@ -24,6 +24,7 @@ from helpers import (
 )
 
 from bench import schema
+from bench.engine import registry
 
 
 def change(home, name, **scenario):
@@ -298,6 +299,26 @@ def test_a_size_that_cannot_be_delivered_is_refused_with_its_neighbours(bench, h
     assert ended.code == 1
     assert f"a {size[0][2:]} of {size[1]} is not possible" in ended.err
     assert {"100": "96 or 112", "248": "240 or 256"}[size[1]] in ended.err
+    assert not (home / "runs").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_slip_is_refused_before_a_launch_and_in_a_dry_run(invoke, replay, model, home, words):
+    engine = replay(**NATIVE)
+    file = home / "environments" / f"engine-{engine}" / "site" / "sglang" / registry.PLATFORMS
+    file.parent.mkdir(parents=True)
+    file.write_text("class AttentionBackendEnum(enum.Enum):\n    FA = enum.auto()\n    TORCH_SDPA = enum.auto()\n")
+    (home / "text.png").write_text("not a picture")
+    for slip, says in {
+        ("--width", "1000000"): "a width of 1,000,000 pixels is more than any model makes",
+        ("--image", home / "no.png"): f"missing\n  where: {home / 'no.png'}\n  to do: name another file (--image)",
+        ("--image", home / "text.png"): f"where: {home / 'text.png'}\n  to do: name another file (--image)",
+        ("--attention-backend", "torch_spda"): "no attention backend 'torch_spda'\n  to do: did you mean torch_sdpa?",
+        ("--attention-backend", "banana"): "to do: it has cudnn_sdpa, fa, fa3, fa4, torch_sdpa",
+    }.items():
+        ended = invoke("bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(), *slip, *words)
+        assert (ended.code, ended.out) == (1, "")
+        assert says in ended.err
     assert not (home / "runs").exists()
 
 

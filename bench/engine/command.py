@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import paths, redact
+from bench import mistakes, paths, redact
 from bench.catalog import flags
-from bench.engine import find, interpreter, own_flags, spelling
+from bench.engine import find, interpreter, own_flags, registry, spelling
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -141,9 +141,11 @@ def arguments(engine: Engine, workload: Workload) -> list[str]:
     """Return the arguments for a workload, those of the user last; ports and output files are not among them.
 
     Raises:
-        UsageError: the engine's version does not know a flag, or the user's arguments touch what is pinned.
+        UsageError: the engine does not know a flag or an attention backend, or the user's arguments touch what is
+            pinned.
     """
     spelling.refuse_pinned(workload)
+    _refuse_unknown_attention(engine, workload.attention_backend)
     own = None if flags.is_probed(engine.version) else own_flags.parser_flags(engine)
     try:
         return _spelled(workload, engine.version, own)
@@ -152,6 +154,17 @@ def arguments(engine: Engine, workload: Workload) -> list[str]:
         if own is not None or not own_flags.may_differ(engine) or (asked := own_flags.parser_flags(engine)) is None:
             raise
         return _spelled(workload, engine.version, asked)
+
+
+def _refuse_unknown_attention(engine: Engine, asked: str | None) -> None:
+    """Raise UsageError if the engine's code lists its attention backends and this is not one of them."""
+    known = registry.attention_backends(engine.code[0]) if asked is not None and engine.code else frozenset()
+    if asked is not None and known and asked.strip().lower() not in known:
+        close = mistakes.closest(asked, known)
+        raise UsageError(
+            f"sglang {engine.version} has no attention backend {asked!r}",
+            todo=f"did you mean {close}?" if close else f"it has {', '.join(sorted(known))}",
+        )
 
 
 def _spelled(workload: Workload, version: str, own: frozenset[str] | None) -> list[str]:

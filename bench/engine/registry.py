@@ -1,8 +1,9 @@
-"""The classes that an engine has of its own, read from its package without importing it.
+"""The classes and attention backends that an engine has, read from its package without importing it.
 
 Source: runtime/models/registry.py and registry.py of 0.5.17 and 0.5.23: the ``EntryClass`` and ``_aliases`` of the
-models' modules and a table of its own, and the ``pipeline_name`` of the pipelines. They are read as text: parsing the
-modules takes seconds, and importing the registry imports torch.
+models' modules and a table of its own, the ``pipeline_name`` of the pipelines, and ``AttentionBackendEnum`` of
+runtime/platforms/interface.py. They are read as text: parsing the modules takes seconds, and importing the registry
+imports torch.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MODELS = "multimodal_gen/runtime/models"
 PIPELINES = "multimodal_gen/runtime/pipelines"
+PLATFORMS = "multimodal_gen/runtime/platforms/interface.py"
 CODE = ("multimodal_gen", "srt/models")
 """Where the classes of components are defined: some text encoders are those of the language models."""
 DEFINED = re.compile(r"^class (\w+)", re.MULTILINE)
@@ -32,6 +34,9 @@ SHARDED = "FSDP"
 ENTRY = re.compile(r"^EntryClass\s*=\s*(\w+|\[[^\]]*\]|\([^)]*\))", re.MULTILINE)
 ALIASES = re.compile(r"^\s+_aliases\s*=\s*[\[(]([^\])]*)[\])]", re.MULTILINE)
 TABLED = re.compile(r'^\s+"(\w+)": \("', re.MULTILINE)
+BACKENDS = re.compile(r"^class AttentionBackendEnum\b.*\n((?:    [A-Z]\w* = .*\n)+)", re.MULTILINE)
+OTHER_NAMES = ("fa3", "fa4", "cudnn_sdpa")
+"""Names of attention backends that the engine's ServerArgs takes besides its own."""
 COMMENT = re.compile(r"#.*")
 WORD = re.compile(r"[\w.]+")
 
@@ -58,6 +63,14 @@ def pipelines(package: Path) -> frozenset[str]:
     files = (package / PIPELINES).rglob("*.py")
     named = (name for path in files for name in NAMED.findall(path.read_text(encoding="utf-8")))
     return frozenset(name for name in named if not name.startswith("Diffusers"))
+
+
+@functools.cache
+def attention_backends(package: Path) -> frozenset[str]:
+    """Return the names that --attention-backend may have, in lower case; empty where the engine does not list them."""
+    file = package / PLATFORMS
+    listed = BACKENDS.search(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return frozenset() if listed is None else frozenset(re.findall(r"\w+(?= =)", listed[1].lower())) | {*OTHER_NAMES}
 
 
 @functools.cache

@@ -47,8 +47,8 @@ def check(path: Path) -> str:
     Raises:
         UsageError: the file is missing, not an image, or has an unexpected hash.
     """
+    known = path.parent == paths.assets() and path.name in assets.listed()
     if not path.is_file():
-        known = path.parent == paths.assets() and path.name in assets.listed()
         todo = "`invoke assets` fetches it; or name a file of your own" if known else "name another file"
         raise UsageError("the input image is missing", where=path, todo=todo, field="image")
     try:
@@ -57,7 +57,8 @@ def check(path: Path) -> str:
             size = f"{opened.width}x{opened.height} {opened.format}"
             opened.verify()
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise UsageError(f"not an image: {error}", where=path, todo="fetch it again", field="again") from error
+        todo, field = ("fetch it again", "again") if known else ("name another file", "image")
+        raise UsageError(f"not an image: {error}", where=path, todo=todo, field=field) from error
     digest, expected = paths.sha256(path), expected_sha256(path)
     if expected not in (None, digest):
         raise UsageError(

@@ -16,7 +16,7 @@ from bench.errors import PreflightFailed, UsageError
 from bench.fallback import receipts
 from bench.fallback.expectation import COMMAND_LINE, DIFFUSERS, NATIVE, SESSION, Expectation
 from bench.machine import gpus
-from bench.models import checkpoint, identity, private_cache
+from bench.models import checkpoint, identity, images, private_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 PIXELS = ("image", "edit", "video", "audio-video")
 SIZE_STEP = 16
 """Pixels of a transformer's patch: 8 of the VAE, times 2. Every preset's size is a multiple; others are rounded."""
+LARGEST_SIDE = 16_384
+"""Pixels, far above the 1,920 of upstream's presets: a larger one is a slip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +91,7 @@ def plan(options: Options, *, in_session: bool | None = None, backend: str = NAT
         )
     if options.update_golden is not None and not options.update_golden.strip():
         raise UsageError("updating a golden needs a reason", todo='e.g. "new kernel, looked at"', field="update_golden")
+    _check_image(options)
     engine = find.find(options.engine)
     made = None
     if options.model_path is None and preset.checkpoint is not None:
@@ -180,14 +183,8 @@ def workload_of(options: Options, preset: Preset, model_path: str) -> Workload:
             todo="keep the warm-up",
             field="warmup",
         )
-    for field in ("width", "height") if preset.modality in PIXELS else ():
-        if (asked := getattr(options, field)) is not None and asked % SIZE_STEP:
-            below = asked // SIZE_STEP * SIZE_STEP
-            raise UsageError(
-                f"a {field} of {asked} is not possible: the model works in patches of {SIZE_STEP} pixels",
-                todo=f"{f'{below} or ' if below else ''}{below + SIZE_STEP}",
-                field=field,
-            )
+    if preset.modality in PIXELS:
+        _check_size(options)
     image = options.image or (assets.path(preset.image, options.preset_file) if preset.image else None)
     return replace(
         of_preset(preset),
@@ -207,6 +204,30 @@ def workload_of(options: Options, preset: Preset, model_path: str) -> Workload:
         environment=dict(options.environment),
         stage_sync=options.stage_sync,
     )
+
+
+def _check_size(options: Options) -> None:
+    """Raise UsageError if a width or a height is asked for that no model makes."""
+    for field, asked in (("width", options.width), ("height", options.height)):
+        if asked is not None and asked > LARGEST_SIDE:
+            raise UsageError(
+                f"a {field} of {asked:,} pixels is more than any model makes",
+                todo=f"{LARGEST_SIDE:,} at most",
+                field=field,
+            )
+        if asked is not None and asked % SIZE_STEP:
+            below = asked // SIZE_STEP * SIZE_STEP
+            raise UsageError(
+                f"a {field} of {asked} is not possible: the model works in patches of {SIZE_STEP} pixels",
+                todo=f"{f'{below} or ' if below else ''}{below + SIZE_STEP}",
+                field=field,
+            )
+
+
+def _check_image(options: Options) -> None:
+    """Raise UsageError if the image that the user names is missing or not an image."""
+    if options.image is not None:
+        images.check(options.image.absolute())
 
 
 def expect(workload: Workload, engine: Engine, machine: Machine, *, in_session: bool = False) -> Expectation:
@@ -251,6 +272,7 @@ def dry_run(options: Options, engine: Engine, backend: str = NATIVE) -> Command:
     Raises:
         what `plan` and `commands.build` raise.
     """
+    _check_image(options)
     build = commands.build_session if options.in_session else commands.build
     return build(engine, _on(backend, workload(options)), Path("RUN_DIRECTORY").absolute())
 

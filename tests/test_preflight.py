@@ -351,10 +351,13 @@ def test_what_the_engines_version_cannot_do_is_found_before_a_run(invoke, replay
     assert "0.5.18 to 0.5.23" in ended.out
 
 
-def test_a_place_that_cannot_be_written_is_named(doctor):
+def test_a_place_that_cannot_be_written_is_named_with_what_chose_it(doctor):
     ended, lines = doctor("--output-dir", "/proc/nope")
     assert ended.code == 10
     assert lines["write.runs"][0]["state"] == "fail"
+    assert lines["write.runs"][0]["todo"] == "name another folder with --output-dir"
+    _, lines = doctor(env={"BENCH_RUNS": "/proc/nope"})
+    assert lines["write.runs"][0]["todo"] == "set BENCH_RUNS"
 
 
 def test_the_doctor_without_an_engine_names_the_command_that_builds_one(invoke):

@@ -116,14 +116,15 @@ def memory(state: MachineState) -> Iterator[CheckResult]:
 
 def disk(state: MachineState) -> Iterator[CheckResult]:
     """Check the disk space for the run's files, and for a model that is yet to be made or downloaded."""
-    places = [("disk.runs", state.output, RUN_BYTES)]
+    places = [("disk.runs", state.output, RUN_BYTES, _elsewhere(state))]
     workload = state.workload
     if workload is not None:
         here = Path(workload.model_path)
         made = workload.preset.checkpoint
         if here.is_absolute() and not here.exists() and made is not None:
-            places.append(("disk.checkpoints", here, checkpoint.RECIPES[made.recipe].bytes_by_size[made.size]))
-    for identity, place, needed in places:
+            size = checkpoint.RECIPES[made.recipe].bytes_by_size[made.size]
+            places.append(("disk.checkpoints", here, size, "set XDG_CACHE_HOME"))
+    for identity, place, needed, elsewhere in places:
         existing = nearest(place)
         free = shutil.disk_usage(existing).free
         if free < needed:
@@ -132,7 +133,7 @@ def disk(state: MachineState) -> Iterator[CheckResult]:
                 state=FAIL,
                 saw=f"{_gb(free)} free at {existing}, {_gb(needed)} needed",
                 means="a file would be truncated and the run lost",
-                todo="free some space, or choose another folder: BENCH_RUNS, XDG_CACHE_HOME, HF_HOME",
+                todo=f"free some space, or {elsewhere}",
             )
         else:
             yield CheckResult(id=identity, state=OK, saw=f"{_gb(free)} free at {existing}")
@@ -152,7 +153,7 @@ def disk(state: MachineState) -> Iterator[CheckResult]:
 def writable(state: MachineState) -> Iterator[CheckResult]:
     """Check that run directories and the cache can be written."""
     for identity, place, todo in (
-        ("write.runs", state.output, "set BENCH_RUNS"),
+        ("write.runs", state.output, _elsewhere(state)),
         ("write.cache", paths.cache(), "set XDG_CACHE_HOME"),
     ):
         existing = nearest(place)
@@ -188,6 +189,11 @@ def ports(state: MachineState) -> Iterator[CheckResult]:  # noqa: ARG001 - all c
     except (OSError, ValueError):
         saw = "free ports"
     yield CheckResult(id="ports", state=OK, saw=saw)
+
+
+def _elsewhere(state: MachineState) -> str:
+    """Return how to have run directories made elsewhere: by what chose the present folder."""
+    return "set BENCH_RUNS" if state.output == paths.runs() else "name another folder with --output-dir"
 
 
 def nearest(place: Path) -> Path:

@@ -276,13 +276,13 @@ def test_a_matrix_goes_on_with_the_launches_that_are_missing(replay, presets, cu
     folder, *_ = cut_off(number, 2, *asked, "--matrix", "quality", hanging=engine)
     ended = invoke("bench", "--resume", folder, "--json")
     assert ended.code == 0, ended.err
-    assert "round 1/3, cell 3/3" in ended.err
+    assert "round 1/3, cell 3/4" in ended.err
     document = json.loads(ended.out)
     assert schema.violations(document, "matrix") == []
     assert {cell["name"]: cell["requests"] for cell in document["cells"]} == dict.fromkeys(
-        ("exact-eager", "lossless-eager", "high-eager"), 6
+        ("exact-eager", "lossless-eager", "extra-high-eager", "high-eager"), 6
     )
-    assert starts(home, engine) == 9 + 1
+    assert starts(home, engine) == 12 + 1
     assert not (folder / "campaign.json").exists()
 
 

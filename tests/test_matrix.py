@@ -65,6 +65,7 @@ def test_a_quality_that_a_version_lacks_is_one_refused_cell(matrix):
     ended, cells, _ = matrix("--matrix", "quality", "--launches", "1", version="0.5.17", gpu=False)
     assert ended.code == 1
     assert cells["exact-eager"]["reason"] == "sglang 0.5.17 has no quality 'exact'"
+    assert cells["extra-high-eager"]["reason"] == "sglang 0.5.17 has no quality 'extra-high'"
     assert [cells[name]["outcome"] for name in ("lossless-eager", "high-eager")] == ["native", "native"]
 
 
@@ -84,7 +85,7 @@ def test_graphs_that_were_captured_and_are_not_used_have_no_number(matrix):
     """Graphs are captured at the default quality; the engine says so in a line of level info and goes on eagerly."""
     ended, cells, folder = matrix("--matrix", "quality,cuda-graph", "--launches", "3", graphs_factor=0.8)
     assert ended.code == 4
-    for name in ("exact-graphs", "high-graphs"):
+    for name in ("exact-graphs", "extra-high-graphs", "high-graphs"):
         assert cells[name]["outcome"] == "invalid"
         assert cells[name]["denoise_ms"] is None
         assert cells[name]["reason"].startswith("bcg.quality_eager: ")
@@ -93,7 +94,7 @@ def test_graphs_that_were_captured_and_are_not_used_have_no_number(matrix):
     assert told["outcome"] == "degraded"  # the replayed log is a CPU's: attention without a fast kernel, on a "GPU"
     assert told["same_pixels_as_eager"] is True
     assert told["against_eager"]["effect"]["percent"] == pytest.approx(-20, abs=1.5)
-    assert "2 of 6 cells do not count" in ended.err
+    assert "3 of 8 cells do not count" in ended.err
     assert ended.out.splitlines()[-1].startswith("record: ")
     assert ended.out.splitlines()[-2].startswith("next: invoke ab --model ")
 
@@ -149,7 +150,7 @@ def test_the_order_turns_round_so_that_a_drift_falls_on_all_alike(matrix):
         for launch in json.loads(path.read_text())["launches"]:
             started[launch["started"]] = path.parent.name
     order = [started[time] for time in sorted(started)]
-    there = ["exact-eager", "lossless-eager", "high-eager"]
+    there = ["exact-eager", "lossless-eager", "extra-high-eager", "high-eager"]
     assert order == [*there, *reversed(there), *there]
 
 
@@ -157,9 +158,11 @@ def test_a_dry_run_shows_the_command_of_each_cell(matrix):
     ended, _, folder = matrix("--matrix", "quality,cuda-graph", "--dry-run")
     assert ended.code == 0, ended.err
     assert [line for line in ended.out.splitlines() if line.startswith("# ")] == [
-        f"# {quality}-{graphs}" for quality in ("exact", "lossless", "high") for graphs in ("eager", "graphs")
+        f"# {quality}-{graphs}"
+        for quality in ("exact", "lossless", "extra-high", "high")
+        for graphs in ("eager", "graphs")
     ]
-    assert ended.out.count("--enable-breakable-cuda-graph=true") == 3
+    assert ended.out.count("--enable-breakable-cuda-graph=true") == 4
     assert folder is None
 
 

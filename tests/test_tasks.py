@@ -21,7 +21,7 @@ from helpers import (
 
 sys.path.insert(0, str(ROOT))
 import tasks
-from bench.sweep import matrix
+from bench.run.options import QUALITIES
 from bench.task import VERBS
 
 MARKER = "sleep 300.125"
@@ -295,7 +295,7 @@ def test_a_dry_run_as_json_is_one_object(invoke, replay):
     asked = ("--model", "flux-tiny", "--engine", replay(), "--dry-run", "--json")
     known = {
         ("bench", "--launches", "3", "--repeats", "2"): [("flux-tiny", 3, 2)],
-        ("bench", "--matrix", "quality", "--repeats", "2"): [(f"{name}-eager", 3, 2) for name in matrix.QUALITIES],
+        ("bench", "--matrix", "quality", "--repeats", "2"): [(f"{name}-eager", 3, 2) for name in QUALITIES],
         ("reference",): [("flux-tiny", 1, 1)],
         ("ab", "--candidate", "steps=8", "--pairs", "3"): [("baseline", 3, 4), ("candidate", 3, 4)],
         ("ab", "--candidate", "steps=8", "--pairs", "1"): [("baseline", 1, 4), ("candidate", 1, 4)],

@@ -25,6 +25,7 @@ QUALITIES = {
     "extra-high": "rounding may differ, 0.5.20 and later",
     "high": "approximate: precision, sparsity, reuse",
 }
+"""The strictest first, which is the order of a matrix."""
 REQUIRED = {"lossless": "the same pixels", "high": "upstream's SSIM and PSNR"}
 
 COMMON = ("engine", "preset_file", "label", "timeout_s", "output_dir")

@@ -19,7 +19,7 @@ from bench.errors import BenchError, ThresholdMissed, worst
 from bench.fidelity import frames
 from bench.record import campaign, store
 from bench.run import benchmark, document, plan
-from bench.run.options import Options, restored
+from bench.run.options import QUALITIES, Options, restored
 from bench.run.session import Course
 from bench.stats import comparison
 from bench.stats.unpaired import WELCH_MINIMUM
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from bench.run.state import Run
     from bench.sweep.display import Display
 
-QUALITIES = ("exact", "lossless", "high")
-"""The tiers of upstream's matrix, the strictest first."""
 DEFAULT_QUALITY = "lossless"
 """The engine's own default: its eager cell is what the others are compared with."""
 
@@ -85,7 +83,7 @@ class Cell:
 
 def cells(options: Options, along: Sequence[str]) -> list[Cell]:
     """Return the cells of a matrix in order; everything else stays as the options say."""
-    qualities = QUALITIES if "quality" in along else (options.quality,)
+    qualities = tuple(QUALITIES) if "quality" in along else (options.quality,)
     graphs = (False, True) if "cuda-graph" in along else (options.cuda_graph,)
     common = replace(options, warmup_at_start=True)
     return [

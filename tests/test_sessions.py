@@ -181,6 +181,30 @@ def test_a_launch_that_was_cut_off_before_its_first_request_does_not_stop_the_ne
     assert ended.code == 0, ended.err
     assert [request["launch"] for request in record_of(ended)["requests"]] == [1, 1, 2]
     assert (only_run() / "launch-2-cut-off-1").is_dir()
+    assert "3 requests, 2 launches\n" in ended.out
+    assert re.search(r"end to end, median of each launch: [\d.]+ ms \(of 2\), [\d.]+ ms \(of 1\)\n", ended.out)
+    assert "left out: the first request of each launch" in ended.out
+    assert "whole launch" not in ended.out, "the two are not of one length"
+    page = invoke("report", only_run(), "--markdown").out
+    assert "median of 3 requests of 2 launches, no interval" in page
+    launches = page.partition("## Launches")[2].partition("##")[0]
+    assert re.findall(r"^\| (\d) \| (\d) \|", launches, re.MULTILINE) == [("1", "2"), ("2", "1")]
+    numbers = page.partition("## Numbers")[2].partition("##")[0]
+    assert "one request" not in numbers
+    assert not re.search(r"\d s \|", numbers), "one unit of time in a table"
+
+
+def test_a_resumed_precision_is_that_of_the_new_launch(bench, invoke, only_run, home):
+    """The interval of requests holds for their launch alone: those of the one that was cut off do not narrow it."""
+    assert bench("--precision", "2%", within=0.005, die_at=9).code == 3
+    kept = len(schema.read(only_run() / "run.partial.json")["requests"])
+    change(home, "replay", die_at=None)
+    ended = invoke("bench", "--resume", only_run())
+    assert ended.code == 0, ended.err
+    record = record_of(ended)
+    assert 5 <= kept < 9
+    assert sum(request["launch"] == 2 for request in record["requests"]) >= 10
+    assert record["stopped_because"].startswith("launch 2: the median of ")
 
 
 def test_a_run_that_was_cut_off_is_neither_compared_nor_a_baseline(bench, invoke, only_run):
@@ -278,6 +302,7 @@ def test_launches_are_replicated_and_their_spread_is_told(bench):
     assert record["timings"]["spread"]["launches"] == 3
     assert record["timings"]["spread"]["between_percent"] > record["timings"]["spread"]["within_percent"]
     assert "between" in ended.out
+    assert re.search(r"median of each launch \(4 requests each\): [\d.]+ ms, [\d.]+ ms, [\d.]+ ms\n", ended.out)
 
 
 def test_a_precision_that_the_noise_seen_before_cannot_reach_is_refused_with_the_requests_it_takes(

@@ -132,7 +132,9 @@ def _metrics(record: Mapping[str, Any]) -> RenderableType:
     for title, key in (("time to load", "load_s"), ("time to the first answer", "first_answer_s")):
         if timings[key] is not None:
             table.add_row(title, number(timings[key], "s"), "", _flag(record))
-    table.add_row("whole launch, wall clock", number(timings["launch_s"], "s"), "", _flag(record))
+    spread = timings["spread"]
+    if spread is None or len(set(spread["requests"])) == 1:  # launches of a resumed run are not of one length
+        table.add_row("whole launch, wall clock", number(timings["launch_s"], "s"), "", _flag(record))
     return table
 
 
@@ -163,6 +165,8 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     lines = [f"{timings['requests']} requests, {launches} launch{'' if launches == 1 else 'es'}"]
     if record["stopped_because"] and "were asked for" not in record["stopped_because"]:
         lines[0] += f"; {record['stopped_because']}"
+    if (medians := by_launch(timings)) is not None:
+        lines.append(medians)
     if any(launch["left_out"] for launch in record["launches"] if launch["index"] in serving):
         lines.append(f"left out: the first request of {'the' if launches == 1 else 'each'} launch")
     if (spread := timings["spread"]) is not None:
@@ -185,6 +189,23 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     if identical is not None:
         lines.append("outputs: all identical" if identical else "outputs: NOT identical, though the seed is one")
     return lines
+
+
+def by_launch(timings: Mapping[str, Any]) -> str | None:
+    """Return what each launch gave to the median of all requests; None if there was only one, or none is known.
+
+    A run that was cut off and resumed has launches with different numbers of requests.
+    """
+    spread = timings["spread"]
+    if spread is None or spread["launches"] == 1:
+        return None
+    counts = spread["requests"]
+    each = f" ({counts[0]} request{'' if counts[0] == 1 else 's'} each)" if len(set(counts)) == 1 else ""
+    medians = [
+        number(median, "ms") + ("" if each else f" (of {count})")
+        for median, count in zip(spread["medians"], counts, strict=True)
+    ]
+    return f"end to end, median of each launch{each}: {', '.join(medians)}"
 
 
 def _warm_up(seen: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bench.report import pictures, plots, quality, run
@@ -67,10 +68,12 @@ def _answer(record: Record) -> str:
     summary = (timings["summary"] or {}).get(PRIMARY)
     interval = summary and summary["interval"]
     requests = timings["requests"]
-    known = "one request: its spread is unknown" if requests == 1 else f"median of {requests} requests, no interval"
+    launches = len({request["launch"] for request in record["requests"]})
+    of = f"median of {requests} requests{f' of {launches} launches' if launches > 1 else ''}"
+    known = "one request: its spread is unknown" if requests == 1 else f"{of}, no interval"
     if interval:
         low, high = number(interval["low"], "ms"), number(interval["high"], "ms")
-        known = f"median of {requests} requests, {100 * interval['confidence']:.0f} % interval {low} to {high}"
+        known = f"{of}, {100 * interval['confidence']:.0f} % interval {low} to {high}"
     return f"A request takes {number(timings['metrics'][PRIMARY], 'ms')} from end to end ({known})."
 
 
@@ -116,6 +119,7 @@ def _blocks(record: Record, directory: Path) -> Iterator[Block]:
         if (picture := pictures.output(record, directory)) is not None:
             shown = pictures.side_by_side({f"output of request {record['requests'][0]['index']}": picture})
             yield Pictures(title="Output", note="the first request's", pictures=shown)
+        yield _launches(record)
         yield _requests(record)
     yield _evidence(record["verdict"])
     if record["fidelity"] is not None:
@@ -134,21 +138,33 @@ def flagged(record: Record, caption: str) -> str:
 def _numbers(record: Record) -> Table:
     timings, outcome = record["timings"], record["verdict"]["outcome"]
     cells = []
+    if timings["wall_s"] is not None:
+        cells.append(("request, client's wall clock", number(1000 * timings["wall_s"], "ms"), "", outcome))
     for metric in metrics.METRICS:
-        summary = (timings["summary"] or {}).get(metric.key)
-        interval = "one request"
-        if summary:
-            interval = run.interval(summary, metric.unit) if summary["interval"] else "no interval"
-        cells.append((metric.title, number(timings["metrics"][metric.key], metric.unit), interval, outcome))
-    for name, key, unit in (
-        ("request, client's wall clock", "wall_s", "s"),
-        ("time to load", "load_s", "s"),
-        ("time to the first answer", "first_answer_s", "s"),
-    ):
-        if timings[key] is not None:
-            cells.append((name, number(timings[key], unit), "", outcome))
-    note = f"Medians over {timings['requests']} requests; instrument: {run.instrument(record)}."
+        value, summary = timings["metrics"][metric.key], (timings["summary"] or {}).get(metric.key)
+        known = run.interval(summary, metric.unit) if summary and summary["interval"] else "no interval"
+        cells.append((metric.title, number(value, metric.unit), "" if value is None else known, outcome))
+    requests = timings["requests"]
+    over = "One request" if requests == 1 else f"Medians over {requests} requests"
+    apart = "" if (told := run.by_launch(timings)) is None else f" {told[0].upper()}{told[1:]}."
+    note = f"{over}; instrument: {run.instrument(record)}.{apart}"
     return Table(title="Numbers", note=note, columns=columns("what | >median | interval | verdict"), rows=tuple(cells))
+
+
+def _launches(record: Record) -> Table:
+    """Return the launches that served the requests that count."""
+    served = Counter(request["launch"] for request in record["requests"])
+    cells = tuple(
+        (
+            str(launch["index"]),
+            str(served[launch["index"]]),
+            *(number(launch[key], "s") for key in ("load_s", "first_answer_s", "wall_s")),
+        )
+        for launch in record["launches"]
+        if launch["index"] in served
+    )
+    titles = columns(">launch | >requests that count | >time to load | >time to the first answer | >start to end")
+    return Table(title="Launches", note="Engine starts, by the wall clock.", columns=titles, rows=cells)
 
 
 def _plots(record: Record) -> Iterator[Plot]:

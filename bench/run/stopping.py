@@ -31,13 +31,15 @@ class Enough:
             return f"{options.repeats} requests a launch were asked for" if here >= options.repeats else None
         if len(requests) >= options.max_repeats:
             return f"stopped at {options.max_repeats} requests, before the precision was reached"
-        samples = [request["metrics"][PRIMARY] for request in requests]
-        return summary.known_well_enough(samples, options.precision)
+        # an interval from the requests of one launch holds for that launch: those of one that was cut off do not count
+        samples = [request["metrics"][PRIMARY] for request in requests if request["launch"] == launch]
+        reason = summary.known_well_enough(samples, options.precision)
+        return f"launch {launch}: {reason}" if reason and len(samples) < len(requests) else reason
 
     def already(self, requests: Sequence[Mapping[str, Any]], launches: int) -> str | None:
         """Return why a run that is taken up, with what ``launches`` launches have left it, needs no further one."""
         if self._options.launches == 1:
-            return self.of_requests(requests, launches + 1)
+            return self.of_requests(requests, launches)
         return f"{self._options.launches} launches were asked for" if self.of_launches(requests) else None
 
     def of_launches(self, requests: Sequence[Mapping[str, Any]]) -> bool:

@@ -314,12 +314,12 @@ def _check_precision(result: Result, wanted: float) -> None:
         return
     timings = result.record["timings"]
     interval = (timings["summary"][PRIMARY] or {}).get("interval")
-    known = "unknown"
+    known = "has no interval"
     if interval is not None:
         half = (interval["high"] - interval["low"]) / 2 / timings["metrics"][PRIMARY]
-        known = f"known to {100 * half:.2g} %" if half > wanted else f"not trusted before {PRECISION_MINIMUM} requests"
+        known = f"is known to {100 * half:.2g} %" if half > wanted else f"is not trusted before {PRECISION_MINIMUM} requests"
     raise Inconclusive(
-        f"the median is {known} after {timings['requests']} requests, and {100 * wanted:g} % was asked for",
+        f"the median {known} after {timings['requests']} requests, and {100 * wanted:g} % was asked for",
         where=result.path,
         todo="ask for less, allow more with --max-repeats, or free the machine of other work",
     )

@@ -2,12 +2,13 @@
 
 import io
 import re
+from itertools import pairwise
 
 import pytest
 from helpers import LOGS
 from rich.console import Console
 
-from bench.report.live import Cases, Live, Pairs, Series
+from bench.report.live import FIRST, Cases, Live, Pairs, Series
 
 LOG = (LOGS / "cpu" / "warmup_request.log").read_bytes()
 STOPPED = LOG[LOG.rindex(b"\n", 0, LOG.index(b"Shutdown complete")) + 1 :]
@@ -44,10 +45,41 @@ def watched(requests, *, seconds_each, launches=1, terminal=False):
     return console.file.getvalue().splitlines(), display
 
 
+def stamps(lines):
+    """Return the seconds at which lines were printed."""
+    return [float(line.removeprefix("[").partition(" s]")[0]) for line in lines]
+
+
 @pytest.mark.parametrize("seconds_each", [0, 1, 5, 60])
-def test_a_hundred_requests_in_a_pipe_take_few_lines(seconds_each):
+def test_a_pipe_is_silent_for_no_longer_than_half_a_minute_and_has_no_line_for_each_request(seconds_each):
     lines, _ = watched(100, seconds_each=seconds_each)
-    assert 3 <= len(lines) <= 25
+    at = stamps(lines)
+    assert max(after - before for before, after in pairwise(at)) <= 40, "the test's clock jumps by 40 s"
+    assert len(lines) <= 6 + at[-1] / 30
+
+
+def test_a_pipe_says_what_is_done_now_from_the_checks_to_the_last_line():
+    clock = Clock()
+    console = Console(file=io.StringIO(), width=100)
+    display = Live(console, requests=1, clock=clock)
+
+    def pass_minute():
+        for _ in range(60):
+            clock.now_s += 1
+            display.heartbeat.beat()
+
+    display._show(FIRST)
+    pass_minute()
+    display.observe(b"", 1)
+    pass_minute()
+    display.observe(STARTED, 1)
+    pass_minute()
+    display.observe(SERVED, 1)
+    pass_minute()
+    told = [line.partition("] ")[2] for line in console.file.getvalue().splitlines()]
+    assert told[:6] == [*["checking the machine"] * 3, *["starting the engine"] * 3]
+    assert told[-2:] == ["request 1/1, stopping the engine, judging the run"] * 2
+    assert stamps(console.file.getvalue().splitlines())[-1] == 240
 
 
 def test_the_line_names_request_median_and_time_to_go():
@@ -172,7 +204,7 @@ def test_eight_pairs_in_a_pipe_name_pair_effect_and_time_to_go(start_s):
             display.begin(5, "candidate first, then baseline")
             assert display.line().startswith("pair 5/8, starting both engines, total time +20.1 % so far, at most")
             assert display.line().endswith("to go")
-    assert len(console.file.getvalue().splitlines()) <= 40
+    assert len(console.file.getvalue().splitlines()) <= 40 + clock.now_s / 30
 
 
 @pytest.mark.parametrize(
@@ -247,7 +279,10 @@ def test_the_first_of_a_series_foretells_the_others():
 def test_an_accuracy_check_counts_cases_and_steps(seconds_each):
     clock = Clock()
     console = Console(file=io.StringIO(), width=100)
-    display = Cases(console, of=20, clock=clock)
+    display = Cases(console, of=20, first="running diffusers", clock=clock)
+    assert display.line() == "running diffusers"
+    display.observe(b"", 1)
+    assert display.line() == "starting the engine"
     for number in range(20):
         display.observe(b" 33%|###   | 4/12 [00:01<00:02,  3.9it/s]\n", 1)
         for _ in range(seconds_each):
@@ -257,7 +292,7 @@ def test_an_accuracy_check_counts_cases_and_steps(seconds_each):
             assert display.line().startswith("case 11/20, step 4/12, about")
         display.observe(b"accuracy case: plain\n", 1)
     assert display.line() == "all cases done, saving"
-    assert len(console.file.getvalue().splitlines()) <= 25
+    assert len(console.file.getvalue().splitlines()) <= 1 + clock.now_s / 30
 
 
 def test_a_download_shows_files_and_bytes():

@@ -74,6 +74,8 @@ def guarded(
     redact.learn(command.added, command.argv)
     started = store.now()
     guard.start()
+    if display is not None:
+        display.observe(b"", 1)  # the engine starts now: its first line may be half a minute away
     ended = process.stream(
         command.argv,
         env=command.environment,

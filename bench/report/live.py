@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from rich.progress import Task
 
 REQUEST = "request"
-FIRST = "checks, then starting the engine (about 30 s)"
-"""Said at once: a refused run ends here, another spends half a minute."""
+FIRST = "checking the machine"
+BEGINNING = "starting the engine"
+"""From the start of its process to its first line: it imports its modules, which takes half a minute."""
 WARMING = "warming up"
 STARTING = "starting workers"
 DOWNLOADING = "downloading the model"
@@ -52,11 +53,11 @@ JUDGING = f"{STOPPING}, judging the run"
 JUDGING_PAIRS = "judging the pairs"
 
 BEAT_S = 30.0
-"""Elsewhere than on a terminal a line comes this often at first, later each time a third more time has passed."""
+"""Elsewhere than on a terminal a line comes this often, whatever happens."""
 
 
 class Heartbeat:
-    """A context that says from time to time what ``tell`` returns, in ever longer intervals; silent on a terminal."""
+    """A context that says every half a minute what ``tell`` returns, with the seconds so far; silent on a terminal."""
 
     def __init__(self, console: Console, tell: Callable[[], str], clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
@@ -97,7 +98,7 @@ class Heartbeat:
     def say(self, told: str) -> None:
         """Print a line with the time; the next one of its own comes an interval later."""
         elapsed = self.elapsed_s
-        self._next = elapsed + max(BEAT_S, elapsed / 3)
+        self._next = elapsed + BEAT_S
         text.line(self._console, f"[{elapsed:6.1f} s] {told}")
 
 
@@ -235,7 +236,9 @@ class Live:
         self._progress.stop()
 
     def observe(self, block: bytes, first_line: int) -> None:  # noqa: ARG002 - the observer's interface
-        """Take a block of the log; of a flood only the end is looked at."""
+        """Take a block of the log; of a flood only the end is looked at. An empty one says that the engine starts."""
+        if not block:
+            self._show(BEGINNING)
         for line in clean(block[-LOOKED_AT_BYTES:].decode("utf-8", "replace")).replace("\r", "\n").split("\n"):
             for pattern, phase in PHASES:
                 if found := pattern.search(line):
@@ -448,11 +451,14 @@ class Pairs:
 
 
 class Cases:
-    """A context that observes the log of an accuracy check and shows which of ``of`` cases have ended."""
+    """A context that observes the log of an accuracy check and shows which of ``of`` cases have ended.
 
-    def __init__(self, console: Console, *, of: int, clock: Callable[[], float] = time.monotonic) -> None:
+    ``first`` is what is done before the engine starts.
+    """
+
+    def __init__(self, console: Console, *, of: int, first: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._series = Series("case", of, clock=clock)
-        self._started = False
+        self._preparing: str | None = first
         self._steps = ""
         self.heartbeat = Heartbeat(console, self.line, clock)
         self._progress = _progress(console, self.line)
@@ -470,8 +476,8 @@ class Cases:
         self._progress.stop()
 
     def observe(self, block: bytes, first_line: int) -> None:  # noqa: ARG002 - the observer's interface
-        """Take a block of whole lines."""
-        self._started = True
+        """Take a block of whole lines; an empty one says that the engine starts."""
+        self._preparing = None if block else BEGINNING
         for line in clean(block.decode("utf-8", "replace")).replace("\r", "\n").split("\n"):
             if step := STEP.search(line):
                 self._steps = f"step {step[1]}/{step[2]}"
@@ -483,8 +489,8 @@ class Cases:
 
     def line(self) -> str:
         """Return how far it is, in one line."""
-        if not self._started:
-            return "running diffusers or starting the engine"
+        if self._preparing is not None:
+            return self._preparing
         if self._series.done >= self._series.of:
             return "all cases done, saving"
         left_s = self._series.left_s(None)

@@ -160,15 +160,7 @@ def _without_interval(record: Mapping[str, Any]) -> list[str]:
 def _session(record: Mapping[str, Any]) -> list[str]:
     """Return what several requests tell beyond their medians, one line each."""
     timings, primary = record["timings"], record["timings"]["summary"][PRIMARY]
-    serving = {request["launch"] for request in record["requests"]}  # not those for stages or kernels
-    launches = len(serving)
-    lines = [f"{timings['requests']} requests, {launches} launch{'' if launches == 1 else 'es'}"]
-    if record["stopped_because"] and "were asked for" not in record["stopped_because"]:
-        lines[0] += f"; {record['stopped_because']}"
-    if (medians := by_launch(timings)) is not None:
-        lines.append(medians)
-    if any(launch["left_out"] for launch in record["launches"] if launch["index"] in serving):
-        lines.append(f"left out: the first request of {'the' if launches == 1 else 'each'} launch")
+    lines = _served(record)
     if (spread := timings["spread"]) is not None:
         within, between = spread["within_percent"], spread["between_percent"]
         several = f"{percent(between)}{f' ({note})' if (note := spread['note']) else ''}"
@@ -188,6 +180,21 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     identical = timings["outputs_identical"]
     if identical is not None:
         lines.append("outputs: all identical" if identical else "outputs: NOT identical, though the seed is one")
+    return lines
+
+
+def _served(record: Mapping[str, Any]) -> list[str]:
+    """Return how many requests which launches served, and what each launch gave."""
+    timings = record["timings"]
+    serving = {request["launch"] for request in record["requests"]}  # not those for stages or kernels
+    launches = len(serving)
+    lines = [f"{timings['requests']} requests, {launches} launch{'' if launches == 1 else 'es'}"]
+    if record["stopped_because"] and "were asked for" not in record["stopped_because"]:
+        lines[0] += f"; {record['stopped_because']}"
+    if (medians := by_launch(timings)) is not None:
+        lines.append(medians)
+    if any(launch["left_out"] for launch in record["launches"] if launch["index"] in serving):
+        lines.append(f"left out: the first request of {'the' if launches == 1 else 'each'} launch")
     return lines
 
 

@@ -90,9 +90,11 @@ def _check(options: Options, place: str, *, as_json: bool) -> Result:
     planned = plan.plan(options)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
-    sides = "diffusers, then the engine" if plan.needs_reference(options) else "the engine"
+    needs_reference = plan.needs_reference(options)
+    sides = "diffusers, then the engine" if needs_reference else "the engine"
     text.line(messages, f"{place}{options.model}: running {sides}")
-    with live.Cases(messages, of=plan.case_count(planned)) as display:
+    first = "running diffusers" if needs_reference else live.BEGINNING
+    with live.Cases(messages, of=plan.case_count(planned), first=first) as display:
         result = run.run(planned, display)
     folder = result.path.parent
     arrays = (folder / run.NATIVE / "native.npz", folder / run.REFERENCE / "reference.npz")

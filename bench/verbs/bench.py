@@ -317,7 +317,11 @@ def _check_precision(result: Result, wanted: float) -> None:
     known = "has no interval"
     if interval is not None:
         half = (interval["high"] - interval["low"]) / 2 / timings["metrics"][PRIMARY]
-        known = f"is known to {100 * half:.2g} %" if half > wanted else f"is not trusted before {PRECISION_MINIMUM} requests"
+        known = (
+            f"is known to {100 * half:.2g} %"
+            if half > wanted
+            else f"is not trusted before {PRECISION_MINIMUM} requests"
+        )
     raise Inconclusive(
         f"the median {known} after {timings['requests']} requests, and {100 * wanted:g} % was asked for",
         where=result.path,

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "--last": ("", "last is a word for the newest run, e.g. `invoke report last`"),
     "--open": ("", "`invoke report last` writes a page and names it: open that in a browser"),
     "--quiet": ("", "progress goes to stderr and results to stdout: 2>/dev/null leaves the results"),
+    "--version": ("", "`invoke doctor` names the versions of workbench and engine"),
     "--yes": ("", "leave it out: this task asks no questions"),
 }
 """Options that other tools have: the option that a task has if the answer is for it (empty: any task), the answer."""
@@ -34,6 +35,11 @@ ELSEWHERE = {
 
 def unknown_task(word: str, tasks: Iterable[str]) -> UsageError:
     """Return the error for a word that should be a task."""
+    if word.startswith("-"):
+        return UsageError(
+            f"invoke has no option {word}",
+            todo="the options of a task follow its name, e.g. `invoke bench --model flux`; `invoke` alone shows more",
+        )
     close = closest(word, tasks)
     return UsageError(
         f"no task is called {word!r}", todo=f"did you mean {close}?" if close else "`invoke --list` shows the tasks"
@@ -49,9 +55,14 @@ def unknown_option(verb: Verb, word: str) -> UsageError:
     if word in ELSEWHERE:
         needed, answer = ELSEWHERE[word]
         todo = answer if not needed or needed in names else todo
-    elif close := closest(word.lstrip("-"), names):
+    elif close := _abbreviated(word, verb) or closest(word.lstrip("-"), names):
         todo = f"did you mean --{close}?"
     return UsageError(f"{verb.name} has no option {word}", todo=todo)
+
+
+def _abbreviated(word: str, verb: Verb) -> str | None:
+    """Return the first option of a task that begins with the letter of -m, None for any other word."""
+    return next((option.name for option in verb.options if word == f"-{option.name[0]}"), None)
 
 
 def stray_word(verb: Verb, word: str, values: Mapping[str, Iterable[str]]) -> UsageError:

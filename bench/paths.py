@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tomllib
 from pathlib import Path
 
 import platformdirs
@@ -16,6 +17,12 @@ SCHEMAS = ROOT / "schemas"
 CATALOG = PACKAGE / "catalog"
 INSIDE = PACKAGE / "inside"
 """Programs that an engine's interpreter runs. They import torch and nothing of this package."""
+
+
+def version() -> str:
+    """Return the version of the workbench, which runs from its checkout and is not installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["version"])
 
 
 def cache() -> Path:

@@ -219,14 +219,14 @@ def _read_word(self: ParseMachine, word: str) -> None:
     if self.waiting_for_flag_value or self.ignore_unknown:
         pass
     elif verb is None:
-        if self.context is self.initial and not (word.startswith("-") or word in self.contexts):
+        if self.context is self.initial and word not in self.contexts and word not in self.initial.flags:
             raise _unread(mistakes.unknown_task(word, self.contexts))
     elif word in ("--help", "-h"):
         self.initial.flags["--help"].value = verb.name
         for argument in self.context.missing_positional_args:
             argument.value = ""
         return
-    elif word.startswith("--") and word not in self.context.flags and word not in self.initial.flags:
+    elif word.startswith("-") and word not in self.context.flags:  # Invoke's own, too: --version would start a run
         raise _unread(mistakes.unknown_option(verb, word))
     elif not (word.startswith("-") or word in self.contexts or self.context.missing_positional_args):
         offered = {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tomllib
 from types import SimpleNamespace
 
 import pytest
@@ -358,6 +359,13 @@ def test_a_place_that_cannot_be_written_is_named_with_what_chose_it(doctor):
     assert lines["write.runs"][0]["todo"] == "name another folder with --output-dir"
     _, lines = doctor(env={"BENCH_RUNS": "/proc/nope"})
     assert lines["write.runs"][0]["todo"] == "set BENCH_RUNS"
+
+
+def test_the_doctor_names_the_version_of_the_workbench(invoke, replay):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    engine = replay()
+    assert invoke("doctor", "--engine", engine).out.startswith(f"workbench {version}")
+    assert json.loads(invoke("doctor", "--engine", engine, "--json").out)["workbench"].startswith(version)
 
 
 def test_the_doctor_without_an_engine_names_the_command_that_builds_one(invoke):

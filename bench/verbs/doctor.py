@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import PreflightFailed, UsageError
+from bench import paths
+from bench.errors import BenchError, PreflightFailed, UsageError
 from bench.options import OUTPUT, nested, option
 from bench.run.options import Options
 from bench.task import Context, task
@@ -52,18 +54,31 @@ def doctor(c: Context, options: DoctorOptions) -> None:
     situation = checks.gather(engine, workload, environment, machine, options.run.output_dir)
     lines = checks.run(situation)
     can, cannot = _runnable(situation) if options.model is None else ([], {})
+    version = _version()
     if options.as_json:
-        document: dict[str, Any] = {"model": options.model, "lines": [*map(asdict, lines)]}
+        document: dict[str, Any] = {"workbench": version, "model": options.model, "lines": [*map(asdict, lines)]}
         if options.model is None:
             document |= {"can_run": can, "cannot_run": cannot}
         text.write_json(document)
     else:
+        text.line(text.stdout(), f"workbench {version}")
         report.show(lines, text.stdout())
         if options.model is None:
             report.show_runnable(can, cannot, text.stdout())
     failed = [line.id for line in lines if line.state == FAIL]
     if failed:
         raise PreflightFailed(f"{len(failed)} of {len(lines)} checks failed: {', '.join(failed)}")
+
+
+def _version() -> str:
+    """Return the version of the workbench, with its commit where it is a checkout of its own."""
+    from bench.engine import source
+
+    version = paths.version()
+    with suppress(BenchError):
+        if source.top(paths.ROOT) == paths.ROOT:
+            version += f", commit {source.commit_of(paths.ROOT, 'HEAD')[:12]}"
+    return version
 
 
 def _engine(spec: str | None) -> Engine | None:

@@ -7,8 +7,10 @@ class; a bug keeps its traceback.
 
 from __future__ import annotations
 
+import inspect
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -21,8 +23,8 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
 from invoke.parser.argument import Argument
-from invoke.parser.context import ParserContext
 from invoke.parser.parser import ParseMachine
+from invoke.program import Program
 from invoke.tasks import Task
 from invoke.tasks import task as invoke_task
 
@@ -184,26 +186,33 @@ VERBS: dict[str, Verb] = {}
 """The tasks of the namespace by the names that are typed, for completion and the documentation."""
 
 
-def _help_by_group(self: ParserContext) -> list[tuple[str, str | None]]:
-    """Return the rows of `--help`: declared options group by group, everything else as Invoke sorts it.
+NARROWEST = 20
+"""Columns that the explanation of an option is given at least."""
 
-    A verb's are its own list: the parser has no argument for words that may be left out.
-    """
-    arguments = [argument for argument in self.flags.values() if not getattr(argument, "position", 0)]
-    if not all(isinstance(argument, Declared) for argument in arguments):
-        return invoke_help(self)
-    verb = VERBS.get(str(self.name))
-    options = [argument.option for argument in arguments] if verb is None else verb.options
-    rows: list[tuple[str, str | None]] = []
+
+def _print_help(self: Program, name: str) -> None:
+    """Print what a task does, an example, and its options group by group; lines break between words only."""
+    from bench.report import text  # noqa: PLC0415 - rich is for people only
+
+    task: GuardedTask = self.collection[name]
+    options = task.declared()
+    words = [name, *(option.typed for option in options if option.positional), *(["[options]"] if options else [])]
+    columns = shutil.get_terminal_size().columns
+    told = [f"Usage: invoke {' '.join(words)}", *inspect.cleandoc(str(task.body.__doc__)).split("\n\n")]
+    told += [f"Example: invoke {task.example}"] if task.example else []
+    lines = ["\n\n".join(text.wrapped(" ".join(part.split()), columns) for part in told)]
+    width = max((len(option.typed) for option in options), default=0)
+    room = max(NARROWEST, columns - width - len("  " * 2))
     for group, members in groupby(options, key=lambda option: option.group):
-        rows += [("", None)] if rows else []
-        rows += [(f"{group}:", None), *((f"  {option.typed}", option.explained) for option in members)]
-    return rows
+        lines += ["", f"{group}:"]
+        for option in members:
+            first, *rest = text.wrapped(option.explained, room).split("\n")
+            lines += [f"  {option.typed:<{width}}  {first}", *(f"{'':<{width}}    {line}" for line in rest)]
+    text.write("\n".join(lines))
 
 
-# Invoke sorts options by name and makes its parser contexts itself, so its method is the only place to group them.
-invoke_help: Callable[[ParserContext], list[tuple[str, str | None]]] = ParserContext.help_tuples
-setattr(ParserContext, "help_tuples", _help_by_group)  # noqa: B010 - mypy takes no assignment to a method
+# Invoke prints its own help, sorted by name and broken within words; only its method can be another.
+setattr(Program, "print_task_help", _print_help)  # noqa: B010 - mypy takes no assignment to a method
 
 
 def _read_word(self: ParseMachine, word: str) -> None:

@@ -138,7 +138,7 @@ def test_one_more_field_reaches_parser_help_completion_and_page(monkeypatch, cap
 
     Program(namespace=Collection(sample)).run(["invoke", "--help", "sample"], exit=False)
     shown = capsys.readouterr().out
-    assert re.search(r"measuring:\n(?:    .*\n)*    --throw-away=TEXT +an option that one field adds", shown)
+    assert re.search(r"measuring:\n(?:  .*\n)*  --throw-away=TEXT +an option that one field adds", shown)
 
     known = dict(VERBS)
     try:

@@ -113,8 +113,17 @@ def test_every_verb_explains_itself_where_words_are_expected_too(invoke, name):
     ended = invoke(name, "--help")
     assert ended.code == 0, ended.err
     assert f"invoke {tasks.ns[name].example}" in ended.out
+    assert f"{tasks.ns[name].summary}\n" in invoke(name, "--help", env={"COLUMNS": "160"}).out
     for option in VERBS[name].options:
-        assert f"\n    {option.typed}" in ended.out, f"{option.typed} is not listed"
+        assert f"\n  {option.typed}" in ended.out, f"{option.typed} is not listed"
+
+
+@pytest.mark.parametrize("name", sorted(tasks.ns.task_names))
+def test_the_help_of_a_verb_fits_80_columns_and_breaks_between_words_only(invoke, name):
+    narrow, wide = (invoke(name, "--help", env={"COLUMNS": columns}).out for columns in ("80", "1000"))
+    assert not [line for line in narrow.splitlines() if len(line) > 80]
+    assert set(wide.split()) == set(narrow.split())
+    assert {word for option in VERBS[name].options for word in option.explained.split()} <= set(narrow.split())
 
 
 @pytest.mark.parametrize(

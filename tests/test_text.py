@@ -1,9 +1,11 @@
 """What is printed for people: no word is cut, no line ends in blanks, a command can be copied."""
 
+import io
 import json
 import re
 
 import pytest
+from rich.console import Console
 
 from bench.report import text
 
@@ -47,3 +49,9 @@ def test_on_a_narrow_terminal_words_stay_whole(invoke, words):
         assert set(wide.split()) - set(plain.split()) == set()
     assert not [line for line in plain.splitlines() if line != line.rstrip()]
     assert not [line for line in plain.splitlines() if len(line) > 60 and max(map(len, line.split())) < 50]
+
+
+def test_further_lines_begin_below_the_end_of_a_head():
+    console = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=30)
+    text.line(console, "model: it is not on this machine", head="fail    ", style="red")
+    assert console.file.getvalue() == "fail    model: it is not on\n        this machine\n"

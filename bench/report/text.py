@@ -106,12 +106,12 @@ def stderr() -> Console:
 def line(console: Console, text: object, *, head: str = "", style: str = "") -> None:
     """Print text of one line: on a terminal broken between words, never in a path or a command that can be copied.
 
-    ``head`` comes before it in ``style``.
+    ``head`` comes before it in ``style``; further lines begin below its end.
     """
-    shown = head + safe_text.shown(text)
+    shown = safe_text.shown(text)
     if console.is_terminal:
-        shown = wrapped(shown, console.width)
-    console.print(Text.assemble((shown[: len(head)], style), shown[len(head) :]), soft_wrap=True)
+        shown = wrapped(shown, console.width - len(head)).replace("\n", "\n" + " " * len(head))
+    console.print(Text.assemble((head, style), shown), soft_wrap=True)
 
 
 def wrapped(text: str, columns: int) -> str:

@@ -113,14 +113,14 @@ def test_launches_after_the_timed_ones_are_named_and_their_time_is_not_in_the_me
     display.observe(STARTED, 1)
     for _ in range(3):
         display.observe(SERVED, 1)
-    assert display.line() == ("request 2/2, next a launch for the stage table, median 4.9 s, about 75 s to go"), (
+    assert display.line() == ("request 2/2, next: a launch for the stage table, median 4.9 s, about 75 s to go"), (
         "two starts of 30 s, three requests of 4.9 s"
     )
     display.observe(STARTED, 1)
     display.observe(SERVED.replace(b"4.90", b"99.0"), 1)
     assert display.line().startswith("launch for the stage table, request 1/2, median 4.9 s")
     display.observe(SERVED, 1)
-    assert display.line().startswith("launch for the stage table, request 2/2, next a launch for the kernels, median")
+    assert display.line().startswith("launch for the stage table, request 2/2, next: a launch for the kernels, median")
     display.observe(STARTED, 1)
     display.observe(SERVED, 1)
     assert display.line() == "launch for the kernels, request 1/1, stopping the engine, judging the run, median 4.9 s"
@@ -131,7 +131,7 @@ def test_the_median_leaves_the_first_request_of_each_launch_out_as_the_report_do
     for launch in (1, 2):
         display.observe(STARTED, 1)
         display.observe(SERVED.replace(b"4.90", b"60.0"), 1)
-        assert f"launch {launch}/2, first request, which does not count" in display.line()
+        assert f"launch {launch}/2, first request, not counted" in display.line()
         assert "60" not in display.line()
         for _ in range(2):
             display.observe(SERVED, 1)
@@ -298,4 +298,4 @@ def test_an_accuracy_check_counts_cases_and_steps(seconds_each):
 def test_a_download_shows_files_and_bytes():
     display = Live(Console(file=io.StringIO(), width=100), fetched_bytes=lambda: 12_300_000_000)
     display.observe(b"Fetching 23 files:  43%|####| 10/23 [00:01<00:01,  6.95it/s]\n", 1)
-    assert display.line() == "12.3 GB here, downloading the model file 10/23"
+    assert display.line() == "downloading the model, file 10/23, 12.3 GB so far"

@@ -106,7 +106,7 @@ def test_other_pixels_under_graphs_are_a_fault_and_exit_7(matrix):
     assert "NOT as eager" in ended.out
     assert cells["lossless-graphs"]["likeness"]["max_levels"] == 1
     assert cells["lossless-graphs"]["against_eager"] is None
-    assert "the times get no verdict: that needs --launches 3" in ended.err
+    assert "the timings get no verdict: that takes --launches 3" in ended.err
 
 
 # --- as it should be --------------------------------------------------------------------------------------------------

@@ -181,7 +181,7 @@ def snapshot(home, model):
     [
         ({}, "fail", "it is gated, and no token is set"),
         ({"HF_TOKEN": "hf_x"}, "warn", "is not in"),
-        ({"HF_TOKEN": "hf_x", "HF_HUB_OFFLINE": "1"}, "fail", "the hub is off limits (HF_HUB_OFFLINE)"),
+        ({"HF_TOKEN": "hf_x", "HF_HUB_OFFLINE": "1"}, "fail", "HF_HUB_OFFLINE forbids a download"),
     ],
 )
 def test_a_gated_model_needs_a_token_or_a_cache(doctor, machine, tmp_path, variables, state, says):

@@ -89,7 +89,7 @@ def enough(state: MachineState) -> Iterator[CheckResult]:
             state=WARN,
             saw="no GPU",
             means="only tiny models run on this machine, on the CPU",
-            todo="`invoke doctor` can check a single preset",
+            todo="name a preset to check it alone: `invoke doctor --model flux-tiny`",
         )
     elif (
         available == 0

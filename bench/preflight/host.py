@@ -49,7 +49,7 @@ def cpu(state: MachineState) -> Iterator[CheckResult]:
             id="cpu",
             state=WARN,
             saw=f"{saw}, no bfloat16 instructions",
-            means="bfloat16 is emulated: decoding took 26 s instead of 0.4 s",
+            means="bfloat16 is emulated: decoding once took 26 s instead of 0.4 s",
             todo='set precision = "fp32" in the preset',
         )
 

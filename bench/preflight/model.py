@@ -103,7 +103,7 @@ def weights(state: MachineState) -> Iterator[CheckResult]:
         yield CheckResult(
             id="model",
             state=FAIL,
-            saw=f"{model} is not in {hub.cache_folder(environment)}, and the hub is off limits (HF_HUB_OFFLINE)",
+            saw=f"{model} is not in {hub.cache_folder(environment)}, and HF_HUB_OFFLINE forbids a download",
             means="the engine cannot load it",
             todo="unset HF_HUB_OFFLINE, or point HF_HOME at a cache that has it",
         )
@@ -122,7 +122,7 @@ def weights(state: MachineState) -> Iterator[CheckResult]:
             state=WARN,
             saw=f"{model} is not in {hub.cache_folder(environment)}",
             means=f"the launch downloads it first{token}; that counts towards the timeout, not the timings",
-            todo="nothing, given a network and enough disk space",
+            todo="nothing, if there is a network and enough disk space",
         )
 
 

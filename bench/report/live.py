@@ -255,12 +255,12 @@ class Live:
         parts += [f"launch {self._launch}/{self._of[1]}"] if 0 < self._launch <= self._of[1] != 1 else []
         if self._begun:
             parts.append(self._request())
-        if self._phase == DOWNLOADING and self._fetched_bytes is not None:
-            parts.append(f"{self._fetched_bytes() / 1e9:.1f} GB here")
         if self._has_ended():
             parts.append(self._then())
         elif self._phase not in (REQUEST, "saving") or not self._begun:
-            parts.append(f"{self._phase} {self._steps}".rstrip())
+            parts += filter(None, (self._phase, self._steps))
+        if self._phase == DOWNLOADING and self._fetched_bytes is not None:
+            parts.append(f"{self._fetched_bytes() / 1e9:.1f} GB so far")
         if len(self._seconds) > 1:
             parts.append(f"median {statistics.median(self._seconds):.3g} s")
         if (left_s := self._left_s()) is not None:
@@ -285,7 +285,7 @@ class Live:
         place = self._launch - self._of[1]
         if place < 0:
             return "next launch"
-        return f"next a launch for {self._further[place][0]}" if place < len(self._further) else JUDGING
+        return f"next: a launch for {self._further[place][0]}" if place < len(self._further) else JUDGING
 
     def _request(self) -> str:
         requests, launches = self._of
@@ -294,7 +294,7 @@ class Live:
             purpose = "" if serves is None else f"launch for {self._further[self._launch - launches - 1][0]}, "
             return f"{purpose}request {self._begun}{'' if serves is None else f'/{serves}'}"
         if self._begun <= self._left_out:
-            return "first request, which does not count"
+            return "first request, not counted"
         number = self._counted + self._begun - self._left_out
         known = requests is not None and number <= requests * launches
         return f"request {number}/{(requests or 0) * launches}" if known else f"request {number}"

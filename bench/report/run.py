@@ -179,7 +179,7 @@ def _session(record: Mapping[str, Any]) -> list[str]:
             lines.append(_warm_up(primary["warm_up"]))
     identical = timings["outputs_identical"]
     if identical is not None:
-        lines.append("outputs: all identical" if identical else "outputs: NOT identical, though the seed is one")
+        lines.append("outputs: all identical" if identical else "outputs: NOT identical, although the seed is the same")
     return lines
 
 
@@ -227,7 +227,7 @@ def _drift(percent: float) -> str:
     """Return how requests drifted; a line through times that halved or doubled has no meaningful percentage."""
     if abs(percent) < SENSIBLE_DRIFT_PERCENT:
         return f"drifting: {percent:+.1f} % from first to last request"
-    return f"requests got much {'slower' if percent > 0 else 'faster'} during the session: these are not one state"
+    return f"requests got much {'slower' if percent > 0 else 'faster'} during the session: it was not steady"
 
 
 def _stages(record: Mapping[str, Any]) -> list[RenderableType]:
@@ -239,7 +239,7 @@ def _stages(record: Mapping[str, Any]) -> list[RenderableType]:
     if record["instrument"]["stage_sync"]:
         return [Text(SYNCHRONISED), _table(record["timings"])]
     if record["kind"] == store.REFERENCE:
-        return [Text("stages: diffusers has one", style="dim")]
+        return [Text("stages: the diffusers backend has only one", style="dim")]
     return [Text("stages: not timed; --stages adds a launch whose stages are synchronised", style="dim")]
 
 

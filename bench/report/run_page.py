@@ -64,7 +64,7 @@ def _answer(record: Record) -> str:
     timings = record["timings"]
     if timings is None:
         decided = next((f["means"] for f in record["verdict"]["findings"] if f["severity"] == "invalid"), None)
-        return f"No number of this run counts: {decided or 'a required piece of evidence is missing'}."
+        return f"No timings are reported: {decided or 'a required piece of evidence is missing'}."
     summary = (timings["summary"] or {}).get(PRIMARY)
     interval = summary and summary["interval"]
     requests = timings["requests"]
@@ -140,7 +140,7 @@ def _numbers(record: Record) -> Table:
     cells = []
     if timings["wall_s"] is not None:
         cells.append(("request, client's wall clock", number(1000 * timings["wall_s"], "ms"), "", outcome))
-    for metric in metrics.METRICS:
+    for metric in metrics.shown(record["workload"]["steps"]):
         value, summary = timings["metrics"][metric.key], (timings["summary"] or {}).get(metric.key)
         known = run.interval(summary, metric.unit) if summary and summary["interval"] else "no interval"
         cells.append((metric.title, number(value, metric.unit), "" if value is None else known, outcome))
@@ -309,17 +309,17 @@ def _memory(record: Record) -> Plot:
 
 
 def _requests(record: Record) -> Table:
-    outcome = record["verdict"]["outcome"]
+    outcome, shown = record["verdict"]["outcome"], metrics.shown(record["workload"]["steps"])
     cells = tuple(
         (
             str(request["index"]),
             str(request["launch"]),
-            *(number(request["metrics"][metric.key], metric.unit) for metric in metrics.METRICS),
+            *(number(request["metrics"][metric.key], metric.unit) for metric in shown),
             outcome,
         )
         for request in record["requests"]
     )
-    wide = " | ".join(f">{metric.title}" for metric in metrics.METRICS)
+    wide = " | ".join(f">{metric.title}" for metric in shown)
     titles = columns(f">request | >launch | {wide} | verdict")
     return Table(title="Requests", note="Every request that counts.", columns=titles, rows=cells)
 

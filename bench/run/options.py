@@ -50,8 +50,8 @@ class RunOptions:
     label: str | None = option(None, group=OUTPUT, help="a word for the run directory's name and the record")
     steps: int | None = option(None, kind=Kind.WHOLE, group=WORKLOAD, help="denoise steps")
     seed: int | None = option(None, kind=Kind.WHOLE, least=0, group=WORKLOAD, help="random seed")
-    width: int | None = option(None, kind=Kind.WHOLE, least=8, group=WORKLOAD, help="pixels")
-    height: int | None = option(None, kind=Kind.WHOLE, least=8, group=WORKLOAD, help="pixels")
+    width: int | None = option(None, kind=Kind.WHOLE, least=8, group=WORKLOAD, help="width in pixels")
+    height: int | None = option(None, kind=Kind.WHOLE, least=8, group=WORKLOAD, help="height in pixels")
     torch_compile: bool = option(False, negatable=True, group=ENGINE, help="compile the transformer")
     attention_backend: str | None = option(
         None, group=ENGINE, help="attention backend of the engine, e.g. fa or torch_sdpa"
@@ -90,7 +90,7 @@ class Options(RunOptions):
     precheck: bool = option(True, group=MEASURING, help="launch even if the arguments show that the run will fall back")
     preflight: bool = option(True, group=MEASURING, help="launch even if a check of the machine failed")
     model_cache_root: Path | None = option(
-        None, kind=Kind.PATH, group=ENGINE, help="fetch models into a new folder in here, not into the user's cache"
+        None, kind=Kind.PATH, group=ENGINE, help="fetch models into a new folder in this one, not into the user's cache"
     )
     cleanup_model_cache: bool = option(
         False, group=ENGINE, help="remove that new folder after the run, even a failed one, and nothing else"
@@ -135,7 +135,7 @@ class Options(RunOptions):
     check_accuracy: bool = option(
         False,
         group=FIDELITY,
-        help="score the outputs: pixels, golden, similarity to the baseline's, asked = delivered",
+        help="score the outputs: pixels, golden, similarity to the baseline's, delivered as asked",
     )
     require: str | None = option(
         None,

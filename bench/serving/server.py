@@ -176,7 +176,7 @@ class Server:
                 f"another server answers on port {self.command.port}: {found.run_id}", where=self.url, todo="end it"
             )
         if found.run_id is None or found.listener_is_ours is None:
-            raise EvidenceMissing(f"it is not shown who answers on port {self.command.port}", where=self.url)
+            raise EvidenceMissing(f"nothing shows who answers on port {self.command.port}", where=self.url)
         return found
 
     def counters(self) -> Counters | None:

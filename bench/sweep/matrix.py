@@ -195,7 +195,7 @@ def _launch(cell: Cell, folder: Path, observer: Observer) -> None:
 
         def enough(_engine: int) -> str | None:
             done = sum(request["launch"] == launch for request in run.requests)
-            return f"{cell.options.repeats} request(s) a launch" if done >= cell.options.repeats else None
+            return f"{cell.options.repeats} requests a launch were asked for" if done >= cell.options.repeats else None
 
         cell.failure = benchmark.session(run, Course(enough=enough), observer)
     except BenchError as error:

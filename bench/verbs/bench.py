@@ -104,7 +104,7 @@ def bench(c: Context, options: BenchOptions) -> None:
         return
     _check_require(asked, keys, resumed=options.resume is not None)
     if many and (asked.model_path is not None or options.resume is not None):
-        raise UsageError("--model-path and --resume are for one preset", todo="run them one by one")
+        raise UsageError("--model-path and --resume are for one preset", todo="run the presets one by one")
     if options.dry_run and options.resume is not None:
         raise UsageError("--resume takes its options from the run: --dry-run cannot show them", todo="leave one out")
     if options.dry_run:
@@ -213,7 +213,7 @@ def _check_reachable(options: Options, preset_sha256: str) -> None:
             f"a precision of {100 * options.precision:g} % takes about {needed:,} requests here, and"
             f" {options.max_repeats} are allowed (requests of run {past.run[-6:]} differed by"
             f" {past.within_percent:.2g} %)",
-            todo=f"ask for less, or --max-repeats {needed}",
+            todo=f"accept a wider interval, or allow more: --max-repeats {needed}",
         )
 
 
@@ -325,7 +325,7 @@ def _check_precision(result: Result, wanted: float) -> None:
     raise Inconclusive(
         f"the median {known} after {timings['requests']} requests, and {100 * wanted:g} % was asked for",
         where=result.path,
-        todo="ask for less, allow more with --max-repeats, or free the machine of other work",
+        todo="accept a wider interval, allow more with --max-repeats, or stop other work on this machine",
     )
 
 
@@ -351,7 +351,9 @@ def _short(result: Result) -> BenchError:
     if result.record["requests"] and result.record["kind"] == "bench":
         done = len(result.record["requests"])
         todo = f"`invoke bench --resume {shlex.quote(str(result.path.parent))}` goes on with what is missing"
-        return type(result.error)(f"cut off after {done} request(s): {result.error.what}", where=result.path, todo=todo)
+        return type(result.error)(
+            f"cut off after {done} request{'' if done == 1 else 's'}: {result.error.what}", where=result.path, todo=todo
+        )
     decisive = result.record["verdict"]["findings"][0]
     return type(result.error)(f"run rejected: {decisive['id']}; no timings are reported", where=result.path)
 
@@ -446,7 +448,7 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
                 raise
             break
     if "cuda-graph" in options.matrix and asked.launches < WELCH_MINIMUM:
-        text.line(text.stderr(), f"the times get no verdict: that needs --launches {WELCH_MINIMUM}")
+        text.line(text.stderr(), f"the timings get no verdict: that takes --launches {WELCH_MINIMUM}")
     shown = _titled(text.stderr(), live.Series("cell", 0), asked, is_cell=True)
     _show_matrix(matrix.measure(asked, options.matrix, shown), as_json=options.as_json)
 

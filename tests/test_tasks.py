@@ -158,6 +158,7 @@ def test_invoke_alone_shows_where_to_begin(invoke):
     assert ended.code == 0
     assert {"doctor", "bench", "ab", "profile", "accuracy", "attest"} <= set(commands)
     assert "sudo" not in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

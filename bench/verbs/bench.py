@@ -43,7 +43,7 @@ class BenchOptions:
         help="preset to run, or several: a,b (`invoke models` lists them; default flux)",
     )
     tag: str | None = option(None, completes="tags", help="run all presets with this tag instead, e.g. tiny or nightly")
-    all: bool = option(False, help="run all presets instead")
+    all: bool = option(False, help="run all presets instead; a model that is not here is downloaded")
     run: Options = nested(Options, model=None, repeats=None, launches=None)
     repeats: int | None = option(
         None,

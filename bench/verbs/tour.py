@@ -28,7 +28,8 @@ def start(c: Context) -> None:
     """Show where to begin: what people do here, one command each."""
     width = max(len(question) for question, _ in START)
     print("\n".join(f"{question:<{width}}  invoke {command}" for question, command in START))
-    print("\n`invoke --list` shows all tasks, `invoke TASK --help` the options of one, `invoke tour` explains them.")
+    print("\n`invoke --list` shows all tasks, `invoke TASK --help` the options of one,")
+    print("`invoke tour` runs and explains them.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -162,8 +162,6 @@ def task(options: type | None = None, *, example: str = "") -> Callable[[Callabl
     def decorate(body: Callable[..., None]) -> GuardedTask:
         made: Any = invoke_task(body, klass=GuardedTask, positional=[], auto_shortflags=False)
         made.options, made.example = options, example
-        if example:
-            made.__doc__ = f"{made.__doc__}\n\nExample: invoke {example}"
         task: GuardedTask = made
         return task
 
@@ -196,7 +194,8 @@ def _print_help(self: Program, name: str) -> None:
 
     task: GuardedTask = self.collection[name]
     options = task.declared()
-    words = [name, *(option.typed for option in options if option.positional), *(["[options]"] if options else [])]
+    words = [f"[{known.typed}]" if known.optional else known.typed for known in options if known.positional]
+    words = [name, *words, *(["[options]"] if options else [])]
     columns = shutil.get_terminal_size().columns
     told = [f"Usage: invoke {' '.join(words)}", *inspect.cleandoc(str(task.body.__doc__)).split("\n\n")]
     told += [f"Example: invoke {task.example}"] if task.example else []

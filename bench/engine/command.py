@@ -157,9 +157,14 @@ def arguments(engine: Engine, workload: Workload) -> list[str]:
 
 
 def _refuse_unknown_attention(engine: Engine, asked: str | None) -> None:
-    """Raise UsageError if the engine's code lists its attention backends and this is not one of them."""
-    known = registry.attention_backends(engine.code[0]) if asked is not None and engine.code else frozenset()
-    if asked is not None and known and asked.strip().lower() not in known:
+    """Raise UsageError if the engine's code lists its attention backends and this is not one of them.
+
+    A checkout or a version that nobody probed may have other names for them: it decides itself.
+    """
+    if asked is None or not engine.code or own_flags.may_differ(engine):
+        return
+    known = registry.attention_backends(engine.code[0])
+    if known and asked.strip().lower() not in known:
         close = mistakes.closest(asked, known)
         raise UsageError(
             f"sglang {engine.version} has no attention backend {asked!r}",

@@ -34,7 +34,8 @@ SHARDED = "FSDP"
 ENTRY = re.compile(r"^EntryClass\s*=\s*(\w+|\[[^\]]*\]|\([^)]*\))", re.MULTILINE)
 ALIASES = re.compile(r"^\s+_aliases\s*=\s*[\[(]([^\])]*)[\])]", re.MULTILINE)
 TABLED = re.compile(r'^\s+"(\w+)": \("', re.MULTILINE)
-BACKENDS = re.compile(r"^class AttentionBackendEnum\b.*\n((?:    [A-Z]\w* = .*\n)+)", re.MULTILINE)
+BACKENDS = re.compile(r"^class AttentionBackendEnum\b.*\n((?:(?: .*)?\n)+)", re.MULTILINE)
+BACKEND = re.compile(r"^    ([A-Z]\w*) = ", re.MULTILINE)
 OTHER_NAMES = ("fa3", "fa4", "cudnn_sdpa")
 """Names of attention backends that the engine's ServerArgs takes besides its own."""
 COMMENT = re.compile(r"#.*")
@@ -70,7 +71,7 @@ def attention_backends(package: Path) -> frozenset[str]:
     """Return the names that --attention-backend may have, in lower case; empty where the engine does not list them."""
     file = package / PLATFORMS
     listed = BACKENDS.search(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return frozenset() if listed is None else frozenset(re.findall(r"\w+(?= =)", listed[1].lower())) | {*OTHER_NAMES}
+    return frozenset() if listed is None else frozenset(map(str.lower, BACKEND.findall(listed[1]))) | {*OTHER_NAMES}
 
 
 @functools.cache

@@ -164,7 +164,7 @@ def test_nothing_is_foretold_where_a_precision_decides():
 
 @pytest.mark.parametrize(
     ("further", "then"),
-    [((), "stopping the engine, judging the run"), (FURTHER, "next a launch for the stage table")],
+    [((), "stopping the engine, judging the run"), (FURTHER, "next: a launch for the stage table")],
 )
 def test_where_a_precision_decides_the_end_of_the_engine_tells_what_follows(further, then):
     display = Live(Console(file=io.StringIO()), further=further)

@@ -91,7 +91,7 @@ def test_tasks_and_options_are_those_that_invoke_knows(complete, invoke):
     listed = [task["name"] for task in json.loads(invoke("--list", "--list-format", "json").out)["tasks"]]
     assert set(listed) <= set(complete("invoke "))
     assert {"baseline.set", "baseline.unset"} <= set(complete("inv base"))
-    options = set(re.findall(r"^    (--[\w-]+)", invoke("--help", "bench").out, re.MULTILINE))
+    options = set(re.findall(r"^  (--[\w-]+)", invoke("--help", "bench").out, re.MULTILINE))
     assert set(complete("invoke bench --")) - {"--help"} == options
     assert "--model" not in complete("invoke bench --model flux --")
     assert complete("invoke --help profile-d") == ["profile-diff"]

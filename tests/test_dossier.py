@@ -10,8 +10,10 @@ import pytest
 from conftest import write_session_modules
 from helpers import DATA, NATIVE, ROOT, invoke_command, processes_like, wait_for_task, wait_until
 
-from bench import paths
+from bench import paths, schema
 from bench.engine import source
+from bench.report import dossier
+from bench.stats.comparison import UNCLAIMED
 
 
 def git(folder, *words):
@@ -134,6 +136,16 @@ def test_nothing_in_the_text_contradicts_the_effect_beside_it(archive):
     assert row.count("%") == 2  # the effect and its interval: no second figure of another kind
     assert "| total time |" in row
     assert "/home/" not in text
+
+
+def test_the_text_claims_no_size_of_what_was_measured_under_disturbance():
+    names = ("comparison.json", "baseline/run.json", "candidate/run.json")
+    document, *records = (schema.read(DATA / "ab" / name) for name in names)
+    document["comparison"]["reason"] += f"; {UNCLAIMED}"
+    told = dossier.text({"changes": None}, {"flux-tiny": (document, *records)})
+    (row,) = (line for line in told.splitlines() if line.startswith("| flux-tiny | **"))
+    assert "| not claimed: measured under disturbance |" in row
+    assert "%" not in row
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -189,7 +190,10 @@ def test_without_its_files_a_record_rests_on_itself(runs):
 def test_one_start_of_each_decides_nothing_and_says_what_does(invoke, runs):
     ended = invoke("compare", runs / OLD, runs / NEW)
     assert ended.code == 9, ended.err
-    assert "INCONCLUSIVE" in ended.out.splitlines()[1]
+    baseline, candidate, verdict = ended.out.splitlines()[:3]
+    assert re.fullmatch(r"baseline: [0-9a-f]{6}, flux-tiny, sglang 0\.5\.17, [-\d]+ [\d:]+, one start", baseline)
+    assert re.fullmatch(r"candidate: [0-9a-f]{6}, flux-tiny, sglang 0\.5\.23, [-\d]+ [\d:]+, one start", candidate)
+    assert verdict.startswith("INCONCLUSIVE")
     assert "unloaded service time" in ended.out
     assert "sglang 0.5.17 against 0.5.23" in ended.out
     assert "inconclusive" in ended.err

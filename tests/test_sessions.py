@@ -665,7 +665,7 @@ def test_two_bare_dumps_are_told_what_one_sample_shows(invoke, home):
     ended = invoke("compare", dump(home, "a"), dump(home, "b", denoise=345.0))
     assert ended.code == 9
     assert "+50.0 %" in ended.out
-    assert "1 against 1 engine starts do not tell how much starts differ" in " ".join(ended.out.split())
+    assert "1 against 1 engine starts do not show how much starts differ" in " ".join(ended.out.split())
     assert "unchanged" not in ended.out
 
 
@@ -779,7 +779,7 @@ def test_a_calibration_under_disturbance_is_marked_and_can_be_forgotten(invoke, 
     wrong = invoke("calibrate", "--forget", "ffffff")
     assert (wrong.code, "no calibration begins with 'ffffff'" in wrong.err) == (1, True)
     assert "forgotten" in invoke("calibrate", "--forget", key).out
-    assert "nothing is kept" in invoke("calibrate", "--list").out
+    assert "no calibration is kept" in invoke("calibrate", "--list").out
 
 
 def test_the_spread_of_a_quiet_machine_is_kept_too(invoke, replay, tiny, home):

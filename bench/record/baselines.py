@@ -93,6 +93,8 @@ def baseline_of(root: Path, path: Path) -> Path:
     place = baselines(root).get(family(store.read(path)))
     if place is None:
         raise UsageError(
-            "no baseline is named for this workload on these devices", where=path, todo="`invoke baseline.set RECORD`"
+            "no baseline is named for this workload on these devices",
+            where=path,
+            todo="name both runs (`invoke compare last~1 last`), or a baseline (`invoke baseline.set RECORD`)",
         )
     return files.below(root, [place])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench import safe_text
 from bench.record import comparable, disturbance, names, store
 from bench.report import figures, next_step, quality, text
-from bench.report.figures import number
+from bench.report.figures import duration, number
 from bench.report.run import instrument
 from bench.report.verdict import reasons
 from bench.run import metrics
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bench.stats.unpaired import DayNoise
 
 UNKNOWN_SYNC = (
-    "A perf dump does not say whether its stages were synchronised: unless they were, work of one stage may be charged"
+    "A perf dump does not say whether its stages were synchronised: unless they were, time of one stage may be charged"
     " to a later one."
 )
 
@@ -141,12 +141,12 @@ def arms_notes(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
     """Return how two arms were measured, one sentence each."""
     notes = [
         f"pairs: {len(document['pairs'])}, {_how(document)}",
-        f"took {_wall_minutes(records):.1f} minutes, engine starts included",
+        f"took {duration(_wall_s(records))}, engine starts included",
     ]
     if document.get("reach"):
         notes.append(document["reach"]["sentence"])
     if (busiest := _busiest_percent(document)) > IDLE_PERCENT:
-        notes.append(f"an engine that waited used up to {busiest:.0f} % of a core: it could not be frozen")
+        notes.append(f"a waiting engine used up to {busiest:.0f} % of a core: it could not be frozen")
     for name, launches in zip(SIDES, arms_launches(document), strict=True):
         notes += two_levels(name, launches, document["unit"])
     return notes
@@ -158,7 +158,7 @@ def two_levels(name: str, launches: Sequence[float], unit: str) -> list[str]:
     if jumping is None:
         return []
     low, high = number(jumping.low, unit), number(jumping.high, unit)
-    return [f"two levels: of the {name}'s launches {jumping.low_count} lie at {low}, {jumping.high_count} at {high}"]
+    return [f"two levels: {jumping.low_count} of the {name}'s launches are at {low}, {jumping.high_count} at {high}"]
 
 
 def _busiest_percent(document: Mapping[str, Any]) -> float:
@@ -167,16 +167,16 @@ def _busiest_percent(document: Mapping[str, Any]) -> float:
     return max((share for share in used if share is not None), default=0.0)
 
 
-def _wall_minutes(records: Sequence[Mapping[str, Any]]) -> float:
-    """Return the minutes from the first start of either arm to the last end."""
+def _wall_s(records: Sequence[Mapping[str, Any]]) -> float:
+    """Return the seconds from the first start of either arm to the last end."""
     began = min(datetime.fromisoformat(record["started"]) for record in records)
     ended = max(datetime.fromisoformat(record["finished"]) for record in records)
-    return (ended - began).total_seconds() / 60
+    return (ended - began).total_seconds()
 
 
 def _how(document: Mapping[str, Any]) -> str:
     started = "both engines at once" if document["together"] else "one engine after the other"
-    return f"{started}, {document['requests_per_start']} requests of each start, orders from seed {document['seed']}"
+    return f"{started}, {document['requests_per_start']} requests per start, order drawn with seed {document['seed']}"
 
 
 def show(told: Told, console: Console, *, as_source: bool = False) -> None:
@@ -256,7 +256,7 @@ def show_kept(kept: Sequence[Kept], console: Console, *, forgotten: bool = False
             console, f"{key}  {known.preset}, {known.engine}, {known.metric}: {noise} ({known.record}){disturbed}"
         )
     if not kept:
-        text.line(console, "nothing is kept; `invoke calibrate` measures this machine's noise")
+        text.line(console, "no calibration is kept; `invoke calibrate` measures this machine's noise")
 
 
 def show_days(known: DayNoise, console: Console) -> None:

@@ -7,11 +7,12 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from bench.report import quality
-from bench.report.comparison import masked
+from bench.report.comparison import NOT_CLAIMED, masked
 from bench.report.figures import number
 from bench.report.run_page import devices
 from bench.safe_text import code
 from bench.safe_text import markdown as escaped
+from bench.stats.comparison import is_disturbed
 from bench.stats.comparison import limits as printed
 
 if TYPE_CHECKING:
@@ -104,9 +105,8 @@ def _command(record: Mapping[str, Any]) -> str:
 def _row(model: str, compared: Mapping[str, Any], baseline: Mapping[str, Any], candidate: Mapping[str, Any]) -> str:
     comparison = compared["comparison"]
     interval = comparison["interval"]
-    limits = "no interval"
-    if interval is not None:
-        limits = printed(interval["low_percent"], interval["high_percent"])
+    limits = "no interval" if interval is None else printed(interval["low_percent"], interval["high_percent"])
+    effect = f"{comparison['effect']['percent'] + 0.0:+.2f} % ({limits})"
     before, after = (
         number(statistics.median(value for pair in compared["pairs"] for value in pair[arm]), compared["unit"])
         for arm in ("baseline", "candidate")
@@ -115,7 +115,7 @@ def _row(model: str, compared: Mapping[str, Any], baseline: Mapping[str, Any], c
         escaped(model),
         f"**{comparison['verdict'].upper()}** in {len(compared['pairs'])} pairs",
         escaped(comparison["metric"]),
-        f"{comparison['effect']['percent'] + 0.0:+.2f} % ({limits})",
+        f"{NOT_CLAIMED}: measured under disturbance" if is_disturbed(comparison) else effect,
         before,
         after,
         f"{baseline['verdict']['outcome']}, {candidate['verdict']['outcome']}",

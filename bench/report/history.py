@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 SHOWN_RECORDS = 200
 """The last so many are shown, with earlier baselines and new levels: no screen holds thousands."""
+CHANGE = (
+    "change: of the median, since the previous record of the same workload; `invoke compare` tells whether it is real"
+)
 NAMED = 3
 """So many disturbances are named."""
 BARS = "▁▂▃▄▅▆▇█"
@@ -55,13 +59,15 @@ def show(model: str, points: Sequence[Point], metric: Metric, console: Console) 
         row = (point.started[:16].replace("T", " "), point.engine, outcome, str(point.requests))
         table.add_row(*row, number(point.value, metric.unit), since, ", ".join(marks), point.path.parent.name[-6:])
     console.print(table)
+    if any(count > 1 for count in Counter(point.family for point in points).values()):
+        text.line(console, CHANGE)
 
 
 def under_disturbance(point: Point, before: Point | None) -> list[str]:
     """Return the mark of a point that was disturbed, or whose change is from one that was."""
     if point.disturbed:
         return ["disturbed"]
-    return ["the one before disturbed"] if before is not None and before.disturbed else []
+    return ["previous disturbed"] if before is not None and before.disturbed else []
 
 
 def disturbed(points: Sequence[Point], model: str | None = None) -> str | None:

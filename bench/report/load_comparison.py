@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.record import disturbance
 from bench.report import text
+from bench.report.comparison import heads
 from bench.report.load import PHASES, milliseconds, phase_cells
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -47,7 +48,8 @@ def show_records(
 ) -> None:
     """Print the comparison of two load records; ``phases`` are the pairs of theirs that sent at the same times."""
     disturbed = disturbance.between([records[0]], [records[1]])
-    text.line(console, f"baseline {document['baseline']}, candidate {document['candidate']}, one start of each")
+    for head in heads(records, (Path(document["baseline"]), Path(document["candidate"]))):
+        text.line(console, f"{head}, one start")
     text.line(console, f"{_verdict(document, disturbed)}: {document['comparison']['reason']}")
     for note in (*_disturbed(disturbed), *(f"differs: {note}" for note in notes)):
         text.line(console, note)

@@ -100,7 +100,7 @@ def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder:
     if is_disturbed(comparison):  # its noise is not this machine's own
         return f"{_pairs(document, baseline, max(measured, FEWEST_PAIRS))}{WHEN_QUIET}"
     if document.get("reach") and comparison["reason"].startswith(document["reach"]["means"]):
-        return "nothing to type: no line of the change ran where it was measured; a workload that runs it decides it"
+        return "nothing to run: this workload reaches no changed line; one that does would decide it"
     planning = comparison["planning"]
     likely = 0 if planning is None else planning["likely"]
     if likely is None or likely > MOST_PAIRS or measured >= MOST_PAIRS:
@@ -112,13 +112,15 @@ def _undecidable(comparison: Mapping[str, Any], likely: int | None, measured: in
     """Return that this machine does not decide a comparison, and which effect it would show."""
     margin = comparison["margin_percent"]
     if likely is None:
-        return f"nothing to type: an effect of {margin:g} % takes over 2000 {unit} here; a quieter machine decides it"
+        return (
+            f"nothing to run: an effect of {margin:g} % takes over 2000 {unit} here; a quieter machine would decide it"
+        )
     if likely <= MOST_PAIRS:
-        return f"nothing to type: {measured} {unit} have left it open; a quieter machine decides it"
+        return f"nothing to run: {measured} {unit} left it open; a quieter machine would decide it"
     shown = f"{MOST_PAIRS} show one of about {margin * math.sqrt(likely / MOST_PAIRS):.2g} %"
     return (
-        f"nothing to type: an effect of {margin:g} % takes about {likely} {unit} here, {shown}; a quieter machine"
-        " decides it"
+        f"nothing to run: an effect of {margin:g} % takes about {likely} {unit} here, {shown}; a quieter machine"
+        " would decide it"
     )
 
 

@@ -70,8 +70,8 @@ def compare_launches(
     remarks, caution = [], None
     if method == "none":
         remarks.append(
-            f"{sizes[0]} against {sizes[1]} engine starts do not tell how much starts differ; measure pairs"
-            " (`invoke ab`), or that difference (`invoke calibrate`)"
+            f"{sizes[0]} against {sizes[1]} engine starts do not show how much starts differ: `invoke ab` measures"
+            " pairs, `invoke calibrate` that difference"
         )
     elif method == "calibrated" and known.noise is not None:
         remarks.append(f"rests on the spread of {known.noise.sd_percent:.2g} % between {known.noise.launches} launches")

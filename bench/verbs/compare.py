@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,31 +51,30 @@ class AbOptions:
     alternate: bool = option(
         False,
         group=MEASURING,
-        help="start the engines of a pair one after the other, where memory does not hold both",
+        help="start the engines of a pair one after the other, if memory cannot hold both",
     )
     same: bool = option(False, group=MEASURING, help="measure an arm against itself: how noisy this machine is")
     dry_run: bool = option(False, help="print both arms' commands and how long it would take, run nothing")
     prove_ran: bool = option(
         False,
         group=MEASURING,
-        help="trace which lines of the arms' difference run in a request, in a launch of its own that is not timed"
-        " (default: if an arm is a checkout)",
+        help="trace which changed lines run, in a separate untimed launch (default: if an arm is a checkout)",
     )
     no_prove_ran: bool = option(False, group=MEASURING, help="do not trace which changed lines run")
     run: Options = nested(
         Options,
         *("model", "repeats", "require", "prove_kernels"),
         *COMMON,
-        repeats={"default": 4, "help": "requests of each start that count, after one that does not (default 4)"},
+        repeats={"default": 4, "help": "requests per engine start that count, after one that does not (default 4)"},
         require={"help": REQUIRE},
-        prove_kernels={"help": "as --prove-ran, and compare the kernels of both sides, by an untimed launch of each"},
+        prove_kernels={"help": "as --prove-ran, and compare both sides' kernels in an untimed launch of each"},
     )
     resume: Path | None = option(
         None,
         kind=Kind.PATH,
         group=MEASURING,
         completes="cut_off",
-        help="comparison that was cut off: go on with the pairs that are missing",
+        help="continue a comparison that was cut off: measure its missing pairs",
     )
     as_html: bool = option(
         False, name="html", group=OUTPUT, help="write the comparison as one HTML page, and say where"
@@ -186,10 +185,10 @@ def check_arms(asked: Mapping[str, Options], *, same: bool) -> None:
     if baseline == candidate and not same:
         raise UsageError(
             "both arms are the same, so nothing can differ",
-            todo='change one, e.g. --candidate "steps=8"; or --same: how noisy is this machine?',
+            todo='change one, e.g. --candidate "steps=8"; --same measures how noisy this machine is',
         )
     if same and baseline != candidate:
-        raise UsageError("--same measures an arm against itself, and these differ", todo="leave --same out")
+        raise UsageError("--same measures an arm against itself, but these arms differ", todo="leave --same out")
 
 
 def _meant(options: Options) -> object:
@@ -298,7 +297,7 @@ def compare(c: Context, options: CompareOptions) -> None:
     if len(files) == 1:
         files = [history.baseline_of(paths.runs(), files[0]), files[0]]
     baseline, *candidates = [records.read(path, options.metric) for path in files]
-    _note([side.note for side in (baseline, *candidates)])
+    _note({side.name: side.note for side in (baseline, *candidates)})
     documents: list[dict[str, Any]] = []
     for candidate in candidates:
         compared = statistics.to_document(records.compare(baseline, candidate))
@@ -306,7 +305,8 @@ def compare(c: Context, options: CompareOptions) -> None:
         sides = {"baseline": baseline.name, "candidate": candidate.name}
         documents.append({**sides, "comparison": compared, "quality": outputs})
         if options.as_json:
-            _note(records.circumstances(baseline, candidate))
+            for line in records.circumstances(baseline, candidate):
+                text.line(text.stderr(), line)
         else:
             told = _told(baseline, candidate, documents[-1], options.metric)
             with interrupts.until_verdict():
@@ -368,7 +368,8 @@ def _compare_loads(files: Sequence[Path], options: CompareOptions) -> None:
 
     if options.require is not None or options.as_html or options.as_markdown:
         raise UsageError(
-            "load tests take no --require, --html or --markdown", todo="leave them out; `invoke report` has pages"
+            "load tests do not take --require, --html or --markdown",
+            todo="leave them out; `invoke report` writes pages",
         )
     if len(files) == 1:
         _show_servers(files[0], options)
@@ -378,7 +379,7 @@ def _compare_loads(files: Sequence[Path], options: CompareOptions) -> None:
             "a load test cannot be compared with another kind of run", todo="name load tests only", where=files[0]
         )
     baseline, *candidates = [loads.read(path, options.metric) for path in files]
-    _note([side.note for side in (baseline, *candidates)])
+    _note({side.name: side.note for side in (baseline, *candidates)})
     documents: list[dict[str, Any]] = []
     for candidate in candidates:
         records.refuse_unlike(baseline, candidate)
@@ -487,7 +488,7 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
             todo=f"`{shlex.join(['invoke', 'compare', *pair, '--metric', options.metric])}`",
         )
     arms = records.of_arms(document, place)
-    _note([reviewed.note() for reviewed in arms])
+    _note({name: reviewed.note() for name, reviewed in zip(report.SIDES, arms, strict=True)})
     sides = (arms[0].record, arms[1].record)
     if options.require is not None:
         outputs = records.between((sides[0], place / "baseline"), (sides[1], place / "candidate"))
@@ -502,12 +503,13 @@ def _show_arms(place: Path, options: CompareOptions) -> None:
     _raise([{**document, "candidate": str(place / ARMS)}], as_json=options.as_json)
 
 
-def _note(notes: Sequence[str | None]) -> None:
-    """Say once what of the records' evidence is gone."""
+def _note(notes: Mapping[str, str | None]) -> None:
+    """Say of each record what of its evidence is gone."""
     from bench.report import text
 
-    for note in dict.fromkeys(filter(None, notes)):
-        text.line(text.stderr(), note)
+    for name, note in notes.items():
+        if note is not None:
+            text.line(text.stderr(), f"{name}: {note}")
 
 
 def _told(baseline: Side, candidate: Side, document: Mapping[str, Any], metric: str) -> Told:
@@ -646,7 +648,7 @@ def baseline_set(c: Context, options: BaselineOptions) -> None:
     from bench.run import evidence
 
     place = names.resolve(options.record, passing=names.UNTIMED)
-    _note([evidence.read(place).note()])
+    _note({str(place): evidence.read(place).note()})
     text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), place)}")
 
 
@@ -672,9 +674,6 @@ def baseline_show(c: Context) -> None:
         text.line(text.stdout(), place)
     if not named:
         text.line(text.stdout(), "no baseline is named; `invoke baseline.set RECORD` names one")
-
-
-DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -707,7 +706,7 @@ def history(c: Context, options: HistoryOptions) -> None:
 
     root = options.run.output_dir or paths.runs()
     metric = metrics.named(options.metric)
-    if options.since is not None and DAY.match(options.since) is None:
+    if options.since is not None and not _is_day(options.since):
         raise UsageError(f"--since takes a day such as 2026-11-24, not {options.since!r}")
     points, faults = records.read(root, options.run.model, metric)
     for fault in faults:
@@ -727,12 +726,12 @@ def history(c: Context, options: HistoryOptions) -> None:
             raise UnknownName("model", options.run.model, presets.built_in(), lister="invoke models")
         others = [key for key in records.presets_of(root, metric) if key != options.run.model]
         listed = (
-            f"--model {others[0]}; there are records of {', '.join(others)}"
+            f"`invoke history --model {others[0]}`; there are records of {', '.join(others)}"
             if others
             else made_by(metric, options.run.model)
         )
         raise UsageError(
-            f"no complete record of {options.run.model} that counts and tells its {metric.title}",
+            f"no complete record of {options.run.model} that counts has a value of {metric.title}",
             where=root,
             todo=metric_todo(metric) or listed,
         )
@@ -765,6 +764,13 @@ def metric_todo(metric: Metric) -> str | None:
     close = mistakes.closest(metric.name, metrics.TITLES)
     known = f"--metric takes {', '.join(metrics.TITLES)}, or a stage of runs with --stages"
     return f"did you mean --metric {close}? {known}" if close else known
+
+
+def _is_day(word: str) -> bool:
+    try:
+        return date.fromisoformat(word).isoformat() == word
+    except ValueError:
+        return False
 
 
 def _is_wanted(point: Point, options: HistoryOptions) -> bool:

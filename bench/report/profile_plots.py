@@ -144,8 +144,8 @@ def _waterfall(gpu: Gpu) -> Plot:
     )
 
 
-def _stacked(values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return parts of bars with where each begins and ends, and its name where that fits into it."""
+def _stack(values: list[dict[str, Any]]) -> Spec:
+    """Return stacked bars of milliseconds; the name of a part stands inside it where it fits."""
     ends: dict[str, float] = {}
     for value in values:
         value["from"] = ends.get(value["bar"], 0.0)
@@ -153,38 +153,28 @@ def _stacked(values: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     longest = max(ends.values(), default=1.0) or 1.0
     for value in values:
         value["named"] = value["part"] if value["ms"] > LETTER_SHARE * len(value["part"]) * longest else ""
-    return list(values)
-
-
-def _stack(values: list[dict[str, Any]], *, across: str) -> list[Spec]:
-    """Return the layers of stacked bars whose parts are named inside them."""
-    order = list(dict.fromkeys(value["part"] for value in values))
-    colours = [next(value["colour"] for value in values if value["part"] == part) for part in order]
-    ends = axis("from", across)
-    return [
-        {
-            "data": rows(values),
-            "mark": {"type": "bar", "stroke": plots.DIM, "strokeWidth": 0.5},
-            "encoding": {
-                "y": names("bar"),
-                "x": ends,
-                "x2": {"field": "to"},
-                "color": {
-                    "field": "part",
-                    "type": "nominal",
-                    "title": None,
-                    "scale": {"domain": order, "range": colours},
+    colour_of = {value["part"]: value["colour"] for value in values}
+    colours = {"domain": list(colour_of), "range": list(colour_of.values())}
+    return {
+        "data": rows(values),
+        "encoding": {"y": names("bar")},
+        "layer": [
+            {
+                "mark": {"type": "bar", "stroke": plots.DIM, "strokeWidth": 0.5},
+                "encoding": {
+                    "x": axis("from", "ms"),
+                    "x2": {"field": "to"},
+                    "color": {"field": "part", "type": "nominal", "title": None, "scale": colours},
+                    "tooltip": tips(bar="", part="part", ms="ms"),
                 },
-                "tooltip": tips(bar="", part="part", ms="ms"),
             },
-        },
-        {
-            "data": rows(values),
-            "transform": [{"calculate": "(datum.from + datum.to) / 2", "as": "middle"}],
-            "mark": {"type": "text", "color": "#10151b", "fontSize": 11},
-            "encoding": {"y": names("bar"), "x": axis("middle", across), "text": {"field": "named"}},
-        },
-    ]
+            {
+                "transform": [{"calculate": "(datum.from + datum.to) / 2", "as": "middle"}],
+                "mark": {"type": "text", "color": "#10151b", "fontSize": 11},
+                "encoding": {"x": axis("middle", "ms"), "text": {"field": "named"}},
+            },
+        ],
+    }
 
 
 def _steps(gpu: Gpu) -> Plot:
@@ -202,7 +192,7 @@ def _steps(gpu: Gpu) -> Plot:
         title="Each step by category",
         caption=STEPS,
         alt=f"{len(spans)} steps of {min(spans):.1f} to {max(spans):.1f} ms by category of kernel.",
-        view={"height": 30 * len(gpu["steps"]), "layer": _stack(_stacked(values), across="ms")},
+        view={"height": 30 * len(gpu["steps"]), **_stack(values)},
     )
 
 
@@ -301,7 +291,7 @@ def _gaps(gpu: Gpu) -> Plot:
         title="Idle gaps by length",
         caption=GAPS,
         alt=f"{total:.1f} ms of idle time in gaps of {len(gpu['gaps'])} lengths, host wait and kernel wait.",
-        view={"height": 26 * len(gpu["gaps"]), "layer": _stack(_stacked(values), across="ms")},
+        view={"height": 26 * len(gpu["gaps"]), **_stack(values)},
     )
 
 

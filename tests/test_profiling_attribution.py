@@ -196,4 +196,4 @@ def test_an_event_without_operator_has_no_signature(tmp_path):
         kernel("b", 8, 1, 2),
     ]
     found = attributed(tmp_path, events)
-    assert [index >= 0 for index in found.signature()] == [True, False]
+    assert [index >= 0 for index in found.signature] == [True, False]

@@ -30,15 +30,16 @@ NO_MODULE = 0
 class Attribution:
     """One value for each GPU event of the trace; indices point to the tables here, or to the trace's.
 
-    ``call`` and ``operator`` are rows of the trace's calls and operators, -1 if unknown. ``step`` is -1 for
-    what no step launched. ``path`` 0 is outside of every module. ``cut_steps`` are the labels of the steps that were
-    left out because the file was cut before all of their events.
+    ``call`` and ``operator`` are rows of the trace's calls and operators, ``signature`` is the operator's; -1 if
+    unknown. ``step`` is -1 for what no step launched. ``path`` 0 is outside of every module. ``cut_steps`` are the
+    labels of the steps that were left out because the file was cut before all of their events.
     """
 
     trace: Trace
     steps: Steps
     call: NDArray[np.int64]
     operator: NDArray[np.int64]
+    signature: NDArray[np.int64]
     step: NDArray[np.int32]
     path: NDArray[np.int32]
     category: NDArray[np.int32]
@@ -55,13 +56,6 @@ class Attribution:
     def counted(self) -> NDArray[np.bool_]:
         """Which events are the work of a step; all that were launched in a trace without steps."""
         return self.step >= 0 if len(self.steps) else self.launched
-
-    def signature(self) -> NDArray[np.int64]:
-        """Return the signature of each event's operator, -1 where the event has no operator."""
-        known = self.operator >= 0
-        found = np.full(len(self.operator), -1, np.int64)
-        found[known] = self.trace.operators.signature[self.operator[known]]
-        return found
 
     def is_in(self, *categories: str) -> NDArray[np.bool_]:
         """Return which events are of these categories."""
@@ -84,6 +78,8 @@ def attribute(trace: Trace) -> Attribution:
     gpu, calls = trace.gpu, trace.calls
     call = lookup(calls.correlation, gpu.correlation)
     operator = lookup(trace.operators.external, gpu.external)
+    signature = np.full(len(gpu), -1, np.int64)
+    signature[operator >= 0] = trace.operators.signature[operator[operator >= 0]]
     launched = call >= 0
     launch_us = np.full(len(gpu), np.nan)
     launch_us[launched] = calls.start_us[call[launched]]
@@ -92,12 +88,13 @@ def attribute(trace: Trace) -> Attribution:
     found = steps_module.find(trace)
     steps = _whole(found, launch_us) if trace.damage and len(gpu) else found
     path, paths = module_paths(trace.modules, trace.names, launch_us, thread)
-    category, categories = _categories(trace, operator)
+    category, categories = _categories(trace, signature)
     return Attribution(
         trace=trace,
         steps=steps,
         call=call,
         operator=operator,
+        signature=signature,
         step=steps.step_at(launch_us),
         path=path,
         category=category,
@@ -164,11 +161,9 @@ def _sweep(
     return np.array(times), np.array(states, np.int32)
 
 
-def _categories(trace: Trace, operator: NDArray[np.int64]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+def _categories(trace: Trace, signature: NDArray[np.int64]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     """Categorise each distinct (name, kind, signature) once."""
     gpu = trace.gpu
-    signature = np.full(len(gpu), -1, np.int64)
-    signature[operator >= 0] = trace.operators.signature[operator[operator >= 0]]
     width = len(trace.signatures) + 1
     key = (gpu.name.astype(np.int64) * 3 + gpu.kind) * width + signature + 1
     distinct, inverse = np.unique(key, return_inverse=True)

@@ -85,7 +85,7 @@ def events_csv(attribution: Attribution, path: Path) -> None:
     launched = attribution.launched
     launch_us = np.full(len(gpu), np.nan)
     launch_us[launched] = trace.calls.start_us[attribution.call[launched]]
-    signature = attribution.signature()
+    signature = attribution.signature
     with _open(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

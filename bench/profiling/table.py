@@ -122,7 +122,7 @@ def _groups(
     columns = np.stack(
         [
             attribution.trace.gpu.name[events].astype(np.int64),
-            attribution.signature()[events],
+            attribution.signature[events],
             attribution.category[events].astype(np.int64),
             of_path[attribution.path[events]],
         ]

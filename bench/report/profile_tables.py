@@ -6,7 +6,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from bench.report.figures import NO_FIGURE, figure
-from bench.report.tables import Table, columns, listing, short_kernel
+from bench.report.tables import Table, listing, short_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,32 +69,28 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
 
 def _operators(operators: Sequence[Mapping[str, Any]]) -> Table:
     """Return the table of the operators of a step on the CPU; the last rows are the rest and the total."""
-    total_ms = sum(one["self_ms"] for one in operators)
-
-    def line(
-        name: str, shape: str, members: Sequence[Mapping[str, Any]], with_callees: str = NO_FIGURE
-    ) -> tuple[str, ...]:
-        own_ms = sum(one["self_ms"] for one in members)
-        count = sum(one["per_step"] for one in members)
-        return (
-            name,
-            shape,
-            _count(count),
-            figure(own_ms, 3),
-            _percent(own_ms / total_ms if total_ms else None),
-            with_callees,
-        )
-
     shown, rest = operators[:SHOWN_ROWS], operators[SHOWN_ROWS:]
-    lines = [line(one["operator"], one["shape"], [one], figure(one["total_ms"], 3)) for one in shown]
-    lines += [line(f"{len(rest)} others", "", rest)] if rest else []
-    lines += [line("total", "", operators)] if operators else []
-    return Table(
-        title="Operators",
-        note="by the time of their own; ms per step",
-        columns=columns("operator | shape | >n | >own ms | >share | >with callees ms"),
-        rows=tuple(lines),
+    total = _together("total", operators)
+    others = [_together(f"{len(rest)} others", rest)] if rest else []
+    return listing(
+        "Operators",
+        "by the time of their own; ms per step",
+        [*shown, *others, total] if operators else (),
+        {
+            "operator": itemgetter("operator"),
+            "shape": itemgetter("shape"),
+            ">n": lambda one: _count(one["per_step"]),
+            ">own ms": figure_of("self_ms", 3),
+            ">share": lambda one: _percent(one["self_ms"] / total["self_ms"] if total["self_ms"] else None),
+            ">with callees ms": figure_of("total_ms", 3),
+        },
     )
+
+
+def _together(name: str, operators: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return several operators as one; their times with callees overlap, so that they have no sum."""
+    sums = {key: sum(one[key] for one in operators) for key in ("per_step", "self_ms")}
+    return {"operator": name, "shape": "", "total_ms": None, **sums}
 
 
 def ranks(document: Mapping[str, Any]) -> Table:

@@ -1,6 +1,7 @@
-"""The run record: all of its fields are required, version 1 is read, and one place says what is comparable."""
+"""The run record: its types are its schema, version 1 is read, and one place says what is comparable."""
 
 import json
+import typing
 from pathlib import Path
 
 import pytest
@@ -10,24 +11,29 @@ from bench import schema
 from bench.catalog import qualities
 from bench.errors import UsageError
 from bench.models import checkpoint, identity
-from bench.record import comparable, names, store
+from bench.record import comparable, names, store, types
 
 SCHEMA = json.loads((ROOT / "schemas" / "run-record.json").read_text())
 EVIDENCE = sorted((ROOT / "docs" / "evidence").rglob("run.json"))
 OLD = [path for path in EVIDENCE if json.loads(path.read_text())["schema_version"] == 1]
 ITEMS = SCHEMA["properties"]
-PARTS = {
-    "record": SCHEMA,
-    "launch": ITEMS["launches"]["items"],
-    "request": ITEMS["requests"]["items"],
-    **{name: ITEMS[name] for name in ("workload", "host", "timings", "stages")},
-    **{name: SCHEMA["$defs"][name] for name in ("instrument", "output", "file")},
-}
+TYPES = (
+    (types.Record, SCHEMA),
+    (types.Launch, ITEMS["launches"]["items"]),
+    (types.Request, ITEMS["requests"]["items"]),
+    (types.Workload, ITEMS["workload"]),
+    (types.Host, ITEMS["host"]),
+    (types.Timings, ITEMS["timings"]),
+    (types.StageTable, ITEMS["stages"]),
+    (types.Instrument, SCHEMA["$defs"]["instrument"]),
+    (types.Output, SCHEMA["$defs"]["output"]),
+    (types.File, SCHEMA["$defs"]["file"]),
+)
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_each_field_of_a_record_is_required(part):
-    assert set(PARTS[part]["properties"]) == set(PARTS[part]["required"])
+@pytest.mark.parametrize(("kind", "part"), TYPES, ids=[kind.__name__ for kind, _ in TYPES])
+def test_a_type_has_the_fields_of_its_schema_and_each_is_required(kind, part):
+    assert set(typing.get_type_hints(kind)) == set(part["properties"]) == set(part["required"])
 
 
 @pytest.mark.parametrize("path", OLD, ids=lambda path: str(path.relative_to(ROOT)))

@@ -12,15 +12,15 @@ from bench.run.timings import timings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from bench.record.types import File
+
     Document = Mapping[str, Any]
 
 MEDIANS = ("requests", "metrics", "stages_ms", "launch_s", "wall_s", "load_s", "first_answer_s")
 """What of a record's timings follows from its requests by arithmetic that no version of a library changes."""
 
 
-def files(
-    launches: Sequence[Document], of_requests: Sequence[Document], profiled: Document | None
-) -> list[dict[str, Any]]:
+def files(launches: Sequence[Document], of_requests: Sequence[Document], profiled: Document | None) -> list[File]:
     """Return every file that a record of these launches and requests rests on, each once; nothing is hashed anew.
 
     One that could not be read has no hash and is no evidence.

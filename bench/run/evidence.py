@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from bench.record.types import File
+
     Document = Mapping[str, Any]
 
 SHOWN = 3
@@ -147,8 +149,8 @@ def _place(directory: Path, name: str) -> Path:
         raise RecordEdited(f"{name} is named as evidence but lies outside the run's folder", where=directory) from error
 
 
-def _is_same(path: Path, entry: Document) -> bool:
-    return bool(path.stat().st_size == entry["size_bytes"] and paths.sha256(path) == entry["sha256"])
+def _is_same(path: Path, entry: File) -> bool:
+    return path.stat().st_size == entry["size_bytes"] and paths.sha256(path) == entry["sha256"]
 
 
 def _judge_again(record: Document, directory: Path, gone: Sequence[str]) -> None:

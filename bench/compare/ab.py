@@ -171,7 +171,7 @@ class Result:
 
     document: dict[str, Any]
     path: Path
-    records: dict[str, dict[str, Any]]
+    records: Mapping[str, Mapping[str, Any]]
     error: BenchError | None
 
 
@@ -463,7 +463,7 @@ def _together(session: Session, order: str, waited: dict[str, Waiting]) -> Bench
     return next((error for error in errors.values() if error is not None), None)
 
 
-def _concluded(session: Session, records: Mapping[str, dict[str, Any]]) -> tuple[Comparison, str]:
+def _concluded(session: Session, records: Mapping[str, Mapping[str, Any]]) -> tuple[Comparison, str]:
     """Return the comparison of the pairs and why the session ended; one pair alone rests on the calibrated spread.
 
     "Same" says nothing about a change that never ran where it was measured.

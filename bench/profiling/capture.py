@@ -33,7 +33,7 @@ class Captured:
     ``request_ms`` is the median of the ``requests`` that ran without the profiler; None is unknown.
     """
 
-    record: dict[str, Any]
+    record: Mapping[str, Any]
     path: Path
     traces: tuple[Path, ...]
     unprofiled: Unprofiled | None
@@ -93,13 +93,15 @@ def capture(
     known, path = document.write(run, complete=error is None, failure=error)
     if error is not None:
         raise error
+    timings = known["timings"]
+    assert timings is not None, "a run that counts has timings"
     return Captured(
         record=known,
         path=path,
         traces=traced.traces(directory),
-        unprofiled=_unprofiled(known["timings"]),
-        request_ms=known["timings"]["metrics"]["total_ms"],
-        requests=known["timings"]["requests"],
+        unprofiled=_unprofiled(timings),
+        request_ms=timings["metrics"]["total_ms"],
+        requests=timings["requests"],
     )
 
 

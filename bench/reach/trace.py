@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.errors import EngineFailed
 from bench.run import benchmark
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.process import Observer
+    from bench.record.types import Launch
     from bench.run.plan import Plan
 
 LOAD, WARMUP, REQUEST, END = "load", "warm-up", "request", "end"
@@ -43,7 +44,7 @@ class Trace:
     """What a traced launch gave: its processes that ran a wanted file, and the launch as a record holds it."""
 
     processes: list[Process]
-    launch: dict[str, Any]
+    launch: Launch
 
     def lines(self, path: str, phase: str) -> set[int]:
         """Return the lines of a file that any process ran in a phase."""

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from bench.record.types import File, Record
+
 # Format history of run records:
 #   1  the first; later `quality`, `workload.quality`, `workload.cuda_graph`, `launches[].stopped` and
 #      `outputs[].frames` were added to it as optional fields
@@ -81,7 +83,7 @@ def new_run(kind: str, name: str, root: Path | None) -> Path:
     return folder
 
 
-def file_entry(path: Path, directory: Path) -> dict[str, Any] | None:
+def file_entry(path: Path, directory: Path) -> File | None:
     """Return a file's name below the run directory, hash and size in bytes; None if none can be read."""
     if not path.is_file():  # a folder or FIFO, which an engine may have left there, costs its own entry only
         return None
@@ -92,7 +94,7 @@ def file_entry(path: Path, directory: Path) -> dict[str, Any] | None:
     return {"file": str(path.relative_to(directory)), "sha256": digest, "size_bytes": size}
 
 
-def write(record: dict[str, Any], folder: Path) -> Path:
+def write(record: Record, folder: Path) -> Path:
     """Write a finished record into its run directory, take the partial one away, and return its path.
 
     Raises:
@@ -105,14 +107,14 @@ def write(record: dict[str, Any], folder: Path) -> Path:
     return path
 
 
-def write_partial(record: dict[str, Any], folder: Path) -> Path:
+def write_partial(record: Record, folder: Path) -> Path:
     """Write what is known of an unfinished run over what was known before, and return its path."""
     path = folder / PARTIAL
     schema.write(record, "run-record", path, replace=True)
     return path
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Record:
     """Return a record from its file or run directory, in the present format whatever its own is.
 
     Raises:

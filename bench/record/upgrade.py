@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import copy
 import statistics
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from bench.record.types import Record
 
 READABLE = (1, 2)
 """Format versions that `upgrade` takes; the last one is the present."""
 
 
-def upgrade(document: Mapping[str, Any]) -> dict[str, Any]:
+def upgrade(document: Mapping[str, Any]) -> Record:
     """Return a valid record of any of `READABLE` in the present format; the methodology stays what it was."""
     if document["schema_version"] == READABLE[-1]:
-        return dict(document)
+        return cast("Record", dict(document))
     record: dict[str, Any] = copy.deepcopy(dict(document))
     instrument = {"stage_sync": record["workload"]["sync_stages"], "profiler": record["kind"] == "profile"}
     record["schema_version"] = READABLE[-1]
@@ -40,7 +42,7 @@ def upgrade(document: Mapping[str, Any]) -> dict[str, Any]:
     if record["timings"] is not None:
         walls = [request["wall_s"] for request in record["requests"]]
         record["timings"] |= {"wall_s": _median(walls), "load_s": None, "first_answer_s": None}
-    return record
+    return cast("Record", record)
 
 
 def _count_frames(outputs: list[dict[str, Any]]) -> None:

@@ -53,7 +53,7 @@ MOST_STEPS = 100
 class Result:
     """A finished run: its record, where it is, and the error that the task ends with (None: the run counts)."""
 
-    record: dict[str, Any]
+    record: Mapping[str, Any]
     path: Path
     error: BenchError | None
 

@@ -90,7 +90,7 @@ def _false_medians(record: Document) -> Iterator[str]:
         return
     serving = {request["launch"] for request in record["requests"]}
     launches = [launch for launch in record["launches"] if launch["index"] in serving]
-    computed = timings(record["requests"], launches, medians_only=True)
+    computed: Document = timings(record["requests"], launches, medians_only=True)
     for name in MEDIANS:
         if computed[name] != record["timings"][name]:
             yield f"timings.{name} does not follow from the requests"

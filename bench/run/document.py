@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bench import paths, redact
 from bench.catalog import qualities
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bench.engine.code import Code
     from bench.errors import BenchError
     from bench.process import Ended
+    from bench.record.types import Host, Instrument, Launch, Record, Stopped, Workload
     from bench.run.plan import Plan
     from bench.run.state import Launched, Run
 
@@ -38,7 +39,7 @@ RESOLVED = (
 """What of the engine's resolved arguments goes into a record."""
 
 
-def document(run: Run, *, complete: bool, failure: BenchError | None, medians_only: bool = False) -> dict[str, Any]:
+def document(run: Run, *, complete: bool, failure: BenchError | None, medians_only: bool = False) -> Record:
     """Return the record of a run as far as it has come; ``failure`` is what cut it off."""
     options = run.planned.options
     verdict = _overall(run)
@@ -70,7 +71,7 @@ def document(run: Run, *, complete: bool, failure: BenchError | None, medians_on
         "profiled": run.profiled,
         "evidence": consistency.files(run.launches, [*run.requests, *run.staged], run.profiled),
     }
-    return dict(redact.document(known))
+    return cast("Record", redact.document(known))
 
 
 def origin(run: Run) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def origin(run: Run) -> dict[str, Any]:
     }
 
 
-def launch(launched: Launched, directory: Path) -> dict[str, Any]:
+def launch(launched: Launched, directory: Path) -> Launch:
     """Return a launch as a record holds it."""
     ended, facts, rejected, dump = launched.ended, launched.facts, launched.rejected, launched.rejected_dump
     return {
@@ -120,7 +121,7 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
             "perf_dump": None if dump is None else store.file_entry(dump, directory),
             "outputs": requests.outputs(rejected, directory),
         },
-        "verdict": launched.verdict.document(),
+        "verdict": cast("Any", launched.verdict.document()),
         "instrument": _instrument(stage_sync=launched.stage_sync, profiler=launched.profiler),
         "left_out": list(launched.left_out),
         "load_s": launched.load_s,
@@ -128,11 +129,11 @@ def launch(launched: Launched, directory: Path) -> dict[str, Any]:
     }
 
 
-def _instrument(*, stage_sync: bool, profiler: bool) -> dict[str, bool]:
+def _instrument(*, stage_sync: bool, profiler: bool) -> Instrument:
     return {"stage_sync": stage_sync, "profiler": profiler}
 
 
-def _stopped(ended: Ended | None) -> dict[str, float] | None:
+def _stopped(ended: Ended | None) -> Stopped | None:
     """Return when a launch was stopped by us, None if it ended by itself."""
     if ended is None or ended.stopped_after_s is None or ended.gone_within_s is None:
         return None
@@ -153,13 +154,13 @@ def _overall(run: Run) -> Verdict:
 
 def write(
     run: Run, *, complete: bool, failure: BenchError | None = None, medians_only: bool = False
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[Record, Path]:
     """Write the record of what is known of a run now and return it and its path."""
     known = document(run, complete=complete, failure=failure, medians_only=medians_only)
     return known, save(run, known)
 
 
-def save(run: Run, known: dict[str, Any]) -> Path:
+def save(run: Run, known: Record) -> Path:
     """Write a run's record, as a partial one if requests can be added to those it has, and return its path."""
     writer = store.write if known["complete"] or not run.requests else store.write_partial
     return writer(known, run.directory)
@@ -171,7 +172,7 @@ def _code(planned: Plan, known: Code) -> dict[str, Any] | None:
     return None if files is None else {**files, "install": planned.engine.install}
 
 
-def resumable(planned: Plan, known: Code, directory: Path, launches: int | None = None) -> dict[str, Any]:
+def resumable(planned: Plan, known: Code, directory: Path, launches: int | None = None) -> Record:
     """Return the partial record in ``directory``, held against its evidence.
 
     ``launches`` says how many launches of a part of a campaign are finished; later ones are left out. None: it is a
@@ -195,12 +196,13 @@ def resumable(planned: Plan, known: Code, directory: Path, launches: int | None 
     if launches is not None:
         _keep(earlier, launches)
     for entry in earlier["launches"]:
-        if evidence.is_going_on(earlier, entry):  # it was killed: its log went on after the record was written
+        if entry["log"] is not None and evidence.is_going_on(earlier, entry):
+            # it was killed: its log went on after the record was written
             entry["log"] = store.file_entry(directory / entry["log"]["file"], directory)
     return earlier
 
 
-def _keep(earlier: dict[str, Any], launches: int) -> None:
+def _keep(earlier: Record, launches: int) -> None:
     """Leave later launches out of a record.
 
     Raises:
@@ -210,14 +212,13 @@ def _keep(earlier: dict[str, Any], launches: int) -> None:
         raise UsageError(
             "a launch fell back, so this run cannot be resumed", where=earlier["id"], todo="measure the whole anew"
         )
-    for name in ("launches", "requests"):
-        key = "index" if name == "launches" else "launch"
-        earlier[name] = [entry for entry in earlier[name] if entry[key] <= launches]
+    earlier["launches"] = [launch for launch in earlier["launches"] if launch["index"] <= launches]
+    earlier["requests"] = [request for request in earlier["requests"] if request["launch"] <= launches]
     if len(earlier["launches"]) != launches:
         raise UsageError(f"{launches} launches were finished, and the record has fewer", where=earlier["id"])
 
 
-def check_unchanged(planned: Plan, known: Code, earlier: dict[str, Any], directory: Path) -> None:
+def check_unchanged(planned: Plan, known: Code, earlier: Record, directory: Path) -> None:
     """Hold a record against the plan, the engine's code, this machine and its own evidence.
 
     Raises:
@@ -243,6 +244,7 @@ def refuse_changed(
         UsageError: one of them is another.
     """
     workload = _workload(planned)
+    here: Mapping[str, Any] = _host()
     same = {
         "preset": (earlier["preset"]["sha256"], planned.preset.sha256),
         "engine": (earlier["engine"], planned.engine.for_record()),
@@ -251,7 +253,7 @@ def refuse_changed(
         "devices": (earlier["devices"], gpus.as_document(planned.machine)),
         "weights": (comparable.same_weights(earlier["weights"], planned.resolved.weights), True),
         "workload": ({name: earlier["workload"].get(name) for name in workload}, workload),
-        "host": ([earlier["host"].get(name) for name in HOST], [_host()[name] for name in HOST]),
+        "host": ([earlier["host"].get(name) for name in HOST], [here[name] for name in HOST]),
     }
     different = [f"the {name}" for name, (then, now) in same.items() if then != now] + _variables(earlier, environment)
     if different:
@@ -270,11 +272,11 @@ def _variables(earlier: Mapping[str, Any], environment: Mapping[str, str]) -> li
     return comparable.unlike_variables(then, variables.recorded(environment))
 
 
-def _host() -> dict[str, Any]:
-    return host.as_document() | {"identity": host.identity()}
+def _host() -> Host:
+    return cast("Host", host.as_document() | {"identity": host.identity()})
 
 
-def _workload(planned: Plan) -> dict[str, Any]:
+def _workload(planned: Plan) -> Workload:
     workload = planned.workload
     return {
         "prompt": workload.prompt,

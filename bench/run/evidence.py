@@ -43,7 +43,7 @@ MODEL = "--model-path="
 class Reviewed:
     """A record that its evidence does not contradict, and the files of it that are gone."""
 
-    record: dict[str, Any]
+    record: Mapping[str, Any]
     gone: tuple[str, ...] = ()
     rests_on_itself: bool = False
     """Whether a log or perf dump is gone, or none was ever named."""
@@ -68,7 +68,7 @@ def read(path: Path) -> Reviewed:
     return review(record, path if path.is_dir() else path.parent)
 
 
-def review(record: dict[str, Any], directory: Path) -> Reviewed:
+def review(record: Document, directory: Path) -> Reviewed:
     """Return a record, held against the files in its run directory.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bench.engine import command as commands
 from bench.errors import InvalidPerfDump
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bench.fallback.finding import Finding
     from bench.fallback.guard import Guard
     from bench.fallback.outputs import Output
+    from bench.record.types import Output as OutputDocument
+    from bench.record.types import Request as RequestDocument
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +77,11 @@ def read(
     )
 
 
-def document(request: Request, directory: Path) -> dict[str, Any]:
+def document(request: Request, directory: Path) -> RequestDocument:
     """Return a request that counts as a record holds it; its files are named from the run's ``directory``."""
     dump = request.dump
     assert not isinstance(dump, InvalidPerfDump)
-    return {
+    known = {
         "index": request.index,
         "launch": request.launch,
         "wall_s": request.wall_s,
@@ -87,6 +89,7 @@ def document(request: Request, directory: Path) -> dict[str, Any]:
         "outputs": outputs(request, directory),
         "perf_dump": store.file_entry(request.dump_file, directory),
     }
+    return cast("RequestDocument", known)
 
 
 def figures(dump: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,9 +105,10 @@ def figures(dump: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def outputs(request: Request, directory: Path) -> list[dict[str, Any]]:
+def outputs(request: Request, directory: Path) -> list[OutputDocument]:
     """Return a request's outputs as a record holds them, named from the run's ``directory``."""
-    return [
+    made = [
         asdict(output) | {"file": str((request.dump_file.parent / output.file).relative_to(directory))}
         for output in request.outputs
     ]
+    return cast("list[OutputDocument]", made)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bench.fallback.facts import Facts
     from bench.fallback.verdict import Verdict
     from bench.process import Ended
+    from bench.record.types import Launch
+    from bench.record.types import Request as RequestDocument
     from bench.run.plan import Plan
     from bench.run.request import Request
 
@@ -64,12 +66,12 @@ class Run:
     directory: Path
     code: Code
     """The engine's code when the run began."""
-    launches: list[dict[str, Any]] = field(default_factory=list)
-    requests: list[dict[str, Any]] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
+    requests: list[RequestDocument] = field(default_factory=list)
     stopped_because: str | None = None
     kind: str = "bench"
     profiled: dict[str, Any] | None = None
-    staged: list[dict[str, Any]] = field(default_factory=list)
+    staged: list[RequestDocument] = field(default_factory=list)
     """The requests of the launch with synchronised stages, which are never among ``requests``."""
     staging: Workload | None = None
     """The workload of that launch while it goes on."""
@@ -82,6 +84,6 @@ class Run:
         """Return what the present launch is asked."""
         return self.staging or self.planned.workload
 
-    def kept(self) -> list[dict[str, Any]]:
+    def kept(self) -> list[RequestDocument]:
         """Return the list that the present launch's requests go into."""
         return self.requests if self.staging is None else self.staged

@@ -12,6 +12,8 @@ from bench.run import metrics
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from bench.record.types import Instrument, InstrumentCost, Stage, StageTable, Timings
+
     Requests = Sequence[Mapping[str, Any]]
 
 PRIMARY = "total_ms"
@@ -22,7 +24,7 @@ every dump has.
 """
 
 
-def timings(requests: Requests, launches: Requests, *, medians_only: bool = False) -> dict[str, Any]:
+def timings(requests: Requests, launches: Requests, *, medians_only: bool = False) -> Timings:
     """Return the numbers of a record: the median of each metric over the requests, and more for several.
 
     A metric that one request does not have is None. ``launches`` are the documents of the launches that served them.
@@ -44,10 +46,10 @@ def timings(requests: Requests, launches: Requests, *, medians_only: bool = Fals
     }
 
 
-def stage_table(requests: Requests, instrument: Mapping[str, bool]) -> dict[str, Any]:
+def stage_table(requests: Requests, instrument: Instrument) -> StageTable:
     """Return the stage table of a record, from the requests of the launch with synchronised stages."""
     return {
-        "instrument": dict(instrument),
+        "instrument": instrument,
         "launch": requests[-1]["launch"],
         "requests": len(requests),
         "metrics": _medians(requests),
@@ -55,14 +57,14 @@ def stage_table(requests: Requests, instrument: Mapping[str, bool]) -> dict[str,
     }
 
 
-def instrument_cost(headline: Mapping[str, Any], stages: Mapping[str, Any]) -> dict[str, float | None]:
+def instrument_cost(headline: Timings, stages: StageTable) -> InstrumentCost:
     """Return what synchronised stages add to the end-to-end and the denoise time, in percent; None is unknown."""
-    costs: dict[str, float | None] = {}
-    for key in ("total_ms", "denoise_ms"):
+
+    def cost(key: str) -> float | None:
         plain_ms, with_sync = headline["metrics"][key], stages["metrics"][key]
-        known = plain_ms and with_sync is not None
-        costs[key] = round(100 * (with_sync / plain_ms - 1), 3) if known else None
-    return costs
+        return round(100 * (with_sync / plain_ms - 1), 3) if plain_ms and with_sync is not None else None
+
+    return {"total_ms": cost("total_ms"), "denoise_ms": cost("denoise_ms")}
 
 
 def _median(values: list[float | None]) -> float | None:
@@ -111,7 +113,7 @@ def _steps(requests: Requests) -> list[dict[str, Any]]:
         return []
 
 
-def _stages(requests: Requests) -> list[dict[str, Any]]:
+def _stages(requests: Requests) -> list[Stage]:
     """Return the median time of each stage that every request has, in the order of the first request."""
     times: dict[tuple[str, str], list[float]] = {}
     for request in requests:

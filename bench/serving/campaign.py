@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bench.errors import BenchError
     from bench.fallback.verdict import Verdict
     from bench.record.campaign import Campaign as State
+    from bench.record.types import Launch
     from bench.serving.checks import Measured
     from bench.serving.joins import Identity
     from bench.serving.options import LoadOptions
@@ -45,7 +46,7 @@ class Campaign:
     """Writes the record as far as this has come."""
     rows: list[str] = field(default_factory=list)
     """The rows of the phases that are written, as JSON lines: they are never written otherwise again."""
-    launches: list[dict[str, Any]] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
     """Those of the starts before this one, as the record has them."""
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The phases of the starts before this one by their names, as the record has them."""

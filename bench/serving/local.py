@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from bench.engine.waiting import Waiting
     from bench.engine.workload import Workload
     from bench.process import Observer
+    from bench.record.types import Launch
     from bench.run.options import Options
     from bench.run.plan import Plan
     from bench.serving.joins import Identity
@@ -198,7 +199,7 @@ class Hosted:
             died=self._died,
         )
 
-    def _launch(self, verdict: Verdict, guard: Guard) -> dict[str, Any]:
+    def _launch(self, verdict: Verdict, guard: Guard) -> Launch:
         attempt = self.server.attempt
         assert self.server.started is not None
         launched = Launched(
@@ -224,7 +225,7 @@ class Hosted:
 class Finished(NamedTuple):
     """A finished load test: its record, where it is, and the error that the task ends with (None: it counts)."""
 
-    record: dict[str, Any]
+    record: Mapping[str, Any]
     path: Path
     error: BenchError | None
 

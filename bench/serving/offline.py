@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import UsageError
 from bench.record import names, store
@@ -33,12 +33,12 @@ def pictures(run: Path, request: ImageRequest, version: str | None) -> Mapping[t
         raise UsageError(f"the offline run is {record['verdict']['outcome']}", where=path, todo=TODO)
     if version is not None and record["engine"]["version"] != version:
         raise UsageError(f"the offline run is of sglang {record['engine']['version']}", where=path, todo=TODO)
-    workload = record["workload"]
+    workload: Mapping[str, Any] = record["workload"]
     for name in COMPARED:
         if workload[name] != getattr(request, name):
             says = f"the offline run has {name} {workload[name]!r}, the load test {getattr(request, name)!r}"
             raise UsageError(says, where=path, todo=TODO)
-    hashes = {output["pixels_sha256"] for served in record["requests"] for output in served["outputs"]}
-    if len(hashes) != 1 or None in hashes:
+    hashes = {output["pixels_sha256"] or "" for served in record["requests"] for output in served["outputs"]}
+    if len(hashes) != 1 or "" in hashes:
         raise UsageError(f"the offline run brought {len(hashes)} different pictures, not one", where=path, todo=TODO)
     return {outputs.asked(replace(request, seed=workload["seed"])): tuple(hashes)}

@@ -71,7 +71,7 @@ def read(path: Path) -> Reviewed:
     return Reviewed(record=record, gone=gone, rests_on_itself=bool(gone) or not has_rows)
 
 
-def settled(folder: Path) -> dict[str, Any] | None:
+def settled(folder: Path) -> Mapping[str, Any] | None:
     """Return the record of a load test that was cut off, with the logs of its killed server as they are for good.
 
     None: it was cut off before anything was kept.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from bench.process import Observer
     from bench.record.campaign import Campaign
+    from bench.record.types import Record
     from bench.run.state import Run
     from bench.sweep.display import Display
 
@@ -52,7 +53,7 @@ class Cell:
     cuda_graph: bool
     options: Options
     run: Run | None = None
-    record: dict[str, Any] | None = None
+    record: Record | None = None
     failure: BenchError | None = None
     launched: int = 0
     """How many launches have ended."""
@@ -237,7 +238,7 @@ def _pixels(cell: Cell) -> set[tuple[str, ...]]:
     """Return the hashes of the pictures that the requests of a cell made: one, if all made the same."""
     assert cell.record is not None
     return {
-        tuple(output["pixels_sha256"] or output["sha256"] for output in request["outputs"])
+        tuple(output["pixels_sha256"] or output["sha256"] or "" for output in request["outputs"])
         for request in cell.record["requests"]
     }
 

@@ -227,7 +227,7 @@ def run_one(
     resume: Path | None = None,
     with_receipts: bool = False,
     backend: str = NATIVE,
-) -> dict[str, Any]:
+) -> Mapping[str, Any]:
     """Run, show and return the record; with ``as_json`` stdout holds the record and nothing else.
 
     Raises:
@@ -240,7 +240,7 @@ def run_one(
     from bench.run import benchmark, plan
 
     messages = text.stderr()
-    kept: list[dict[str, Any]] = []
+    kept: Sequence[Mapping[str, Any]] = []
     if resume is not None:
         begun = store.read(resume)
         options = _resumed(options, restored(Options.from_document(begun["asked"]), options))

@@ -14,7 +14,7 @@ HEAD = """\
 # Options
 
 Every option of every verb, written from the fields that declare them (`option(...)` in bench/run/options.py,
-bench/accuracy/options.py and bench/verbs/). `invoke VERB --help` shows the same. To write this page anew:
+bench/accuracy/options.py and bench/verbs/). `invoke --help VERB` shows the same. To write this page anew:
 `UPDATE_GOLDEN=1 pytest tests/test_options.py`.
 """
 

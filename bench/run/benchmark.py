@@ -94,7 +94,7 @@ def run(
 def _kept(running: Run) -> list[str]:
     """Return what an interrupted run keeps, and the command that goes on or measures anew."""
     if not (running.directory / store.PARTIAL).is_file():
-        nothing = f"kept: only the engine's log, in {running.directory}: no request that counts had ended"
+        nothing = f"kept: only the engine's log, in {running.directory}: no request had been counted yet"
         return [nothing, f"{campaign.TO_DO}the same command again"]
     count = len(running.requests)
     kept = f"kept: {count} request{'' if count == 1 else 's'}, {running.directory}"

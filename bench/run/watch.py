@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -40,8 +41,8 @@ class _Seen:
 
     index: int
     working_mhz: list[int] = field(default_factory=list)
-    slowdowns: dict[str, int] = field(default_factory=dict)
-    limits: dict[str, int] = field(default_factory=dict)
+    slowdowns: Counter[str] = field(default_factory=Counter)
+    limits: Counter[str] = field(default_factory=Counter)
     foreign: set[int] = field(default_factory=set)
     hottest_c: int | None = None
     samples: int = 0
@@ -88,10 +89,8 @@ class Watch:
         seen.samples += 1
         if gpu.load_percent is not None and gpu.load_percent >= WORKING_PERCENT and gpu.sm_mhz is not None:
             seen.working_mhz.append(gpu.sm_mhz)
-        for text in gpu.slowdowns():
-            seen.slowdowns[text] = seen.slowdowns.get(text, 0) + 1
-        for text in gpu.limits():
-            seen.limits[text] = seen.limits.get(text, 0) + 1
+        seen.slowdowns.update(gpu.slowdowns())
+        seen.limits.update(gpu.limits())
         if gpu.temperature_c is not None:
             seen.hottest_c = max(gpu.temperature_c, seen.hottest_c or gpu.temperature_c)
         seen.foreign |= {found.pid for found in gpu.processes or () if _is_foreign(found.pid)}

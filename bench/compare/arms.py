@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from bench.run.options import Options
 
 VARIABLE = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)")
-NUMBERS = {"steps": "steps", "seed": "seed", "width": "width", "height": "height"}
-TEXTS = {
-    "engine": "engine",
-    "model-path": "model_path",
-    "attention-backend": "attention_backend",
-    "quality": "quality",
-}
+NUMBERS = ("steps", "seed", "width", "height")
+TEXTS = ("engine", "model-path", "attention-backend", "quality")
 SWITCHES = {
     "compile": {"torch_compile": True},
     "eager": {"torch_compile": False, "cuda_graph": False},
@@ -54,9 +49,9 @@ def options_of(spec: str, common: Options) -> Options:
         elif word in SWITCHES:
             changes |= SWITCHES[word]
         elif equals and name in NUMBERS:
-            changes[NUMBERS[name]] = _number(value, word)
+            changes[name] = _number(value, word)
         elif equals and name in TEXTS and value:
-            changes[TEXTS[name]] = value
+            changes[name.replace("-", "_")] = value
         elif name.startswith(find.SOURCE_PREFIX) or (not equals and (word == find.ON_PATH or word in find.built())):
             changes["engine"] = word
         else:

@@ -66,7 +66,7 @@ def plan(options: Options) -> Plan:
         )
     engine = find.find(options.engine)
     folder, made = _folder(options, preset, engine)
-    family = families.for_pipeline(_pipeline_class(folder))
+    family = families.for_pipeline(str(schema.read(folder / "model_index.json")["_class_name"]))
     sampling = _sampling(options, preset, family)
     visible = preset.environment.get(gpus.VISIBLE, os.environ.get(gpus.VISIBLE))
     machine = gpus.visible(gpus.machine(), visible)
@@ -110,10 +110,6 @@ def _folder(options: Options, preset: Preset, engine: Engine) -> tuple[Path, Pat
         )
     folder, is_new = checkpoint.cached(engine, preset.checkpoint, preset.model)
     return folder, folder if is_new else None
-
-
-def _pipeline_class(folder: Path) -> str:
-    return str(schema.read(folder / "model_index.json")["_class_name"])
 
 
 def _sampling(options: Options, preset: Preset, family: Family) -> dict[str, Any]:

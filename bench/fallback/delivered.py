@@ -34,8 +34,13 @@ SAMPLING = {
 
 def check(facts: Facts, expectation: Expectation) -> list[Finding]:
     """Return a finding for each value that differs from what was asked for."""
+    arguments = {
+        "num_gpus": expectation.gpus,
+        "attention_backend": expectation.attention_backend,
+        "enable_torch_compile": expectation.compile,
+    }
     return [
-        *_compare("arguments", _arguments(expectation), facts.server_args or {}),
+        *_compare("arguments", arguments, facts.server_args or {}),
         *_compare("request", {SAMPLING[name]: getattr(expectation, name) for name in SAMPLING}, facts.sampling),
         *_attention(facts, expectation),
         *_device(facts, expectation),
@@ -85,14 +90,6 @@ def _of_component(
         component=name,
         exit_code=exit_code,
     )
-
-
-def _arguments(expectation: Expectation) -> dict[str, object]:
-    return {
-        "num_gpus": expectation.gpus,
-        "attention_backend": expectation.attention_backend,
-        "enable_torch_compile": expectation.compile,
-    }
 
 
 def _compare(what: str, asked: Mapping[str, object], said: Mapping[str, object]) -> Iterator[Finding]:

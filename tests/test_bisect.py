@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import planted
 import pytest
 from helpers import DATA, ROOT, invoke_command, wait_for_task
-from test_reach import checkout, presets  # noqa: F401 - fixtures
+from test_reach import checkout  # noqa: F401 - a fixture
 
 from bench.engine import find, pins
 
@@ -292,7 +292,7 @@ def project(*requirements):
 
 
 @pytest.fixture
-def engines(checkout, home, presets):  # noqa: F811 - fixtures
+def engines(checkout, home, tiny):  # noqa: F811 - fixtures
     """Make a history of the small engine: commit 2 cannot be imported, 4 is slow, 5 changes pixels."""
     scenario = home / "environments" / "engine-replay" / "replay.json"
     scenario.write_text(json.dumps(json.loads(scenario.read_text()) | {"within": 0.002, "between": 0.002}))
@@ -311,7 +311,7 @@ def engines(checkout, home, presets):  # noqa: F811 - fixtures
         planted.git(checkout, "add", "-A")
         planted.git(checkout, "commit", "-qm", f"commit {number}")
         names.append(planted.git(checkout, "rev-parse", "HEAD").strip())
-    words = ("bisect", "--model", "one", "--preset-file", presets, "--engine", "replay", "--source", checkout)
+    words = ("bisect", "--model", "flux-tiny", "--preset-file", tiny, "--engine", "replay", "--source", checkout)
     return (*words, "--good", names[0], "--bad", names[6], "--repeats", "1", "--pairs", "3"), names
 
 

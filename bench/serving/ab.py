@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from bench import redact, schema
 from bench.compare import ab as offline
 from bench.compare import arms
+from bench.compare.ab import ARM, BASELINE, CANDIDATE
 from bench.engine import code
 from bench.errors import EngineFailed, FallbackDetected, UsageError
 from bench.record import campaign, comparable, store
@@ -16,29 +17,23 @@ from bench.run import plan as plans
 from bench.run.options import restored
 from bench.serving import command, local, review, versus
 from bench.serving.options import LoadOptions
-from bench.serving.versus import ARM, BASELINE, CANDIDATE, CAPACITY, Session
+from bench.serving.versus import CAPACITY, Session
 from bench.stats import comparison
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from bench.compare.ab import Display
     from bench.errors import BenchError
     from bench.record.campaign import Campaign
     from bench.run.options import Options
     from bench.run.plan import Plan
-    from bench.serving.versus import Arm, Design, Pair
+    from bench.serving.versus import Design, Pair
 
 KIND, CAMPAIGN = "load-comparison", "load-ab"
 DOCUMENT = store.SERVERS
 SCHEMA_VERSION = 1
-
-
-class Display(versus.Display, Protocol):
-    """Shows how far a comparison is; it observes the logs of both servers."""
-
-    def observe(self, block: bytes, first_line: int) -> None:
-        """Take a block of whole lines of either log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +124,10 @@ def _refuse_changed(planned: Plan, place: Path) -> None:
     documents.refuse_changed(planned, code.read(planned.engine.code), earlier, place, environment)
 
 
-def _host(planned: Mapping[str, Plan], options: LoadOptions, display: Display) -> Callable[[str, Path], Arm]:
+def _host(planned: Mapping[str, Plan], options: LoadOptions, display: Display) -> Callable[[str, Path], local.Hosted]:
     """Return what makes an arm by its name that writes into a folder."""
 
-    def host(name: str, folder: Path) -> Arm:
+    def host(name: str, folder: Path) -> local.Hosted:
         asked = replace(options, run=planned[name].options)
         return local.Hosted(planned[name], asked, display, directory=folder)
 
@@ -143,9 +138,9 @@ def compared(
     options: LoadOptions,
     specs: Mapping[str, str],
     design: Design,
-    display: versus.Display,
+    display: Display,
     *,
-    host: Callable[[str, Path], Arm],
+    host: Callable[[str, Path], local.Hosted],
     state: Campaign,
 ) -> Result:
     """Measure two servers that ``host`` starts, and write and return their comparison.

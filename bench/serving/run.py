@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections import Counter, deque
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -21,6 +21,7 @@ from bench.serving.client import LOAD
 from bench.serving.options import SHARES
 from bench.serving.queueing import Observed
 from bench.serving.request import refuse
+from bench.serving.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,29 +49,6 @@ REPLAYED = {"num_inference_steps": "steps", "n": "outputs", "guidance_scale": "g
 ASKED = frozenset({"prompt", "negative_prompt", "seed", "width", "height"})
 
 
-class Target(Protocol):
-    """A server that can be loaded: one of our own, or somebody else's."""
-
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-
-    def alive(self) -> bool:
-        """Tell whether it still runs, as far as can be known."""
-
-    def counters(self) -> Counters | None:
-        """Return its counters, None where it has none."""
-
-    def requests(self) -> Mapping[str, Served] | None:
-        """Return the requests that it logged by its ids, None where the log cannot be seen."""
-
-    def cpu_s(self) -> float | None:
-        """Return the processor time of its processes so far, None where it cannot be seen."""
-
-    def merged(self) -> Counter[int] | None:
-        """Return its batches of two requests or more so far by their size, None where the log cannot be seen."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
     """Somebody else's server. Its log cannot be seen, unless ``request_log`` names the folder."""
@@ -95,6 +73,10 @@ class Remote:
 
     def merged(self) -> None:
         """Return None: its log is somebody else's."""
+
+
+Target = Server | Remote
+"""A server that can be loaded: one of our own, or somebody else's."""
 
 
 def run(

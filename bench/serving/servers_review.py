@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.compare import review as of_pairs
+from bench.compare.ab import ARM, BASELINE, CANDIDATE
 from bench.record import disturbance, documents, store
 from bench.run import evidence
 from bench.serving import ab, batching, review
-from bench.serving.versus import ARM, BASELINE, BUSY, CANDIDATE, by_arrival
+from bench.serving.versus import BUSY, by_arrival
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.compare.ab import ARM, BASELINE, CANDIDATE
 from bench.engine.waiting import Waiting
 from bench.errors import BenchError, Interrupted
 from bench.record import disturbance, phases, store
@@ -30,60 +31,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+    from bench.compare.ab import Display
     from bench.record.campaign import Campaign as State
     from bench.serving.arrivals import Arrivals
-    from bench.serving.campaign import Campaign
     from bench.serving.checks import Measured
     from bench.serving.client import Exchange
+    from bench.serving.local import Hosted
     from bench.serving.options import LoadOptions
-    from bench.serving.run import Target
     from bench.stats.sequential import Decision
 
-BASELINE, CANDIDATE = "baseline", "candidate"
-ARM = {"A": BASELINE, "B": CANDIDATE}
 CLIENTS = 4
 BUSY = f"closed-{CLIENTS}"
 """The phase that capacity is measured in: enough clients that the server is never idle."""
 
 SERVICE, CAPACITY = "service time", "time per request at capacity"
-
-
-class Display(Protocol):
-    """Shows how far a comparison is."""
-
-    def begin(self, number: int, order: str) -> None:
-        """Show that a pair of starts begins."""
-
-    def tell(self, told: str) -> None:
-        """Show what a pair has told."""
-
-
-class Arm(Protocol):
-    """A server that is loaded beside another one: `local.Hosted`."""
-
-    campaign: Campaign
-
-    @property
-    def server(self) -> Target:
-        """The server."""
-
-    def start(self) -> None:
-        """Launch it, and do not wait until it is ready."""
-
-    def stop(self) -> None:
-        """End it."""
-
-    def frozen(self, waiting: Waiting) -> Any:
-        """Return a context in which it does nothing."""
-
-    def __enter__(self) -> Self:
-        """Return when it is ready."""
-
-    def __exit__(self, *_: object) -> None:
-        """End it."""
-
-    def finish(self) -> Finished:
-        """Judge what was measured and write its record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +90,8 @@ class Session:
 
     options: LoadOptions
     design: Design
-    host: Callable[[str, Path], Arm]
-    """Makes an arm by its name that writes into a directory."""
+    host: Callable[[str, Path], Hosted]
+    """Makes the server of an arm, by the arm's name, that writes into a directory."""
     state: State
     display: Display
     pairs: list[Pair] = field(default_factory=list)
@@ -168,7 +129,7 @@ class Session:
             rates = tuple(share * capacity_hz for share in SHARES)
             self.rates_hz = rates if self.options.rate_hz is None else (self.options.rate_hz,)
 
-    def blocks(self, number: int, arms: Mapping[str, Arm]) -> Iterator[tuple[str, Arrivals]]:
+    def blocks(self, number: int, arms: Mapping[str, Hosted]) -> Iterator[tuple[str, Arrivals]]:
         """Yield the blocks of a pair; the arrivals at a rate are drawn anew for each pair, the same for both arms."""
         duration_s = self.options.duration_s
         yield phases.WARM, campaigns.warm_up()
@@ -251,7 +212,7 @@ def _pair(session: Session, number: int, order: str) -> BenchError | None:
     """Measure one pair and keep it; return what makes it count for nothing."""
     folder = session.directory / f"pair-{number}"
     benchmark.set_aside(folder)
-    arms: dict[str, Arm] = {}
+    arms: dict[str, Hosted] = {}
     for name in (ARM[letter] for letter in order):
         (folder / name).mkdir(parents=True)
         arms[name] = session.host(name, folder / name)
@@ -282,7 +243,7 @@ def _pair(session: Session, number: int, order: str) -> BenchError | None:
     return None
 
 
-def _load(session: Session, number: int, arms: Mapping[str, Arm], waited: Mapping[str, Waiting]) -> None:
+def _load(session: Session, number: int, arms: Mapping[str, Hosted], waited: Mapping[str, Waiting]) -> None:
     """Put each block on both servers, the other one frozen; what ends an arm's load early is kept in its campaign."""
     names = list(arms)
     for block, (name, wanted) in enumerate(session.blocks(number, arms)):

@@ -47,7 +47,7 @@ def load(rate_hz: float, seconds: float, service_s: float) -> client.Phase:
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, service_s))
     process.start()
     try:
-        return client.run(ours.recv(), "load", trace, itertools.repeat(request), limit_s=2 * seconds)
+        return client.run(client.send(ours.recv(), "load", trace, itertools.repeat(request), limit_s=2 * seconds))
     finally:
         ours.send(None)
         process.join()

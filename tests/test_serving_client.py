@@ -23,7 +23,7 @@ def requests(**fields):
 
 
 def load(server, trace, **settings):
-    return client.run(server.url, "load", trace, requests(), **{"limit_s": 30} | settings)
+    return client.run(client.send(server.url, "load", trace, requests(), **{"limit_s": 30} | settings))
 
 
 def burst(number, apart_s=0.002):
@@ -243,7 +243,7 @@ def test_a_closed_loop_has_as_many_requests_on_the_way_as_clients():
 def test_a_closed_loop_against_nobody_ends_and_keeps_its_rows():
     with StandIn() as server:
         url = server.url
-    phase = client.run(url, "load", arrivals.closed(2, 0.5), requests(), limit_s=5)
+    phase = client.run(client.send(url, "load", arrivals.closed(2, 0.5), requests(), limit_s=5))
     assert phase.exchanges
     assert all("ClientConnectorError" in exchange.error for exchange in phase.exchanges)
 

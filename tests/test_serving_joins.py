@@ -16,7 +16,7 @@ CAPTURED = DATA / "serving"
 def run(stand_in, number=12):
     trace = arrivals.Arrivals(kind="replay", duration_s=1, times_s=tuple(i * 0.002 for i in range(number)))
     asked = (request.ImageRequest(prompt="x", seed=i % 4, steps=2, width=32, height=32) for i in count())
-    phase = client.run(stand_in.url, "load", trace, asked, limit_s=10)
+    phase = client.run(client.send(stand_in.url, "load", trace, asked, limit_s=10))
     return [(exchange, outputs.read(exchange)) for exchange in phase.exchanges]
 
 

@@ -72,7 +72,7 @@ def test_percentiles_are_aiperfs_on_the_same_schedule(schedule_ms, tokenizer, tm
     path = tmp_path / "trace.jsonl"
     path.write_text("".join(json.dumps({"timestamp": time_ms}) + "\n" for time_ms in schedule_ms))
     with StandIn(service_s=SERVICE_S) as server:
-        phase = client.run(server.url, "load", arrivals.replay(path), repeat(REQUEST), limit_s=600)
+        phase = client.run(client.send(server.url, "load", arrivals.replay(path), repeat(REQUEST), limit_s=600))
         theirs = aiperf(server.url, schedule_ms, tokenizer, tmp_path)
     latencies_ms = [exchange.latency_s * 1e3 for exchange in phase.exchanges]
     measured = {rank: float(np.percentile(latencies_ms, rank)) for rank in (50, 90, 95, 99)}

@@ -11,7 +11,7 @@ import itertools
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from bench.serving.arrivals import CLOSED
 from bench.serving.request import VideoRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
     from bench.serving.arrivals import Arrivals
     from bench.serving.request import ImageRequest
@@ -144,8 +144,7 @@ class _Generator:
 
     async def open_loop(self, due: list[tuple[Exchange, bytes]]) -> None:
         """Send each request at its own time, whatever became of those before."""
-        tasks: set[asyncio.Task[None]] = set()
-        try:
+        async with self._tasks() as tasks:
             for exchange, body in due:
                 if (wait_s := exchange.intended_s - self.now()) > 0:
                     await asyncio.sleep(wait_s)
@@ -153,11 +152,6 @@ class _Generator:
                     tasks.add(asyncio.create_task(self.send(exchange, body)))
                 else:
                     self.exchanges[exchange.index] = replace(exchange, error=UNSENT)
-            await self._finish(tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def closed_loop(
         self, clients: int, duration_s: float, requests: Iterator[ImageRequest], first_index: int
@@ -173,36 +167,27 @@ class _Generator:
                 if self.exchanges[number].status is None:
                     await asyncio.sleep(RETRY_S)
 
-        tasks = {asyncio.create_task(client()) for _ in range(clients)}
+        async with self._tasks() as tasks:
+            tasks.update(asyncio.create_task(client()) for _ in range(clients))
+
+    @asynccontextmanager
+    async def _tasks(self) -> AsyncIterator[set[asyncio.Task[None]]]:
+        """Yield a set for the tasks of a block; wait for them until the phase's limit, and cancel what is left."""
+        tasks: set[asyncio.Task[None]] = set()
         try:
-            await self._finish(tasks)
+            yield tasks
+            if tasks:
+                await asyncio.wait(tasks, timeout=max(self._limit_s - self.now(), 0))
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _finish(self, tasks: set[asyncio.Task[None]]) -> None:
-        if tasks:
-            await asyncio.wait(tasks, timeout=max(self._limit_s - self.now(), 0))
 
-
-def run(
-    url: str,
-    name: str,
-    arrivals: Arrivals,
-    requests: Iterator[ImageRequest],
-    *,
-    limit_s: float,
-    alive: Callable[[], bool] = lambda: True,
-    first_index: int = 0,
-) -> Phase:
-    """Put one phase of load on the server at ``url`` and return every exchange, in the order of their indices.
-
-    ``limit_s`` is the phase's, from its start: what is unanswered then is kept as such. ``alive`` tells whether the
-    server still runs; requests that come due after its end are kept as unsent. Indices count from ``first_index``.
-    """
+def run(phase: Coroutine[Any, Any, Phase]) -> Phase:
+    """Return a phase of `send`, in a loop of its own; Ctrl-C and SIGTERM end it and keep its rows."""
     with _handled_by(signal.SIGINT, signal.default_int_handler):  # asyncio takes over no other handler
-        return asyncio.run(send(url, name, arrivals, requests, limit_s=limit_s, alive=alive, first_index=first_index))
+        return asyncio.run(phase)
 
 
 @contextmanager
@@ -228,7 +213,11 @@ async def send(
     alive: Callable[[], bool] = lambda: True,
     first_index: int = 0,
 ) -> Phase:
-    """Do what `run` does, in the loop that runs."""
+    """Put one phase of load on the server at ``url`` and return every exchange, in the order of their indices.
+
+    ``limit_s`` is the phase's, from its start: what is unanswered then is kept as such. ``alive`` tells whether the
+    server still runs; requests that come due after its end are kept as unsent. Indices count from ``first_index``.
+    """
     due = []
     for index, (intended_s, request) in enumerate(zip(arrivals.times_s, requests, strict=False), first_index):
         due.append((Exchange(index=index, request=request, intended_s=intended_s), request.body()))

@@ -215,13 +215,15 @@ def measure(
     before, cpu_before, merged_before = target.counters(), target.cpu_s(), target.merged()
     with _processors() as used:
         phase = client.run(
-            target.url,
-            name,
-            wanted,
-            requests or requests_of(campaign.workload, wanted),
-            limit_s=wanted.duration_s + min(DRAIN_S, campaign.options.run.timeout_s),
-            alive=target.alive,
-            first_index=campaign.next_index(),
+            client.send(
+                target.url,
+                name,
+                wanted,
+                requests or requests_of(campaign.workload, wanted),
+                limit_s=wanted.duration_s + min(DRAIN_S, campaign.options.run.timeout_s),
+                alive=target.alive,
+                first_index=campaign.next_index(),
+            )
         )
     if phase.interrupted:
         names = [measured.phase.name for measured in campaign.measured]

@@ -6,7 +6,6 @@ import itertools
 import os
 import time
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -213,18 +212,19 @@ def measure(
         return known
     _wait_until_idle(target)
     before, cpu_before, merged_before = target.counters(), target.cpu_s(), target.merged()
-    with _processors() as used:
-        phase = client.run(
-            client.send(
-                target.url,
-                name,
-                wanted,
-                requests or requests_of(campaign.workload, wanted),
-                limit_s=wanted.duration_s + min(DRAIN_S, campaign.options.run.timeout_s),
-                alive=target.alive,
-                first_index=campaign.next_index(),
-            )
+    used_before = _processors_s()
+    phase = client.run(
+        client.send(
+            target.url,
+            name,
+            wanted,
+            requests or requests_of(campaign.workload, wanted),
+            limit_s=wanted.duration_s + min(DRAIN_S, campaign.options.run.timeout_s),
+            alive=target.alive,
+            first_index=campaign.next_index(),
         )
+    )
+    used = _processors_s()
     if phase.interrupted:
         names = [measured.phase.name for measured in campaign.measured]
         phase = replace(phase, name=phases.cut_off(name, names))
@@ -237,7 +237,7 @@ def measure(
         level=level(phase, answers, campaign.slo_s, merges=campaign.options.batching > 1),
         grown=None if before is None or after is None else after.minus(before),
         cpu_s=cpu_s,
-        others_share=None if cpu_s is None else used.others_share(cpu_s),
+        others_share=None if cpu_s is None else _others_share(used_before, used, cpu_s),
         merged=None if merged_before is None or merged_after is None else merged_after - merged_before,
     )
     campaign.measured.append(measured)
@@ -288,35 +288,17 @@ def _without_bodies(exchanges: tuple[Exchange, ...], answers: tuple[Answer, ...]
     return tuple(result)
 
 
-class _Used:
-    """Processor time of the machine and of this process over a stretch."""
-
-    def __init__(self) -> None:
-        self._start = self._now()
-        self._end = self._start
-
-    def _now(self) -> tuple[float, float, float]:
-        machine, own = psutil.cpu_times(), os.times()
-        idle = machine.idle + getattr(machine, "iowait", 0.0)
-        return sum(machine[:8]), idle, own.user + own.system
-
-    def end(self) -> None:
-        """Take the end of the stretch."""
-        self._end = self._now()
-
-    def others_share(self, server_s: float) -> float | None:
-        """Return the share of all processors that neither the server nor this process used; steal is others'."""
-        total, idle, own = (end - start for end, start in zip(self._end, self._start, strict=True))
-        return None if total <= 0 else max(total - idle - own - server_s, 0.0) / total
+def _processors_s() -> tuple[float, float, float]:
+    """Return the processor time so far: of all processors, of it idle, and of it this process's own."""
+    machine, own = psutil.cpu_times(), os.times()
+    idle = machine.idle + getattr(machine, "iowait", 0.0)
+    return sum(machine[:8]), idle, own.user + own.system
 
 
-@contextmanager
-def _processors() -> Iterator[_Used]:
-    used = _Used()
-    try:
-        yield used
-    finally:
-        used.end()
+def _others_share(before: Sequence[float], after: Sequence[float], server_s: float) -> float | None:
+    """Return the share of all processors that neither the server nor this process used; steal is others'."""
+    total, idle, own = (end - start for start, end in zip(before, after, strict=True))
+    return None if total <= 0 else max(total - idle - own - server_s, 0.0) / total
 
 
 def _lone_pictures(campaign: Campaign) -> dict[tuple[str, ...], tuple[str, ...]]:

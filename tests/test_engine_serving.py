@@ -52,9 +52,7 @@ def test_a_fallback_that_no_line_tells_of_is_caught_by_its_counters(command, qua
         ["env", *words], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
     ) as process:  # fmt: skip
         try:
-            wait_until(
-                lambda: server.get(f"http://127.0.0.1:{port}/health").status == server.OK, "not ready", 4 * MINUTES
-            )
+            wait_until(lambda: server.get(f"http://127.0.0.1:{port}/health") is not None, "not ready", 4 * MINUTES)
             ended = invoke("loadtest", *SHORT, "--url", f"http://127.0.0.1:{port}", runs=tmp_path / "runs")
         finally:
             os.killpg(process.pid, signal.SIGKILL)

@@ -1,5 +1,6 @@
 """Served logs before the judge, and a server that is started, proven and stopped (a replay engine stands in)."""
 
+import contextlib
 import json
 import os
 import sys
@@ -68,7 +69,11 @@ def test_a_server_is_found_below_its_supervisor_and_nothing_of_it_is_left(tmp_pa
     served = ServerCommand(
         command=command, port=port, run_id="run-1", model_path="m", names_itself=True, has_metrics=False
     )
-    with Server(served, Guard(Expectation(launch=SERVED)), ready_s=120) as server:
+    server = Server(served, Guard(Expectation(launch=SERVED)), ready_s=120)
+    with contextlib.ExitStack() as stack:
+        stack.callback(server.stop)
+        server.start()
+        server.wait_until_ready()
         assert server.identity().listener_is_ours
         assert server.cpu_s() > 0
         (listener,) = server._roots()

@@ -7,8 +7,8 @@ import os
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import orjson
@@ -39,41 +39,32 @@ ANSWER_S = 10.0
 STOP_S = 10.0
 """How long a server may finish what it has taken before it is killed: it answers its whole queue first."""
 
-OK = 200
+
+def get(url: str) -> str | None:
+    """Return the text at ``url``, None where nobody answers or the status is another than 200."""
+    return asyncio.run(_get(url))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """What a GET brought; ``status`` None: nobody answered."""
-
-    status: int | None
-    text: str
-
-
-def get(url: str, timeout_s: float = ANSWER_S) -> Page:
-    """Return what is at ``url``; a connection that fails is a page without status."""
-    return asyncio.run(_get(url, timeout_s))
-
-
-async def _get(url: str, timeout_s: float) -> Page:
+async def _get(url: str) -> str | None:
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as session,
             session.get(url) as response,
         ):
-            return Page(status=response.status, text=await response.text())
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        return Page(status=None, text=f"{type(error).__name__}: {error}")
+            text = await response.text()
+            return text if response.status == HTTPStatus.OK else None
+    except (aiohttp.ClientError, OSError, TimeoutError):
+        return None
 
 
 def counters(url: str) -> Counters | None:
     """Return the server's counters, None where it has none."""
-    page = get(f"{url}/metrics")
-    return joins.read_counters(page.text) if page.status == OK else None
+    text = get(f"{url}/metrics")
+    return None if text is None else joins.read_counters(text)
 
 
 class Server:
-    """One `sglang serve` under a guard, as a context manager: entered when it is ready, left when nothing of it is."""
+    """One `sglang serve` under a guard; whoever starts it stops it."""
 
     def __init__(
         self, command: ServerCommand, guard: Guard, *, ready_s: float, display: Observer | None = None
@@ -84,7 +75,6 @@ class Server:
         self.attempt: Attempt | None = None
         self.started: datetime | None = None
         self.ready_after_s: float | None = None
-        self.stopped_by_us = False
         self._ready_s = ready_s
         self._display = display
         self._began = time.monotonic()
@@ -94,15 +84,6 @@ class Server:
     def url(self) -> str:
         """Where it answers."""
         return self.command.url
-
-    def __enter__(self) -> Self:
-        self.start()
-        try:
-            self.wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
-        return self
 
     def start(self) -> None:
         """Launch it, and do not wait until it is ready: several servers may load at once."""
@@ -137,9 +118,6 @@ class Server:
             time.sleep(POLL_S)
         self.ready_after_s = time.monotonic() - self._began
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def alive(self) -> bool:
         """Tell whether it still runs."""
         return self._thread.is_alive()
@@ -150,12 +128,12 @@ class Server:
     def _is_ready(self) -> bool:
         # 0.5.17 answers /health with 200 while it warms up, so the log's line must be there as well
         said = all(self.guard.seen_lines(evidence) for evidence in ("listening", "server-ready"))
-        return said and get(f"{self.url}/health").status == OK
+        return said and get(f"{self.url}/health") is not None
 
     def identity(self) -> Identity:
         """Return who answers on the port."""
-        page = get(f"{self.url}/server_info")
-        info: dict[str, Any] = orjson.loads(page.text) if page.status == OK else {}
+        text = get(f"{self.url}/server_info")
+        info: dict[str, Any] = {} if text is None else orjson.loads(text)
         named = str(info.get("served_model_name" if self.command.names_itself else "model_path", ""))
         return Identity(
             run_id=self.command.run_id if self.command.run_id in named.split("/") else named or None,
@@ -223,7 +201,6 @@ class Server:
 
     def stop(self) -> None:
         """End it; nothing of it is left when this returns. What it had taken it may finish first, for ten seconds."""
-        self.stopped_by_us = self.stopped_by_us or self.alive()
         for end, wait_s in ((psutil.Process.terminate, STOP_S), (psutil.Process.kill, None)):
             if not self.alive():
                 return

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import re
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench import paths, schema
+from bench import paths
+from bench.catalog import entries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,12 +56,7 @@ def devices() -> tuple[Device, ...]:
     Raises:
         InvalidDocument: an entry breaks ``schemas/device.json``.
     """
-    path = paths.CATALOG / "devices.toml"
-    found = []
-    for entry in tomllib.loads(path.read_text(encoding="utf-8"))["device"]:
-        schema.check(entry, "device", f"{path} [{entry.get('id')}]")
-        found.append(_device(entry))
-    return tuple(found)
+    return tuple(map(_device, entries.read(paths.CATALOG / "devices.toml", "device", "device")))
 
 
 def _device(entry: Mapping[str, Any]) -> Device:

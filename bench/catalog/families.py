@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import tomllib
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench import paths, schema
-from bench.errors import InvalidDocument, UsageError
+from bench.catalog import entries
+from bench.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,23 +61,12 @@ def families() -> tuple[Family, ...]:
     """
     found = []
     for path in sorted((paths.CATALOG / "families").glob("*.toml")):
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InvalidDocument(f"not TOML: {error}", where=path) from error
+        content = schema.read_toml(path)
         schema.check(content, "family", path)
         table = content["transformer"]
-        values = content | {
-            "pipelines": tuple(content["pipelines"]),
-            "transformer": Transformer(**_frozen({"perturb_slightly": table["perturb"], **table})),
-        }
-        found.append(Family(key=path.stem, **values))
+        transformer = Transformer(**entries.frozen({"perturb_slightly": table["perturb"], **table}))
+        found.append(Family(key=path.stem, **(entries.frozen(content) | {"transformer": transformer})))
     return tuple(found)
-
-
-def _frozen(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a table with its lists as tuples."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in table.items()}
 
 
 def for_pipeline(class_name: str) -> Family:

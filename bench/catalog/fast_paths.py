@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench import paths, schema
+from bench.catalog import entries
 from bench.errors import InvalidDocument
 
 if TYPE_CHECKING:
@@ -90,13 +91,9 @@ def parse(content: Mapping[str, Any], source: str) -> tuple[FastPath, ...]:
     for entry in content["fast_path"]:
         where = f"{source} [{entry.get('id')}]"
         schema.check(entry, "fast-path", where)
-        values: dict[str, Any] = dict(entry)
-        values["on"] = Pattern(**_compiled(entry["on"], where))
-        values["off"] = tuple(Rule(**_compiled(rule, where)) for rule in entry.get("off", ()))
-        values["models"] = tuple(entry["models"])
-        if "quality" in entry:
-            values["quality"] = tuple(entry["quality"])
-        found.append(FastPath(**values))
+        on = Pattern(**_compiled(entry["on"], where))
+        off = tuple(Rule(**_compiled(rule, where)) for rule in entry.get("off", ()))
+        found.append(FastPath(**(entries.frozen(entry) | {"on": on, "off": off})))
     return tuple(found)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
-import tomllib
 from dataclasses import dataclass
 
-from bench import paths, schema
+from bench import paths
+from bench.catalog import entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,12 +26,8 @@ def kernel_categories() -> tuple[KernelCategory, ...]:
     Raises:
         InvalidDocument: an entry breaks ``schemas/kernel-category.json``.
     """
-    path = paths.CATALOG / "kernel_categories.toml"
-    found = []
-    for entry in tomllib.loads(path.read_text(encoding="utf-8"))["category"]:
-        schema.check(entry, "kernel-category", f"{path} [{entry.get('id')}]")
-        found.append(KernelCategory(**(entry | {"pattern": re.compile(entry["pattern"])})))
-    return tuple(found)
+    found = entries.read(paths.CATALOG / "kernel_categories.toml", "category", "kernel-category")
+    return tuple(KernelCategory(**(entry | {"pattern": re.compile(entry["pattern"])})) for entry in found)
 
 
 def kernel_category(name: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench import paths, schema
+from bench.catalog import entries
 from bench.errors import InvalidDocument, UnknownName
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Preset:
 
 def _preset(key: str, document: Mapping[str, Any], source: str) -> Preset:
     schema.check(document, "preset", source)
-    values: dict[str, Any] = dict(document)
+    values = entries.frozen(document)
     for name in filter(runs_code, values.get("environment", ())):
         raise InvalidDocument(
             f"$.environment: {name} decides which code runs: a preset may not set it",
@@ -129,9 +130,6 @@ def _preset(key: str, document: Mapping[str, Any], source: str) -> Preset:
                 where=source,
             )
         values["checkpoint"] = Checkpoint(**values["checkpoint"])
-    for name in ("tags", "arguments", "nightly_ignores", "graph_warmup_sizes"):
-        if name in values:
-            values[name] = tuple(values[name])
     return Preset(key=key, document=document, **values)
 
 

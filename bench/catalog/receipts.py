@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench import paths, schema
+from bench import paths
+from bench.catalog import entries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,10 +55,9 @@ class Feature:
 
 
 def _feature(entry: Mapping[str, Any]) -> Feature:
-    lists = {name: tuple(entry.get(name, ())) for name in ("unless", "told_by")}
     signs = {name: tuple(map(_sign, entry.get(name, ()))) for name in ("shown", "denied")}
-    asked = tuple(Ask(**(ask | {"names": tuple(ask["names"])})) for ask in entry["asked"])
-    return Feature(**(dict(entry) | lists | signs | {"asked": asked}))
+    asked = tuple(Ask(**entries.frozen(ask)) for ask in entry["asked"])
+    return Feature(**(dict(entry) | signs | {"asked": asked}))
 
 
 def _sign(entry: Mapping[str, Any]) -> Sign:
@@ -72,8 +71,4 @@ def features() -> tuple[Feature, ...]:
     Raises:
         InvalidDocument: an entry violates ``schemas/receipt.json``.
     """
-    path = paths.CATALOG / "receipts.toml"
-    entries = tomllib.loads(path.read_text(encoding="utf-8"))["receipt"]
-    for entry in entries:
-        schema.check(entry, "receipt", f"{path} [{entry.get('id')}]")
-    return tuple(map(_feature, entries))
+    return tuple(map(_feature, entries.read(paths.CATALOG / "receipts.toml", "receipt", "receipt")))

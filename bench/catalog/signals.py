@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import tomllib
 from dataclasses import dataclass
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from bench import paths, schema
+from bench import paths
+from bench.catalog import entries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +83,7 @@ def signals() -> tuple[Signal, ...]:
     """
     found = []
     for path in sorted((paths.CATALOG / "signals").glob("*.toml")):
-        for entry in tomllib.loads(path.read_text(encoding="utf-8"))["signal"]:
-            schema.check(entry, "signal", f"{path} [{entry.get('id')}]")
-            values = entry | {name: tuple(entry.get(name, ())) for name in ("only", "names")}
-            found.append(Signal(category=path.stem, **values))
+        found += [Signal(category=path.stem, **entry) for entry in entries.read(path, "signal", "signal")]
     return tuple(found)
 
 
@@ -97,12 +94,7 @@ def evidence() -> tuple[Evidence, ...]:
     Raises:
         InvalidDocument: an entry breaks ``schemas/evidence.json``.
     """
-    path = paths.CATALOG / "evidence.toml"
-    found = []
-    for entry in tomllib.loads(path.read_text(encoding="utf-8"))["evidence"]:
-        schema.check(entry, "evidence", f"{path} [{entry.get('id')}]")
-        found.append(Evidence(**(entry | {"required": tuple(entry["required"])})))
-    return tuple(found)
+    return tuple(Evidence(**entry) for entry in entries.read(paths.CATALOG / "evidence.toml", "evidence", "evidence"))
 
 
 @functools.cache
@@ -112,10 +104,8 @@ def triaged() -> tuple[Triaged, ...]:
     Raises:
         InvalidDocument: an entry violates ``schemas/triage.json``.
     """
-    path = paths.CATALOG / "triage.toml"
-    messages = []
-    for entry in tomllib.loads(path.read_text(encoding="utf-8"))["message"]:
-        schema.check(entry, "triage", f"{path} [{entry.get('because')}]")
-        pieces = {"says": tuple(entry.get("says", ())), "within": tuple(entry.get("in", ()))}
-        messages.append(Triaged(kind=entry["is"], because=entry["because"], **pieces))
-    return tuple(messages)
+    messages = entries.read(paths.CATALOG / "triage.toml", "message", "triage", name="because")
+    return tuple(
+        Triaged(kind=entry["is"], because=entry["because"], says=entry.get("says", ()), within=entry.get("in", ()))
+        for entry in messages
+    )

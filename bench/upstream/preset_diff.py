@@ -25,6 +25,12 @@ OURS_ALONE = frozenset({
 SAME_AS_ABSENT = {"--num-gpus": "1", "--enable-torch-compile": "false", "--warmup-mode": "request"}
 """Values that the helper's launch has without naming them."""
 
+FIELDS = (
+    *("model", "prompt", "negative_prompt", "seed", "environment"),
+    *("nightly", "gated", "force_eager", "graph_warmup_sizes"),
+)
+"""What a preset of ours and one of the helper's both have, under the same name."""
+
 STEPS = ("num_inference_steps", "--num-inference-steps")
 """The one parameter that the helper writes into a request file or as a flag; a flag wins over the file."""
 
@@ -84,17 +90,9 @@ def _of_preset(preset: Preset) -> dict[str, Any]:
     spelled = upstream.flags_of(spelling.spell(workload.of_preset(preset), flags.table().versions[-1]))
     asset = assets.listed().get(preset.image) if preset.image else None
     return {
-        "model": preset.model,
-        "prompt": preset.prompt,
-        "negative_prompt": preset.negative_prompt,
-        "seed": preset.seed,
+        **{name: getattr(preset, name) for name in FIELDS},
         "image": None if asset is None else asset.upstream,
-        "environment": dict(preset.environment),
         "config": dict(preset.config),
-        "nightly": preset.nightly,
-        "gated": preset.gated,
-        "force_eager": preset.force_eager,
-        "graph_warmup_sizes": preset.graph_warmup_sizes,
         **{flag: value for flag, value in spelled.items() if flag not in OURS_ALONE},
     }
 
@@ -103,20 +101,7 @@ def _of_entry(entry: Entry) -> dict[str, Any]:
     config, spelled = dict(entry.config), {**SAME_AS_ABSENT, **entry.flags}
     if STEPS[0] in config:
         spelled.setdefault(STEPS[1], str(config.pop(STEPS[0])))
-    return {
-        "model": entry.model,
-        "prompt": entry.prompt,
-        "negative_prompt": entry.negative_prompt,
-        "seed": entry.seed,
-        "image": entry.image,
-        "environment": dict(entry.environment),
-        "config": config,
-        "nightly": entry.nightly,
-        "gated": entry.gated,
-        "force_eager": entry.force_eager,
-        "graph_warmup_sizes": entry.graph_warmup_sizes,
-        **spelled,
-    }
+    return {**{name: getattr(entry, name) for name in FIELDS}, "image": entry.image, "config": config, **spelled}
 
 
 def check(package: Path, checkout: Path | None = None) -> tuple[dict[str, Path], list[Difference]]:

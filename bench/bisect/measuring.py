@@ -45,17 +45,6 @@ class Display(ab.Display, Protocol):
         """Show that a comparison of so many pairs at most begins."""
 
 
-class Measurer(Protocol):
-    """Makes a comparison; what makes a commit impossible to measure is in the result, not raised."""
-
-    def compare(self, planned: Planned, /) -> Result:
-        """Return the comparison that was planned, or which of its commits cannot be measured: the result's candidate.
-
-        Raises:
-            BenchError: good failed, or anything that is not a commit's.
-        """
-
-
 @dataclass(slots=True, kw_only=True)
 class Worktrees:
     """The commits that are checked out below a bisection's folder, beside the user's own checkout."""
@@ -112,7 +101,11 @@ def engine(worktrees: Worktrees, commit: str, over: str | None, tell: Callable[[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:
-    """Compares commits as `invoke ab` does, each over its own pins; every comparison is an A/B of its own."""
+    """Compares commits as `invoke ab` does, each over its own pins; every comparison is an A/B of its own.
+
+    Of commits that cannot be measured the result says so, whose candidate it is; only what is not a commit's is raised,
+    or that good failed.
+    """
 
     options: Options
     configuration: str | None
@@ -184,7 +177,10 @@ class Engines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commands:
-    """Compares the numbers that a user's command prints in two commits, run in turn; each pair is kept at once."""
+    """Compares the numbers that a user's command prints in two commits, run in turn; each pair is kept at once.
+
+    It says of a commit that it cannot be measured as `Engines` does.
+    """
 
     command: str
     timeout_s: float

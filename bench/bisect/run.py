@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
-from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,9 @@ from bench.run.options import Options, restored
 from bench.stats.pairs import fresh_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from bench.bisect.measuring import Display, Measurer, Worktrees
+    from bench.bisect.measuring import Display, Worktrees
     from bench.engine.history import Range
     from bench.record.campaign import Campaign
 
@@ -84,7 +84,7 @@ def begin(options: Options, question: Question, design: Design, *, display: Disp
     question = replace(question, good=known.good, bad=known.bad, seed=fresh_seed())
     asked = {"options": options.document(), "question": asdict(question), "design": asdict(design)}
     with campaign.begin(KIND, root, asked, _named_again(question.source, question.command)) as state:
-        return _bisected(options, question, design, _Ground(known, broken, state), display)
+        return _bisected(options, question, _course(known, question, design, broken, state), state, display)
 
 
 def resume(folder: Path, now: Options, source: str | None, command: str | None, *, display: Display) -> Finished:
@@ -109,24 +109,15 @@ def resume(folder: Path, now: Options, source: str | None, command: str | None, 
         question = replace(question, source=source or question.source, command=command)
         options = restored(Options.from_document(state.asked["options"]), now)
         known = _range(question)
-        display.tell(f"{len(_results(state))} comparisons were finished before")
-        ground = _Ground(known, _broken(known, question), state)
-        return _bisected(options, question, Design(**state.asked["design"]), ground, display)
+        going = _course(known, question, Design(**state.asked["design"]), _broken(known, question), state)
+        display.tell(f"{len(going.results)} comparisons were finished before")
+        return _bisected(options, question, going, state, display)
 
 
 def _named_again(source: str | None, command: str | None) -> tuple[str, ...]:
     """Return the options that `resume` has to be given again, as a page may show them."""
     typed = {"--source": source, "--run": command}
     return tuple(word for name, value in typed.items() if value is not None for word in (name, redact.text(value)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Ground:
-    """Where a bisection stands: its range, the commits of it that cannot be imported, and its state."""
-
-    known: Range
-    broken: dict[str, str]
-    state: Campaign
 
 
 def _range(question: Question) -> Range:
@@ -172,50 +163,40 @@ def _worktrees(known: Range) -> int:
     return math.ceil(math.log2(1 + len(known.commits))) + MARGIN_OF_WORKTREES
 
 
-def _results(state: Campaign) -> list[Result]:
+def _course(known: Range, question: Question, design: Design, broken: dict[str, str], state: Campaign) -> Course:
+    """Return where a bisection stands by its state."""
     found = [value for part, value in state.finished.items() if part.startswith(RESULT)]
-    return [Result(**{**value, "differences": tuple(value["differences"])}) for value in found]
+    results = [Result(**{**value, "differences": tuple(value["differences"])}) for value in found]
+    return Course(known=known, design=design, limited=bool(question.paths), broken=broken, results=results)
 
 
-@contextmanager
-def _worktrees_of(ground: _Ground) -> Iterator[Worktrees]:
-    """Yield the place for worktrees; however this ends, none is left (after ``kill -9``: once it is resumed)."""
-    worktrees = measuring.Worktrees(known=ground.known, folder=ground.state.folder / measuring.WORKTREES)
-    try:
-        yield worktrees
-    finally:
-        worktrees.remove()
+def _bisected(options: Options, question: Question, going: Course, state: Campaign, display: Display) -> Finished:
+    """Make comparisons until the bisection ends, and write its record.
 
-
-def _bisected(options: Options, question: Question, design: Design, ground: _Ground, display: Display) -> Finished:
-    """Make comparisons until the bisection ends, and write its record."""
-    going = Course(
-        known=ground.known,
-        design=design,
-        limited=bool(question.paths),
-        broken=ground.broken,
-        results=_results(ground.state),
-    )
-    with _worktrees_of(ground) as worktrees:
-        measurer = _measurer(options, question, going, worktrees, ground.state, display)
+    However this ends, no worktree is left (after ``kill -9``: once it is resumed).
+    """
+    with contextlib.ExitStack() as stack:
+        worktrees = measuring.Worktrees(known=going.known, folder=state.folder / measuring.WORKTREES)
+        stack.callback(worktrees.remove)
+        measurer = _measurer(options, question, going, worktrees, state, display)
         while not isinstance(planned := going.following(), End):
             display.tell(f"{planned.part}: {_told(going, planned.candidate)}")
             display.expect(planned.pairs)
             result = measurer.compare(planned)
             going.results.append(result)
-            ground.state.finish(f"{RESULT}{planned.part}", asdict(result))
+            state.finish(f"{RESULT}{planned.part}", asdict(result))
             display.tell(_row(going, result))
         about = _about(options, question, going, planned, worktrees, display)
-    document = _document(question, going, planned, ground.state.folder, about)
-    path = ground.state.folder / DOCUMENT
-    schema.write(document, "bisect-record", path, replace=ground.state.resumed)  # killed before the state's end
-    ground.state.end()
+    document = _document(question, going, planned, state.folder, about)
+    path = state.folder / DOCUMENT
+    schema.write(document, "bisect-record", path, replace=state.resumed)  # killed before the state's end
+    state.end()
     return Finished(document=document, path=path)
 
 
 def _measurer(
     options: Options, question: Question, going: Course, worktrees: Worktrees, state: Campaign, display: Display
-) -> Measurer:
+) -> measuring.Engines | measuring.Commands:
     if question.command is not None:
         return measuring.Commands(
             command=question.command, timeout_s=options.timeout_s, design=going.design, worktrees=worktrees,
@@ -285,7 +266,7 @@ def _about(
         before, engine = (measuring.engine(worktrees, one, options.engine, display.tell) for one in (parent, name))
         asked = replace(options, engine=engine, label="reach", prove_kernels=True)
         base = replace(asked, engine=before), worktrees.of(parent)
-        asking = replace(reach.of_checkout(asked, f"{parent}..{name}"), base=lambda: nullcontext(base))
+        asking = replace(reach.of_checkout(asked, f"{parent}..{name}"), base=lambda: contextlib.nullcontext(base))
         document = reach.measure(asked, asking, folder, display)
     except BenchError as error:
         return {**found, "reach_unknown": error.what}

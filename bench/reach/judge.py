@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from bench.reach.changes import Change
-    from bench.reach.lines import Module, Statement
+    from bench.reach.lines import Statement
     from bench.reach.trace import Trace
 
 NEVER, COMPILED, UNTRACED = "never", "compiled", "untraced"
@@ -27,35 +27,30 @@ REACHED, NOT_REACHED, UNKNOWN, NOTHING = "reached", "not-reached", "unknown", "n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One tree's lines to judge: what was traced there, and the numbers of the changed lines by file.
+    """One tree's lines to judge: what was traced there, and the changes by the paths of their files in it.
 
     ``what`` is `NEW` or `GONE`.
     """
 
     what: str
     trace: Trace
-    wanted: dict[str, list[int]]
-    texts: dict[str, str]
-    names: dict[str, str]
+    changes: Mapping[str, Change]
 
 
 def parts(side: Side) -> Iterator[dict[str, Any]]:
     """Yield the changed lines of a side as a document holds them, lines in a row that fared alike together."""
-    for path, numbers in side.wanted.items():
-        module = lines.read(side.texts[path])
+    is_new = side.what == NEW
+    for path, change in side.changes.items():
+        numbers = change.new_lines() if is_new else change.gone_lines()
+        module = lines.read((change.after if is_new else change.before) or "")
         if module is None:
-            yield _part(side, path, (numbers[0], numbers[-1]), UNTRACED, "this Python cannot parse the file")
+            span = range(numbers[0], numbers[-1] + 1)
+            yield _part(side, change, span, UNTRACED, "this Python cannot parse the file")
             continue
-        fates = [(number, *_fate(side, path, known)) for number, known in _with_code(module, numbers)]
+        with_code = [(number, known) for number in numbers if (known := module.at(number)) is not None]
+        fates = [(number, *_fate(side, path, known)) for number, known in with_code]
         for (fate, because, who), group in groupby(fates, key=lambda row: row[1:]):
-            members = [row[0] for row in group]
-            yield _part(side, path, (members[0], members[-1]), fate, because, who, count=len(members))
-
-
-def _with_code(module: Module, numbers: Sequence[int]) -> Iterator[tuple[int, Statement]]:
-    for number in numbers:
-        if (known := module.at(number)) is not None:
-            yield number, known
+            yield _part(side, change, [row[0] for row in group], fate, because, who)
 
 
 def _fate(side: Side, path: str, known: Statement) -> tuple[str, str | None, tuple[str, ...]]:
@@ -83,21 +78,14 @@ def _called(process: trace.Process) -> str:
 
 
 def _part(
-    side: Side,
-    path: str,
-    span: tuple[int, int],
-    fate: str,
-    because: str | None,
-    who: tuple[str, ...] = (),
-    *,
-    count: int | None = None,
+    side: Side, change: Change, members: Sequence[int], fate: str, because: str | None, who: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     return {
-        "file": side.names[path],
+        "file": change.name,
         "side": side.what,
-        "first": span[0],
-        "last": span[1],
-        "lines": count if count is not None else span[1] - span[0] + 1,
+        "first": members[0],
+        "last": members[-1],
+        "lines": len(members),
         "ran": fate,
         "because": because,
         "processes": list(who),

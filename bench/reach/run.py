@@ -122,14 +122,14 @@ def measure(options: Options, asked: Question, directory: Path, display: Observe
     sides = []
     if head := _new(asked.changes):
         planned = plans.plan(eager, in_session=True)
-        sides.append(_side(judge.NEW, trace.take(planned, list(head), directory / "traced", display), head))
+        traced = trace.take(planned, list(head), directory / "traced", display)
+        sides.append(judge.Side(what=judge.NEW, trace=traced, changes=head))
     if gone := [change for change in asked.changes if change.path_before and change.gone_lines()]:
         with asked.base() as (before, root):
             wanted = {str(root / str(change.path_before)): change for change in gone}
             planned = plans.plan(replace(eager, engine=before.engine), in_session=True)
-            sides.append(
-                _side(judge.GONE, trace.take(planned, list(wanted), directory / "traced-base", display), wanted)
-            )
+            traced = trace.take(planned, list(wanted), directory / "traced-base", display)
+            sides.append(judge.Side(what=judge.GONE, trace=traced, changes=wanted))
     parts = [part for side in sides for part in judge.parts(side)]
     others = judge.untraced(asked.changes)
     measured = _measured_phases(options, asked.metric)
@@ -195,17 +195,6 @@ def _of_kernels(document: Mapping[str, Any]) -> dict[str, str]:
 def _new(found: Sequence[Change]) -> dict[str, Change]:
     """Return the changed Python files to trace, by their path in the changed tree."""
     return {change.path_after: change for change in found if change.path_after and change.new_lines()}
-
-
-def _side(what: str, taken: trace.Trace, wanted: dict[str, Change]) -> judge.Side:
-    new = what == judge.NEW
-    return judge.Side(
-        what=what,
-        trace=taken,
-        wanted={path: change.new_lines() if new else change.gone_lines() for path, change in wanted.items()},
-        texts={path: (change.after if new else change.before) or "" for path, change in wanted.items()},
-        names={path: change.name for path, change in wanted.items()},
-    )
 
 
 def _launch(side: judge.Side) -> dict[str, Any]:

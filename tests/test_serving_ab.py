@@ -18,7 +18,7 @@ from bench import schema
 from bench.errors import EngineFailed, FallbackDetected, Interrupted, RecordEdited, UsageError
 from bench.record import campaign, documents, store
 from bench.report import load_comparison, next_step
-from bench.serving import ab, local, servers_review, versus
+from bench.serving import ab, servers_review, versus
 from bench.serving import run as campaigns
 from bench.serving.campaign import Campaign
 from bench.serving.client import Exchange
@@ -80,7 +80,7 @@ class Arm:
         self._stand_in.__exit__(*given)
 
     def finish(self):
-        return local.Finished(*campaigns.finish(self.campaign, self.server, None))
+        return campaigns.finish(self.campaign, self.server, None)
 
 
 class Shown:

@@ -1,4 +1,4 @@
-"""A load test that is going on, and the server that was started for it, as objects; `document` makes the record."""
+"""A load test that is going on, as an object; `document` makes the record."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.errors import BenchError
-    from bench.fallback.verdict import Verdict
     from bench.record.campaign import Campaign as State
     from bench.record.types import Launch
     from bench.serving.checks import Measured
-    from bench.serving.joins import Identity
     from bench.serving.options import LoadOptions
     from bench.serving.queueing import Estimate
     from bench.serving.request import ImageRequest
@@ -74,24 +72,3 @@ class Campaign:
     def next_index(self) -> int:
         """Return the index of the next request: one count over all phases."""
         return sum(len(measured.phase.exchanges) for measured in self.measured)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attested:
-    """What is known of a server that was started here; the whole is absent for somebody else's.
-
-    ``origin`` and ``launch`` are what a run record says of a run and of a launch.
-    """
-
-    identity: Identity
-    run_id: str
-    verdict: Verdict
-    ready_s: float | None
-    origin: Mapping[str, Any]
-    launch: Mapping[str, Any]
-    died: bool
-
-    @property
-    def version(self) -> str:
-        """The engine's version."""
-        return str(self.origin["engine"]["version"])

@@ -67,24 +67,48 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attested:
+    """What is known of a server that was started here; the whole is absent for somebody else's.
+
+    ``origin`` and ``launch`` are what a run record says of a run and of a launch.
+    """
+
+    identity: Identity
+    run_id: str
+    verdict: Verdict
+    ready_s: float | None
+    origin: Mapping[str, Any]
+    launch: Mapping[str, Any]
+    died: bool
+
+    @property
+    def version(self) -> str:
+        """The engine's version."""
+        return str(self.origin["engine"]["version"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What the checks look at. None: it could not be known, as of somebody else's server.
 
     ``golden_answers`` counts the pictures that were held against an offline run's.
-    ``ours`` tells whether the server was started here: what is unknown of it then is missing evidence.
+    ``ours`` tells whether the server was started here: what is unknown of it then is missing evidence. ``attested`` is
+    None also of ours where only its record is left.
     """
 
     ours: bool
-    identity: Identity | None
-    run_id: str | None
-    version: str | None
+    attested: Attested | None
     verdict: Verdict | None
     join: Join | None
     measured: Sequence[Measured]
     differences: Sequence[Difference]
     golden_answers: int
     batching: int
-    died: bool
+
+    @property
+    def died(self) -> bool:
+        """Whether the server ended by itself."""
+        return self.attested is not None and self.attested.died
 
     @property
     def answered(self) -> list[tuple[Exchange, Answer]]:
@@ -128,12 +152,12 @@ class Row:
 
 
 def _identity(facts: Facts) -> Outcome:
-    identity = facts.identity
-    if identity is None:
+    if (attested := facts.attested) is None:
         return Outcome(held=None, says="somebody else's server: unattested", exit_code=f.EVIDENCE_MISSING)
-    held = identity.run_id == facts.run_id and identity.listener_is_ours
-    if held and identity.version not in (None, facts.version):
-        return Outcome(held=False, says=f"version {identity.version}, not {facts.version}", exit_code=f.FALLBACK)
+    identity = attested.identity
+    held = identity.run_id == attested.run_id and identity.listener_is_ours
+    if held and identity.version not in (None, attested.version):
+        return Outcome(held=False, says=f"version {identity.version}, not {attested.version}", exit_code=f.FALLBACK)
     says = f"{identity.run_id}, listener below this process: {identity.listener_is_ours}"
     return Outcome(held=held, says=says, exit_code=f.FALLBACK if held is False else f.EVIDENCE_MISSING)
 

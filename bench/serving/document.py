@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.errors import BenchError
-    from bench.serving.campaign import Attested, Campaign
+    from bench.serving.campaign import Campaign
     from bench.serving.checks import Facts, Measured, Row
     from bench.serving.client import Exchange
     from bench.serving.joins import Served
@@ -35,14 +35,12 @@ ORIGIN = ("preset", "workload", "weights", "engine", "code", "devices", "host", 
 """What is not known of somebody else's server."""
 
 
-def document(
-    campaign: Campaign, facts: Facts, checks: Sequence[Row], attested: Attested | None, failure: BenchError | None
-) -> dict[str, Any]:
+def document(campaign: Campaign, facts: Facts, checks: Sequence[Row], failure: BenchError | None) -> dict[str, Any]:
     """Return the record of a load test; its rows are not in it: `write` puts them beside it and names their hash."""
     most = campaign.options.batching
     unbatched = () if campaign.unbatched is None else campaign.unbatched.measured
     merging = batching.summary(most, facts.verdict, facts.measured, unbatched, facts.differences) if most > 1 else None
-    highest, capacity = campaign.highest, campaign.capacity
+    highest, capacity, attested = campaign.highest, campaign.capacity, facts.attested
     return {
         "schema": KIND,
         "schema_version": SCHEMA_VERSION,

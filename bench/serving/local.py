@@ -6,7 +6,7 @@ import shutil
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path  # noqa: TC003 - a field's type, also at run time
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from bench.engine import code
 from bench.errors import BenchError, EngineFailed, Interrupted, UsageError
@@ -25,10 +25,11 @@ from bench.run.watch import Watch
 from bench.serving import batching, checks, offline, review
 from bench.serving import command as commands
 from bench.serving import run as campaigns
-from bench.serving.campaign import Attested, Campaign
+from bench.serving.campaign import Campaign
+from bench.serving.checks import Attested
 from bench.serving.options import LoadOptions
 from bench.serving.request import ImageRequest, VideoRequest, refuse
-from bench.serving.run import Remote
+from bench.serving.run import Finished, Remote
 from bench.serving.server import Server
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class Hosted:
         """Judge what was measured, write the record, and return it with the error that the task ends with."""
         against = code.against(self.running.code, self.guard.facts.components.values())
         attested = self._attested(conclude(self.guard, None, [*self._watch.findings(), *against]), self.guard)
-        return Finished(*campaigns.finish(self.campaign, self.server, attested))
+        return campaigns.finish(self.campaign, self.server, attested)
 
     def _keep(self) -> None:
         """Write the record as far as it has come."""
@@ -220,14 +221,6 @@ class Hosted:
             load_s=self.server.ready_after_s,
         )
         return documents.launch(launched, self.campaign.directory)
-
-
-class Finished(NamedTuple):
-    """A finished load test: its record, where it is, and the error that the task ends with (None: it counts)."""
-
-    record: Mapping[str, Any]
-    path: Path
-    error: BenchError | None
 
 
 def loadtest(planned: Plan, options: LoadOptions, display: Observer | None = None) -> Finished:
@@ -310,4 +303,4 @@ def loadtest_elsewhere(url: str, request: ImageRequest, options: LoadOptions) ->
     going = Campaign(options=options, workload=request, started=store.now(), directory=directory, golden=golden)
     going.keep = lambda: campaigns.keep(going, target, None)
     campaigns.run(going, target)
-    return Finished(*campaigns.finish(going, target, None))
+    return campaigns.finish(going, target, None)

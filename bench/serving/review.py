@@ -217,16 +217,13 @@ def _earlier_rates(record: Record, phase: Record) -> dict[str, float]:
 def _facts(record: Record, again: Sequence[Measured], log: Mapping[str, Served] | None) -> Facts:
     return Facts(
         ours=record["server"] is not None,
-        identity=None,
-        run_id=None,
-        version=None,
+        attested=None,
         verdict=None if record["verdict"] is None else Verdict.from_document(record["verdict"]),
         join=None if log is None else campaigns.joined(again, log),
         measured=again,
         differences=(),
         golden_answers=0,
         batching=record["asked"]["batching"],
-        died=False,
     )
 
 

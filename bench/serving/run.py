@@ -7,7 +7,7 @@ import os
 import time
 from collections import deque
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psutil
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.serving.arrivals import Arrivals
-    from bench.serving.campaign import Attested, Campaign
+    from bench.serving.campaign import Campaign
+    from bench.serving.checks import Attested
     from bench.serving.client import Exchange
     from bench.serving.joins import Counters, Join, Served
     from bench.serving.outputs import Answer
@@ -345,12 +346,18 @@ def keep(campaign: Campaign, target: Target, attested: Attested | None) -> None:
     _write(campaign, target, attested, Interrupted(INTERRUPTED))
 
 
-def finish(
-    campaign: Campaign, target: Target, attested: Attested | None
-) -> tuple[dict[str, Any], Path, BenchError | None]:
-    """Judge what was measured, write the record whole, and return it, its path and the error the task ends with."""
+class Finished(NamedTuple):
+    """A finished load test: its record, where it is, and the error that the task ends with (None: it counts)."""
+
+    record: Mapping[str, Any]
+    path: Path
+    error: BenchError | None
+
+
+def finish(campaign: Campaign, target: Target, attested: Attested | None) -> Finished:
+    """Judge what was measured, write the record whole, and return it."""
     record, path, rows = _write(campaign, target, attested, campaign.failure)
-    return record, path, campaign.failure or checks.error(rows, str(campaign.directory))
+    return Finished(record, path, campaign.failure or checks.error(rows, str(campaign.directory)))
 
 
 def _write(
@@ -364,9 +371,7 @@ def _write(
     kept = [] if campaign.unbatched is None else [pair for one in campaign.unbatched.measured for pair in one.answered]
     facts = Facts(
         ours=attested is not None,
-        identity=None if attested is None else attested.identity,
-        run_id=None if attested is None else attested.run_id,
-        version=None if attested is None else attested.version,
+        attested=attested,
         verdict=None if attested is None else attested.verdict,
         join=None if logs is None else joined(campaign.measured, logged(logs, campaign.measured)),
         measured=campaign.measured,
@@ -377,8 +382,7 @@ def _write(
             answer.fault is None and outputs.asked(exchange.request) in campaign.golden for exchange, answer in answered
         ),
         batching=campaign.options.batching,
-        died=attested is not None and attested.died,
     )
     rows = checks.judge(facts)
-    record = document.document(campaign, facts, rows, attested, failure)
+    record = document.document(campaign, facts, rows, failure)
     return record, document.write(record, campaign, facts), rows

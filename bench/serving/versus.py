@@ -22,8 +22,8 @@ from bench.run import benchmark
 from bench.run.document import refuse_gone
 from bench.serving import arrivals, batching, checks, outputs, queueing, review
 from bench.serving import run as campaigns
-from bench.serving.local import Finished
 from bench.serving.options import SHARES
+from bench.serving.run import Finished
 from bench.stats import comparison, sequential
 from bench.stats.pairs import fresh_seed, plan_orders
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bench.engine.find import Engine
     from bench.engine.workload import Workload
     from bench.serving.ab import Result
-    from bench.serving.local import Finished
+    from bench.serving.run import Finished
     from bench.serving.versus import Design
 
 RUN_DIRECTORY = Path("RUN_DIRECTORY")

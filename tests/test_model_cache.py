@@ -57,8 +57,9 @@ def test_a_failed_run_is_cleaned_up_too(bench):
     assert ledger(bench.root)[-1]["event"] == "removed"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_mid_download_leaves_the_ledger_true(bench, replay, model, home, number):
+@pytest.fixture
+def downloading(bench, replay, model):
+    """A run in mid-download that is to remove its cache at the end."""
     engine = replay(download=5000, lines=["loading"], linger_s=600, image=False)
     command = invoke_command(
         "bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(),
@@ -66,9 +67,14 @@ def test_a_signal_in_mid_download_leaves_the_ledger_true(bench, replay, model, h
     )  # fmt: skip
     task = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_for_task(task, lambda: list(bench.root.glob(UNFINISHED)), "the engine has not begun to download")
-    task.send_signal(number)
-    _, said = task.communicate()
-    assert task.returncode == 130, said
+    return task
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_mid_download_leaves_the_ledger_true(bench, downloading, number):
+    downloading.send_signal(number)
+    _, said = downloading.communicate()
+    assert downloading.returncode == 130, said
     assert "Traceback" not in said
     assert left_over(bench.root) == []
     _, removing, removed = ledger(bench.root)
@@ -76,16 +82,9 @@ def test_a_signal_in_mid_download_leaves_the_ledger_true(bench, replay, model, h
     assert (removed["event"], removed["exists"]) == ("removed", False)
 
 
-def test_kill_9_leaves_a_ledger_that_claims_nothing(bench, replay, model):
-    engine = replay(download=5000, lines=["loading"], linger_s=600, image=False)
-    command = invoke_command(
-        "bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(),
-        "--model-cache-root", bench.root, "--cleanup-model-cache",
-    )  # fmt: skip
-    task = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for_task(task, lambda: list(bench.root.glob(UNFINISHED)), "the engine has not begun to download")
-    task.kill()
-    task.wait()
+def test_kill_9_leaves_a_ledger_that_claims_nothing(bench, downloading):
+    downloading.kill()
+    downloading.communicate()
     assert [line["event"] for line in ledger(bench.root)] == ["made"]
     assert len(left_over(bench.root)) == 1
 

@@ -147,18 +147,24 @@ PLANNED = course.Planned(part="003-step", why=course.STEP, baseline="a" * 40, ca
     ],
 )
 def test_a_commit_is_skipped_only_for_what_its_engine_did(tmp_path, monkeypatch, error, skipped):
+    engines = engines_in(tmp_path, good=PLANNED.baseline)
+    check_fault(engines, monkeypatch, PLANNED, error, PLANNED.candidate if skipped else None)
+
+
+def check_fault(engines, monkeypatch, planned, error, commit):
+    """Let a comparison fail, and hold that it skips this commit; None: that it is raised."""
+
     def failed(*_words, **_options):
         raise error
 
     monkeypatch.setattr(ab, "measure", failed)
     monkeypatch.setattr(pins, "required", lambda _checkout, _commit: frozenset())
-    engines = engines_in(tmp_path, good=PLANNED.baseline)
-    if skipped:
-        known = engines.compare(PLANNED)
-        assert (known.candidate, known.skipped) == (PLANNED.candidate, error.what)
+    if commit is not None:
+        known = engines.compare(planned)
+        assert (known.candidate, known.skipped) == (commit, error.what)
     else:
         with pytest.raises(BenchError) as raised:
-            engines.compare(PLANNED)
+            engines.compare(planned)
         assert raised.value is error
 
 
@@ -184,19 +190,10 @@ def engines_in(folder, good):
     ],
 )
 def test_a_parent_that_fails_in_the_decisive_comparison_is_skipped(tmp_path, monkeypatch, error, skipped):
-    def failed(*_words, **_options):
-        raise error
-
-    monkeypatch.setattr(ab, "measure", failed)
-    monkeypatch.setattr(pins, "required", lambda _checkout, _commit: frozenset())
     decisive = replace(PLANNED, part="009-decisive", why=course.DECISIVE)
-    engines = engines_in(tmp_path, good=NAMES[0])
-    if skipped:
-        known = engines.compare(decisive)
-        assert (known.candidate, known.skipped) == (decisive.baseline, error.what)
-    else:
-        with pytest.raises(BenchError):
-            engines.compare(decisive)
+    check_fault(
+        engines_in(tmp_path, good=NAMES[0]), monkeypatch, decisive, error, decisive.baseline if skipped else None
+    )
 
 
 def test_a_commit_that_cannot_be_installed_is_skipped(tmp_path, monkeypatch):

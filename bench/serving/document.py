@@ -83,21 +83,9 @@ def _by_size(sizes: Mapping[int, int] | None) -> dict[str, int] | None:
 
 
 def _asked(campaign: Campaign) -> dict[str, Any]:
-    options = campaign.options
-    return {
-        "model": options.run.model,
-        "engine": options.run.engine,
-        "rate_hz": options.rate_hz,
-        "concurrency": options.concurrency,
-        "trace": None if options.trace is None else str(options.trace),
-        "find_max": options.find_max,
-        "duration_s": options.duration_s,
-        "slo_s": options.slo_s,
-        "batching": options.batching,
-        "arrival_seed": options.arrival_seed,
-        "url": options.url,
-        "golden": None if options.golden is None else str(options.golden),
-    }
+    own = campaign.options.document()
+    run = own.pop("run")
+    return {"model": run["model"], "engine": run["engine"], **own}
 
 
 def _phase(measured: Measured) -> dict[str, Any]:

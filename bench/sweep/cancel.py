@@ -34,7 +34,8 @@ def everything(folder: Folder) -> str:
         machine.require()
     jobs: set[str] = set()
     with contextlib.suppress(machine.SlurmSilent):  # the mark comes first if Slurm does not answer
-        jobs |= slurm.job_ids(folder) if on_slurm else set()  # those that see the mark may have ended by the next look
+        if on_slurm:  # those that see the mark may have ended by the next look
+            jobs |= {job.id for job in slurm.jobs(folder)}
     folder.cancel()
     jobs |= slurm.stop(folder) if on_slurm else set()
     had_controller = _wait_for_controller(folder)

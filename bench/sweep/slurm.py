@@ -267,8 +267,7 @@ def alive(folder: Folder) -> dict[str, Seen]:
         SlurmSilent: Slurm does not answer.
     """
     tasks = {submission["name"]: submission["tasks"] for submission in folder.submissions()}
-    jobs = [job for job in slurm.jobs(prefix(folder)) if not job.has_ended and job.name in tasks]
-    return {tasks[job.name][job.index]["cell"]: _alive(job) for job in jobs}
+    return {tasks[job.name][job.index]["cell"]: _alive(job) for job in jobs(folder) if job.name in tasks}
 
 
 def leave(folder: Folder) -> None:
@@ -297,13 +296,13 @@ def leave(folder: Folder) -> None:
         folder.write_submission({**submission, "job": VOID})
 
 
-def job_ids(folder: Folder) -> set[str]:
-    """Return the ids of a sweep's jobs that wait or run.
+def jobs(folder: Folder) -> list[Job]:
+    """Return a sweep's jobs that wait or run.
 
     Raises:
         SlurmSilent: Slurm does not answer.
     """
-    return {job.id for job in slurm.jobs(prefix(folder)) if not job.has_ended}
+    return [job for job in slurm.jobs(prefix(folder)) if not job.has_ended]
 
 
 def stop(folder: Folder) -> set[str]:
@@ -314,7 +313,7 @@ def stop(folder: Folder) -> set[str]:
     """
     deadline = time.monotonic() + STOP_SECONDS
     ids: set[str] = set()
-    while alive := [job for job in slurm.jobs(prefix(folder)) if not job.has_ended]:
+    while alive := jobs(folder):
         if time.monotonic() > deadline:
             raise EngineFailed(
                 f"Slurm has not ended {len(alive)} jobs in {STOP_SECONDS:g} s", todo="look with squeue, cancel again"

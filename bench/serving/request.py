@@ -50,22 +50,21 @@ class ImageRequest:
 
     def body(self) -> bytes:
         """Return the body: PNG in base64, so that the pixels come with the answer and lose nothing."""
-        optional = {
+        return self._body(response_format="b64_json", output_format="png")
+
+    def _body(self, **more: object) -> bytes:
+        """Return the body with further fields; what is None is left to the server."""
+        asked = {
+            "prompt": self.prompt,
+            "size": f"{self.width}x{self.height}",
+            "seed": self.seed,
+            "n": self.outputs,
+            **more,
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance,
             "negative_prompt": self.negative_prompt,
         }
-        return json.dumps(
-            {
-                "prompt": self.prompt,
-                "size": f"{self.width}x{self.height}",
-                "seed": self.seed,
-                "n": self.outputs,
-                "response_format": "b64_json",
-                "output_format": "png",
-                **{name: value for name, value in optional.items() if value is not None},
-            }
-        ).encode()
+        return json.dumps({name: value for name, value in asked.items() if value is not None}).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +80,7 @@ class VideoRequest(ImageRequest):
 
     def body(self) -> bytes:
         """Return the body; the video is fetched when the job is done."""
-        optional = {
-            "num_inference_steps": self.steps,
-            "num_frames": self.frames,
-            "guidance_scale": self.guidance,
-            "negative_prompt": self.negative_prompt,
-        }
-        asked = {"prompt": self.prompt, "size": f"{self.width}x{self.height}", "seed": self.seed, "n": self.outputs}
-        return json.dumps(asked | {name: value for name, value in optional.items() if value is not None}).encode()
+        return self._body(num_frames=self.frames)
 
 
 def refuse(request: ImageRequest, where: str) -> None:

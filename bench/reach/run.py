@@ -120,7 +120,7 @@ def measure(options: Options, asked: Question, directory: Path, display: Observe
     """
     eager = replace(options, torch_compile=False, repeats=1, launches=1, precision=None, stage_sync=False)
     sides = []
-    if head := _new(asked.changes):
+    if head := {change.path_after: change for change in asked.changes if change.path_after and change.new_lines()}:
         planned = plans.plan(eager, in_session=True)
         traced = trace.take(planned, list(head), directory / "traced", display)
         sides.append(judge.Side(what=judge.NEW, trace=traced, changes=head))
@@ -190,11 +190,6 @@ def _of_kernels(document: Mapping[str, Any]) -> dict[str, str]:
     if document["outcome"] != judge.UNKNOWN or trace.REQUEST not in document["measured"]:
         return {}
     return {"means": OTHER_KERNELS if ran["changes"] else SAME_KERNELS}
-
-
-def _new(found: Sequence[Change]) -> dict[str, Change]:
-    """Return the changed Python files to trace, by their path in the changed tree."""
-    return {change.path_after: change for change in found if change.path_after and change.new_lines()}
 
 
 def _launch(side: judge.Side) -> dict[str, Any]:

@@ -105,11 +105,12 @@ def summary(
     indices = {exchange.index for exchange in phase.phase.exchanges}
     differing = [item for item in differences if item.index in indices]
     known = [item.similarity for item in differing if item.similarity is not None]
+    merged = None if phase.merged is None else sum(size * count for size, count in phase.merged.items())
     return Batching(
         most=most,
         receipt=_receipt(verdict),
         sizes=phase.merged,
-        merged_share=None if phase.merged is None else _requests(phase.merged) / max(len(phase.rows), 1),
+        merged_share=None if merged is None else merged / max(len(phase.rows), 1),
         batched=burst(measured, most),
         unbatched=burst(unbatched, most),
         compared=len(phase.rows),
@@ -117,10 +118,6 @@ def summary(
         max_levels=max((one.max_levels for one in known if one.max_levels is not None), default=None),
         worst_psnr_db=min((one.psnr_db for one in known if one.psnr_db is not None), default=None),
     )
-
-
-def _requests(sizes: Mapping[int, int]) -> int:
-    return sum(size * count for size, count in sizes.items())
 
 
 def _receipt(verdict: Verdict | None) -> str | None:

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from bench import files, paths
 from bench.errors import UsageError
 from bench.models import hub as models
+from bench.models import identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 MARKER = ".sglang-diffusion-workbench-cache"
 LEDGER = "ledger.jsonl"
-WEIGHTS = frozenset({".bin", ".ckpt", ".gguf", ".pt", ".pth", ".safetensors"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ def stats(folder: Path) -> dict[str, int]:
     files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and path.name != MARKER]
     return {
         "files": len(files),
-        "weight_files": sum(path.suffix in WEIGHTS for path in files),
+        "weight_files": sum(path.suffix in identity.WEIGHTS for path in files),
         "bytes": sum(path.stat().st_size for path in files),
     }
 

@@ -12,6 +12,7 @@ import sys
 import hypothesis
 import pytest
 from helpers import LOGS, NATIVE, ROOT, Ended, invoke_command, invoke_in_process
+from sweep_support import file, place  # noqa: F401 - fixtures
 
 from bench import redact
 

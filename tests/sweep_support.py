@@ -4,6 +4,9 @@ import json
 from collections import Counter
 from dataclasses import replace
 
+import pytest
+from helpers import NATIVE
+
 from bench.sweep.cells import Cell
 from bench.sweep.folder import Folder
 
@@ -54,6 +57,22 @@ def write_file(path, engine, model, *, seeds=12, more=""):
     """Write a sweep file whose cells differ by their seed."""
     path.write_text(FILE.format(seeds=list(range(1, seeds + 1)), engine=engine, model=model, more=more))
     return path
+
+
+@pytest.fixture
+def file(replay, model, tmp_path):
+    """Write a sweep file over a replay engine."""
+
+    def make(*, scenario=None, **more):
+        return write_file(tmp_path / "mine.toml", replay(**(scenario or NATIVE)), model(), **more)
+
+    return make
+
+
+@pytest.fixture
+def place(home):
+    """The folder of the sweep that such a file has."""
+    return home / "runs" / "sweep-mine"
 
 
 def document(folder):

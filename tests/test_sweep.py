@@ -32,19 +32,6 @@ from bench.record import campaign, documents
 from tests.trace_writer import FLUX_H100
 
 
-@pytest.fixture
-def file(replay, model, tmp_path):
-    def make(*, scenario=None, **more):
-        return write_file(tmp_path / "mine.toml", replay(**(scenario or NATIVE)), model(), **more)
-
-    return make
-
-
-@pytest.fixture
-def place(home):
-    return home / "runs" / "sweep-mine"
-
-
 def started(*arguments):
     return subprocess.Popen(
         invoke_command(*arguments), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

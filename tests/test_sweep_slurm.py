@@ -38,19 +38,6 @@ def slurm(cluster, monkeypatch):
     return cluster
 
 
-@pytest.fixture
-def file(replay, model, tmp_path):
-    def make(*, scenario=None, **more):
-        return write_file(tmp_path / "mine.toml", replay(**(scenario or NATIVE)), model(), **more)
-
-    return make
-
-
-@pytest.fixture
-def place(home):
-    return home / "runs" / "sweep-mine"
-
-
 def started(path, *more):
     return subprocess.Popen(
         invoke_command("sweep", path, "--on", "slurm", *more), cwd=ROOT, stdout=subprocess.PIPE,

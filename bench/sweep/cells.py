@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -334,6 +334,5 @@ def _gpus(extra: Sequence[str]) -> int | None:
 
 
 def _replica(cell: Cell, number: int) -> Cell:
-    known = {field.name: getattr(cell, field.name) for field in fields(Cell)}
-    changed = {"id": f"{cell.id}-{number}", "replica": number, "label": f"{cell.label} (host {number})", "host": None}
-    return Cell(**known | changed)
+    label = f"{cell.label} (host {number})"
+    return replace(cell, id=f"{cell.id}-{number}", replica=number, label=label, host=None)

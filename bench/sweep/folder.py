@@ -12,6 +12,7 @@ an operation that a file system does once: an attempt begins by making its folde
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -148,30 +149,27 @@ class Folder:
         """
         return _read(self.of_cell(name) / RESULT)
 
-    def decide(self, status: dict[str, Any], place: Path) -> bool:
-        """Write the last status of an attempt to its folder and make it the cell's result; tell whether it is now."""
+    def decide(self, status: dict[str, Any], place: Path) -> None:
+        """Write the last status of an attempt to its folder and make it the cell's result, unless the cell has one."""
         write_status(status, place)
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(place / STATUS, self.of_cell(status["cell"]) / RESULT)
-        except FileExistsError:
-            return False
-        return True
 
-    def give_up(self, name: str, reason: str) -> bool:
-        """Make it a cell's result that it is given up; tell whether it is now."""
-        return self._end(status(name, 0, state=GIVEN_UP, reason=reason))
+    def give_up(self, name: str, reason: str) -> None:
+        """Make it a cell's result that it is given up, unless it has one."""
+        self._end(status(name, 0, state=GIVEN_UP, reason=reason))
 
-    def time_out(self, name: str, reason: str) -> bool:
-        """Make it a cell's result that its last attempt took too long; tell whether it is now."""
+    def time_out(self, name: str, reason: str) -> None:
+        """Make it a cell's result that its last attempt took too long, unless it has one."""
         attempt = max(self.attempts(name), default=0)
         known = self.status(name, attempt) or status(name, attempt)
-        return self._end({**known, "state": TIMED_OUT, "exit_code": TimedOut.exit_code, "reason": reason})
+        self._end({**known, "state": TIMED_OUT, "exit_code": TimedOut.exit_code, "reason": reason})
 
-    def _end(self, status: dict[str, Any]) -> bool:
-        """Decide a cell from outside of its attempts; tell whether that is its result now."""
+    def _end(self, status: dict[str, Any]) -> None:
+        """Decide a cell from outside of its attempts."""
         place = self.of_cell(status["cell"]) / "given-up"
         place.mkdir(parents=True, exist_ok=True)
-        return self.decide({**status, "finished": store.now().isoformat()}, place)
+        self.decide({**status, "finished": store.now().isoformat()}, place)
 
     def forget_failed(self, names: Iterable[str]) -> None:
         """Take away the results of those of these cells that have no answer; what was measured stays."""

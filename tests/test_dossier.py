@@ -395,3 +395,15 @@ def test_an_interrupt_gives_advice_that_can_be_followed(home, sglang, tiny):
     assert not list((home / "runs").rglob("campaign.json")), "without its checkouts none can go on"
     assert f"'source:{checkout}@under'" in err
     assert len(git(checkout, "worktree", "list").splitlines()) == 1
+
+
+def test_the_texts_of_an_archive_of_an_earlier_workbench_are_not_judged(archive, invoke):
+    def earlier(contents):
+        subject = json.loads(contents["subject.json"])
+        contents["subject.json"] = json.dumps(subject | {"schema_version": 1}).encode()
+        contents["pull-request.md"] += b"as it was worded then\n"
+
+    ended = invoke("evidence-check", edited(archive, earlier, consistent=True))
+    assert ended.code == 0, ended.err
+    told = "no record was edited; its texts are of an earlier workbench and were not judged"
+    assert told in " ".join(ended.out.split())

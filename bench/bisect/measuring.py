@@ -103,8 +103,7 @@ def engine(worktrees: Worktrees, commit: str, over: str | None, tell: Callable[[
 class Engines:
     """Compares commits as `invoke ab` does, each over its own pins; every comparison is an A/B of its own.
 
-    Of commits that cannot be measured the result says so, whose candidate it is; only what is not a commit's is raised,
-    or that good failed.
+    A commit that cannot be measured is the result's candidate; any other error is raised, and so is one of good.
     """
 
     options: Options

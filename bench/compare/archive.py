@@ -28,10 +28,13 @@ MOST_BYTES = 1 << 30
 
 ARMS = (ab.BASELINE, ab.CANDIDATE)
 
+WORDING = 2
+"""Raised by every change of the texts that are made of an archive: those of an earlier one are not made again."""
+
 
 def subject(base: str | None = None, head: str | None = None, changes: Sequence[str] | None = None) -> dict[str, Any]:
     """Return what a dossier is about (``schemas/dossier.json``): two revisions and what differs, where it is known."""
-    return {"schema": "dossier", "schema_version": 1, "base": base, "head": head, "changes": changes}
+    return {"schema": "dossier", "schema_version": WORDING, "base": base, "head": head, "changes": changes}
 
 
 def read_subject(folder: Path) -> dict[str, Any]:

@@ -71,12 +71,6 @@ def read(path: Path, metric: str = metrics.DEFAULT) -> Side:
                 where=path,
                 todo=f"`invoke bench --resume {shlex.quote(str(path))}`, then compare",
             )
-        if document["instrument"]["profiler"]:
-            raise UsageError(
-                "a profile's times are not compared: the profiler slows them",
-                where=path,
-                todo="name an `invoke bench` run; `invoke profile-diff A B` compares two profiles",
-            )
         groups = calibration.by_launch(document, wanted)
         directory = path if path.is_dir() else path.parent
         return Side(

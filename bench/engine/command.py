@@ -145,7 +145,8 @@ def arguments(engine: Engine, workload: Workload) -> list[str]:
             pinned.
     """
     spelling.refuse_pinned(workload)
-    _refuse_unknown_attention(engine, workload.attention_backend)
+    if workload.backend == "sglang":  # diffusers pipelines know other names
+        _refuse_unknown_attention(engine, workload.attention_backend)
     own = None if flags.is_probed(engine.version) else own_flags.parser_flags(engine)
     try:
         return _spelled(workload, engine.version, own)
@@ -164,11 +165,11 @@ def _refuse_unknown_attention(engine: Engine, asked: str | None) -> None:
     if asked is None or not engine.code or own_flags.may_differ(engine):
         return
     known = registry.attention_backends(engine.code[0])
-    if known and asked.strip().lower() not in known:
+    if known and asked.lower() not in known and asked not in registry.OTHER_NAMES:
         close = mistakes.closest(asked, known)
         raise UsageError(
             f"sglang {engine.version} has no attention backend {asked!r}",
-            todo=f"did you mean {close}?" if close else f"it has {', '.join(sorted(known))}",
+            todo=f"did you mean {close}?" if close else f"it has {', '.join(sorted(known | registry.OTHER_NAMES))}",
         )
 
 

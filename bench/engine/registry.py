@@ -36,8 +36,8 @@ ALIASES = re.compile(r"^\s+_aliases\s*=\s*[\[(]([^\])]*)[\])]", re.MULTILINE)
 TABLED = re.compile(r'^\s+"(\w+)": \("', re.MULTILINE)
 BACKENDS = re.compile(r"^class AttentionBackendEnum\b.*\n((?:(?: .*)?\n)+)", re.MULTILINE)
 BACKEND = re.compile(r"^    ([A-Z]\w*) = ", re.MULTILINE)
-OTHER_NAMES = ("fa3", "fa4", "cudnn_sdpa")
-"""Names of attention backends that the engine's ServerArgs takes besides its own."""
+OTHER_NAMES = frozenset({"fa3", "fa4"})
+"""Names of attention backends that the engine takes besides those of its list, as they are spelled here only."""
 COMMENT = re.compile(r"#.*")
 WORD = re.compile(r"[\w.]+")
 
@@ -68,10 +68,10 @@ def pipelines(package: Path) -> frozenset[str]:
 
 @functools.cache
 def attention_backends(package: Path) -> frozenset[str]:
-    """Return the names that --attention-backend may have, in lower case; empty where the engine does not list them."""
+    """Return the attention backends that the engine lists, in lower case; empty where it lists none."""
     file = package / PLATFORMS
     listed = BACKENDS.search(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return frozenset() if listed is None else frozenset(map(str.lower, BACKEND.findall(listed[1]))) | {*OTHER_NAMES}
+    return frozenset() if listed is None else frozenset(map(str.lower, BACKEND.findall(listed[1])))
 
 
 @functools.cache

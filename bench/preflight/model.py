@@ -122,7 +122,7 @@ def weights(state: MachineState) -> Iterator[CheckResult]:
             state=WARN,
             saw=f"{model} is not in {hub.cache_folder(environment)}",
             means=f"the launch downloads it first{token}; that counts towards the timeout, not the timings",
-            todo="nothing, if there is a network and enough disk space",
+            todo="check that this machine has a network and enough disk space",
         )
 
 

@@ -173,7 +173,7 @@ def circumstances(baseline: Record, candidate: Record) -> list[str]:
         return lines
     one, other = baseline["launches"][0]["command"], candidate["launches"][0]["command"]
     if variables := unlike_variables(one["environment"], other["environment"]):
-        lines.append(f"environment differs: {', '.join(variables)}")
+        lines.append(f"environment: {', '.join(variables)}")
     for name, words, others in (("baseline", one, other), ("candidate", other, one)):
         only = [word for word in _own(words) if word not in _own(others)]
         lines += [f"only the {name} has {' '.join(only)}"] if only else []

@@ -7,6 +7,7 @@ import shlex
 import statistics
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import safe_text
@@ -22,7 +23,6 @@ from bench.stats.comparison import DEFAULT_MARGIN_PERCENT, is_disturbed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -115,9 +115,9 @@ def arms_launches(document: Mapping[str, Any]) -> tuple[list[float], list[float]
 
 
 def called(record: Mapping[str, Any], place: Path) -> str:
-    """Return what a person calls a record: its label, and its six digits or its place."""
-    name = names.called(place)
-    return f"{record['label']} ({name})" if record["label"] else name
+    """Return what a person calls a record: its label, and its six digits or its folder."""
+    name = Path(names.called(place)).name
+    return f"{record['label']} ({name})" if record["label"] not in {None, name} else name
 
 
 def heads(records: Sequence[Mapping[str, Any]], places: Sequence[Path]) -> list[str]:
@@ -418,9 +418,8 @@ def averaged(comparison: Mapping[str, Any], launches: tuple[Sequence[float], Seq
     """Return a line that says what the figures are of, where those that were compared are of several starts."""
     if max(map(len, launches)) == 1:
         return []
-    return [
-        f"{decided_row(comparison)}: geometric means over the engine starts; the other rows: medians over all requests"
-    ]
+    decided = f"{decided_row(comparison)}: geometric means over the engine starts"
+    return [f"{decided}; the other rows: medians over all requests (time to load: over the starts)"]
 
 
 def decided_row(comparison: Mapping[str, Any]) -> str:

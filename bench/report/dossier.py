@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from bench.report import quality
-from bench.report.comparison import NOT_CLAIMED, masked
+from bench.report.comparison import NOT_CLAIMED, arms_launches, masked
 from bench.report.figures import number
 from bench.report.run_page import devices
 from bench.safe_text import code
@@ -54,7 +54,8 @@ def _lines(subject: Mapping[str, Any], found: Mapping[str, Arms]) -> Iterator[st
     yield from (f"- {escaped(model)}: {escaped(kernels['sentence'])}" for model, kernels in ran)
     if reaches:
         yield ""
-    yield f"By pairs of engine starts, margin {margin:g} %. Effect: mean over pairs; times: medians of all requests."
+    of = "Effect: mean over pairs; times: geometric means over the starts."
+    yield f"By pairs of engine starts, margin {margin:g} %. {of}"
     yield f"Machine: {escaped(_machine(first[1]))}."
     commands = "\n".join(
         f"# {model}, {arm}\n{_command(record)}"
@@ -108,8 +109,7 @@ def _row(model: str, compared: Mapping[str, Any], baseline: Mapping[str, Any], c
     limits = "no interval" if interval is None else printed(interval["low_percent"], interval["high_percent"])
     effect = f"{comparison['effect']['percent'] + 0.0:+.2f} % ({limits})"
     before, after = (
-        number(statistics.median(value for pair in compared["pairs"] for value in pair[arm]), compared["unit"])
-        for arm in ("baseline", "candidate")
+        number(statistics.geometric_mean(launches), compared["unit"]) for launches in arms_launches(compared)
     )
     cells = [
         escaped(model),

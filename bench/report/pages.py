@@ -63,7 +63,14 @@ def of(place: Path) -> Page:
         return accuracy_page.page(schema.read(folder / ACCURACY), arrays)
     if (folder / PROFILE).is_file():
         documents.validate(folder / PROFILE)
-        return profile_view.view(schema.read(folder / PROFILE))
+        document = schema.read(folder / PROFILE)
+        if any(trace["gpu"] and "judged_step" not in trace["gpu"] for trace in document["traces"]):
+            raise UsageError(
+                "this profile was analysed by an earlier workbench and lacks what a page shows today",
+                where=folder / PROFILE,
+                todo="`invoke profile --trace FILE` analyses its trace again",
+            )
+        return profile_view.view(document)
     if any((folder / name).is_file() for name in names.RECORDS):
         record = store.read(folder)
         return replace(run_page.page(record, folder), evidence=_evidence({"": record}, folder))

@@ -95,8 +95,8 @@ def _facts(context: Mapping[str, Any], trace: Mapping[str, Any]) -> list[tuple[s
     asked = [fact for fact in about if fact[0] in ASKED]
     found = [*asked, ("family", trace["model"] or "not known")]
     found.append(("SGLang", context["engine_version"] or "version not known"))
-    if context["quality"] and not about:
-        found.append(("quality", f"not known, taken for the engine's default ({context['quality']})"))
+    if (quality := context["quality"]) and "quality" not in (context["about"] or {}):
+        found.append(("quality", quality if about else f"not known, taken for the engine's default ({quality})"))
     if device:
         found.append(("device", f"{device['name']} (compute capability {device['compute_capability']})"))
     if source["rank"] is not None:

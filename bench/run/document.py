@@ -265,10 +265,15 @@ def refuse_changed(
 
 
 def _variables(earlier: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """Return the variables that can matter and differ between a run's last launch and one that would start now."""
+    """Return the variables that can matter and differ between a run's last launch and one that would start now.
+
+    That of the stage table has a variable of its own, so the last one with requests that count is taken.
+    """
     if not earlier["launches"]:
         return []
-    then = variables.recorded(earlier["launches"][-1]["command"]["environment"])
+    serving = {request["launch"] for request in earlier["requests"]}
+    last = ([each for each in earlier["launches"] if each["index"] in serving] or earlier["launches"])[-1]
+    then = variables.recorded(last["command"]["environment"])
     return comparable.unlike_variables(then, variables.recorded(environment))
 
 

@@ -29,10 +29,10 @@ class Enough:
                 return f"{options.repeats} requests were asked for" if len(requests) >= options.repeats else None
             here = sum(request["launch"] == launch for request in requests)
             return f"{options.repeats} requests a launch were asked for" if here >= options.repeats else None
-        if len(requests) >= options.max_repeats:
-            return f"stopped at {options.max_repeats} requests, before the precision was reached"
         # an interval from the requests of one launch holds for that launch: those of one that was cut off do not count
         samples = [request["metrics"][PRIMARY] for request in requests if request["launch"] == launch]
+        if len(samples) >= options.max_repeats:
+            return f"stopped at {options.max_repeats} requests, before the precision was reached"
         reason = summary.known_well_enough(samples, options.precision)
         return f"launch {launch}: {reason}" if reason and len(samples) < len(requests) else reason
 

@@ -307,23 +307,26 @@ def _prove(options: Options) -> Prove | None:
 
 def _check_precision(result: Result, wanted: float) -> None:
     """Raise Inconclusive, with the precision that was reached, if a run ended before the one that was asked for."""
+    import statistics
+
     from bench.run.timings import PRIMARY
-    from bench.stats.summary import PRECISION_MINIMUM
+    from bench.stats.summary import PRECISION_MINIMUM, median_interval
 
     if "before the precision was reached" not in (result.record["stopped_because"] or ""):
         return
-    timings = result.record["timings"]
-    interval = (timings["summary"][PRIMARY] or {}).get("interval")
+    requests = result.record["requests"]
+    samples = [request["metrics"][PRIMARY] for request in requests if request["launch"] == requests[-1]["launch"]]
+    interval, _ = median_interval(samples)
     known = "has no interval"
     if interval is not None:
-        half = (interval["high"] - interval["low"]) / 2 / timings["metrics"][PRIMARY]
+        half = (interval.high - interval.low) / 2 / statistics.median(samples)
         known = (
             f"is known to {100 * half:.2g} %"
             if half > wanted
             else f"is not trusted before {PRECISION_MINIMUM} requests"
         )
     raise Inconclusive(
-        f"the median {known} after {timings['requests']} requests, and {100 * wanted:g} % was asked for",
+        f"the median {known} after {len(samples)} requests of one launch, and {100 * wanted:g} % was asked for",
         where=result.path,
         todo="accept a wider interval, allow more with --max-repeats, or stop other work on this machine",
     )

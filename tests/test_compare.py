@@ -76,6 +76,14 @@ def test_times_taken_under_different_instruments_are_not_compared(invoke, record
     assert named in ended.err
 
 
+def test_the_times_of_two_profiles_are_compared(invoke, recorded):
+    """They are those of the requests without the profiler."""
+    profile = {"instrument__profiler": True, "kind": "profile"}
+    ended = invoke("compare", recorded(1, **profile), recorded(2, **profile))
+    assert ended.code == 9, ended.err
+    assert "end to end" in ended.out
+
+
 def test_variables_that_may_explain_a_difference_are_named(invoke, bench, home):
     path = record_path(bench()).parent
     words = ("bench", "--model", "flux-tiny", "--engine", "replay", "--model-path", home / "models" / "FLUX.1-dev-tiny")

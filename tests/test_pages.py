@@ -257,6 +257,12 @@ def test_the_degradations_stand_beside_the_numbers(made):
     assert all(block.caption.startswith("Degraded run.") for block in page.blocks if isinstance(block, Plot))
 
 
+def test_a_profile_of_an_earlier_workbench_says_how_to_analyse_it_again(invoke):
+    ended = invoke("report", EVIDENCE / "profile", "--markdown")
+    assert ended.code == 1
+    assert "`invoke profile --trace FILE` analyses its trace again" in ended.err
+
+
 @pytest.mark.parametrize("words", [(), ("last", "--history"), ("--model", "flux", "--history")])
 def test_one_thing_is_reported(words, invoke):
     ended = invoke("report", *words)

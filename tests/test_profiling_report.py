@@ -378,6 +378,8 @@ def test_a_saving_is_also_a_share_of_the_step_and_seconds_of_a_request():
 def test_a_quality_that_a_trace_does_not_tell_is_called_an_assumption():
     facts = dict(view(analyse([FLUX], Context(engine_version="0.5.17", quality="lossless"))).facts)
     assert facts["quality"] == "not known, taken for the engine's default (lossless)"
+    told = dict(view(analyse([FLUX], Context(engine_version="0.5.17", quality="high", about={"prompt": "p"}))).facts)
+    assert told["quality"] == "high"
     assert facts["family"] == "flux"
     assert "model" not in facts
 

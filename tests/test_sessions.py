@@ -194,7 +194,7 @@ def test_a_launch_that_was_cut_off_before_its_first_request_does_not_stop_the_ne
 
 def test_a_resumed_precision_is_that_of_the_new_launch(bench, invoke, only_run, home):
     """The interval of requests holds for their launch alone: those of the one that was cut off do not narrow it."""
-    assert bench("--precision", "2%", within=0.005, die_at=9).code == 3
+    assert bench("--precision", "2%", "--max-repeats", "14", within=0.005, die_at=9).code == 3
     kept = len(schema.read(only_run() / "run.partial.json")["requests"])
     change(home, "replay", die_at=None)
     ended = invoke("bench", "--resume", only_run())
@@ -203,6 +203,23 @@ def test_a_resumed_precision_is_that_of_the_new_launch(bench, invoke, only_run, 
     assert 5 <= kept < 9
     assert sum(request["launch"] == 2 for request in record["requests"]) >= 10
     assert record["stopped_because"].startswith("launch 2: the median of ")
+
+
+def test_a_resumed_precision_that_is_missed_is_told_of_its_launch(bench, invoke, only_run, home):
+    assert bench("--precision", "0.1%", "--max-repeats", "12", within=0.2, die_at=9).code == 3
+    change(home, "replay", die_at=None)
+    ended = invoke("bench", "--resume", only_run())
+    assert ended.code == 9
+    assert "after 12 requests of one launch" in ended.err
+    assert sum(request["launch"] == 2 for request in record_of(ended)["requests"]) == 12
+
+
+def test_a_run_that_was_cut_off_in_its_stage_table_is_resumed(bench, invoke, only_run, home):
+    assert bench("--repeats", "2", "--stages", die_in_stages_at=3).code == 3
+    change(home, "replay", die_in_stages_at=None)
+    ended = invoke("bench", "--resume", only_run())
+    assert ended.code == 0, ended.err
+    assert record_of(ended)["stages"] is not None
 
 
 def test_a_run_that_was_cut_off_is_neither_compared_nor_a_baseline(bench, invoke, only_run):
@@ -326,7 +343,7 @@ def test_a_size_that_cannot_be_delivered_is_refused_with_its_neighbours(bench, h
 
 
 @pytest.mark.parametrize("words", [(), ("--dry-run",)])
-def test_a_slip_is_refused_before_a_launch_and_in_a_dry_run(invoke, replay, model, home, words):
+def test_a_slip_is_refused_before_a_launch_and_in_a_dry_run(invoke, replay, model, home, tiny, words):
     engine = replay(**NATIVE)
     file = home / "environments" / f"engine-{engine}" / "site" / "sglang" / registry.PLATFORMS
     file.parent.mkdir(parents=True)
@@ -337,12 +354,22 @@ def test_a_slip_is_refused_before_a_launch_and_in_a_dry_run(invoke, replay, mode
         ("--image", home / "no.png"): f"missing\n  where: {home / 'no.png'}\n  to do: name another file (--image)",
         ("--image", home / "text.png"): f"where: {home / 'text.png'}\n  to do: name another file (--image)",
         ("--attention-backend", "torch_spda"): "no attention backend 'torch_spda'\n  to do: did you mean torch_sdpa?",
-        ("--attention-backend", "banana"): "to do: it has cudnn_sdpa, fa, fa3, fa4, torch_sdpa",
+        ("--attention-backend", "banana"): "to do: it has fa, fa3, fa4, torch_sdpa",
+        ("--attention-backend", "FA3"): "no attention backend 'FA3'\n  to do: did you mean fa3?",
     }.items():
         ended = invoke("bench", "--model", "flux-tiny", "--engine", engine, "--model-path", model(), *slip, *words)
         assert (ended.code, ended.out) == (1, "")
         assert says in ended.err
     assert not (home / "runs").exists()
+    for name in ("fa3", "TORCH_SDPA"):
+        known = ("--model", "flux-tiny", "--engine", engine, "--model-path", model(), "--attention-backend", name)
+        ended = invoke("bench", *known, "--dry-run")
+        assert ended.code == 0, ended.err
+    mine = home / "mine.toml"
+    mine.write_text(tiny.read_text() + 'attention_backend = "_flash_3_hub"\n')
+    of_mine = ("--preset-file", mine, "--model", "flux-tiny", "--engine", engine, "--dry-run")
+    assert invoke("bench", *of_mine).code == 1
+    assert invoke("reference", *of_mine).code == 0, "pipelines of diffusers know other names"
 
 
 def test_precision_goes_on_until_it_is_known_or_says_that_it_is_not(bench):

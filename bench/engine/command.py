@@ -166,10 +166,11 @@ def _refuse_unknown_attention(engine: Engine, asked: str | None) -> None:
         return
     known = registry.attention_backends(engine.code[0])
     if known and asked.lower() not in known and asked not in registry.OTHER_NAMES:
-        close = mistakes.closest(asked, known)
+        names = known | registry.OTHER_NAMES
+        close = mistakes.closest(asked.lower(), names)
         raise UsageError(
             f"sglang {engine.version} has no attention backend {asked!r}",
-            todo=f"did you mean {close}?" if close else f"it has {', '.join(sorted(known | registry.OTHER_NAMES))}",
+            todo=f"did you mean {close}?" if close else f"it has {', '.join(sorted(names))}",
         )
 
 

@@ -84,7 +84,8 @@ class DiffGenerator:
         total = SCENARIO.get("served_before", 0) + self.served
         if SCENARIO.get("edit_at") == total:
             (Path(__file__).parent / "sglang" / "edited.py").write_text("x = 1\n")
-        if SCENARIO.get("die_at") == total:
+        in_stages = os.environ.get("SGLANG_DIFFUSION_SYNC_STAGE_PROFILING") == "1"
+        if SCENARIO.get("die_in_stages_at" if in_stages else "die_at") == total:
             os.kill(os.getpid(), 9)
         if SCENARIO.get("hang_at") == total and SCENARIO.get("hang_in_launch", LAUNCH) == LAUNCH:
             time.sleep(600)

@@ -5,7 +5,9 @@ What was asked for is read from the log itself: its server_args line and device 
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 import sys
 import zlib
 from contextlib import contextmanager
@@ -83,7 +85,7 @@ def attest(
     ``version`` is the engine's; without it every version's signals judge. Memory is flat however long the log is.
 
     Raises:
-        UsageError: the log cannot be read, or is empty.
+        UsageError: the log or the dump cannot be read, or the log is empty.
     """
     loaded = _load(dump)
     with _open(log) as file:
@@ -126,6 +128,8 @@ def _observe(guard: Guard, blocks: Iterable[bytes]) -> None:
 def _load(dump: Path | None) -> dict[str, Any] | InvalidPerfDump | None:
     if dump is None:
         return None
+    if not dump.exists():  # a slip of whoever typed it says nothing of the run
+        raise UsageError(f"the perf dump cannot be read: {os.strerror(errno.ENOENT)}", where=dump)
     try:
         return dumps.load(dump)
     except InvalidPerfDump as error:

@@ -4,11 +4,15 @@ import gzip
 import json
 import subprocess
 import sys
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 from helpers import LOGS, NATIVE, ROOT, check_golden, invoke_command, record_path
 
 from bench import schema
+from bench.run import selftest
+from bench.run.options import Options
 
 EVIDENCE = ROOT / "docs" / "evidence"
 
@@ -198,9 +202,28 @@ def test_what_is_asked_wrongly_is_said(invoke):
     assert other.code == 6
     assert "not JSON" in other.out
     assert "name the perf dump that the engine wrote" in other.out
+    absent = invoke("attest", "--log", LOGS / NATIVE["log"], "--dump", "nope.json")
+    assert (absent.code, absent.out) == (1, "")
+    assert "error: the perf dump cannot be read: No such file or directory\n  where: nope.json" in absent.err
     wrong = invoke("attest", "--log", LOGS / "cpu/diffusers.log", "--expect", "nativ")
     assert wrong.code == 1
     assert "did you mean native" in wrong.err
+
+
+def test_the_self_test_shows_which_fault_runs_and_what_its_engine_does(replay, tiny, home):
+    shown, heard = [], []
+
+    @contextmanager
+    def display(*told):
+        shown.append(told)
+        yield SimpleNamespace(observe=lambda block, line: heard.append((len(shown), block)))
+
+    asked = Options(model="flux-tiny", preset_file=tiny, engine=replay(**NATIVE))
+    results = selftest.run(asked, lambda result: None, display)
+    names = [result.fault.name for result in results]
+    assert shown[:2] == [("clean", "fault 1/6", 6), ("quantised-name", "fault 2/6", 5)]
+    assert [name for name, _, _ in shown] == names
+    assert {place for place, block in heard if b"server_args" in block} == {1, 2, 3, 4, 5, 6}
 
 
 def test_a_run_is_judged_again_by_what_it_is_called(invoke, bench):

@@ -1,15 +1,19 @@
 """`invoke probe`, and `invoke profile --try`: what a card does at best, and advice held against what it achieved."""
 
+import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from helpers import NATIVE, ROOT
+from rich.console import Console
 
 from bench import schema
 from bench.compare import tried
 from bench.errors import InvalidDocument
 from bench.machine.gpus import Device, Machine
 from bench.profiling import probe
+from bench.report import probe as report
 from tests.trace_writer import FLUX_H100
 
 H100 = Device(index=0, name="NVIDIA H100 80GB HBM3", uuid="GPU-1", memory_bytes=80 << 30)
@@ -64,6 +68,24 @@ def test_a_damaged_file_is_as_good_as_none(home):
     assert probe.kept(Machine(kind="cuda", devices=(H100,), driver="580.1")) is None
     with pytest.raises(InvalidDocument):
         probe._keep(measured(gemm=[{}]))
+
+
+def test_a_probe_beside_other_work_says_so_and_keeps_it(home, monkeypatch):
+    found = measured(name=None) | {"torch": "2.14.1", "threads": 2}
+    monkeypatch.setattr("bench.engine.interpreter.run_program", lambda *_: json.dumps(found))
+    monkeypatch.setattr("bench.run.watch._share_of_others", lambda *_: 0.62)
+    monkeypatch.setattr(probe, "seen", lambda: Machine(kind="cpu", devices=(), driver=None))
+    engine = SimpleNamespace(for_record=dict)
+    document, path = probe.measure(engine, home / "runs")
+    phrase = "other processes used 62 % of the CPU during the measurement"
+    assert document["disturbed"] == json.loads(path.read_text())["disturbed"] == [phrase]
+    console = Console(file=io.StringIO(), width=300)
+    report.show(document, {}, console)
+    told = console.file.getvalue()
+    assert f"measured under disturbance: {phrase}: the rates are too low" in told
+    assert told.index("disturbance") < told.index("TFLOP/s"), "before the numbers"
+    report.show(measured(), {}, quiet := Console(file=io.StringIO()))
+    assert "disturbance" not in quiet.file.getvalue(), "a probe of an earlier version did not look"
 
 
 # --- what is known ----------------------------------------------------------------------------------------------------

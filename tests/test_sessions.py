@@ -507,6 +507,7 @@ def test_a_winner_under_disturbance_is_told_as_such_from_the_first_line_on(invok
     told = " ".join(ended.out.split())
     assert "SLOWER (measured under disturbance: baseline, candidate): denoise time: observed +" in told
     assert "no size is claimed under disturbance" in told
+    assert re.search(r"pair 1: denoise time \+[\d.]+ % so far \(measured under disturbance\);", ended.err)
     assert "at least" not in told
     assert re.search(r"error: slower: denoise time \+[\d.]+ %, under disturbance", ended.err)
 

@@ -137,8 +137,18 @@ class Session:
         self.pairs.append(pair)
         decision = self.decide()
         effect = decision.comparison.effect_percent
-        self.display.tell(f"pair {len(self.pairs)}: {self.metric.title} {effect:+.2f} % so far; {decision.why}")
+        doubt = " (measured under disturbance)" if self._is_disturbed() else ""
+        self.display.tell(f"pair {number}: {self.metric.title} {effect:+.2f} % so far{doubt}; {decision.why}")
         return decision.stop
+
+    def _is_disturbed(self) -> bool:
+        """Tell whether anything disturbed a launch of the pairs so far."""
+        launches = [
+            {"preflight": run.preflight, "verdict": launch["verdict"]}
+            for run in self.runs.values()
+            for launch in run.launches
+        ]
+        return any(map(disturbance.of, launches))
 
     def pair(self, number: int, order: str, waiting_cpu_percent: dict[str, float | None]) -> Pair:
         """Return a pair whose engines have ended."""

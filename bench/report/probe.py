@@ -23,6 +23,9 @@ def show(document: Mapping[str, Any], specified: Mapping[str, float], console: C
     threads = f", {document['threads']} threads" if document["threads"] else ""
     measured_in = f"measured in {document['seconds']:.1f} s"
     text.line(console, f"{device['name']}{driver}{threads}: torch {document['torch']}, {measured_in}")
+    if phrases := document.get("disturbed"):
+        told = f"{'; '.join(phrases)}: the rates are too low, measure again when nothing else runs here"
+        text.line(console, told, head="measured under disturbance: ", style="yellow")
     console.print(grid(_table(document, specified), wide=True))
     reasons: dict[str, list[str]] = {}
     for one in document["left_out"]:

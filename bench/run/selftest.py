@@ -13,9 +13,13 @@ from bench.run import benchmark, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
+    from bench.process import Observer
     from bench.run.options import Options
     from bench.run.plan import Plan
+
+    Shown = AbstractContextManager[Observer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +87,12 @@ class FaultResult:
         return self.exit_code == self.fault.exit_code
 
 
-def run(options: Options, tell: Callable[[FaultResult], None]) -> list[FaultResult]:
+def run(
+    options: Options, tell: Callable[[FaultResult], None], display: Callable[[str, str, int], Shown]
+) -> list[FaultResult]:
     """Run every fault that this device can have, telling each result as it comes; return them all.
+
+    ``display`` takes a fault's name, its place among the others and how many are left, as that of a batch does.
 
     Raises:
         BenchError: the plan cannot be made at all.
@@ -92,10 +100,10 @@ def run(options: Options, tell: Callable[[FaultResult], None]) -> list[FaultResu
     planned = plan.plan(options)
     results = []
     with tempfile.TemporaryDirectory(prefix="bench-self-test-") as scratch:
-        for fault in FAULTS:
-            if fault.only_on not in (None, planned.machine.kind):
-                continue
-            result = benchmark.run(_with_fault(planned, fault, Path(scratch)))
+        faults = [fault for fault in FAULTS if fault.only_on in (None, planned.machine.kind)]
+        for number, fault in enumerate(faults, 1):
+            with display(fault.name, f"fault {number}/{len(faults)}", len(faults) - number + 1) as observer:
+                result = benchmark.run(_with_fault(planned, fault, Path(scratch)), observer)
             verdict = result.record["verdict"]
             outcome = FaultResult(
                 fault=fault,

@@ -49,9 +49,13 @@ class _Seen:
 
 
 class Watch:
-    """Watches from entering to leaving the block: the GPUs that are named, or without any the CPU."""
+    """Watches from entering to leaving the block: the GPUs that are named, or without any the CPU.
 
-    def __init__(self, uuids: Sequence[str], interval_s: float = INTERVAL_S) -> None:
+    ``during`` is what the block is called in a finding.
+    """
+
+    def __init__(self, uuids: Sequence[str], interval_s: float = INTERVAL_S, *, during: str = "launch") -> None:
+        self._during = during
         self._seen: dict[str, _Seen] = {}
         self._uuids = frozenset(uuids)
         self._interval_s = interval_s
@@ -102,7 +106,7 @@ class Watch:
             found.append(
                 _finding(
                     "cpu.shared",
-                    f"other processes used {100 * self._others_share:.0f} % of the CPU during the launch",
+                    f"other processes used {100 * self._others_share:.0f} % of the CPU during the {self._during}",
                     "the CPU was not this run's own: its times are longer, by how much nobody knows",
                     "run again when it is quiet",
                     severity=f.INFO,

@@ -186,7 +186,8 @@ def measure(session: Session) -> BenchError | None:
             return error
         decision = session.decide()
         effect = decision.comparison.effect_percent
-        session.display.tell(f"pair {number}: {SERVICE} {effect:+.2f} % so far; {decision.why}")
+        doubt = " (measured under disturbance)" if session.disturbed() else ""
+        session.display.tell(f"pair {number}: {SERVICE} {effect:+.2f} % so far{doubt}; {decision.why}")
         if decision.stop:
             break
     return None

@@ -259,12 +259,16 @@ def _self_test(options: AttestOptions) -> None:
     from dataclasses import replace
 
     from bench.report import attest as report
-    from bench.report import text
+    from bench.report import live, text
     from bench.run import selftest
+    from bench.verbs.bench import titled
 
     console = text.stdout()
+    asked = replace(options.run, model=SELF_TEST_PRESET)
     results = selftest.run(
-        replace(options.run, model=SELF_TEST_PRESET), lambda caught: console.print(report.self_test_line(caught))
+        asked,
+        lambda caught: console.print(report.self_test_line(caught)),
+        titled(text.stderr(), live.Series("fault", 0), asked),
     )
     wrong = [caught for caught in results if not caught.right]
     if wrong:

@@ -135,10 +135,10 @@ def _resume(asked: Options, options: BenchOptions, word: Path) -> None:
     state = campaign.read(place, matrix.KIND, batch.KIND)
     then = Options.from_document(state["asked"]["options"])
     if state["kind"] == matrix.KIND:
-        shown = _titled(text.stderr(), live.Series("cell", 0), then, is_cell=True)
+        shown = titled(text.stderr(), live.Series("cell", 0), then, is_cell=True)
         _show_matrix(matrix.resume(place, asked, shown), as_json=options.as_json)
     else:
-        shown = _titled(text.stderr(), live.Series("preset", 0), then)
+        shown = titled(text.stderr(), live.Series("preset", 0), then)
         _show_batch(batch.resume(place, asked, shown), as_json=options.as_json)
 
 
@@ -373,7 +373,7 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     from bench.report import live, text
     from bench.sweep import batch
 
-    shown = _titled(text.stderr(), live.Series("preset", len(keys)), options)
+    shown = titled(text.stderr(), live.Series("preset", len(keys)), options)
     _show_batch(batch.run(options, keys, name, shown), as_json=as_json)
 
 
@@ -452,7 +452,7 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
             break
     if "cuda-graph" in options.matrix and asked.launches < WELCH_MINIMUM:
         text.line(text.stderr(), f"the timings get no verdict: that takes --launches {WELCH_MINIMUM}")
-    shown = _titled(text.stderr(), live.Series("cell", 0), asked, is_cell=True)
+    shown = titled(text.stderr(), live.Series("cell", 0), asked, is_cell=True)
     _show_matrix(matrix.measure(asked, options.matrix, shown), as_json=options.as_json)
 
 
@@ -478,7 +478,7 @@ def _show_matrix(ended: tuple[dict[str, Any], Path, BenchError | None], *, as_js
         raise error
 
 
-def _titled(
+def titled(
     messages: Console, series: Series, options: Options, *, is_cell: bool = False
 ) -> Callable[[str, str, int], AbstractContextManager[Live]]:
     """Return what shows the progress of a named run, under its name and its place in a series.

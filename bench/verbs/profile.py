@@ -95,15 +95,17 @@ class ProbeOptions:
 
 @task(ProbeOptions, example="probe --engine sglang-0.5.23")
 def probe(c: Context, options: ProbeOptions) -> None:
-    """Measure the best that this card can do, in under 20 s; `profile` compares its traces with it."""
+    """Measure the best that this card can do, in about 20 s; `profile` compares its traces with it."""
     from bench.engine import find
     from bench.profiling import probe as probing
+    from bench.report import live, text
     from bench.report import probe as report
-    from bench.report import text
 
     messages = text.stderr()
-    text.line(messages, f"measuring products, a copy and attention, at most {probing.LIMIT_S:g} s")
-    document, path = probing.measure(find.find(options.run.engine), options.run.output_dir)
+    told = "measuring products, a copy and attention"
+    text.line(messages, f"{told}: about {probing.USUAL_S:g} s, longer on a busy machine")
+    with live.Heartbeat(messages, lambda: told):
+        document, path = probing.measure(find.find(options.run.engine), options.run.output_dir)
     if options.as_json:
         text.write_json(document)
     else:
@@ -281,7 +283,7 @@ def _measured(record: Mapping[str, Any], asked: Options) -> tuple[Ceiling, ...]:
         return ()
     known = probing.kept(probing.seen())
     if known is None:
-        text.line(text.stderr(), f"measuring what this card does at best, once, at most {probing.LIMIT_S:g} s")
+        text.line(text.stderr(), f"measuring what this card does at best, once: about {probing.USUAL_S:g} s")
         try:
             known, _ = probing.measure(find.find(asked.engine), asked.output_dir)
         except BenchError as error:

@@ -19,7 +19,7 @@ from bench.profiling.bottleneck import Unprofiled, actions, host_ahead, verdict,
 from bench.profiling.diff import diff
 from bench.profiling.summary import MedianStep
 from bench.report import page as pages
-from bench.report import profile, profile_diff, profile_forms
+from bench.report import profile, profile_diff, profile_forms, profile_plots, profile_view
 from bench.report.figures import figure
 from bench.report.plots import Plot
 from bench.report.profile_view import view
@@ -182,6 +182,24 @@ def test_the_operators_of_a_cpu_add_up_to_their_total():
     own = [float(row[3]) for row in (*parts, rest)]
     assert float(total[3]) == pytest.approx(sum(own), abs=0.01)
     assert (total[4], total[5]) == ("100 %", "-")
+
+
+def test_the_plot_of_a_cpu_agrees_with_the_headline_whatever_the_number_of_shapes():
+    """Constructed: an operator of many short shapes, all behind the first rows of the table, is the longest."""
+    shapes = {"aten::mul": [3.0] * 40, "aten::addmm": [50.0, 40.0], "aten::copy_": [20.0] * 13}
+    operators = [
+        {"operator": name, "shape": str(place), "per_step": 1.0, "self_ms": ms, "total_ms": ms}
+        for name, each in shapes.items()
+        for place, ms in enumerate(each)
+    ]
+    cpu = {"operators": sorted(operators, key=lambda one: -one["self_ms"])}
+    (plot,) = profile_plots.of_cpu(cpu)
+    drawn = {}
+    for bar in plot.view["data"]["values"]:
+        drawn[bar["operator"]] = drawn.get(bar["operator"], 0.0) + bar["ms"]
+    assert list(drawn.items()) == [("aten::copy_", 260.0), ("aten::mul", 120.0), ("aten::addmm", 90.0)]
+    assert plot.alt == "Own time of 3 operators; the longest is aten::copy_ with 260.0 ms."
+    assert "aten::copy_ 55 %, aten::mul 26 %, aten::addmm 19 % of" in profile_view._of_cpu(cpu)
 
 
 def test_a_report_that_leaves_tables_out_names_them(flux):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bench.profiling.roofline import MAKER
@@ -70,15 +71,18 @@ def of_gpu(gpu: Gpu) -> tuple[Plot, ...]:
 
 def of_cpu(cpu: Mapping[str, Any]) -> tuple[Plot, ...]:
     """Return the plot of a trace without GPU events; none without operators."""
+    time_of = cpu_time_of(cpu)
+    shown = list(time_of)[:SHOWN_OPERATORS]
     values = [
-        {"operator": entry["operator"], "shape": entry["shape"], "ms": entry["self_ms"]}
-        for entry in cpu["operators"][:SHOWN_OPERATORS]
+        {"operator": name, "shape": entry["shape"], "ms": entry["self_ms"]}
+        for name in shown
+        for entry in cpu["operators"]
+        if entry["operator"] == name
     ]
     if not values:
         return ()
-    first = values[0]
     view: Spec = {
-        "height": 24 * len({value["operator"] for value in values}),
+        "height": 24 * len(shown),
         "data": rows(values),
         "mark": {"type": "bar", "color": plots.BASELINE},
         "encoding": {
@@ -87,9 +91,17 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Plot, ...]:
             "tooltip": tips(operator="operator", shape="shape", ms="ms"),
         },
     }
-    alt = f"Own time of {len(values)} operators; the longest is {first['operator']} with {number(first['ms'], 'ms')}."
+    alt = f"Own time of {len(shown)} operators; the longest is {shown[0]} with {number(time_of[shown[0]], 'ms')}."
     caption = "The operators with most time of their own; shapes of one operator are stacked."
     return (Plot(name="operators", title="Time of each operator", caption=caption, alt=alt, view=view),)
+
+
+def cpu_time_of(cpu: Mapping[str, Any]) -> dict[str, float]:
+    """Return the own milliseconds of each operator in a step, all its shapes together, the longest first."""
+    time_of: Counter[str] = Counter()
+    for entry in cpu["operators"]:
+        time_of[entry["operator"]] += entry["self_ms"]
+    return dict(time_of.most_common())
 
 
 def _colour(category: str) -> str:

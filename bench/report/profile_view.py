@@ -58,11 +58,9 @@ def _title(context: Mapping[str, Any], trace: Mapping[str, Any]) -> str:
 
 def _of_cpu(cpu: Mapping[str, Any]) -> str:
     """Return the operators that take most of the time of a trace without GPU events."""
-    time_of: dict[str, float] = {}
-    for one in cpu["operators"]:
-        time_of[one["operator"]] = time_of.get(one["operator"], 0.0) + one["self_ms"]
+    time_of = profile_plots.cpu_time_of(cpu)
     total = sum(time_of.values())
-    most = sorted(time_of, key=lambda name: -time_of[name])[:NAMED_OPERATORS] if total else []
+    most = list(time_of)[:NAMED_OPERATORS] if total else []
     shares = [f"{name} {100 * time_of[name] / total:.0f} %" for name in most]
     if not shares:
         return "neither GPU events nor operators"

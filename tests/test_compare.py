@@ -181,6 +181,8 @@ def test_disturbed_records_are_marked_in_the_history_and_on_its_page(invoke, rec
     }  # fmt: skip
     told = " ".join(ended.out.split())
     assert "2 of 16 records were measured under disturbance (pid 4321 on GPU 0): a change there may be noise" in told
+    narrow = invoke("history", "--model", "flux-tiny", env={"COLUMNS": "60", "FORCE_COLOR": "1"}).out
+    assert max(len(line) for line in re.sub(r"\x1b\[[0-9;]*m", "", narrow).splitlines()) <= 60
     points = json.loads(invoke("history", "--model", "flux-tiny", "--json").out)
     assert [point["disturbed"] for point in points][7:9] == [[], ["pid 4321 on GPU 0"]]
     page = (home / "runs" / "history-flux-tiny.html").read_text()

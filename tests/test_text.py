@@ -21,6 +21,8 @@ COMMAND = "invoke compare runs/20261129T184800Z-bench-flux-tiny-abc123 runs/2026
         ("see /a/path/that/is/longer than that", 12, "see /a/path/that/is/longer\nthan that"),
         ("then `invoke doctor --model x` says", 14, "then `invoke doctor --model x`\nsays"),
         (f"next: {COMMAND}", 40, f"next: {COMMAND}"),
+        (f"next: {COMMAND}  # once for each side", 80, f"next: {COMMAND}\n# once for each side"),
+        ("next: invoke ab  # when quiet", 40, "next: invoke ab  # when quiet"),
         ("what to do next: invoke ab --pairs 3", 30, "what to do next:\ninvoke ab --pairs 3"),
         ("see invoke models --tag tiny; then name one", 14, "see invoke models --tag tiny;\nthen name one"),
         ("lined   up", 10, "lined   up"),

@@ -35,10 +35,10 @@ def show(model: str, points: Sequence[Point], metric: Metric, console: Console) 
     earlier = len(points) - SHOWN_RECORDS
     if earlier > 0:
         told = f"{len(points):,} records: the last {SHOWN_RECORDS}, earlier baselines and new levels; --json has all"
-        console.print(told, soft_wrap=True)
-    console.print(f"{model}, {metric.title}: {trend(points[-SHOWN_RECORDS:], metric.unit)}", soft_wrap=True)
+        text.line(console, told)
+    text.line(console, f"{model}, {metric.title}: {trend(points[-SHOWN_RECORDS:], metric.unit)}")
     if doubt := disturbed(points):
-        console.print(doubt, soft_wrap=True)
+        text.line(console, doubt)
     for jumping in jumps(points).values():
         low, high = (number(level, metric.unit) for level in (jumping.low, jumping.high))
         console.print(f"two levels: {jumping.low_count} records at {low}, {jumping.high_count} at {high}")

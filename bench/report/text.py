@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from rich.table import Column
 
 
-UNBROKEN = re.compile(r"\s*(?:invoke .*?(?:[.:;](?=\s|$)|$)|[^\s`]*`[^`]*`[^\s`]*|\S+(?: %\S*)?)")
-"""What stays on one line: a command in backticks or to the end of its sentence, a path, a word, a percentage; after its
-blanks."""
+UNBROKEN = re.compile(r"\s*(?:  # .*|invoke .*?(?:[.:;](?=\s|$)|(?=  # )|$)|[^\s`]*`[^`]*`[^\s`]*|\S+(?: %\S*)?)")
+"""What stays on one line: a command in backticks or to the end of its sentence, the comment after it, a path, a word, a
+percentage; after its blanks."""
 
 GAP = 2
 """Blanks between two columns of a table."""

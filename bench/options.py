@@ -244,6 +244,8 @@ def converted(known: Option, text: Any) -> Any:
         if not names:
             raise UsageError(f"--{known.name} takes one or more names separated by commas, not {text!r}")
         chosen = dict.fromkeys(_chosen(known, name) for name in names)
+        if twice := next((name for name in chosen if names.count(name) > 1), None):
+            raise UsageError(f"--{known.name} names {twice} twice", todo="name it once")
         return tuple(name for name in known.choices if name in chosen) or tuple(chosen)
     return _value(known, text)
 
@@ -265,7 +267,9 @@ def _number(known: Option, text: str, kind: type[int | float], what: str) -> int
         value = kind(text)
     except (ValueError, OverflowError):
         value = None
-    if value is None or not known.least <= value < LARGEST:  # a NaN is not either
+    if value is not None and value >= LARGEST:
+        raise UsageError(f"{_shown(known)} takes {what} below {LARGEST:.0e}, not {text!r}".replace("e+", "e"))
+    if value is None or not known.least <= value:  # a NaN is not either
         raise UsageError(f"{_shown(known)} takes {what} of at least {known.least:g}, not {text!r}")
     return value
 

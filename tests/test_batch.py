@@ -113,7 +113,10 @@ def test_a_summary_is_a_document_that_validates(batch, invoke, home):
         (("--tag", "mien"), "no tag is called 'mien'"),
         (("--tag", "mine", "--all"), "--all and --tag exclude each other"),
         (("--tag", "mine", "--model", "sd3"), "--model, --tag and --all exclude each other"),
-        (("--tag", "mine", "--model-path", "/x"), "--model-path and --resume are for one preset"),
+        (("--tag", "mine", "--model-path", "/x"), "--model-path is for one preset, and 2 were named"),
+        (("--tag", "mine", "--resume", "last"), "--resume takes its presets from the run"),
+        (("--model", "one,one"), "--model names one twice"),
+        (("--model", "one", "--max-repeats", "5"), "--max-repeats bounds --precision, which is not asked for"),
     ],
 )
 def test_a_mistake_is_said_before_anything_runs(batch, home, arguments, says):

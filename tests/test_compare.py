@@ -698,6 +698,14 @@ def test_a_record_that_did_not_end_as_planned_is_not_called_complete(invoke):
     assert "to do: the same command again measures anew" in " ".join(ended.err.split())
 
 
+@pytest.mark.parametrize("words", [("compare", "last~1", "last"), ("ab", "--model", "flux-tiny", "--same")])
+def test_two_forms_on_stdout_are_refused(invoke, home, words):
+    ended = invoke(*words, "--markdown", "--json")
+    assert (ended.code, ended.out) == (1, "")
+    assert "--json and --markdown exclude each other: both go to stdout" in ended.err
+    assert not (home / "runs").exists()
+
+
 def test_markdown_has_no_folder_of_this_machine(invoke, recorded, home):
     ended = invoke("compare", recorded(1), recorded(2), "--markdown")
     assert str(home) not in ended.out

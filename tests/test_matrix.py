@@ -154,7 +154,7 @@ def test_the_order_turns_round_so_that_a_drift_falls_on_all_alike(matrix):
     assert order == [*there, *reversed(there), *there]
 
 
-def test_a_dry_run_shows_the_command_of_each_cell(matrix):
+def test_a_dry_run_shows_the_command_of_each_cell(matrix, invoke):
     ended, _, folder = matrix("--matrix", "quality,cuda-graph", "--dry-run")
     assert ended.code == 0, ended.err
     assert [line for line in ended.out.splitlines() if line.startswith("# ")] == [
@@ -163,6 +163,12 @@ def test_a_dry_run_shows_the_command_of_each_cell(matrix):
         for graphs in ("eager", "graphs")
     ]
     assert ended.out.count("--enable-breakable-cuda-graph=true") == 4
+    assert ended.err == ""
+    asked = ("bench", "--model", "flux-tiny", "--matrix", "quality,cuda-graph", "--dry-run")
+    noted = invoke(*asked).err
+    assert (
+        "note: this machine would refuse exact-graphs, lossless-graphs, extra-high-graphs, high-graphs: CUDA" in noted
+    )
     assert folder is None
 
 
@@ -178,5 +184,5 @@ def test_graphs_without_a_gpu_are_refused_before_any_cell_is_measured(invoke, re
     )
     assert ended.code == 10
     assert "CUDA graphs need a GPU, and none is visible here" in ended.err
-    assert "to do: leave the axis cuda-graph out (--matrix)" in ended.err
+    assert "to do: vary the quality only (--matrix)" in ended.err
     assert not (home / "runs").exists()

@@ -78,6 +78,9 @@ def ran(*words, monkeypatch):
         ({"precision": "some"}, "--precision takes a percentage such as 1%, not 'some'"),
         ({"colour": "bleu"}, "--colour takes red or blue, not 'bleu'\n  to do: did you mean blue?"),
         ({"check": "a,c"}, "--check takes a or b, not 'c'"),
+        ({"check": "a,b,a"}, "--check names a twice\n  to do: name it once"),
+        ({"seed": "99999999999999999999"}, "--seed takes a whole number below 1e15, not '99999999999999999999'"),
+        ({"limit": "inf"}, "--limit takes a number below 1e15, not 'inf'"),
         ({"check": " , "}, "--check takes one or more names separated by commas, not ' , '"),
         (
             {"torch-compile": True, "no-torch-compile": True},

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bench.run.options import Options
 
 
+NO_GPU = "CUDA graphs need a GPU, and none is visible here"
 PIXELS = ("image", "edit", "video", "audio-video")
 SIZE_STEP = 16
 """Pixels of a transformer's patch: 8 of the VAE, times 2. Every preset's size is a multiple; others are rounded."""
@@ -99,12 +100,9 @@ def plan(options: Options, *, in_session: bool | None = None, backend: str = NAT
         made = folder if is_new else None
     workload = _on(backend, workload_of(options, preset, _model(options, preset)))
     resolved = _resolved(engine, workload)  # whatever is wrong with it is said before anything is made
-    visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
-    machine = gpus.visible(gpus.machine(), visible)
+    machine = _machine(preset)
     if workload.cuda_graph and machine.kind == "cpu":
-        raise PreflightFailed(
-            "CUDA graphs need a GPU, and none is visible here", todo="run without them", field="cuda_graph"
-        )
+        raise PreflightFailed(NO_GPU, todo="leave CUDA graphs out, or run where a GPU is", field="cuda_graph")
     return Plan(
         options=options,
         preset=preset,
@@ -117,6 +115,18 @@ def plan(options: Options, *, in_session: bool | None = None, backend: str = NAT
         made_checkpoint=made,
         resolved=resolved,
     )
+
+
+def _machine(preset: Preset) -> Machine:
+    """Return the devices that an engine sees which runs a preset."""
+    visible = preset.environment.get("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return gpus.visible(gpus.machine(), visible)
+
+
+def refused_here(options: Options) -> str | None:
+    """Return why this machine would refuse a run whose command can be shown, None if it would not."""
+    lacks_gpu = options.cuda_graph and _machine(presets.get(options.model, options.preset_file)).kind == "cpu"
+    return NO_GPU if lacks_gpu else None
 
 
 def _on(backend: str, workload: Workload) -> Workload:

@@ -103,8 +103,12 @@ def bench(c: Context, options: BenchOptions) -> None:
         _run_matrix(asked, options)
         return
     _check_require(asked, keys, resumed=options.resume is not None)
-    if many and (asked.model_path is not None or options.resume is not None):
-        raise UsageError("--model-path and --resume are for one preset", todo="run the presets one by one")
+    if many and options.resume is not None:
+        raise UsageError("--resume takes its presets from the run", todo="leave --model, --tag and --all out")
+    if many and asked.model_path is not None:
+        raise UsageError(
+            f"--model-path is for one preset, and {len(keys)} were named", todo="run the presets one by one"
+        )
     if options.dry_run and options.resume is not None:
         raise UsageError("--resume takes its options from the run: --dry-run cannot show them", todo="leave one out")
     if options.dry_run:
@@ -171,6 +175,11 @@ def _check_choice(options: BenchOptions) -> None:
     """Raise UsageError for options that exclude each other."""
     if options.run.precision and (options.repeats or options.launches):
         raise UsageError("--precision decides the number of requests itself: leave --repeats and --launches out")
+    if "--max-repeats" in changed(options) and not options.run.precision:
+        raise UsageError(
+            "--max-repeats bounds --precision, which is not asked for",
+            todo="add --precision 1%; --repeats N for a fixed number of requests",
+        )
     if options.all and options.tag:
         raise UsageError("--all and --tag exclude each other")
     if (options.all or options.tag) and options.models != DEFAULT_MODELS:
@@ -447,7 +456,7 @@ def _run_matrix(asked: Options, options: BenchOptions) -> None:
                     plan.plan(cell.options, in_session=True)  # without a GPU refused now, not after the eager cells
             except PreflightFailed as error:
                 if error.field == "cuda_graph" and "cuda-graph" in options.matrix:
-                    error.todo, error.field = "leave the axis cuda-graph out", "matrix"
+                    error.todo, error.field = "vary the quality only", "matrix"
                 raise
             break
     if "cuda-graph" in options.matrix and asked.launches < WELCH_MINIMUM:
@@ -523,6 +532,10 @@ def show_commands(asked: Mapping[str, Options], backend: str = NATIVE, *, as_jso
 
     # once for each name: of a batch all are the same, of two arms often not
     engines = {spec: engine_to_spell_for(spec) for spec in dict.fromkeys(options.engine for options in asked.values())}
+    here = {name: why for name, options in asked.items() if (why := plan.refused_here(options)) is not None}
+    for why in dict.fromkeys(here.values()):
+        named = ", ".join(name for name in here if here[name] == why)
+        text.line(text.stderr(), f"note: this machine would refuse {named}: {why}")
     built: dict[str, Command] = {}
     refused: dict[str, list[str]] = {}
     for name, options in asked.items():

@@ -97,6 +97,7 @@ def ab(c: Context, options: AbOptions) -> None:
     from bench.report import live, text
     from bench.verbs.bench import show_commands
 
+    _check_form(options)
     specs = {"baseline": options.baseline, "candidate": options.candidate}
     common = replace(options.run, require=None)
     messages = text.stderr()
@@ -127,6 +128,12 @@ def ab(c: Context, options: AbOptions) -> None:
     if result.error is not None:
         raise result.error
     _raise([{**result.document, "candidate": str(result.path)}], as_json=options.as_json)
+
+
+def _check_form(options: AbOptions | CompareOptions) -> None:
+    """Raise UsageError if two forms are asked for on stdout."""
+    if options.as_json and options.as_markdown:
+        raise UsageError("--json and --markdown exclude each other: both go to stdout", todo="leave one out")
 
 
 def _design(options: AbOptions) -> Design:
@@ -287,6 +294,7 @@ def compare(c: Context, options: CompareOptions) -> None:
     from bench.serving import records as loads
     from bench.stats import comparison as statistics
 
+    _check_form(options)
     files = _named(options.files)
     if len(files) == 1 and _is_of_arms(files[0]):
         _show_arms(files[0], options)

@@ -226,6 +226,18 @@ def test_the_self_test_shows_which_fault_runs_and_what_its_engine_does(replay, t
     assert {place for place, block in heard if b"server_args" in block} == {1, 2, 3, 4, 5, 6}
 
 
+@pytest.mark.parametrize("words", [("attest",), ("validate",), ("bench", "--resume"), ("report",)])
+def test_a_run_that_left_only_a_log_is_told_from_one_that_is_not_there(invoke, home, words):
+    folder = home / "runs" / "20261130T033859Z-bench-flux-tiny-a61ca2"
+    folder.mkdir(parents=True)
+    (folder / "engine.log").write_text("cut off\n")
+    ended = invoke(*words, "a61ca2")
+    assert (ended.code, ended.out) == (1, "")
+    assert "this folder has no record, only the engine's log" in ended.err
+    assert f"where: {folder}\n  to do: `invoke attest --log {folder}/engine.log` judges the log" in ended.err
+    assert "no run is called 'a61ca3'" in invoke(*words, "a61ca3").err
+
+
 def test_a_run_is_judged_again_by_what_it_is_called(invoke, bench):
     assert bench("--label", "before").code == 0
     for name in ("last", "before"):

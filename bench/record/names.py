@@ -60,7 +60,20 @@ def resolve(
             return run
         if run.name[: -len("000000")].endswith(ending) and _label(run) == name:
             return run
+    _refuse_unrecorded(name, root or paths.runs())
     raise UsageError(f"no run is called {name!r}", where=root or paths.runs(), todo=KNOWN)
+
+
+def _refuse_unrecorded(name: str, root: Path) -> None:
+    """Raise UsageError if a run is called so that was cut off before anything counted: only its log is there."""
+    for run in _runs(root, (store.LOG,)):
+        is_meant = run.name == name or (ENDING.fullmatch(name) and run.name.endswith(f"-{name}"))
+        if is_meant and not any((run / held).exists() for held in (*RECORDS, *FINISHED)):
+            raise UsageError(
+                "this folder has no record, only the engine's log: the run ended before a request counted",
+                where=run,
+                todo=f"`invoke attest --log {shlex.quote(str(run / store.LOG))}` judges the log; measure again",
+            )
 
 
 def cut_off(word: Path, holding: Sequence[str], root: Path | None = None) -> Path:

@@ -76,17 +76,18 @@ def test_a_pipe_says_what_is_done_now_from_the_checks_to_the_last_line():
     pass_minute()
     display.observe(SERVED, 1)
     pass_minute()
+    display.observe(STOPPED, 1)
+    pass_minute()
     told = [line.partition("] ")[2] for line in console.file.getvalue().splitlines()]
     assert told[:6] == [*["checking the machine"] * 3, *["starting the engine"] * 3]
-    assert told[-2:] == ["request 1/1, stopping the engine, judging the run"] * 2
-    assert stamps(console.file.getvalue().splitlines())[-1] == 240
+    assert told[-4:] == [*["stopping the engine"] * 2, *["judging the run"] * 2], "one thing at a time"
+    assert stamps(console.file.getvalue().splitlines())[-1] == 300
 
 
 def test_the_line_names_request_median_and_time_to_go():
     lines, display = watched(10, seconds_each=6)
     assert any("request 5/10, median 4.9 s, about 24 s to go" in line for line in lines), lines
-    assert display.line() == "request 10/10, stopping the engine, judging the run, median 4.9 s"
-    assert "to go" not in display.line()
+    assert display.line() == "stopping the engine"
 
 
 def test_a_terminal_shows_what_follows_the_last_request_until_the_report():
@@ -95,7 +96,10 @@ def test_a_terminal_shows_what_follows_the_last_request_until_the_report():
         display.observe(STARTED, 1)
         display.observe(SERVED, 1)
         display._progress.refresh()  # as rich's own thread does four times a second
-        assert "request 1/1, stopping the engine, judging the run" in console.file.getvalue()
+        assert "stopping the engine" in console.file.getvalue()
+        display.observe(STOPPED, 1)
+        display._progress.refresh()
+        assert "judging the run" in console.file.getvalue()
     with Pairs(console, pairs=8, requests=4) as pairs:
         pairs.begin(1, "baseline first, then candidate")
         pairs.tell("pair 1: total time +20.1 % so far; decided")
@@ -123,7 +127,7 @@ def test_launches_after_the_timed_ones_are_named_and_their_time_is_not_in_the_me
     assert display.line().startswith("launch for the stage table, request 2/2, next: a launch for the kernels, median")
     display.observe(STARTED, 1)
     display.observe(SERVED, 1)
-    assert display.line() == "launch for the kernels, request 1/1, stopping the engine, judging the run, median 4.9 s"
+    assert display.line() == "stopping the engine"
 
 
 def test_the_median_leaves_the_first_request_of_each_launch_out_as_the_report_does():
@@ -133,10 +137,11 @@ def test_the_median_leaves_the_first_request_of_each_launch_out_as_the_report_do
         display.observe(SERVED.replace(b"4.90", b"60.0"), 1)
         assert f"launch {launch}/2, first request, not counted" in display.line()
         assert "60" not in display.line()
-        for _ in range(2):
-            display.observe(SERVED, 1)
-        assert f"request {2 * launch}/4" in display.line()
-        assert "median 4.9 s" in display.line()
+        display.observe(SERVED, 1)
+        assert f"request {2 * launch - 1}/4" in display.line()
+        display.observe(SERVED, 1)
+        then = "launch 1/2, request 2/4, next launch, median 4.9 s" if launch == 1 else "stopping the engine"
+        assert display.line().startswith(then)
 
 
 def test_an_engine_start_that_is_to_come_or_going_on_is_part_of_what_is_left():
@@ -164,14 +169,14 @@ def test_nothing_is_foretold_where_a_precision_decides():
 
 @pytest.mark.parametrize(
     ("further", "then"),
-    [((), "stopping the engine, judging the run"), (FURTHER, "next: a launch for the stage table")],
+    [((), "judging the run"), (FURTHER, "request 2, next: a launch for the stage table, median 4.9 s")],
 )
 def test_where_a_precision_decides_the_end_of_the_engine_tells_what_follows(further, then):
     display = Live(Console(file=io.StringIO()), further=further)
     display.observe(STARTED + SERVED + SERVED, 1)
     assert display.line() == "request 2, median 4.9 s"
     display.observe(STOPPED, 1)
-    assert display.line() == f"request 2, {then}, median 4.9 s"
+    assert display.line() == then
 
 
 def test_the_clock_goes_on_after_a_full_bar():
@@ -227,8 +232,10 @@ def test_a_pair_counts_the_requests_that_were_asked_for(alternate, wanted):
 
 def test_on_a_narrow_terminal_the_line_of_a_pair_is_not_cut():
     console = Console(file=io.StringIO(), force_terminal=True, width=60)
-    with Pairs(console, pairs=8, requests=3) as display:
+    clock = Clock()
+    with Pairs(console, pairs=8, requests=3, clock=clock) as display:
         display.begin(1, "baseline first, then candidate")
+        clock.now_s += 60
         display.tell("pair 1: time of TextEncodingStage +0.70 % so far; 1 of at most 8 pairs (first decision after 3)")
         display.begin(2, "candidate first, then baseline")
         display._progress.refresh()
@@ -237,6 +244,34 @@ def test_on_a_narrow_terminal_the_line_of_a_pair_is_not_cut():
     assert "to go" in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 60
     assert {"(first", "decision"} <= set(shown.split()), "nor is a word of what is said once"
+
+
+def test_the_time_to_go_of_pairs_becomes_shorter_while_nothing_ends():
+    clock = Clock()
+    display = Pairs(Console(file=io.StringIO()), pairs=4, requests=3, clock=clock)
+    display.begin(1, "baseline first, then candidate")
+    clock.now_s += 100
+    display.tell("pair 1: total time +20.1 % so far; 1 of at most 4 pairs")
+    display.begin(2, "candidate first, then baseline")
+    told = []
+    for _ in range(8):
+        told.append(display.line().rpartition(", ")[2])
+        clock.now_s += 50
+    assert told == [
+        *("at most 5 min to go", "at most 4 min to go", "at most 3 min to go", "at most 2 min to go"),
+        *("at most 2 min to go", "at most 50 s to go", "total time +20.1 % so far", "total time +20.1 % so far"),
+    ]
+
+
+def test_a_time_to_go_that_is_used_up_is_left_out():
+    clock = Clock()
+    series, pass_runs = series_of(clock, "preset", of=2)
+    pass_runs(1, "preset 2/2", left=1)
+    display = Live(Console(file=io.StringIO()), requests=1, series=series, clock=clock)
+    clock.now_s += 99.5
+    assert display.line() == "preset 2/2"
+    clock.now_s -= 50
+    assert display.line() == "preset 2/2, about 50 s to go"
 
 
 def series_of(clock, word="cell", **sizes):

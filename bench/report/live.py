@@ -49,7 +49,7 @@ CASE = re.compile(r"accuracy case: .")
 OF_PAIR = re.compile(r"pair \d+: ")
 LOOKED_AT_BYTES = 1 << 14
 
-JUDGING = f"{STOPPING}, judging the run"
+JUDGING = "judging the run"
 JUDGING_PAIRS = "judging the pairs"
 
 BEAT_S = 30.0
@@ -252,6 +252,8 @@ class Live:
     def line(self) -> str:
         """Return what is going on, in one line."""
         parts = [] if self._series is None else [self._series.place()]
+        if self._has_ended() and self._then() in (STOPPING, JUDGING):
+            return ", ".join([*parts, self._then(), *self._to_go()])
         parts += [f"launch {self._launch}/{self._of[1]}"] if 0 < self._launch <= self._of[1] != 1 else []
         if self._begun:
             parts.append(self._request())
@@ -263,9 +265,12 @@ class Live:
             parts.append(f"{self._fetched_bytes() / 1e9:.1f} GB so far")
         if len(self._seconds) > 1:
             parts.append(f"median {statistics.median(self._seconds):.3g} s")
-        if (left_s := self._left_s()) is not None:
-            parts.append(f"about {duration(left_s)} to go")
-        return ", ".join(parts)
+        return ", ".join([*parts, *self._to_go()])
+
+    def _to_go(self) -> list[str]:
+        """Return how long it still takes, as a part of a line; nothing where that is unknown or used up."""
+        left_s = self._left_s()
+        return [] if left_s is None or left_s < 1 else [f"about {duration(left_s)} to go"]
 
     def _serves(self, launch: int) -> int | None:
         """Return how many requests a launch serves, those that do not count too; None: decided on the way."""
@@ -281,11 +286,13 @@ class Live:
         return self._launch > 0 and (self._phase == STOPPING if serves is None else self._ended >= serves)
 
     def _then(self) -> str:
-        """Return what follows this launch."""
+        """Return what follows the last request of this launch."""
         place = self._launch - self._of[1]
         if place < 0:
             return "next launch"
-        return f"next: a launch for {self._further[place][0]}" if place < len(self._further) else JUDGING
+        if place < len(self._further):
+            return f"next: a launch for {self._further[place][0]}"
+        return JUDGING if self._phase == STOPPING else STOPPING
 
     def _request(self) -> str:
         requests, launches = self._of
@@ -380,7 +387,8 @@ class Pairs:
         self._is_measured = False
         """Whether this pair is over: the next one begins at once, if there is one."""
         self._clock = clock
-        self._began = clock()
+        self._began = self._moved = clock()
+        """When this began, and when a request or a pair last ended."""
         self.heartbeat = Heartbeat(console, self.line, clock)
         self._progress = _progress(console, self.line)
         self._task = self._progress.add_task("", total=pairs * self._in_pair)
@@ -400,7 +408,7 @@ class Pairs:
         """Show that another comparison begins, of so many pairs at most."""
         self._pairs = pairs
         self._number = self._done = self._before = 0
-        self._began = self._clock()
+        self._began = self._moved = self._clock()
         self._progress.update(self._task, total=pairs * self._in_pair, completed=0)
 
     def begin(self, number: int, order: str) -> None:
@@ -408,6 +416,7 @@ class Pairs:
         if not self._number:
             self._before = number - 1
         self._number, self._done, self._is_measured = number, 0, False
+        self._moved = self._clock()
         self._show()
         self.heartbeat.say(f"pair {number}/{self._pairs}: {order}")
 
@@ -423,6 +432,7 @@ class Pairs:
         ended = len(ENDED.findall(clean(block[-LOOKED_AT_BYTES:].decode("utf-8", "replace"))))
         if ended:
             self._done = min(self._in_pair, self._done + ended)
+            self._moved = self._clock()
             self._show()
 
     def line(self) -> str:
@@ -434,9 +444,11 @@ class Pairs:
         told = OF_PAIR.sub("", self._told)
         parts = [f"pair {self._number}/{self._pairs}", self._doing(), *([told] if told else [])]
         if (measured := self._number - 1 - self._before) > 0:
-            each = (self._clock() - self._began) / (measured + self._done / self._in_pair)
+            # as of the last event: while nothing ends the time to go only becomes shorter
+            each = (self._moved - self._began) / (measured + self._done / self._in_pair)
             left = each * (self._pairs - self._number + 1 - self._done / self._in_pair)
-            parts.append(f"at most {duration(left)} to go")
+            left -= self._clock() - self._moved
+            parts += [f"at most {duration(left)} to go"] if left >= 1 else []
         return ", ".join(parts)
 
     def _doing(self) -> str:
@@ -494,5 +506,5 @@ class Cases:
         if self._series.done >= self._series.of:
             return "all cases done, saving"
         left_s = self._series.left_s(None)
-        to_go = "" if not left_s else f"about {duration(left_s)} to go"
+        to_go = "" if left_s is None or left_s < 1 else f"about {duration(left_s)} to go"
         return ", ".join(filter(None, (self._series.place(), self._steps, to_go)))

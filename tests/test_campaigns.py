@@ -207,6 +207,31 @@ def test_an_interrupted_comparison_shows_its_finished_pairs(arms, cut_off, invok
         assert len(json.loads((folder / arm["record"]).read_text())["launches"]) == 2
 
 
+def test_a_comparison_that_went_on_is_shown_as_it_was_when_it_was_cut_off(arms, cut_off, invoke, home):
+    """Its records have the pairs since then too: no figure of theirs may stand beside those of the pairs shown."""
+    folder, *_ = cut_off(signal.SIGINT, 2, *arms, hanging="new")
+    before = {name: (folder / name).read_bytes() for name in ("comparison.json", "campaign.json")}
+    document = json.loads(before["comparison.json"])
+    look = ("compare", folder, "--metric", "denoise")
+    then = invoke(*look).out
+    assert f"next: invoke ab --resume {folder.name[-6:]}" in then
+    assert invoke("ab", "--resume", folder).code in (0, 7, 9)
+    for name, content in before.items():  # as while the third pair is measured
+        (folder / name).write_bytes(content)
+    assert invoke(*look).out == then
+    with campaign.hold(folder):
+        going_on = invoke(*look).out
+        page = invoke("report", folder, "--markdown").out
+    said = "STILL RUNNING: this is what it had when it was cut off: interrupted after 2 of 4 pairs"
+    assert (
+        going_on.replace(said, "CUT OFF: interrupted after 2 of 4 pairs").split("next: ")[0] == then.split("next: ")[0]
+    )
+    assert going_on.split("next: ")[1].startswith(f"invoke compare {folder.name[-6:]}  # when it has ended")
+    assert f"- {said}" in page
+    embedded = json.loads(invoke("report", folder, "--json").out)
+    assert len(embedded["baseline/run.json"]["launches"]) == len(document["pairs"]) == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 @pytest.mark.parametrize("mode", [(), ("--alternate",)], ids=["together", "one after the other"])
 def test_a_comparison_goes_on_with_the_pairs_that_are_missing(arms, cut_off, invoke, home, number, mode):

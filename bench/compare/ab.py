@@ -27,7 +27,7 @@ from bench.fidelity import score
 from bench.reach import changes
 from bench.reach import run as reach
 from bench.record import campaign, comparable, disturbance, store
-from bench.run import benchmark, document
+from bench.run import benchmark, consistency, document
 from bench.run import plan as plans
 from bench.run.options import Options, restored
 from bench.run.session import Course
@@ -546,4 +546,5 @@ def _finish(session: Session, error: BenchError | None, require: str | None) -> 
         document.save(session.runs[name], known)
     if error is None or error.exit_code == FallbackDetected.exit_code:
         session.campaign.end()
-    return Result(document=written, path=path, records=records, error=error)
+    whole = {name: consistency.of_launches(known, len(session.pairs)) for name, known in records.items()}
+    return Result(document=written, path=path, records=whole, error=error)

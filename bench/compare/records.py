@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from bench.compare import metric as metrics
 from bench.errors import BenchError, InvalidPerfDump, UsageError
 from bench.fidelity import pairs, score
 from bench.record import baselines, comparable, disturbance, store
-from bench.run import evidence
+from bench.run import consistency, evidence
 from bench.run.metrics import denoise_ms
 from bench.stats import comparison, unpaired
 
@@ -186,6 +186,8 @@ def circumstances(baseline: Side, candidate: Side) -> list[str]:
 def of_arms(document: Mapping[str, Any], place: Path) -> tuple[Reviewed, Reviewed]:
     """Return the records of a comparison of two arms, held against their evidence, and it against them.
 
+    Each has the launches of the comparison's pairs and no other: one that was cut off may have gone on since.
+
     Raises:
         RecordEdited: something in the folder ``place`` was edited.
     """
@@ -196,7 +198,11 @@ def of_arms(document: Mapping[str, Any], place: Path) -> tuple[Reviewed, Reviewe
         pairs_of_arm = [pair[name] for pair in document["pairs"]]
         if measured[: len(pairs_of_arm)] != pairs_of_arm:
             evidence.refuse([f"the pairs of the {name} are not its record's requests"], place)
-    return baseline, candidate
+    count = len(document["pairs"])
+    first, second = (
+        replace(reviewed, record=consistency.of_launches(reviewed.record, count)) for reviewed in (baseline, candidate)
+    )
+    return first, second
 
 
 def outputs(baseline: Side, candidate: Side) -> Between:

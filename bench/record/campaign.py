@@ -186,6 +186,17 @@ def hold(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_going_on(folder: Path) -> bool:
+    """Tell whether a process holds the lock of a campaign's folder."""
+    if not (folder / STATE).is_file():
+        return False
+    try:
+        with hold(folder):
+            return False
+    except UsageError:
+        return True
+
+
 def _holder(descriptor: int) -> str:
     """Return the process that holds the lock of a folder, as proc_locks(5) tells."""
     inode = os.fstat(descriptor).st_ino

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import safe_text
-from bench.record import comparable, disturbance, names, store
+from bench.record import campaign, comparable, disturbance, names, store
 from bench.report import figures, next_step, quality, text
 from bench.report.figures import duration, number
 from bench.report.run import instrument
@@ -92,7 +92,7 @@ def show_arms(
     As source it is Markdown for a pull request and nothing else.
     """
     heads = arms_heads(document, records)
-    heads += [] if document["complete"] else [f"CUT OFF: {document['failure']['what']}"]
+    heads += cut_off(document, path.parent)
     heads += [f"differs: {'; '.join(document['differences'])}"] if document["differences"] else []
     notes = [document["why"], *arms_notes(document, records)]
     told = of_records(records, document["comparison"], document["quality"], arms_launches(document), heads, notes)
@@ -100,6 +100,16 @@ def show_arms(
     if not as_source:
         text.line(console, f"next: {next_step.after_arms(document, records[0], path.parent)}")
         text.line(console, f"record: {path}")
+
+
+def cut_off(document: Mapping[str, Any], folder: Path) -> list[str]:
+    """Return a line for a comparison of two arms that is not complete, none for one that is."""
+    if document["complete"]:
+        return []
+    told = document["failure"]["what"]
+    if campaign.is_going_on(folder):
+        return [f"STILL RUNNING: this is what it had when it was cut off: {told}"]
+    return [f"CUT OFF: {told}"]
 
 
 def arms_heads(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -168,10 +178,14 @@ def _busiest_percent(document: Mapping[str, Any]) -> float:
 
 
 def _wall_s(records: Sequence[Mapping[str, Any]]) -> float:
-    """Return the seconds from the first start of either arm to the last end."""
-    began = min(datetime.fromisoformat(record["started"]) for record in records)
-    ended = max(datetime.fromisoformat(record["finished"]) for record in records)
-    return (ended - began).total_seconds()
+    """Return the seconds from the first start of a pair to its last end, of all pairs together."""
+    return sum(
+        (
+            max(datetime.fromisoformat(launch["finished"]) for launch in pair)
+            - min(datetime.fromisoformat(launch["started"]) for launch in pair)
+        ).total_seconds()
+        for pair in zip(*(record["launches"] for record in records), strict=False)
+    )
 
 
 def _how(document: Mapping[str, Any]) -> str:

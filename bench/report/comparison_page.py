@@ -51,14 +51,14 @@ class Compared:
     unit: str
     pairs: Sequence[Mapping[str, Any]] = ()
     documents: Mapping[str, Any]
+    cut_off: Sequence[str] = ()
+    """A line where pairs are missing."""
 
 
 def of_arms(document: Mapping[str, Any], records: tuple[Record, Record], folder: Path) -> Page:
     """Return the page of what `invoke ab` left in a folder."""
     notes = [document["why"], *words.arms_notes(document, records)]
     notes += [f"differs: {line}" for line in document["differences"]]
-    if document["failure"] is not None:
-        notes.append(f"cut off: {document['failure']['what']}")
     files = {f"{arm}/run.json": record for arm, record in zip(ARMS, records, strict=True)}
     return page(
         Compared(
@@ -74,6 +74,7 @@ def of_arms(document: Mapping[str, Any], records: tuple[Record, Record], folder:
             unit=document["unit"],
             pairs=document["pairs"],
             documents={"comparison.json": document, **files},
+            cut_off=words.cut_off(document, folder),
         )
     )
 
@@ -114,7 +115,7 @@ def _engine(record: Record) -> str:
 
 def _warnings(found: Compared) -> tuple[str, ...]:
     different = quality.warning(found.fidelity)
-    lines = [] if different is None else [different]
+    lines = [*found.cut_off, *([] if different is None else [different])]
     for arm, record in zip(ARMS, found.records, strict=True):
         lines += [f"{arm}: {line}" for line in run_page.warnings(record)]
     return tuple(lines)

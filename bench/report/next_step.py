@@ -38,7 +38,8 @@ SWITCHES = {
 """The options of a run that choose what it measures, those with a value and those without one."""
 
 WHEN_QUIET = "  # when nothing else runs here"
-"""A shell takes the line as it is."""
+WHEN_ENDED = "  # when it has ended"
+"""A shell takes the lines as they are."""
 
 
 def after_bench(record: Mapping[str, Any]) -> str:
@@ -94,7 +95,8 @@ def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder:
     """
     comparison, measured = document["comparison"], len(document["pairs"])
     if not document["complete"] and (folder / campaign.STATE).is_file():
-        return f"invoke ab --resume {_called(folder)}"
+        going_on = campaign.is_going_on(folder)
+        return f"invoke {'compare' if going_on else 'ab --resume'} {_called(folder)}{WHEN_ENDED if going_on else ''}"
     if comparison["verdict"] != INCONCLUSIVE:
         return f"invoke compare {_called(folder)} --markdown"
     if is_disturbed(comparison):  # its noise is not this machine's own

@@ -11,6 +11,7 @@ from bench import files, schema
 from bench.errors import InvalidDocument, UsageError
 from bench.record import documents, names, store
 from bench.report import accuracy_page, comparison_page, load_comparison_page, load_page, profile_view, run_page
+from bench.run import consistency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,9 +84,10 @@ def of(place: Path) -> Page:
 
 def _arms(folder: Path) -> Page:
     document = documents.arms(folder)
-    records = (store.read(folder / "baseline"), store.read(folder / "candidate"))
+    count = len(document["pairs"])
+    records = tuple(consistency.of_launches(store.read(folder / name), count) for name in ("baseline", "candidate"))
     evidence = _evidence({"baseline/": records[0], "candidate/": records[1]}, folder)
-    return replace(comparison_page.of_arms(document, records, folder), evidence=evidence)
+    return replace(comparison_page.of_arms(document, (records[0], records[1]), folder), evidence=evidence)
 
 
 def _load(folder: Path) -> Page:

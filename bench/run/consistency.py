@@ -38,6 +38,25 @@ def files(launches: Sequence[Document], of_requests: Sequence[Document], profile
     ]
 
 
+def of_launches(record: Document, count: int) -> dict[str, Any]:
+    """Return a record as it was when its first ``count`` launches had ended and no later one had begun."""
+    launches = record["launches"][:count]
+    indices = {launch["index"] for launch in launches}
+    of_requests = [request for request in record["requests"] if request["launch"] in indices]
+    if len(launches) == len(record["launches"]):
+        return dict(record)
+    verdict = overall([(Verdict.from_document(launch["verdict"]), True) for launch in launches])
+    return {
+        **record,
+        "finished": launches[-1]["finished"],
+        "verdict": verdict.document(),
+        "timings": timings(of_requests, launches),
+        "launches": launches,
+        "requests": of_requests,
+        "evidence": files(launches, of_requests, record["profiled"]),
+    }
+
+
 def traced(launches: Sequence[Document], profiled: Document | None) -> list[int]:
     """Return the launches that a traced request belongs to; none if its trace was not kept."""
     return [] if profiled is None else [launch["index"] for launch in launches if launch["instrument"]["profiler"]]

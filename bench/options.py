@@ -229,66 +229,70 @@ def _built(kind: type[T], above: tuple[str, ...], values: Mapping[tuple[str, ...
     return kind(**arguments)
 
 
-def converted(known: Option, text: Any) -> Any:
+def converted(known: Option, text: Any, *, shown: str | None = None) -> Any:
     """Return the value of an option for its text (a list of texts if it may be repeated); the default for None.
+
+    ``shown`` is what an error calls it, None: as it is typed.
 
     Raises:
         UsageError: it is not what the option takes.
     """
+    shown = shown or _shown(known)
     if known.many or known.repeated:
-        return tuple(_value(known, part) for part in text or ())
+        return tuple(_value(known, part, shown) for part in text or ())
     if text is None:
         return known.default
     if known.kind is Kind.NAMES:
         names = [part.strip() for part in text.split(",") if part.strip()]
         if not names:
-            raise UsageError(f"--{known.name} takes one or more names separated by commas, not {text!r}")
-        chosen = dict.fromkeys(_chosen(known, name) for name in names)
+            raise UsageError(f"{shown} takes one or more names separated by commas, not {text!r}")
+        chosen = dict.fromkeys(_chosen(known, name, shown) for name in names)
         if twice := next((name for name in chosen if names.count(name) > 1), None):
-            raise UsageError(f"--{known.name} names {twice} twice", todo="name it once")
+            raise UsageError(f"{shown} names {twice} twice", todo="name it once")
         return tuple(name for name in known.choices if name in chosen) or tuple(chosen)
-    return _value(known, text)
+    return _value(known, text, shown)
 
 
-def _value(known: Option, text: str) -> Any:
+def _value(known: Option, text: str, shown: str) -> Any:
     if known.kind is Kind.PATH:
         return Path(text)
     if known.kind is Kind.WHOLE:
-        return _number(known, text, int, "a whole number")
+        return _number(known, text, int, shown)
     if known.kind is Kind.NUMBER:
-        return _number(known, text, float, "a number")
+        return _number(known, text, float, shown)
     if known.kind is Kind.PERCENTAGE:
-        return _share(known, text)
-    return _chosen(known, text)
+        return _share(text, shown)
+    return _chosen(known, text, shown)
 
 
-def _number(known: Option, text: str, kind: type[int | float], what: str) -> int | float:
+def _number(known: Option, text: str, kind: type[int | float], shown: str) -> int | float:
     try:
         value = kind(text)
     except (ValueError, OverflowError):
         value = None
+    what = "a whole number" if kind is int else "a number"
     if value is not None and value >= LARGEST:
-        raise UsageError(f"{_shown(known)} takes {what} below {LARGEST:.0e}, not {text!r}".replace("e+", "e"))
+        raise UsageError(f"{shown} takes {what} below {LARGEST:.0e}, not {text!r}".replace("e+", "e"))
     if value is None or not known.least <= value:  # a NaN is not either
-        raise UsageError(f"{_shown(known)} takes {what} of at least {known.least:g}, not {text!r}")
+        raise UsageError(f"{shown} takes {what} of at least {known.least:g}, not {text!r}")
     return value
 
 
-def _share(known: Option, text: str) -> float:
+def _share(text: str, shown: str) -> float:
     try:
         percent = float(text.removesuffix("%"))
     except ValueError:
         percent = 0.0
     if not 0 < percent < 100:  # noqa: PLR2004 - percent
-        raise UsageError(f"{_shown(known)} takes a percentage such as 1%, not {text!r}")
+        raise UsageError(f"{shown} takes a percentage such as 1%, not {text!r}")
     return percent / 100
 
 
-def _chosen(known: Option, text: str) -> str:
+def _chosen(known: Option, text: str, shown: str) -> str:
     if known.choices and text not in known.choices:
         close = difflib.get_close_matches(text, known.choices, n=1)
         todo = f"did you mean {close[0]}?" if close else None
-        raise UsageError(f"{_shown(known)} takes {_listed(list(known.choices))}, not {text!r}", todo=todo)
+        raise UsageError(f"{shown} takes {_listed(list(known.choices))}, not {text!r}", todo=todo)
     return text
 
 

@@ -438,6 +438,64 @@ def test_a_mistyped_word_of_an_arm_is_answered_with_the_one_that_was_meant(ab, r
     assert f"did you mean {meant}?" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [("totl", "did you mean total?"), ("Scheduler.reply", "or a stage's name such as DenoisingStage")],
+)
+def test_a_metric_that_nothing_has_is_refused_before_any_launch(invoke, replay, tiny, home, metric, told):
+    replay(name="old", **NATIVE)
+    common = ("--preset-file", tiny, "--model", "flux-tiny", "--engine", "old", "--metric", metric)
+    for words in (("ab", *common, "--candidate", "steps=9"), ("calibrate", *common)):
+        ended = invoke(*words)
+        assert ended.code == 1
+        assert f"no metric is called {metric!r}" in ended.err
+        assert told in ended.err
+    assert not (home / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (
+            "quality=hihg",
+            "quality= takes exact, lossless, extra-high or high, not 'hihg'\n  to do: did you mean high?",
+        ),
+        ("quality=", "quality= lacks its value"),
+        ("attention-backend=", "attention-backend= lacks its value"),
+        ("steps=0", "steps= takes a whole number of at least 1, not '0'"),
+        ("steps=-6", "steps= takes a whole number of at least 1, not '-6'"),
+        ("seed=-1", "seed= takes a whole number of at least 0, not '-1'"),
+        ("seed=99999999999999999999", "seed= takes a whole number"),
+        ("width=-1", "width= takes a whole number of at least 8, not '-1'"),
+        ("steps=6,compile", "to do: the words of an arm are separated by spaces"),
+        ("steps=6 steps=8", "steps=6 and steps=8 exclude each other"),
+        ("compile eager", "compile and eager exclude each other"),
+        ("old engine=new", "old and engine=new exclude each other"),
+        ("A_B=1 A_B=2", "A_B=1 and A_B=2 exclude each other"),
+        ("WIDTH=512", "did you mean width=512?"),
+    ],
+)
+@pytest.mark.parametrize("look", [(), ("--dry-run",)])
+def test_a_value_that_an_arm_does_not_take_is_refused_before_any_launch(ab, replay, home, spec, told, look):
+    replay(name="old", **NATIVE)
+    ended = ab("--baseline", "old", "--candidate", spec, *look)
+    assert ended.code == 1
+    assert told in ended.err
+    assert "Traceback" not in ended.err
+    assert not (home / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "told"), [("--width=100", "use --width of this task"), ("--backend=diffusers", "the workbench pins it")]
+)
+def test_why_an_arm_is_refused_ends_with_the_reason(ab, replay, flag, told):
+    replay(name="old", **NATIVE)
+    ended = ab("--baseline", "old", "--candidate", f"old {flag}", "--dry-run")
+    assert ended.code == 1
+    assert told in ended.out
+    assert "None" not in ended.out
+
+
 def test_a_dry_run_of_two_arms_shows_both_sessions_and_starts_nothing(invoke, replay, tiny, home):
     replay(name="old", **NATIVE)
     ended = invoke("ab", "--preset-file", tiny, "--model", "flux-tiny", "--engine", "old", "--candidate",

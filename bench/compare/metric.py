@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -148,10 +149,10 @@ def named(name: str) -> Metric:
 
 
 def of_engine(name: str) -> Metric:
-    """Return the metric of a word that an engine's requests have.
+    """Return the metric of a word that an engine's requests have, before one is made.
 
     Raises:
-        UsageError: it is of load tests, or empty.
+        UsageError: it is of load tests, empty, or neither a metric nor like a stage's name: those are names of classes.
     """
     metric = named(name)
     if metric.is_served:
@@ -160,4 +161,8 @@ def of_engine(name: str) -> Metric:
             todo="`invoke loadtest --baseline A --candidate B` compares two servers; of an engine:"
             f" {', '.join(OF_ENGINES)}, or a stage's name",
         )
+    if metric.is_stage and "stage" not in name.lower():
+        close = difflib.get_close_matches(name.lower(), OF_ENGINES, n=1)
+        known = f"--metric takes {', '.join(OF_ENGINES)}, or a stage's name such as DenoisingStage"
+        raise UsageError(f"no metric is called {name!r}", todo=f"did you mean {close[0]}?" if close else known)
     return metric

@@ -544,7 +544,7 @@ def show_commands(asked: Mapping[str, Options], backend: str = NATIVE, *, as_jso
         except BenchError as error:
             if len(asked) == 1:
                 raise
-            refused.setdefault(f"{error.what}; {error.todo}", []).append(name)
+            refused.setdefault("; ".join(filter(None, (error.what, error.todo))), []).append(name)
     if as_json:
         runs = [
             {"name": name, "launches": asked[name].launches, "requests": asked[name].repeats, **command.described(made)}

@@ -222,13 +222,30 @@ def test_a_run_that_was_cut_off_in_its_stage_table_is_resumed(bench, invoke, onl
     assert record_of(ended)["stages"] is not None
 
 
+@pytest.mark.parametrize("label", ["last", "last~12"])
+def test_a_label_that_means_another_run_is_refused(bench, home, label):
+    ended = bench("--label", label)
+    assert ended.code == 1
+    assert f"--label {label} would name no run" in ended.err
+    assert not (home / "runs").exists()
+
+
+def test_an_invalid_run_is_named_where_it_was_called_last(bench, invoke, only_run):
+    bench("--repeats", "2", die_at=1)
+    ended = invoke("compare", "last", "last")
+    assert ended.code == 1
+    assert f"run {only_run().name[-6:]} " in ended.err
+    assert "`last` is the newest one" in ended.err
+
+
 def test_a_run_that_was_cut_off_is_neither_compared_nor_a_baseline(bench, invoke, only_run):
     bench("--repeats", "9", die_at=5)
     compared = invoke("compare", only_run(), only_run())
     named = invoke("baseline.set", only_run())
     assert (compared.code, named.code) == (1, 1)
-    assert "incomplete or still running" in compared.err
-    assert "--resume" in compared.err
+    assert f"run {only_run().name[-6:]} is incomplete or still running" in compared.err
+    assert f"`invoke bench --resume {only_run()}` goes on with it" in compared.err
+    assert "`last` is the newest one whatever its verdict, and `invoke history --model flux-tiny` shows" in compared.err
     assert "cannot be a baseline" in named.err
 
 

@@ -12,6 +12,7 @@ from bench import paths, schema
 from bench.compare import calibration
 from bench.compare import metric as metrics
 from bench.errors import BenchError, InvalidPerfDump, UsageError
+from bench.fallback.verdict import INVALID
 from bench.fidelity import pairs, score
 from bench.record import baselines, comparable, disturbance, store
 from bench.run import consistency, evidence
@@ -61,16 +62,7 @@ def read(path: Path, metric: str = metrics.DEFAULT) -> Side:
     if path.is_dir() or _is_record(path):
         reviewed = evidence.read(path)
         document = reviewed.record
-        if document["timings"] is None:
-            raise UsageError(
-                "this run does not count: its verdict is invalid, so it has no number to compare", where=path
-            )
-        if not document["complete"]:
-            raise UsageError(
-                "this run is incomplete or still running",
-                where=path,
-                todo=f"`invoke bench --resume {shlex.quote(str(path))}`, then compare",
-            )
+        _refuse_uncounted(document, path)
         groups = calibration.by_launch(document, wanted)
         directory = path if path.is_dir() else path.parent
         return Side(
@@ -88,6 +80,24 @@ def read(path: Path, metric: str = metrics.DEFAULT) -> Side:
     if denoise_ms(dump) is None:
         raise UsageError("the dump has no native denoising stage: it is not from a native run", where=path)
     return Side(name=str(path), document=dump, is_dump=True, metric=wanted, launches=(wanted.of_dump(dump),))
+
+
+def _refuse_uncounted(record: Mapping[str, Any], path: Path) -> None:
+    """Raise UsageError for a record without numbers to compare, with its name: what was typed may have been `last`."""
+    name, model, outcome = record["id"][-6:], record["preset"]["key"], record["verdict"]["outcome"]
+    others = (
+        f"name another run: `last` is the newest one whatever its verdict, and `invoke history --model {model}` shows"
+        " those that count"
+    )
+    if not record["complete"] and outcome != INVALID:
+        way_on = f"`invoke bench --resume {shlex.quote(str(path))}` goes on with it; or {others}"
+        raise UsageError(
+            f"run {name} is incomplete or still running",
+            where=path,
+            todo=way_on if record["requests"] and record["kind"] == "bench" else others,
+        )
+    if record["timings"] is None:
+        raise UsageError(f"run {name} has no number to compare: its verdict is {outcome}", where=path, todo=others)
 
 
 def _is_record(path: Path) -> bool:

@@ -12,6 +12,7 @@ from bench.catalog import presets
 from bench.engine import find
 from bench.errors import InvalidDocument, UsageError
 from bench.options import ENGINE, FIDELITY, MEASURING, OUTPUT, WORKLOAD, Kind, option
+from bench.record import names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,6 +68,14 @@ class RunOptions:
     output_dir: Path | None = option(
         None, kind=Kind.PATH, group=OUTPUT, help="where run directories are made (default runs/)"
     )
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a label that could never name the run: it means another one."""
+        if self.label is not None and names.LAST.fullmatch(self.label):
+            raise UsageError(
+                f"--label {self.label} would name no run: {self.label} counts from the newest one",
+                todo="choose another word",
+            )
 
 
 PLACES = ("preset_file", "output_dir", "image", "model_cache_root", "seed_model_cache_root")

@@ -1,5 +1,6 @@
 """Sessions, repeats, resuming and comparing, on a replay engine; the real engine's sessions are in test_engine.py."""
 
+import copy
 import functools
 import json
 import os
@@ -540,12 +541,19 @@ def test_a_dry_run_of_two_versions_shows_the_engine_of_each_and_what_a_quality_m
     )
 
 
-def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, tiny):
+def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, tiny, only_run, home):
     replay(name="old", **NATIVE)
     common = ("--model", "flux-tiny", "--preset-file", tiny, "--engine", "old")
     assert invoke("bench", *common, "--repeats", "2").code == 0
     ended = invoke("ab", *common, "--candidate", "steps=9", "--dry-run")
-    known = r"about \d+ s by run [0-9a-f]{6}"
+    known = rf"about \d+ s by run {only_run().name[-6:]}"
+    record = json.loads((only_run() / "run.json").read_text())
+    cut_off = copy.deepcopy(record["launches"])
+    cut_off[0]["wall_s"] = None
+    for name, change in (("profile", {"kind": "profile"}), ("bench", {"launches": cut_off})):
+        later = home / "runs" / f"29991231T000000Z-{name}-flux-tiny-abcdef"
+        later.mkdir()
+        (later / "run.json").write_text(json.dumps(record | {"id": later.name} | change))
     assert re.search(rf"at most 8 pairs, 16 engine starts, {known}; it stops as soon as it is decided\n", ended.err)
     ended = invoke("ab", *common, "--candidate", "steps=9", "--dry-run", "--pairs", "3")
     assert re.search(rf"^3 pairs, 6 engine starts, {known}\n", ended.err), "the first decision is after the last"

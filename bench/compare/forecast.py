@@ -19,6 +19,8 @@ LOOKED_AT = 50
 """Of the newest run directories."""
 
 ARM = "baseline"
+BENCH = "bench"
+"""The kind of runs that count, those of arms too."""
 EFFICIENCY = math.sqrt(math.pi / 2)
 """Standard error of a median over that of a mean, for normal samples."""
 TWO_SIDED_95 = 1.96
@@ -56,8 +58,8 @@ def past(root: Path, preset_sha256: str) -> Past | None:
             record = json.loads(path.read_bytes())
             if record["preset"]["sha256"] != preset_sha256 or record["host"]["identity"] != here:
                 continue
-            if record["kind"] == store.REFERENCE:
-                continue
+            if record["kind"] != BENCH or any(launch["wall_s"] is None for launch in record["launches"]):
+                continue  # a profile takes longer, and a launch that was cut off says nothing of a whole one
             is_arm = path.parent.name == ARM
             run = path.parent.parent.name if is_arm else record["id"]
             known = _past(record, run, is_arm=is_arm)
@@ -75,10 +77,10 @@ def _records(root: Path) -> Iterator[Path]:
 
 
 def _past(record: Mapping[str, Any], run: str, *, is_arm: bool) -> Past | None:
-    timings, launches = record["timings"], record["launches"]
+    timings = record["timings"]
     if timings is None or timings["wall_s"] is None or timings["launch_s"] is None:
         return None
-    served = len(record["requests"]) / len(launches)
+    served = len(record["requests"]) / len({request["launch"] for request in record["requests"]})
     spread = timings["spread"]
     return Past(
         run=run,

@@ -315,7 +315,7 @@ def test_history_shows_the_metric_that_is_asked_for(invoke, recorded):
     assert "time to load" in shown
     assert "12.50 s" in shown
     ended = invoke("history", "--model", "flux-tiny", "--metric", "NoStage")
-    assert (ended.code, "NoStage" in ended.err) == (1, True)
+    assert (ended.code, "that counts has the metric NoStage" in ended.err) == (1, True)
     assert "--metric takes total, denoise, wall, load, peak-memory" in ended.err
 
 
@@ -324,6 +324,16 @@ def test_a_file_that_is_no_record_is_not_compared(invoke):
         ended = invoke("compare", *words)
         assert ended.code == 1
         assert "this file is not JSON, as a record is\n  where: README.md\n  to do: a run is called last" in ended.err
+
+
+def test_a_mistyped_label_is_answered_with_the_one_that_was_meant(invoke, recorded):
+    recorded(1, label="before")
+    recorded(30, label="after")
+    for words, meant in ((("befor", "after"), "before"), (("before", "aftre"), "after")):
+        ended = invoke("compare", *words)
+        assert ended.code == 1
+        assert f"did you mean {meant}?" in ended.err
+    assert "a run is called last" in invoke("compare", "nothing", "after").err
 
 
 def test_the_history_is_filtered_and_written_as_json(invoke, recorded):

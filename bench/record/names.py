@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
 from pathlib import Path
@@ -61,7 +62,13 @@ def resolve(
         if run.name[: -len("000000")].endswith(ending) and _label(run) == name:
             return run
     _refuse_unrecorded(name, root or paths.runs())
-    raise UsageError(f"no run is called {name!r}", where=root or paths.runs(), todo=KNOWN)
+    labels = filter(None, map(_label, _runs(root or paths.runs(), holding)))
+    close = difflib.get_close_matches(name, set(labels), n=1)
+    raise UsageError(
+        f"no run is called {name!r}",
+        where=root or paths.runs(),
+        todo=f"did you mean {close[0]}?" if close else KNOWN,
+    )
 
 
 def _refuse_unrecorded(name: str, root: Path) -> None:

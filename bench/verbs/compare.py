@@ -739,7 +739,7 @@ def history(c: Context, options: HistoryOptions) -> None:
             else made_by(metric, options.run.model)
         )
         raise UsageError(
-            f"no complete record of {options.run.model} that counts has a value of {metric.title}",
+            f"no complete record of {options.run.model} that counts has the metric {metric.name}",
             where=root,
             todo=metric_todo(metric) or listed,
         )

@@ -122,7 +122,7 @@ def history(root: Path, model: str | None, metric_name: str) -> Page:
             histories[name] = points
     if not histories:
         raise UsageError(
-            f"no complete record{f' of {model}' if model else ''} that counts has a value of {known.title}",
+            f"no complete record{f' of {model}' if model else ''} that counts has the metric {metric_name}",
             where=root,
             todo=metric_todo(known) or made_by(known, model),
         )

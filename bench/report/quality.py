@@ -66,9 +66,9 @@ def between(found: Document) -> str:
         known = "" if found["identical"] is None else "the pixels differ, by an unknown amount: "
         return f"{known or 'not compared: '}{found['unknown']}"
     figures = "" if demand.image is None else f" ({demand.image}; video {demand.video})"
-    met = "alike" if found["alike"] else f"NOT alike, {found['missed']}"
     which = "" if found["pairs"] == 1 else f" in the least alike of {found['pairs']} pairs"
-    return f"{likeness(found['likeness'])}{which}; at {name}{figures}: {met}"
+    met, missed = ("alike", "") if found["alike"] else ("NOT alike", f": {found['missed']}")
+    return f"{likeness(found['likeness'])}{which}; {met} by the threshold {name}{figures}{missed}"
 
 
 def lines(quality: Document) -> list[str]:
@@ -123,4 +123,4 @@ def warning(compared: Document) -> str | None:
     if not compared["different"]:
         return None
     found = compared["between"]
-    return f"FASTER BUT DIFFERENT: the outputs are not alike at {found['threshold']}: {found['missed']}."
+    return f"FASTER BUT DIFFERENT: the outputs are not alike by the threshold {found['threshold']}: {found['missed']}."

@@ -239,17 +239,21 @@ def test_a_run_that_left_only_a_log_is_told_from_one_that_is_not_there(invoke, h
 
 
 def test_a_run_is_judged_again_by_what_it_is_called(invoke, bench):
-    assert bench("--label", "before").code == 0
-    for name in ("last", "before"):
+    path = record_path(bench("--label", "before"))
+    for name, shown in (("last", f"last ({path.parent.name[-6:]})"), ("before", "before")):
         ended = invoke("attest", name)
-        assert (ended.code, ended.out) == (0, f"{name}: run: native\n"), ended.err
+        assert (ended.code, ended.out) == (0, f"{shown}: run: native\n"), ended.err
 
 
 @pytest.mark.parametrize(
     ("names", "code", "says"),
     [
-        (("caught",), 4, "caught: diffusers.generic_config: the engine configured itself for the diffusers backend"),
-        (("h200-0.5.23/named-4bit",), 3, "named-4bit: output.none: no output was produced"),
+        (
+            ("caught",),
+            4,
+            "; diffusers.generic_config: the engine configured itself for the diffusers backend",
+        ),
+        (("h200-0.5.23/named-4bit",), 3, "named-4bit: run: invalid; output.none: no output was produced"),
         (("h200-0.5.23/named-4bit", "caught", "eager"), 4, "eager: run: degraded"),
     ],
 )
@@ -273,7 +277,7 @@ def test_a_run_that_was_cut_off_is_told_and_ends_as_it_did(invoke, bench, failur
     path.with_name("run.partial.json").write_text(json.dumps(record))
     path.unlink()
     ended = invoke("attest", "last")
-    assert (ended.code, ended.out) == (code, f"last: run: native\nlast: {says}\n"), ended.err
+    assert (ended.code, ended.out) == (code, f"last ({path.parent.name[-6:]}): run: native; {says}\n"), ended.err
 
 
 @pytest.mark.parametrize(

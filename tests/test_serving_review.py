@@ -304,7 +304,7 @@ def test_a_page_of_a_load_test_is_judged_again_by_its_own_evidence(invoke, runs)
 def test_a_load_test_that_was_cut_off_is_told_and_ends_as_it_did(invoke, edit, change, code, says):
     folder = edit("load.json", record(lambda document: document.update(change)))
     ended = invoke("attest", folder)
-    assert (ended.code, ended.out) == (code, f"{folder}: load test: native\n{folder}: {says}\n"), ended.err
+    assert (ended.code, ended.out) == (code, f"{folder}: load test: native; {says}\n"), ended.err
 
 
 def test_a_load_test_whose_check_failed_ends_with_its_code(invoke, edit):

@@ -140,6 +140,7 @@ def _judge_each(words: Sequence[Path]) -> None:
     """
     import tempfile
 
+    from bench.record import names
     from bench.report import page, text
 
     console = text.stdout()
@@ -149,15 +150,18 @@ def _judge_each(words: Sequence[Path]) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 page.unpack(word, Path(folder))
                 lines, document = _review(Path(folder))
+            called = str(word)
         else:
-            lines, document = _review(_record_folder(word))
+            place = _record_folder(word)
+            lines, document = _review(place)
+            called = f"{word} ({place.name[-6:]})" if names.LAST.fullmatch(str(word)) else str(word)
         error = _end(document)
         if error is not None:
-            lines.append(error.what)
+            lines[-1] += f"; {error.what}"
             ended.append(error)
         with interrupts.until_verdict():
             for line in lines:
-                text.line(console, f"{word}: {line}")
+                text.line(console, f"{called}: {line}")
     if ended:
         decisive = worst(error.exit_code for error in ended)("")
         decisive.is_told = True

@@ -77,7 +77,7 @@ def stray_word(verb: Verb, word: str, values: Mapping[str, Iterable[str]]) -> Us
     elif close is not None:
         todo = f"did you mean --{close}?"
     else:
-        todo = f"`invoke {verb.name} --help` lists its options; two dashes alone (--) precede the engine's own"
+        todo = f"`invoke {verb.name} --help` lists its options"
     return UsageError(f"{verb.name} does not take the word {word!r}", todo=todo)
 
 

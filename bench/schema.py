@@ -112,6 +112,8 @@ def parse(text: str | bytes, source: str | Path, error: type[BenchError] = Inval
         raise error(
             f"not JSON: {failure.msg} at line {failure.lineno}, column {failure.colno}", where=source
         ) from failure
+    except UnicodeDecodeError as failure:
+        raise error("not JSON: it is not text", where=source) from failure
     except (ValueError, RecursionError) as failure:
         raise error(f"not JSON: {failure}", where=source) from failure
 

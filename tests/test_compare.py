@@ -716,6 +716,22 @@ def test_two_forms_on_stdout_are_refused(invoke, home, words):
     assert not (home / "runs").exists()
 
 
+def test_a_picture_is_not_taken_for_a_record(invoke, recorded, tmp_path):
+    picture = tmp_path / "output.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    ended = invoke("compare", recorded(1), picture)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"error: not JSON: it is not text\n  where: {picture}" in ended.err
+
+
+def test_a_metric_that_no_record_has_is_named_as_a_stage(invoke, recorded):
+    recorded(1)
+    ended = invoke("history", "--model", "flux-tiny", "--metric", "totl")
+    assert ended.code == 1
+    assert "no complete record of flux-tiny that counts has the metric totl" in ended.err
+    assert "did you mean --metric total?" in ended.err
+
+
 def test_markdown_has_no_folder_of_this_machine(invoke, recorded, home):
     ended = invoke("compare", recorded(1), recorded(2), "--markdown")
     assert str(home) not in ended.out

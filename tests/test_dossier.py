@@ -57,6 +57,9 @@ def test_an_archive_is_judged_again(archive, invoke):
     assert ended.code == 0, ended.err
     assert "flux-tiny: baseline: native" in ended.out
     assert "nothing was edited" in ended.out
+    absent = invoke("evidence-check", archive.with_name("absent.zip"))
+    assert absent.code == 1
+    assert "error: not an archive that can be read: No such file or directory\n" in absent.err
 
 
 @pytest.mark.parametrize("consistent", [False, True], ids=["hashes-left", "hashes-too"])

@@ -49,7 +49,7 @@ def test_what_does_not_go_with_a_server_is_refused(invoke, home, words, says):
 @pytest.mark.parametrize("words", [("--rate", "2"), ("--dry-run",)])
 def test_what_only_a_server_takes_is_refused_without_one(invoke, home, words):
     ended = invoke("profile", *words)
-    assert (ended.code, "only --serve uses these" in ended.err) == (1, True), ended.err
+    assert (ended.code, "without --serve no server is traced, so" in ended.err) == (1, True), ended.err
     assert not (home / "runs").exists()
 
 

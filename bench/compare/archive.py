@@ -143,7 +143,8 @@ def unpack(path: Path, folder: Path) -> None:
                     place.parent.mkdir(parents=True, exist_ok=True)
                     place.write_bytes(archive.read(entry))
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise UsageError(f"not an archive that can be read: {error}", where=path) from error
+        told = getattr(error, "strerror", None) or error  # without the number of the system's error
+        raise UsageError(f"not an archive that can be read: {told}", where=path) from error
 
 
 def judge(folder: Path) -> tuple[list[str], list[BenchError]]:

@@ -98,7 +98,9 @@ class Metric:
         values = [launch.get("load_s")] if loads else [self.of_request(request) for request in requests]
         known = [value for value in values if value is not None]
         if not known or len(known) != len(values):
-            stages = sorted({stage["name"] for request in requests for stage in request["stages_ms"]})
+            # what the engine takes to hand a result over is not a stage that one compares
+            all_stages = [stage for request in requests for stage in request["stages_ms"]]
+            stages = sorted({stage["name"] for stage in all_stages if stage["kind"] != "transport"})
             raise UsageError(
                 f"launch {launch['index']} has no {self.title} to compare",
                 todo=f"a --metric is {', '.join(OF_ENGINES)},"

@@ -146,7 +146,7 @@ def read(folder: Path, *kinds: str) -> dict[str, Any]:
     """
     path = folder / STATE
     if not path.is_file():
-        raise UsageError("there is nothing to resume: no campaign was cut off here", where=folder)
+        raise UsageError("there is nothing to resume: nothing was cut off here", where=folder)
     state: dict[str, Any] = schema.read(path)
     schema.check(state, "campaign", path)
     if state["kind"] not in kinds:

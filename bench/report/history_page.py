@@ -75,7 +75,7 @@ def _facts(points: Sequence[Point]) -> tuple[tuple[str, str], ...]:
         ("records", f"{len(points)}, from {points[0].started[:10]} to {max(point.started for point in points)[:10]}"),
         ("engines", ", ".join(dict.fromkeys(point.engine for point in points))),
         ("hosts", ", ".join(hosts)),
-        ("left out", "records that do not count or are not complete, profiles, arms and cells"),
+        ("left out", "runs that do not count or are not complete, profiles, runs inside an A/B or a matrix"),
     )
 
 

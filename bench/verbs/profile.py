@@ -134,19 +134,20 @@ def _refuse_ignored(options: ProfileOptions, extra: Sequence[str]) -> None:
         ignored = [name for name in given if name not in OF_TRACES] + [f"-- {word}" for word in extra[:1]]
         why = "--trace runs nothing"
     elif ignored := [name for name in given if name in ("--engine-version", "--step-ms")]:
-        why = "only --trace uses these"
+        why = "without --trace no file is read"
     elif options.serve:
         ignored = [name for name in given if name in NOT_OF_A_SERVER]
         why = "--serve traces one request of a server"
     elif ignored := [name for name in given if name in OF_A_SERVER]:
-        why = "only --serve uses these"
+        why = "without --serve no server is traced"
     else:
         ignored = [name for name in given if name == "--pairs" and not options.attempt]
         why = "pairs are measured with --try"
     if not ignored and options.all_stages and options.steps_profiled is not None:
         ignored, why = ["--steps-profiled"], "--all-stages traces the whole request"
     if ignored:
-        raise UsageError(f"{why}, so {', '.join(ignored)} would be ignored", todo="leave it out")
+        todo = "leave it out" if len(ignored) == 1 else "leave them out"
+        raise UsageError(f"{why}, so {', '.join(ignored)} would be ignored", todo=todo)
 
 
 def _refuse_endless(options: ProfileOptions) -> None:

@@ -40,6 +40,10 @@ def unknown_task(word: str, tasks: Iterable[str]) -> UsageError:
             f"invoke has no option {word}",
             todo="the options of a task follow its name, e.g. `invoke bench --model flux`; `invoke` alone shows more",
         )
+    if word == "help":
+        return UsageError(
+            "no task is called 'help'", todo="`invoke TASK --help` explains a task; `invoke --list` shows them"
+        )
     close = closest(word, tasks)
     return UsageError(
         f"no task is called {word!r}", todo=f"did you mean {close}?" if close else "`invoke --list` shows the tasks"

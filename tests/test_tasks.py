@@ -129,6 +129,7 @@ def test_the_help_of_a_verb_fits_80_columns_and_breaks_between_words_only(invoke
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        (("help", "bench"), ["no task is called 'help'", "`invoke TASK --help` explains a task"]),
         (("banch",), ["no task is called 'banch'", "did you mean bench?"]),
         (("compare",), ["compare needs FILES ...", "`invoke compare --help`"]),
         (("compare", "--metrik", "x"), ["compare has no option --metrik", "did you mean --metric?"]),

@@ -81,7 +81,7 @@ def test_the_times_of_two_profiles_are_compared(invoke, recorded):
     profile = {"instrument__profiler": True, "kind": "profile"}
     ended = invoke("compare", recorded(1, **profile), recorded(2, **profile))
     assert ended.code == 9, ended.err
-    assert "end to end" in ended.out
+    assert "total time" in ended.out
 
 
 def test_variables_that_may_explain_a_difference_are_named(invoke, bench, home):
@@ -743,16 +743,16 @@ def test_markdown_has_no_folder_of_this_machine(invoke, recorded, home):
 def test_the_row_that_is_decided_has_the_effect_of_the_headline(invoke, name):
     known = json.loads((GPU / name / "comparison.json").read_text())["comparison"]["effect"]
     shown = invoke("compare", GPU / name).out
-    (row,) = [line for line in shown.splitlines() if line.startswith("end to end ")]
+    (row,) = [line for line in shown.splitlines() if line.startswith("total time ")]
     before, after, change = (float(figure.replace(",", "")) for figure in re.findall(r"[+-]?[\d,]+\.\d+", row))
     assert change == pytest.approx(known["percent"], abs=0.005)
     assert after / before == pytest.approx(known["ratio"], abs=1e-4), "what stands beside it gives the same"
-    assert "end to end: geometric means over the engine starts; the other rows: medians over all requests" in shown
+    assert "total time: geometric means over the engine starts; the other rows: medians over all requests" in shown
 
 
 def test_one_launch_has_the_median_that_its_own_report_shows(invoke, recorded):
     shown = invoke("compare", recorded(1), recorded(2, factor=1.5)).out
-    assert re.search(r"^end to end +[\d,.]+ ms +[\d,.]+ ms +\+50\.00 %$", shown, re.MULTILINE)
+    assert re.search(r"^total time +[\d,.]+ ms +[\d,.]+ ms +\+50\.00 %$", shown, re.MULTILINE)
     assert "observed +50.00 %" in shown
     assert "geometric" not in shown
 
@@ -766,10 +766,10 @@ def test_under_disturbance_no_figure_of_the_table_has_a_size_that_could_be_quote
     if form == ("--html",):
         page = Path(ended.err.partition("page: ")[2].splitlines()[0]).read_text()
         shown = page[page.index("Numbers") : page.index("Outputs")]
-    (row,) = re.findall(r".*end to end.*", shown) if form != ("--html",) else [shown]
+    (row,) = re.findall(r".*total time[ <].*ms.*", shown) if form != ("--html",) else [shown]
     assert "not claimed" in row
     assert not re.search(r"[+-][\d.]+ %", row)
-    rest = shown[shown.index("end to end") :]
+    rest = shown[shown.index("total time") :]
     assert not re.search(r"[+-][\d.]+ %", rest.partition("</table>")[0]), "nor of any other row"
 
 

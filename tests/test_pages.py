@@ -229,7 +229,7 @@ def test_the_compared_metric_has_one_effect_on_its_page(made):
     """The ratio of the medians of all requests is +26.5 %, and the pairs say +64.18 %."""
     page = made["comparison"]
     (numbers,) = (block for block in page.blocks if block.title == "Numbers")
-    (row,) = (row for row in numbers.rows if row[0] == "end to end")
+    (row,) = (row for row in numbers.rows if row[0] == "total time")
     assert row[-1] == "+64.18 %"
     assert "+26.5 %" not in forms.markdown(page)
 

@@ -609,16 +609,22 @@ def test_one_pair_names_a_winner_only_if_the_spread_between_launches_is_known(ab
     assert ("these two starts differ by" in told["reason"]) is not calibrated
 
 
-def test_one_pair_shows_one_figure(ab, replay):
+def test_one_pair_shows_one_figure(ab, replay, invoke, home):
     """The median of its requests, as everywhere: the mean of its rounds is another figure."""
     replay(name="old", **NATIVE, within=0.05)
     replay(name="new", **NATIVE, within=0.05, seed=7)
-    ended = ab("--baseline", "old", "--candidate", "new", "--pairs", "1")
+    ended = ab("--baseline", "old", "--candidate", "new seed=7", "--pairs", "1")
     document = json.loads(ended.out)
     (pair,) = document["pairs"]
     expected = 100 * (statistics.median(pair["candidate"]) / statistics.median(pair["baseline"]) - 1)
     assert document["comparison"]["effect"]["percent"] == pytest.approx(expected)
     assert f"these two starts differ by {expected:+.2f} %" in document["comparison"]["reason"]
+    run = home / "runs" / document["id"]
+    for shown in (invoke("compare", run, "--metric", "denoise").out, invoke("report", run, "--markdown").out):
+        verdict = next(line for line in shown.splitlines() if "these two starts differ by" in line)
+        assert verdict.count(f"{expected:+.2f} %") == 1
+        assert re.search(r"differs: .*seed: 42 against 7", shown)
+        assert "only the" not in shown, "which flag says so is no other difference"
 
 
 @pytest.mark.parametrize("look", [[], ["--dry-run"]])
@@ -751,7 +757,7 @@ def test_230_to_345_ms_is_slower_and_exits_7(invoke, measured, monkeypatch):
     assert effect == pytest.approx(50, abs=1.5)  # four launches of 0.3 % noise: 0.32 points is one standard error
     assert invoke("compare", after, before).code == 0
     pasted = invoke("compare", before, after, "--markdown").out
-    assert "| denoise |" in pasted
+    assert "| denoise time |" in pasted
     assert "<details>" in pasted
 
 
@@ -776,7 +782,7 @@ def test_two_bare_dumps_are_told_what_one_sample_shows(invoke, home):
     ended = invoke("compare", dump(home, "a"), dump(home, "b", denoise=345.0))
     assert ended.code == 9
     assert "+50.0 %" in ended.out
-    assert "1 against 1 engine starts do not show how much starts differ" in " ".join(ended.out.split())
+    assert "one engine start against one does not show how much starts differ" in " ".join(ended.out.split())
     assert "unchanged" not in ended.out
 
 

@@ -37,6 +37,16 @@ FIELDS = (
 )
 """What must agree between two records, by name and place. Engine, flags and compile are the question."""
 
+FLAGS = {
+    "width": "--width",
+    "height": "--height",
+    "frames": "--num-frames",
+    "steps": "--num-inference-steps",
+    "seed": "--seed",
+    "quality": "--quality",
+}
+"""The engine's flags for some of these: whoever is told of the field need not be told of its flag."""
+
 DELIVERED = {
     "infer_steps": "steps",
     "width": "width",
@@ -157,7 +167,7 @@ OWN_CLOCKS = 0.98
 
 
 def circumstances(baseline: Record, candidate: Record) -> list[str]:
-    """Return one phrase for everything else that differs: versions, host, clocks, variables and arguments."""
+    """Return one phrase for everything that differs beside `differences`: versions, host, clocks, variables, flags."""
     lines = [
         _against(name, at(baseline, place), at(candidate, place))
         for name, place in CIRCUMSTANCES
@@ -174,8 +184,10 @@ def circumstances(baseline: Record, candidate: Record) -> list[str]:
     one, other = baseline["launches"][0]["command"], candidate["launches"][0]["command"]
     if variables := unlike_variables(one["environment"], other["environment"]):
         lines.append(f"environment: {', '.join(variables)}")
+    told = {FLAGS[name] for name, place in FIELDS if name in FLAGS and at(baseline, place) != at(candidate, place)}
     for name, words, others in (("baseline", one, other), ("candidate", other, one)):
-        only = [word for word in _own(words) if word not in _own(others)]
+        own = [word for word in _own(words) if word not in _own(others)]
+        only = [word for word in own if word.partition("=")[0] not in told]
         lines += [f"only the {name} has {' '.join(only)}"] if only else []
     return lines
 

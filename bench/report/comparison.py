@@ -50,7 +50,10 @@ ROWS = {
     "time to load": CLOCKS[1][0],
     "peak memory": "peak memory, allocated",
 }
-"""The row of the table that a comparison's metric is in; any other metric is the time of a stage."""
+"""What a report of one run calls a comparison's metric; any other metric is the time of a stage."""
+
+TITLES = {row: metric for metric, row in ROWS.items()}
+"""A comparison calls a row as its headline and ``--metric`` do."""
 
 SHORTEST_STAGE_MS = 1.0
 """Shorter stages are one row together: their changes are the clock's."""
@@ -110,6 +113,14 @@ def cut_off(document: Mapping[str, Any], folder: Path) -> list[str]:
     if campaign.is_going_on(folder):
         return [f"STILL RUNNING: this is what it had when it was cut off: {told}"]
     return [f"CUT OFF: {told}"]
+
+
+def sentence(comparison: Mapping[str, Any]) -> str:
+    """Return why a comparison ended as it did; that of one pair of starts gives its figure once."""
+    reason: str = comparison["reason"]
+    metric, percent = comparison["metric"], comparison["effect"]["percent"]
+    again = f"; {metric}: observed {percent:+.2f} %, and its spread is unknown"
+    return f"{metric}: {reason.replace(again, '')}" if reason.startswith("these two starts differ by ") else reason
 
 
 def arms_heads(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -349,7 +360,7 @@ def of_records(
         heads=[*heads, *([f"{also}: {'; '.join(other)}"] if other else [])],
         verdict=comparison["verdict"].upper(),
         disturbed=", ".join(disturbed),
-        reason=comparison["reason"],
+        reason=sentence(comparison),
         warning=quality.warning(found),
         columns=("", *(view["arm"] or name for name, view in zip(SIDES, shown, strict=True)), "change"),
         rows=_rows(shown[0], shown[1], comparison, found, launches),
@@ -425,19 +436,20 @@ def changed(
         change = f"{comparison['effect']['percent'] + 0.0:+.2f} %"
     if is_disturbed(comparison):
         change = NOT_CLAIMED if is_decided else ""
-    return title, number(one, unit), number(other, unit), change
+    return TITLES.get(title, title), number(one, unit), number(other, unit), change
 
 
 def averaged(comparison: Mapping[str, Any], launches: tuple[Sequence[float], Sequence[float]]) -> list[str]:
     """Return a line that says what the figures are of, where those that were compared are of several starts."""
     if max(map(len, launches)) == 1:
         return []
-    decided = f"{decided_row(comparison)}: geometric means over the engine starts"
+    row = decided_row(comparison)
+    decided = f"{TITLES.get(row, row)}: geometric means over the engine starts"
     return [f"{decided}; the other rows: medians over all requests (time to load: over the starts)"]
 
 
 def decided_row(comparison: Mapping[str, Any]) -> str:
-    """Return the title of the row whose metric was compared."""
+    """Return what a report of one run calls the metric that was compared."""
     metric: str = comparison["metric"]
     return ROWS.get(metric, metric.removeprefix("time of "))
 

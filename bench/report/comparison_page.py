@@ -84,7 +84,7 @@ def page(found: Compared) -> Page:
     baseline, candidate = found.records
     same = run_page.devices(baseline) == run_page.devices(candidate)
     where = run_page.devices(baseline) if same else f"{run_page.devices(baseline)} and {run_page.devices(candidate)}"
-    sentence = found.comparison["reason"]
+    sentence = words.sentence(found.comparison)
     return Page(
         kind="comparison",
         title=f"{baseline['preset']['key']} on {where}: {' against '.join(found.arms)}",

@@ -69,9 +69,13 @@ def compare_launches(
     inside, noise, method = _inside(groups, effect, known)
     remarks, caution = [], None
     if method == "none":
+        known_starts = (
+            "one engine start against one does not show"
+            if sizes == (1, 1)
+            else f"{sizes[0]} against {sizes[1]} engine starts do not show"
+        )
         remarks.append(
-            f"{sizes[0]} against {sizes[1]} engine starts do not show how much starts differ: `invoke ab` measures"
-            " pairs, `invoke calibrate` that difference"
+            f"{known_starts} how much starts differ: `invoke ab` measures pairs, `invoke calibrate` that difference"
         )
     elif method == "calibrated" and known.noise is not None:
         remarks.append(f"rests on the spread of {known.noise.sd_percent:.2g} % between {known.noise.launches} launches")

@@ -396,7 +396,7 @@ def test_precision_goes_on_until_it_is_known_or_says_that_it_is_not(bench):
     assert 10 <= len(known["requests"]) < 100
     ended = bench("--precision", "0.1%", "--max-repeats", "12", within=0.2, engine="noisy")
     assert ended.code == 9
-    assert "after 12 requests, and 0.1 % was asked for" in ended.err
+    assert "after 12 requests of one launch, and 0.1 % was asked for" in ended.err
     unknown = record_of(ended)
     interval = unknown["timings"]["summary"]["total_ms"]["interval"]
     half = (interval["high"] - interval["low"]) / 2

@@ -785,7 +785,7 @@ def test_both_sides_are_named_before_anything_else(invoke, recorded, arms):
     assert [source[0], source[2]] == wanted
     written = invoke("compare", first, second, "--html").err.partition("page: ")[2].splitlines()[0]
     page = Path(written).read_text()
-    assert "before (00000b) against 00000c" in page
+    assert "00000c against before (00000b)" in page
     assert wanted[0].removeprefix("baseline: ") in page
     assert invoke("compare", arms).out.splitlines()[:2] == [
         f"{name}: default, flux-tiny, sglang 0.5.23, {when} 0{hour}:00"

@@ -234,6 +234,13 @@ def test_the_compared_metric_has_one_effect_on_its_page(made):
     assert "+26.5 %" not in forms.markdown(page)
 
 
+def test_a_comparison_is_titled_as_its_effect_is_told_and_does_not_name_its_arms_folders(made):
+    page = made["comparison"]
+    baseline, candidate = page.documents["comparison.json"]["arms"].values()
+    assert page.title.endswith(f"{candidate['spec']} against {baseline['spec']}")
+    assert "baseline baseline; candidate candidate" not in [value for _, value in page.facts]
+
+
 def test_openmetrics_have_base_units_and_one_end(made):
     lines = forms.openmetrics(made["run"]).splitlines()
     (total,) = [line for line in lines if line.startswith("sglang_diffusion_total_seconds{")]

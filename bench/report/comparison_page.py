@@ -87,7 +87,7 @@ def page(found: Compared) -> Page:
     sentence = words.sentence(found.comparison)
     return Page(
         kind="comparison",
-        title=f"{baseline['preset']['key']} on {where}: {' against '.join(found.arms)}",
+        title=f"{baseline['preset']['key']} on {where}: {found.arms[1]} against {found.arms[0]}",
         answer=sentence[0].upper() + sentence[1:] + ".",
         outcome=found.comparison["verdict"],
         warnings=_warnings(found),
@@ -137,6 +137,8 @@ def _facts(found: Compared) -> tuple[tuple[str, str], ...]:
         listed.append(("effect", f"{told}{UNDER if is_disturbed(compared) else ''}"))
     for name, value in baseline.items():
         other = candidate.get(name, "none")
+        if (value, other) == ARMS:  # what the folders of an A/B's records are called
+            continue
         listed.append((name, value if value == other else f"baseline {value}; candidate {other}"))
     listed += [("note", note) for note in found.notes]
     return tuple(listed)

@@ -327,9 +327,8 @@ def test_a_file_that_is_no_record_is_not_compared(invoke):
 
 
 def test_a_mistyped_label_is_answered_with_the_one_that_was_meant(invoke, recorded):
-    recorded(1, label="before")
-    recorded(30, label="after")
-    for words, meant in ((("befor", "after"), "before"), (("before", "aftre"), "after")):
+    first, _ = recorded(1, label="before"), recorded(30, label="after")
+    for words, meant in ((("befor", "after"), "before"), ((first, "aftre"), "after")):
         ended = invoke("compare", *words)
         assert ended.code == 1
         assert f"did you mean {meant}?" in ended.err

@@ -123,8 +123,8 @@ def test_graphs_without_a_gpu_are_refused_before_any_cell_is_measured(runs):
 
 
 def test_a_matrix_measures_its_cells_warmed_at_the_start(runs):
-    asked = ["--matrix", "quality", "--launches", "1", "--repeats", "2"]
-    ended = invoke("bench", "--model", "flux-tiny", "--engine", find.DEFAULT_CONFIGURATION, *asked, runs=runs)
+    asked = ["--engine", find.DEFAULT_CONFIGURATION, "--matrix", "quality", "--launches", "1", "--repeats", "2"]
+    ended = invoke("bench", "--model", "flux-tiny", *asked, runs=runs, timeout=20 * MINUTES)
     assert ended.code == 0, ended.err
     (path,) = runs.glob("*-matrix-*/matrix.json")
     cells = {cell["name"]: cell for cell in json.loads(path.read_text())["cells"]}

@@ -267,13 +267,12 @@ def refuse_changed(
 def _variables(earlier: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
     """Return the variables that can matter and differ between a run's last launch and one that would start now.
 
-    That of the stage table has a variable of its own, so the last one with requests that count is taken.
+    The launch of the stage table has a variable of its own, so the last one under the run's own instrument is taken.
     """
-    if not earlier["launches"]:
+    alike = [launch for launch in earlier["launches"] if launch["instrument"] == earlier["instrument"]]
+    if not alike:
         return []
-    serving = {request["launch"] for request in earlier["requests"]}
-    last = ([each for each in earlier["launches"] if each["index"] in serving] or earlier["launches"])[-1]
-    then = variables.recorded(last["command"]["environment"])
+    then = variables.recorded(alike[-1]["command"]["environment"])
     return comparable.unlike_variables(then, variables.recorded(environment))
 
 

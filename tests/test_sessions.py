@@ -624,7 +624,7 @@ def test_one_pair_shows_one_figure(ab, replay, invoke, home):
         verdict = next(line for line in shown.splitlines() if "these two starts differ by" in line)
         assert verdict.count(f"{expected:+.2f} %") == 1
         assert re.search(r"differs: .*seed: 42 against 7", shown)
-        assert "only the" not in shown, "which flag says so is no other difference"
+        assert "only the" not in shown, "the flag behind a difference is not told as a second one"
 
 
 @pytest.mark.parametrize("look", [[], ["--dry-run"]])

@@ -68,7 +68,7 @@ def instrument_cost(headline: Timings, stages: StageTable) -> InstrumentCost:
 
 
 def _median(values: list[float | None]) -> float | None:
-    """Return the median, None where a value is unknown or there is none."""
+    """Return the median; None without values, or where one is unknown."""
     known = [value for value in values if value is not None]
     return plain.median(known) if known and len(known) == len(values) else None
 

@@ -92,8 +92,8 @@ class Facts:
     """What the checks look at. None: it could not be known, as of somebody else's server.
 
     ``golden_answers`` counts the pictures that were held against an offline run's.
-    ``ours`` tells whether the server was started here: what is unknown of it then is missing evidence. ``attested`` is
-    None also of ours where only its record is left.
+    ``ours`` tells whether the server was started here: what is unknown of it then is missing evidence. Where only the
+    record of our own server is left, ``attested`` is None too.
     """
 
     ours: bool

@@ -29,7 +29,7 @@ FIELDS = (
     *("model", "prompt", "negative_prompt", "seed", "environment"),
     *("nightly", "gated", "force_eager", "graph_warmup_sizes"),
 )
-"""What a preset of ours and one of the helper's both have, under the same name."""
+"""The fields that our presets and upstream's helper call by the same name."""
 
 STEPS = ("num_inference_steps", "--num-inference-steps")
 """The one parameter that the helper writes into a request file or as a flag; a flag wins over the file."""

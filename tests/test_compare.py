@@ -76,6 +76,13 @@ def test_times_taken_under_different_instruments_are_not_compared(invoke, record
     assert named in ended.err
 
 
+def test_a_side_is_called_by_its_folder_also_where_its_file_was_named(invoke):
+    evidence = ROOT / "docs" / "evidence"
+    ended = invoke("compare", evidence / "eager" / "run.json", evidence / "compile")
+    assert "baseline: eager, flux-full-synthetic, sglang 0.5.17" in ended.out
+    assert "candidate: compile, flux-full-synthetic, sglang 0.5.17" in ended.out
+
+
 def test_the_times_of_two_profiles_are_compared(invoke, recorded):
     """They are those of the requests without the profiler."""
     profile = {"instrument__profiler": True, "kind": "profile"}

@@ -137,7 +137,8 @@ def arms_launches(document: Mapping[str, Any]) -> tuple[list[float], list[float]
 
 def called(record: Mapping[str, Any], place: Path) -> str:
     """Return what a person calls a record: its label, and its six digits or its folder."""
-    name = Path(names.called(place)).name
+    folder = place if place.is_dir() else place.parent
+    name = Path(names.called(folder)).resolve().name
     return f"{record['label']} ({name})" if record["label"] not in {None, name} else name
 
 

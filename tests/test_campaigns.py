@@ -226,7 +226,7 @@ def test_a_comparison_that_went_on_is_shown_as_it_was_when_it_was_cut_off(arms, 
     assert (
         going_on.replace(said, "CUT OFF: interrupted after 2 of 4 pairs").split("next: ")[0] == then.split("next: ")[0]
     )
-    assert going_on.split("next: ")[1].startswith(f"invoke compare {folder.name[-6:]}  # when it has ended")
+    assert going_on.split("next: ")[1].startswith(f"when it has ended: invoke compare {folder.name[-6:]}")
     assert f"- {said}" in page
     embedded = json.loads(invoke("report", folder, "--json").out)
     assert len(embedded["baseline/run.json"]["launches"]) == len(document["pairs"]) == 2

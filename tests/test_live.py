@@ -58,6 +58,16 @@ def test_a_pipe_is_silent_for_no_longer_than_half_a_minute_and_has_no_line_for_e
     assert len(lines) <= 6 + at[-1] / 30
 
 
+def test_a_pipe_shows_that_the_first_request_that_counts_runs():
+    console = Console(file=io.StringIO(), width=100)
+    display = Live(console, requests=2, left_out=1)
+    display.observe(STARTED, 1)
+    for _ in range(3):
+        display.observe(SERVED, 1)
+    told = [line.partition("] ")[2] for line in console.file.getvalue().splitlines()]
+    assert told[-2:] == ["first request, not counted", "request 1/2"]
+
+
 def test_a_pipe_says_what_is_done_now_from_the_checks_to_the_last_line():
     clock = Clock()
     console = Console(file=io.StringIO(), width=100)

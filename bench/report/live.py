@@ -350,9 +350,9 @@ class Live:
             if self._begun == 1:
                 self._load_s = self._clock() - self._loading_since
         self._progress.update(self._task, completed=0, total=None)
-        # a line for every phase until the first request comes; from then on one now and then is enough
+        # a line for every phase until the first request that counts comes; from then on one now and then is enough
         is_new = self._series is None or self._series.done == 0
-        is_first = self._launch <= 1 and (not self._begun or (phase == REQUEST and self._begun == 1))
+        is_first = self._launch <= 1 and (not self._begun or (phase == REQUEST and self._begun <= self._left_out + 1))
         if not self._console.is_terminal and is_new and is_first:
             self.heartbeat.say(self.line())
 

@@ -6,7 +6,7 @@ import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from bench.record import campaign, names, store
+from bench.record import campaign, disturbance, names, store
 from bench.run.timings import PRIMARY
 from bench.stats.comparison import INCONCLUSIVE, is_disturbed
 from bench.stats.summary import PRECISION_MINIMUM
@@ -37,31 +37,42 @@ SWITCHES = {
 }
 """The options of a run that choose what it measures, those with a value and those without one."""
 
-WHEN_QUIET = "  # when nothing else runs here"
-WHEN_ENDED = "  # when it has ended"
-"""A shell takes the lines as they are."""
+WHEN_QUIET = "when nothing else runs here: "
+WHEN_ENDED = "when it has ended: "
+"""Stand before a command, so that it ends its line and can be copied as it is."""
 
 
 def after_bench(record: Mapping[str, Any]) -> str:
-    """Return the command after a run that counts."""
+    """Return the command after a run that counts: to measure it again where other work disturbed it."""
+    asked = record["asked"]
+    if not record["complete"] and record["kind"] != store.REFERENCE:
+        return f"invoke bench --resume {record['id'][-6:]}"
+    quiet = WHEN_QUIET if disturbance.of(record) else ""
+    counts = _more_to_measure(record)
+    if counts is None and not quiet:
+        return f"invoke history --model {record['preset']['key']}"
+    again = _bench(
+        record, **({"repeats": asked["repeats"], "launches": asked["launches"]} if counts is None else counts)
+    )
+    # a run is called by its digits in the default folder only
+    compared = record["kind"] == store.REFERENCE and not asked["output_dir"]
+    return f"{quiet}{again} && invoke compare {record['id'][-6:]} last" if compared else f"{quiet}{again}"
+
+
+def _more_to_measure(record: Mapping[str, Any]) -> dict[str, object] | None:
+    """Return the counts of requests and launches that a run lacks to be compared, None if it lacks none."""
     asked = record["asked"]
     repeats, launches = asked["repeats"], asked["launches"]
     if record["kind"] == store.REFERENCE:
-        counts = {"repeats": repeats, "launches": launches}
-        bench = _bench(record, **{name: count for name, count in counts.items() if count > 1})
-        # a run is called by its digits in the default folder only
-        return bench if asked["output_dir"] else f"{bench} && invoke compare {record['id'][-6:]} last"
-    if not record["complete"]:
-        return f"invoke bench --resume {record['id'][-6:]}"
+        return {name: count for name, count in (("repeats", repeats), ("launches", launches)) if count > 1}
     if (more := _requests_for_precision(record)) is not None:
-        return _bench(record, precision=f"{100 * asked['precision']:g}%", max_repeats=more)
+        return {"precision": f"{100 * asked['precision']:g}%", "max_repeats": more}
     if asked["precision"] is not None:
         repeats = record["timings"]["requests"]
     if launches == 1 and repeats < FEWEST_REQUESTS:
-        return _bench(record, repeats=MANY_REQUESTS)
-    if launches < FEWEST_PAIRS:  # what a later comparison needs of each side
-        return _bench(record, repeats=repeats, launches=FEWEST_PAIRS)
-    return f"invoke history --model {record['preset']['key']}"
+        return {"repeats": MANY_REQUESTS}
+    # what a later comparison needs of each side
+    return {"repeats": repeats, "launches": FEWEST_PAIRS} if launches < FEWEST_PAIRS else None
 
 
 def _requests_for_precision(record: Mapping[str, Any]) -> int | None:
@@ -96,11 +107,11 @@ def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder:
     comparison, measured = document["comparison"], len(document["pairs"])
     if not document["complete"] and (folder / campaign.STATE).is_file():
         going_on = campaign.is_going_on(folder)
-        return f"invoke {'compare' if going_on else 'ab --resume'} {_called(folder)}{WHEN_ENDED if going_on else ''}"
+        return f"{f'{WHEN_ENDED}invoke compare' if going_on else 'invoke ab --resume'} {_called(folder)}"
     if comparison["verdict"] != INCONCLUSIVE:
         return f"invoke compare {_called(folder)} --markdown"
     if is_disturbed(comparison):  # its noise is not this machine's own
-        return f"{_pairs(document, baseline, max(measured, FEWEST_PAIRS))}{WHEN_QUIET}"
+        return f"{WHEN_QUIET}{_pairs(document, baseline, max(measured, FEWEST_PAIRS))}"
     if document.get("reach") and comparison["reason"].startswith(document["reach"]["means"]):
         return "nothing to run: this workload reaches no changed line; one that does would decide it"
     planning = comparison["planning"]
@@ -221,7 +232,7 @@ def after_records(
     if arms[0] != arms[1] and store.REFERENCE not in (records[0]["kind"], records[1]["kind"]):
         options = _common(records[0]) | {"engine": None}
         options |= {"baseline": shlex.join(arms[0]), "candidate": shlex.join(arms[1])}
-        return f"{shlex.join(['invoke', 'ab', *_words(options)])}{quiet}"
+        return f"{quiet}{shlex.join(['invoke', 'ab', *_words(options)])}"
     return _both_again(records, comparison, quiet)
 
 
@@ -240,8 +251,8 @@ def _both_again(records: tuple[Mapping[str, Any], Mapping[str, Any]], comparison
     lacking = lacking or [0, 1]
     again = [_bench(records[place], repeats=repeats, launches=wanted) for place in lacking]
     if len(again) == 1:
-        return f"{again[0]}  # the {sides[lacking[0]]} again"
-    return f"{again[0]}  # once for each side, {'when nothing else runs here' if quiet else 'within an hour'}"
+        return f"the {sides[lacking[0]]} again: {again[0]}"
+    return f"once for each side, {quiet or 'within an hour: '}{again[0]}"
 
 
 def after_load(record: Mapping[str, Any], asked: LoadOptions, path: Path) -> str:

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from rich.table import Column
 
 
-UNBROKEN = re.compile(r"\s*(?:  # .*|invoke .*?(?:[.:;](?=\s|$)|(?=  # )|$)|[^\s`]*`[^`]*`[^\s`]*|\S+(?: %\S*)?)")
-"""What stays on one line: a command in backticks or to the end of its sentence, the comment after it, a path, a word, a
-percentage; after its blanks."""
+UNBROKEN = re.compile(r"\s*(?:invoke .*?(?:[.:;](?=\s|$)|$)|[^\s`]*`[^`]*`[^\s`]*|\S+(?: %\S*)?)")
+"""What stays on one line: a command in backticks or to the end of its sentence, a path, a word, a percentage; after its
+blanks."""
 
 GAP = 2
 """Blanks between two columns of a table."""
@@ -125,9 +125,10 @@ def _broken(whole: str, columns: int) -> list[str]:
     indent = whole[: len(whole) - len(whole.lstrip())]
     pieces = [""]
     for token in UNBROKEN.findall(whole):
-        fits_alone = cell_len(token.lstrip()) <= columns
-        if pieces[-1].strip() and cell_len(pieces[-1] + token) > columns and fits_alone:
-            pieces.append(f"{indent and indent + '  '}{token.lstrip()}")
+        bare = token.lstrip()
+        gains = bare.startswith("invoke ") or cell_len(bare) <= columns  # a command of its own line can be copied
+        if pieces[-1].strip() and cell_len(pieces[-1] + token) > columns and gains:
+            pieces.append(f"{indent and indent + '  '}{bare}")
         else:
             pieces[-1] += token
     return pieces

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import re
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -36,10 +37,14 @@ class Kind(Enum):
     NUMBER = "NUMBER"
     PERCENTAGE = "N%"
     PATH = "PATH"
+    LABEL = "LABEL"
     NAMES = "A,B"
     FLAG = ""
 
 
+LEAVE_OUT = "leave it out for the default"
+LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?=[0-9]))*")
+"""What names a run wherever one is taken: no path, and no file's name with its ending."""
 LARGEST = 1e15
 """No number that is typed is larger: inf and 1e300 are slips."""
 
@@ -256,6 +261,8 @@ def converted(known: Option, text: Any, *, shown: str | None = None) -> Any:
 def _value(known: Option, text: str, shown: str) -> Any:
     if known.kind is Kind.PATH:
         return Path(text)
+    if known.kind is Kind.LABEL:
+        return _label(text, shown)
     if known.kind is Kind.WHOLE:
         return _number(known, text, int, shown)
     if known.kind is Kind.NUMBER:
@@ -263,6 +270,17 @@ def _value(known: Option, text: str, shown: str) -> Any:
     if known.kind is Kind.PERCENTAGE:
         return _share(text, shown)
     return _chosen(known, text, shown)
+
+
+def _label(text: str, shown: str) -> str:
+    if text == "last":
+        raise UsageError(f"{shown} last would name no run: last is the newest one", todo="choose another word")
+    if not LABEL.fullmatch(text):
+        raise UsageError(
+            f"{shown} takes letters, digits, _ and -, and a dot before a digit, not {text!r}",
+            todo=f"begin with a letter or a digit, e.g. {shown} before or {shown} v0.5.23",
+        )
+    return text
 
 
 def _number(known: Option, text: str, kind: type[int | float], shown: str) -> int | float:

@@ -223,15 +223,46 @@ def test_a_run_that_was_cut_off_in_its_stage_table_is_resumed(bench, invoke, onl
     assert record_of(ended)["stages"] is not None
 
 
-@pytest.mark.parametrize("label", ["last", "last~12"])
-def test_a_label_that_means_another_run_is_refused(bench, home, label):
+@pytest.mark.parametrize("label", ["last", "last~12", "a b/c", "first try", "runs/x", "a.json", ".x", "v1.", "é", ""])
+def test_a_label_that_could_not_name_its_run_is_refused(bench, home, label):
     ended = bench("--label", label)
     assert ended.code == 1
-    assert f"--label {label} would name no run" in ended.err
+    told = "would name no run" if label == "last" else "takes letters, digits, _ and -, and a dot before a digit, not "
+    assert told in " ".join(ended.err.split())
     assert not (home / "runs").exists()
 
 
 def test_an_invalid_run_is_named_where_it_was_called_last(bench, invoke, only_run):
+@pytest.mark.parametrize(
+    "label", ["before", "v0.5.23-rc1", "0.5", "a_b-", "docs", "c4ffee", "hf_c4n4ryThatLooksLikeAToken0123"]
+)
+def test_a_label_names_its_run_wherever_one_is_taken(bench, invoke, label):
+    """Also where a folder has its name, as docs/ has here."""
+    path = record_path(bench("--label", label))
+    for words in (
+        ("attest", label), ("validate", label), ("report", label), ("baseline.set", label),
+        ("baseline.unset", label),
+    ):  # fmt: skip
+        ended = invoke(*words)
+        assert ended.code == 0, ended.err
+    assert f"where: {path}" in invoke("bench", "--resume", label).err
+
+
+def test_an_older_run_whose_label_is_a_path_is_listed_named_by_its_digits_and_resumed(bench, invoke, only_run, home):
+    assert bench("--repeats", "3", die_at=3).code == 3
+    (partial,) = only_run().glob("run.partial.json")
+    record = json.loads(partial.read_text())
+    record["label"] = record["asked"]["label"] = "a b/c"
+    partial.write_text(json.dumps(record))
+    assert "did you mean" not in invoke("report", "a b").err
+    change(home, "replay", die_at=None)
+    ended = invoke("bench", "--resume", only_run().name[-6:])
+    assert ended.code == 0, ended.err
+    assert record_of(ended)["label"] == "a b/c"
+    (point,) = json.loads(invoke("history", "--model", "flux-tiny", "--json").out)
+    assert point["label"] == "a b/c"
+
+
     bench("--repeats", "2", die_at=1)
     ended = invoke("compare", "last", "last")
     assert ended.code == 1

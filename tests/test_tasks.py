@@ -340,7 +340,7 @@ def test_a_dry_run_of_servers_as_json_is_one_object(invoke, replay):
 
 
 def test_a_native_run_is_recorded_and_shown(bench, only_run):
-    ended = bench("--label", "first try")
+    ended = bench("--label", "first-try")
     assert ended.code == 0, ended.err
     run = only_run()
     assert sorted(os.listdir(run)) == ["engine.log", "outputs", "perf.json", "run.json"]

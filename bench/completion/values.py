@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import paths
+from bench.options import LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,10 +77,10 @@ def records(*names: str) -> dict[str, str]:
         if (name := next((name for name in names if (folder / name).exists()), None)) is not None:
             found[_typed(folder)] = name
     newest = {"last": "the newest"} if found else {}
-    return newest | found | {label: "label" for label in map(_label, found) if label}
+    return newest | found | {label: "label" for label in map(_label, found) if label and LABEL.fullmatch(label)}
 
 
-LABEL = re.compile(rb'"label": "([^"\\]+)"')
+SAID = re.compile(rb'"label": "([^"\\]+)"')
 HEAD_BYTES = 1024
 """A record's label is among its first lines: a TAB cannot wait for the whole."""
 
@@ -89,7 +90,7 @@ def _label(folder: str) -> str | None:
     for name in ("run.json", "run.partial.json"):
         try:
             with Path(folder, name).open("rb") as file:
-                seen = LABEL.search(file.read(HEAD_BYTES))
+                seen = SAID.search(file.read(HEAD_BYTES))
         except OSError:
             continue
         return None if seen is None else seen[1].decode("utf-8", "replace")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench import files, paths, schema
+from bench import files, paths, redact, schema
 from bench.errors import BenchError, UsageError
-from bench.record import store
+from bench.options import LABEL
+from bench.record import campaign, store
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -29,6 +31,7 @@ FINISHED = (
     *("matrix.json", "bisect.json", "summary.json"),
 )
 """What a run, a load test or a campaign leaves at its end."""
+LABELLED = (*RECORDS, store.LOAD_RECORD, store.SERVERS, "accuracy.json")
 KNOWN = (
     "a run is called last (the newest that the verb takes), last~1 (the one before), by its label, by the last six"
     " digits of its id, or by its place"
@@ -47,28 +50,45 @@ def resolve(
         UsageError: no run is called so, or it is a file that is not JSON.
     """
     name = str(word)
-    if word.is_file() and word.suffix not in WRITTEN and not _may_be_document(word):
-        raise UsageError("this file is not JSON, as a record is", where=word, todo=KNOWN)
-    if word.exists() or "/" in name or word.suffix:
-        return word
+    if "/" in name or word.suffix[1:].isalpha() or _holds_record(word, holding):
+        return _place(word)
     runs = _runs(root or paths.runs(), holding)
     if (last := LAST.fullmatch(name)) is not None:
         counted = [run for run in runs if run.name.split("-")[1] not in passing]
-        return _last(counted, int(last["before"] or 0), name)
-    ending = f"-{store.safe(name)}-"
+        return _last(counted, int(last["before"] or 0), name, root or paths.runs())
+    label = redact.text(name)  # as the record has it
+    ending = f"-{store.safe(label)}-"
     for run in runs:
         if run.name == name or (ENDING.fullmatch(name) and run.name.endswith(f"-{name}")):
             return run
-        if run.name[: -len("000000")].endswith(ending) and _label(run) == name:
+        if run.name[: -len("000000")].endswith(ending) and _label(run) == label:
             return run
+    if word.exists():
+        return _place(word)
     _refuse_unrecorded(name, root or paths.runs())
-    labels = filter(None, map(_label, _runs(root or paths.runs(), holding)))
-    close = difflib.get_close_matches(name, set(labels), n=1)
+    labels = {label for run in _runs(root or paths.runs(), holding) if LABEL.fullmatch(label := _label(run) or "")}
+    close = difflib.get_close_matches(name, labels, n=1)
     raise UsageError(
         f"no run is called {name!r}",
         where=root or paths.runs(),
         todo=f"did you mean {close[0]}?" if close else KNOWN,
     )
+
+
+def _holds_record(word: Path, holding: Sequence[str]) -> bool:
+    """Tell whether a word is a file or folder of a record here, and not one that only has the name of a label."""
+    return _may_be_document(word) if word.is_file() else any((word / name).exists() for name in holding)
+
+
+def _place(word: Path) -> Path:
+    """Return a word as the place that it is.
+
+    Raises:
+        UsageError: it is a file that is not JSON.
+    """
+    if word.is_file() and word.suffix not in WRITTEN and not _may_be_document(word):
+        raise UsageError("this file is not JSON, as a record is", where=word, todo=KNOWN)
+    return word
 
 
 def _refuse_unrecorded(name: str, root: Path) -> None:
@@ -89,9 +109,10 @@ def cut_off(word: Path, holding: Sequence[str], root: Path | None = None) -> Pat
     Raises:
         UsageError: nothing is called so, it is complete, or what was cut off there left nothing to go on with.
     """
-    try:
+    place = None
+    with suppress(UsageError):
         place = resolve(word, holding, root)
-    except UsageError:
+    if place is None or not any((place / name).exists() for name in holding):
         place = resolve(word, FINISHED, root)
     finished = next((place / name for name in FINISHED if (place / name).is_file()), None)
     if finished is not None and not any((place / name).exists() for name in holding):
@@ -141,19 +162,39 @@ def _runs(root: Path, holding: Sequence[str]) -> Iterator[Path]:
     )
 
 
-def _last(runs: Sequence[Path], before: int, name: str) -> Path:
-    if before >= len(runs):
-        counted = "there is 1 run" if len(runs) == 1 else f"there are {len(runs)} runs"
-        raise UsageError(f"{name} reaches too far back: {counted} of this kind", where=paths.runs())
-    return runs[before]
+def _last(runs: Sequence[Path], before: int, name: str, root: Path) -> Path:
+    if before < len(runs):
+        return runs[before]
+    if not runs:
+        raise UsageError(
+            f"{name} names no run: there is none of this kind",
+            where=root,
+            todo="name a run by its place, or make one: `invoke bench --model flux-tiny`",
+        )
+    counted = "there is 1 run" if len(runs) == 1 else f"there are {len(runs)} runs"
+    oldest = f"last~{len(runs) - 1}" if len(runs) > 1 else "last"
+    raise UsageError(
+        f"{name} reaches too far back: {counted} of this kind",
+        where=root,
+        todo=f"{oldest} is the oldest; a run can also be named by its label, its last six digits or its place",
+    )
+
+
+def _labelled(document: Any) -> Any:
+    """Return what has the label: a record itself, and of a campaign that was cut off the options of its runs."""
+    if document.get("schema") != "campaign":
+        return document
+    options = document["asked"].get("options", document["asked"])
+    return options.get("run", options)
 
 
 def _label(run: Path) -> str | None:
-    """Return the label of a run, None if it has none or its record cannot be read."""
-    for place in (*(run / name for name in RECORDS), run / "baseline" / store.RECORD):
+    """Return the label of a run, None if it has none or nothing of it can be read."""
+    places = (*(run / name for name in LABELLED), *sorted(run.glob(f"*/{store.RECORD}")), run / campaign.STATE)
+    for place in places:
         try:
-            label = schema.read(place).get("label")
-        except (BenchError, AttributeError):
+            label = _labelled(schema.read(place)).get("label")
+        except (BenchError, AttributeError, KeyError):
             continue
         return None if label is None else str(label)
     return None

@@ -12,7 +12,6 @@ from bench.catalog import presets
 from bench.engine import find
 from bench.errors import InvalidDocument, UsageError
 from bench.options import ENGINE, FIDELITY, MEASURING, OUTPUT, WORKLOAD, Kind, option
-from bench.record import names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +47,9 @@ class RunOptions:
     )
     model_path: str | None = option(None, group=ENGINE, help="checkpoint folder or hub model instead of the preset's")
     preset_file: Path | None = option(None, kind=Kind.PATH, group=WORKLOAD, help="TOML file with presets of your own")
-    label: str | None = option(None, group=OUTPUT, help="a word for the run directory's name and the record")
+    label: str | None = option(
+        None, kind=Kind.LABEL, group=OUTPUT, help="a word for the run directory's name and the record"
+    )
     steps: int | None = option(None, kind=Kind.WHOLE, group=WORKLOAD, help="denoise steps")
     seed: int | None = option(None, kind=Kind.WHOLE, least=0, group=WORKLOAD, help="random seed")
     width: int | None = option(None, kind=Kind.WHOLE, least=8, group=WORKLOAD, help="width in pixels")
@@ -68,14 +69,6 @@ class RunOptions:
     output_dir: Path | None = option(
         None, kind=Kind.PATH, group=OUTPUT, help="where run directories are made (default runs/)"
     )
-
-    def __post_init__(self) -> None:
-        """Raise UsageError for a label that could never name the run: it means another one."""
-        if self.label is not None and names.LAST.fullmatch(self.label):
-            raise UsageError(
-                f"--label {self.label} would name no run: {self.label} counts from the newest one",
-                todo="choose another word",
-            )
 
 
 PLACES = ("preset_file", "output_dir", "image", "model_cache_root", "seed_model_cache_root")

@@ -105,7 +105,8 @@ def measure(
     Raises:
         UsageError: the folder cannot be made.
     """
-    folder = store.new_run("matrix", options.model, options.output_dir)
+    name = "-".join(filter(None, (options.model, options.label)))
+    folder = store.new_run("matrix", name, options.output_dir)
     asked = {"options": options.document(), "axes": list(along), "started": store.now().isoformat()}
     with campaign.begin(KIND, folder, asked) as state:
         return _measured(state, cells(options, along), display)

@@ -210,7 +210,7 @@ def test_what_is_asked_wrongly_is_said(invoke):
     assert "did you mean native" in wrong.err
 
 
-def test_the_self_test_shows_which_fault_runs_and_what_its_engine_does(replay, tiny, home):
+def test_the_self_test_shows_which_fault_runs_and_what_its_engine_does(invoke, replay, tiny, home):
     shown, heard = [], []
 
     @contextmanager
@@ -228,6 +228,9 @@ def test_the_self_test_shows_which_fault_runs_and_what_its_engine_does(replay, t
 
 @pytest.mark.parametrize("words", [("attest",), ("validate",), ("bench", "--resume"), ("report",)])
 def test_a_run_that_left_only_a_log_is_told_from_one_that_is_not_there(invoke, home, words):
+    assert results[0].outcome == "native"
+    history = invoke("history", "--model", "flux-tiny", "--json")
+    assert (history.code, history.out) == (0, "[]\n"), "the clean run is measured beside nothing that it could tell"
     folder = home / "runs" / "20261130T033859Z-bench-flux-tiny-a61ca2"
     folder.mkdir(parents=True)
     (folder / "engine.log").write_text("cut off\n")

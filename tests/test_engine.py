@@ -49,7 +49,7 @@ def self_test(engine, runs):
         "attest", "--self-test", "--engine", engine, runs=own, timeout=15 * MINUTES, CI=in_ci, GITHUB_ACTIONS=in_ci
     )
     records = {}
-    for path in own.glob("*/run.json"):
+    for path in own.glob("*/*/run.json"):
         record = json.loads(path.read_text())
         records[record["label"].removeprefix("self-test-")] = record, path.parent
     return ended, records

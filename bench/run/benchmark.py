@@ -65,12 +65,14 @@ def run(
     *,
     score: Score | None = None,
     prove: Prove | None = None,
+    directory: Path | None = None,
 ) -> Result:
     """Launch the engine under guard, as often as it takes, and return the finished run, whatever its verdict.
 
     ``score`` judges the fidelity of a valid run's outputs; ``prove`` reads the trace of the launch that
     ``prove_kernels`` adds.
-    With ``resume``, a run directory, its requests are kept and what is missing is added.
+    With ``resume``, a run directory, its requests are kept and what is missing is added. A new run is made in
+    ``directory``, an empty folder, if one is given.
 
     Raises:
         FallbackDetected: arguments or environment show beforehand that the run would be invalid.
@@ -80,7 +82,7 @@ def run(
     with ExitStack() as lock:
         if resume is not None:
             lock.enter_context(campaign.hold(resume))
-        running = begin(planned, resume, kind=kind)
+        running = begin(planned, resume, kind=kind, directory=directory)
         if resume is None:
             lock.enter_context(campaign.hold(running.directory))
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import EngineFailed, EvidenceMissing, FallbackDetected
+from bench.record import store
 from bench.run import benchmark, plan
 
 if TYPE_CHECKING:
@@ -98,12 +99,15 @@ def run(
         BenchError: the plan cannot be made at all.
     """
     planned = plan.plan(options)
+    folder = store.new_run("self-test", options.model, options.output_dir)
     results = []
     with tempfile.TemporaryDirectory(prefix="bench-self-test-") as scratch:
         faults = [fault for fault in FAULTS if fault.only_on in (None, planned.machine.kind)]
         for number, fault in enumerate(faults, 1):
             with display(fault.name, f"fault {number}/{len(faults)}", len(faults) - number + 1) as observer:
-                result = benchmark.run(_with_fault(planned, fault, Path(scratch)), observer)
+                directory = folder / fault.name  # not a run by itself: no trend and no `last` is made of it
+                directory.mkdir()
+                result = benchmark.run(_with_fault(planned, fault, Path(scratch)), observer, directory=directory)
             verdict = result.record["verdict"]
             outcome = FaultResult(
                 fault=fault,

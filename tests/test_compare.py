@@ -184,13 +184,15 @@ def test_disturbed_records_are_marked_in_the_history_and_on_its_page(invoke, rec
         recorded(number, factor=(1.0 if number < 8 else 1.2) * (1 + noise[number]), preflight=disturbed)
     ended = invoke("history", "--model", "flux-tiny", "--plot")
     rows = [line for line in ended.out.splitlines() if " native " in line]
-    told = "new level, disturbed|previous disturbed|disturbed"
+    told = "new level, disturbed|disturbed|not claimed"
     marks = {place: found for place, row in enumerate(rows) if (found := re.findall(told, row))}
-    assert marks == {
-        8: ["new level, disturbed"], 9: ["previous disturbed"], 12: ["disturbed"], 13: ["previous disturbed"],
-    }  # fmt: skip
+    assert marks == {8: ["not claimed", "new level, disturbed"], 12: ["not claimed", "disturbed"]}
+    assert float(re.search(r"([+-][\d.]+) %", rows[9])[1]) == pytest.approx(20, abs=3), "since the last undisturbed one"
     told = " ".join(ended.out.split())
-    assert "2 of 16 records were measured under disturbance (pid 4321 on GPU 0): a change there may be noise" in told
+    assert (
+        "2 of 16 records were measured under disturbance (pid 4321 on GPU 0): no size of a change is claimed there"
+        in " ".join(told.split())
+    )
     narrow = invoke("history", "--model", "flux-tiny", env={"COLUMNS": "60", "FORCE_COLOR": "1"}).out
     assert max(len(line) for line in re.sub(r"\x1b\[[0-9;]*m", "", narrow).splitlines()) <= 60
     points = json.loads(invoke("history", "--model", "flux-tiny", "--json").out)
@@ -199,6 +201,11 @@ def test_disturbed_records_are_marked_in_the_history_and_on_its_page(invoke, rec
     assert "1 new level in 16 records" in page
     assert "which was measured under disturbance" in page
     assert "2 of 16 records of flux-tiny were measured under disturbance" in page
+    source = invoke("history", "--model", "flux-tiny", "--markdown").out
+    assert source == invoke("report", "--model", "flux-tiny", "--markdown").out
+    assert [line.count("not claimed") for line in source.splitlines() if "| native |" in line].count(1) == 2
+    both = invoke("history", "--model", "flux-tiny", "--markdown", "--json")
+    assert (both.code, both.out) == (1, "")
 
 
 def test_the_only_record_of_a_history_is_not_counted(invoke, recorded):

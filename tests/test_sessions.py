@@ -840,7 +840,8 @@ def test_a_dump_and_a_record_are_not_compared(invoke, home, measured):
     assert "does not say where and how it was made" in ended.err
 
 
-def test_one_record_is_compared_with_its_baseline(invoke, measured):
+def test_one_record_is_compared_with_its_baseline(invoke, measured, monkeypatch):
+    monkeypatch.setattr("bench.record.disturbance.of", lambda record: ())
     before, after = measured("before", 1), measured("after", 1.2)
     alone = invoke("compare", after)
     assert alone.code == 1

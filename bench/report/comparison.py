@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench import safe_text
 from bench.record import campaign, comparable, disturbance, names, store
 from bench.report import figures, next_step, quality, text
-from bench.report.figures import duration, number
+from bench.report.figures import NOT_CLAIMED, duration, number
 from bench.report.run import instrument
 from bench.report.verdict import reasons
 from bench.run import metrics
@@ -62,8 +62,6 @@ LOCAL_PATH = re.compile(r"(?<![\w.:/~])/(?:[^\s'\"/:,;`]+/)+")
 """The folders of an absolute path, but not of an address."""
 
 SIDES = ("baseline", "candidate")
-NOT_CLAIMED = "not claimed"
-"""Stands for the effect of what was measured under disturbance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

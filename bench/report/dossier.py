@@ -7,8 +7,8 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from bench.report import quality
-from bench.report.comparison import NOT_CLAIMED, arms_launches, masked
-from bench.report.figures import number
+from bench.report.comparison import arms_launches, masked
+from bench.report.figures import NOT_CLAIMED, number
 from bench.report.run_page import devices
 from bench.safe_text import code
 from bench.safe_text import markdown as escaped

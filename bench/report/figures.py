@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 NOT_AVAILABLE = "n/a"
 NO_FIGURE = "-"
+NOT_CLAIMED = "not claimed"
+"""What stands for the size of an effect that was measured under disturbance."""
 
 
 def number(value: float | None, unit: str) -> str:

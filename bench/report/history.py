@@ -9,7 +9,7 @@ from rich.text import Text
 
 from bench.compare.history import jumps
 from bench.report import text
-from bench.report.figures import change, number
+from bench.report.figures import NOT_CLAIMED, change, number
 from bench.report.verdict import STYLES
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 SHOWN_RECORDS = 200
 """The last so many are shown, with earlier baselines and new levels: no screen holds thousands."""
 CHANGE = (
-    "change: of the median, since the previous record of the same workload; `invoke compare` tells whether it is real"
+    "change: of the median, since the previous record of the same workload that nothing disturbed; `invoke compare`"
+    " tells whether it is real"
 )
 NAMED = 3
 """So many disturbances are named."""
@@ -44,14 +45,15 @@ def show(model: str, points: Sequence[Point], metric: Metric, console: Console) 
         console.print(f"two levels: {jumping.low_count} records at {low}, {jumping.high_count} at {high}")
     titles = ("started", "engine", "verdict", "n", metric.name, "change", "marks", "run")
     table = text.table(*titles, right=("n", metric.name, "change"))
-    before: dict[str, Point] = {}
     engine = points[0].engine
-    for place, point in enumerate(points):
-        last = before.get(point.family)
-        since = change(None if last is None else last.value, point.value)
-        before[point.family] = point
-        marks = [text for text, on in (("new level", point.changed), ("engine", point.engine != engine)) if on]
-        marks += [*under_disturbance(point, last), *(["baseline"] if point.is_baseline else [])]
+    for place, (point, since) in enumerate(zip(points, changes(points), strict=True)):
+        marked = {
+            "new level": point.changed,
+            "engine": point.engine != engine,
+            "disturbed": bool(point.disturbed),
+            "baseline": point.is_baseline,
+        }
+        marks = [mark for mark, on in marked.items() if on]
         engine = point.engine
         if place < earlier and not (point.changed or point.is_baseline):
             continue
@@ -63,11 +65,19 @@ def show(model: str, points: Sequence[Point], metric: Metric, console: Console) 
         text.line(console, CHANGE)
 
 
-def under_disturbance(point: Point, before: Point | None) -> list[str]:
-    """Return the mark of a point that was disturbed, or whose change is from one that was."""
-    if point.disturbed:
-        return ["disturbed"]
-    return ["previous disturbed"] if before is not None and before.disturbed else []
+def changes(points: Sequence[Point]) -> list[str]:
+    """Return the change of each point since the last one of its workload that nothing disturbed.
+
+    Of a point that was disturbed itself no size is claimed.
+    """
+    undisturbed: dict[str, float] = {}
+    found = []
+    for point in points:
+        since = change(undisturbed.get(point.family), point.value)
+        found.append(NOT_CLAIMED if since and point.disturbed else since)
+        if not point.disturbed:
+            undisturbed[point.family] = point.value
+    return found
 
 
 def disturbed(points: Sequence[Point], model: str | None = None) -> str | None:
@@ -79,7 +89,7 @@ def disturbed(points: Sequence[Point], model: str | None = None) -> str | None:
     more = f", and {len(phrases) - NAMED} more" if len(phrases) > NAMED else ""
     which = "the only record" if len(points) == 1 else f"{len(found)} of {len(points)} records"
     were = "was" if len(found) == 1 else "were"
-    doubt = "" if len(points) == 1 else ": a change there may be noise"
+    doubt = "" if len(points) == 1 else ": no size of a change is claimed there"
     return (
         f"{which}{f' of {model}' if model else ''} {were} measured under disturbance"
         f" ({'; '.join(phrases[:NAMED])}{more}){doubt}"

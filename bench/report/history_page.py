@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.compare.history import jumps
 from bench.report import plots
-from bench.report.figures import change, number
-from bench.report.history import disturbed, under_disturbance
+from bench.report.figures import number
+from bench.report.history import changes, disturbed
 from bench.report.page import Page, Sample
 from bench.report.plots import Plot, axis, counted, rows, tips
 from bench.report.tables import Table, columns
@@ -166,13 +166,13 @@ def _marks(point: Point, before: Point | None) -> list[str]:
     found = ["new level"] if point.changed else []
     found += ["engine changed"] if before is not None and before.engine != point.engine else []
     found += ["host changed"] if before is not None and before.host != point.host else []
-    found += under_disturbance(point, before)
+    found += ["disturbed"] if point.disturbed else []
     return [*found, "baseline"] if point.is_baseline else found
 
 
 def _table(model: str, points: Sequence[Point], metric: Metric) -> Table:
     cells, before = [], None
-    for point in points:
+    for point, since in zip(points, changes(points), strict=True):
         interval = "none" if point.interval is None else " to ".join(number(end, metric.unit) for end in point.interval)
         cells.append(
             (
@@ -184,7 +184,7 @@ def _table(model: str, points: Sequence[Point], metric: Metric) -> Table:
                 str(point.requests),
                 number(point.value, metric.unit),
                 interval,
-                change(None if before is None else before.value, point.value),
+                since,
                 ", ".join(_marks(point, before)),
             )
         )

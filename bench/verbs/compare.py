@@ -130,7 +130,7 @@ def ab(c: Context, options: AbOptions) -> None:
     _raise([{**result.document, "candidate": str(result.path)}], as_json=options.as_json)
 
 
-def _check_form(options: AbOptions | CompareOptions) -> None:
+def _check_form(options: AbOptions | CompareOptions | HistoryOptions) -> None:
     """Raise UsageError if two forms are asked for on stdout."""
     if options.as_json and options.as_markdown:
         raise UsageError("--json and --markdown exclude each other: both go to stdout", todo="leave one out")
@@ -693,6 +693,7 @@ class HistoryOptions:
     label: str | None = option(None, help="only runs with this label")
     since: str | None = option(None, help="only runs from this day on, e.g. 2026-11-24")
     version: str | None = option(None, help="only runs of this version of the engine, e.g. 0.5.23")
+    as_markdown: bool = option(False, name="markdown", group=OUTPUT, help=MARKDOWN)
     as_json: bool = option(False, name="json", group=OUTPUT, help="print the points as a JSON list on stdout")
     run: Options = nested(
         Options,
@@ -706,54 +707,62 @@ class HistoryOptions:
 def history(c: Context, options: HistoryOptions) -> None:
     """Show every record of a preset in order of time, with change points and engine versions."""
     from bench import paths
-    from bench.catalog import presets
     from bench.compare import history as records
     from bench.compare import metric as metrics
     from bench.report import history as report
-    from bench.report import next_step, text
+    from bench.report import history_page, next_step, page, text
 
+    _check_form(options)
     root = options.run.output_dir or paths.runs()
     metric = metrics.named(options.metric)
     if options.since is not None and not _is_day(options.since):
         raise UsageError(f"--since takes a day such as 2026-11-24, not {options.since!r}")
-    points, faults = records.read(root, options.run.model, metric)
+    found, faults = records.read(root, options.run.model, metric)
     for fault in faults:
         text.line(text.stderr(), f"left out: {fault}")
-    wanted = [point for point in points if _is_wanted(point, options)]
-    if points and not wanted and not options.as_json:
-        raise UsageError(
-            f"the only record of {options.run.model} has another label, version or day"
-            if len(points) == 1
-            else f"none of the {len(points)} records of {options.run.model} has this label, version or day",
-            where=root,
-            todo="leave --label, --version and --since out to see them",
-        )
-    points = wanted
+    points = [point for point in found if _is_wanted(point, options)]
     if not points and not options.as_json:
-        if options.run.model not in presets.built_in():
-            raise UnknownName("model", options.run.model, presets.built_in(), lister="invoke models")
-        others = [key for key in records.presets_of(root, metric) if key != options.run.model]
-        listed = (
-            f"`invoke history --model {others[0]}`; there are records of {', '.join(others)}"
-            if others
-            else made_by(metric, options.run.model)
-        )
-        raise UsageError(
-            f"no complete record of {options.run.model} that counts has the metric {metric.name}",
-            where=root,
-            todo=metric_todo(metric) or listed,
-        )
+        raise _without_points(root, found, options, metric)
     if options.as_json:
         text.write_json([{**asdict(point), "path": str(point.path), "unit": metric.unit} for point in points])
+    elif options.as_markdown:
+        text.write(page.markdown(history_page.page({options.run.model: points}, metric, tuple(faults))).rstrip())
     else:
         report.show(options.run.model, points, metric, text.stdout())
         text.line(text.stdout(), f"next: {next_step.after_history(options.run)}")
     if options.plot:
-        from bench.report import history_page, page
-
         path = root / f"history-{options.run.model}.html"
         page.write(history_page.page({options.run.model: points}, metric, tuple(faults)), path)
         text.line(text.stderr(), f"page: {path}")
+
+
+def _without_points(root: Path, found: Sequence[Point], options: HistoryOptions, metric: Metric) -> UsageError:
+    """Return the error for a history without a point: what was asked for leaves none of ``found``, or none is there."""
+    from bench.catalog import presets
+    from bench.compare import history as records
+
+    model = options.run.model
+    if found:
+        return UsageError(
+            f"the only record of {model} has another label, version or day"
+            if len(found) == 1
+            else f"none of the {len(found)} records of {model} has this label, version or day",
+            where=root,
+            todo="leave --label, --version and --since out to see them",
+        )
+    if model not in presets.built_in():
+        return UnknownName("model", model, presets.built_in(), lister="invoke models")
+    others = [key for key in records.presets_of(root, metric) if key != model]
+    listed = (
+        f"`invoke history --model {others[0]}`; there are records of {', '.join(others)}"
+        if others
+        else made_by(metric, model)
+    )
+    return UsageError(
+        f"no complete record of {model} that counts has the metric {metric.name}",
+        where=root,
+        todo=metric_todo(metric) or listed,
+    )
 
 
 def made_by(metric: Metric, model: str | None) -> str:

@@ -25,6 +25,7 @@ from helpers import (
 )
 
 from bench import schema
+from bench.compare import forecast
 from bench.engine import registry
 
 
@@ -232,7 +233,6 @@ def test_a_label_that_could_not_name_its_run_is_refused(bench, home, label):
     assert not (home / "runs").exists()
 
 
-def test_an_invalid_run_is_named_where_it_was_called_last(bench, invoke, only_run):
 @pytest.mark.parametrize(
     "label", ["before", "v0.5.23-rc1", "0.5", "a_b-", "docs", "c4ffee", "hf_c4n4ryThatLooksLikeAToken0123"]
 )
@@ -263,6 +263,7 @@ def test_an_older_run_whose_label_is_a_path_is_listed_named_by_its_digits_and_re
     assert point["label"] == "a b/c"
 
 
+def test_an_invalid_run_is_named_where_it_was_called_last(bench, invoke, only_run):
     bench("--repeats", "2", die_at=1)
     ended = invoke("compare", "last", "last")
     assert ended.code == 1
@@ -572,22 +573,44 @@ def test_a_dry_run_of_two_versions_shows_the_engine_of_each_and_what_a_quality_m
     )
 
 
-def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, tiny, only_run, home):
+def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, tiny, only_run, home, monkeypatch):
+    """Not from one that was disturbed, unless there is no other."""
+    monkeypatch.setattr("bench.record.disturbance.of", lambda record: ("busy",) * record["id"].startswith("2999"))
     replay(name="old", **NATIVE)
     common = ("--model", "flux-tiny", "--preset-file", tiny, "--engine", "old")
     assert invoke("bench", *common, "--repeats", "2").code == 0
     ended = invoke("ab", *common, "--candidate", "steps=9", "--dry-run")
-    known = rf"about \d+ s by run {only_run().name[-6:]}"
+    known = rf"about \d+ s(?: to \d+ s)? by run {only_run().name[-6:]}"
     record = json.loads((only_run() / "run.json").read_text())
     cut_off = copy.deepcopy(record["launches"])
     cut_off[0]["wall_s"] = None
-    for name, change in (("profile", {"kind": "profile"}), ("bench", {"launches": cut_off})):
+    for name, change in (("profile", {"kind": "profile"}), ("bench", {"launches": cut_off}), ("busy", {})):
         later = home / "runs" / f"29991231T000000Z-{name}-flux-tiny-abcdef"
         later.mkdir()
         (later / "run.json").write_text(json.dumps(record | {"id": later.name} | change))
     assert re.search(rf"at most 8 pairs, 16 engine starts, {known}; it stops as soon as it is decided\n", ended.err)
     ended = invoke("ab", *common, "--candidate", "steps=9", "--dry-run", "--pairs", "3")
     assert re.search(rf"^3 pairs, 6 engine starts, {known}\n", ended.err), "the first decision is after the last"
+
+
+@pytest.mark.parametrize(
+    ("was_together", "together", "seconds"),
+    [(True, True, (66, 66)), (False, False, (126, 126)), (False, True, (66, 126)), (True, False, (66, 126))],
+)
+def test_two_engines_that_start_together_take_one_start_at_least_and_two_at_most(was_together, together, seconds):
+    past = forecast.Past(
+        run="x", start_s=20, request_s=1, is_together=was_together, within_percent=None, disturbed=False
+    )
+    assert past.seconds_of_pairs(3, 1, together=together) == seconds
+
+
+@pytest.mark.parametrize("look", [(), ("--dry-run",)])
+def test_what_is_wrong_with_an_arm_is_said_and_not_how_long_it_would_take(ab, replay, look):
+    replay(name="old", **NATIVE)
+    ended = ab("--baseline", "old", "--candidate", "engine=foo", *look)
+    assert ended.code == 1
+    assert "no built engine is called 'foo'" in ended.err + ended.out
+    assert "engine starts" not in ended.err
 
 
 @pytest.mark.parametrize("mode", [(), ("--alternate",)], ids=["together", "one after the other"])

@@ -28,20 +28,29 @@ TWO_SIDED_95 = 1.96
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Past:
-    """The newest run of a preset on this machine; medians in seconds. ``within_percent`` is the sd of its requests."""
+    """A run of a preset on this machine; times in seconds, ``within_percent`` the sd of its requests.
+
+    ``start_s`` is a launch without the requests that count: loading, the request that warms up, and the end. If the
+    engine was one of a pair that started together, it holds the other's start too.
+    """
 
     run: str
     start_s: float
     request_s: float
-    is_arm: bool
+    is_together: bool
     within_percent: float | None
     disturbed: bool
 
-    def seconds_of_pairs(self, pairs: int, requests: int) -> float:
-        """Return about how long so many pairs take whose starts serve so many requests each, and one that warms up."""
-        # the start of an arm was one of two at once: its time holds the other's
-        arms = 1 if self.is_arm else 2
-        return pairs * arms * (self.start_s + (requests + 1) * self.request_s)
+    def seconds_of_pairs(self, pairs: int, requests: int, *, together: bool = True) -> tuple[float, float]:
+        """Return how long so many pairs take at least and at most, whose starts serve so many requests each.
+
+        How much two engines that start together delay each other is known from such a pair alone: they take as long as
+        one start at least, and as two at most.
+        """
+        fewest = 1 if together or self.is_together else 2
+        most = 1 if together and self.is_together else 2
+        served = 2 * requests * self.request_s
+        return pairs * (fewest * self.start_s + served), pairs * (most * self.start_s + served)
 
     def requests_for(self, precision: float) -> int | None:
         """Return how many requests know the median to this share, None if their noise is unknown or not its own."""
@@ -51,8 +60,12 @@ class Past:
 
 
 def past(root: Path, preset_sha256: str) -> Past | None:
-    """Return the newest run of a preset on this machine that counts, None if there is none among the newest runs."""
+    """Return the newest run of a preset on this machine that counts, None if there is none among the newest runs.
+
+    One that was measured under disturbance is returned only where all of them were.
+    """
     here = host.identity()
+    newest = None
     for path in _records(root):
         try:
             record = json.loads(path.read_bytes())
@@ -62,12 +75,14 @@ def past(root: Path, preset_sha256: str) -> Past | None:
                 continue  # a profile takes longer, and a launch that was cut off says nothing of a whole one
             is_arm = path.parent.name == ARM
             run = path.parent.parent.name if is_arm else record["id"]
-            known = _past(record, run, is_arm=is_arm)
+            together = is_arm and json.loads((path.parent.parent / store.ARMS).read_bytes())["together"]
+            known = _past(record, run, is_together=together)
         except (OSError, ValueError, KeyError, TypeError):
             continue  # a forecast does without what it cannot read
-        if known is not None:
+        if known is not None and not known.disturbed:
             return known
-    return None
+        newest = newest or known
+    return newest
 
 
 def _records(root: Path) -> Iterator[Path]:
@@ -76,7 +91,7 @@ def _records(root: Path) -> Iterator[Path]:
         yield from (folder / store.RECORD, folder / ARM / store.RECORD)
 
 
-def _past(record: Mapping[str, Any], run: str, *, is_arm: bool) -> Past | None:
+def _past(record: Mapping[str, Any], run: str, *, is_together: bool) -> Past | None:
     timings = record["timings"]
     if timings is None or timings["wall_s"] is None or timings["launch_s"] is None:
         return None
@@ -84,9 +99,9 @@ def _past(record: Mapping[str, Any], run: str, *, is_arm: bool) -> Past | None:
     spread = timings["spread"]
     return Past(
         run=run,
-        start_s=max(0.0, timings["launch_s"] - served * timings["wall_s"]),
+        start_s=max(0.0, timings["launch_s"] - (1 + is_together) * served * timings["wall_s"]),
         request_s=statistics.median(request["wall_s"] for request in record["requests"]),
-        is_arm=is_arm,
+        is_together=is_together,
         within_percent=None if spread is None else spread["within_percent"],
         disturbed=bool(disturbance.of(record)),
     )

@@ -301,10 +301,9 @@ class Planner:
             return None
         if kind == "ab":
             pairs, repeats = values.get("pairs") or PAIRS, values.get("repeats") or PAIR_REQUESTS
-            return past.seconds_of_pairs(pairs, repeats)
+            return past.seconds_of_pairs(pairs, repeats)[1]
         repeats, launches = values.get("repeats") or 1, values.get("launches") or 1
-        served = repeats + (repeats > 1 or launches > 1)
-        return float(launches * (past.start_s + served * past.request_s))
+        return float(launches * (past.start_s + repeats * past.request_s))
 
 
 def placed(known: Option, text: str) -> str:

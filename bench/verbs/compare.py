@@ -93,8 +93,10 @@ def ab(c: Context, options: AbOptions) -> None:
     from bench.compare import ab as comparing
     from bench.compare import arms
     from bench.compare import metric as metrics
+    from bench.engine import find
     from bench.report import comparison as report
     from bench.report import live, text
+    from bench.run import plan
     from bench.verbs.bench import show_commands
 
     _check_form(options)
@@ -107,13 +109,16 @@ def ab(c: Context, options: AbOptions) -> None:
         design = _design(options)
         asked = {name: arms.options_of(spec, common) for name, spec in specs.items()}
         check_arms(asked, same=options.same)
-        text.line(messages, _length(design, options))
         for line in _other_meaning(*asked.values()):
             text.line(messages, f"note: {line}")
         if options.dry_run:
             shown = {name: replace(arm, launches=design.pairs) for name, arm in asked.items()}
             show_commands(shown, as_json=options.as_json)
+            text.line(messages, _length(design, options))
             return
+        for arm in asked.values():
+            plan.dry_run(arm, find.find(arm.engine))  # what is wrong with it comes before how long it takes
+        text.line(messages, _length(design, options))
         alternate = design.alternate or options.metric == metrics.LOAD
         with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats, alternate=alternate) as display:
             result = comparing.measure(common, specs, design, display=display, require=options.run.require)
@@ -242,7 +247,9 @@ def _length(design: Design, options: AbOptions) -> str:
     from bench import paths
     from bench.catalog import presets
     from bench.compare import forecast
+    from bench.compare import metric as metrics
     from bench.report.figures import duration
+    from bench.stats import sequential
 
     known = presets.get(options.run.model, options.run.preset_file)
     past = forecast.past(options.run.output_dir or paths.runs(), known.sha256)
@@ -251,8 +258,12 @@ def _length(design: Design, options: AbOptions) -> str:
         return (
             f"{told}; how long a start takes is unknown: no run of {options.run.model} with --repeats was made here yet"
         )
-    seconds = past.seconds_of_pairs(design.pairs, options.run.repeats)
-    return f"{told}, about {duration(seconds)} by run {past.run[-6:]}{end}"
+    together = not (design.alternate or options.metric == metrics.LOAD)
+    first = min(design.pairs, sequential.FIRST_LOOK)
+    least, _ = past.seconds_of_pairs(first, options.run.repeats, together=together)
+    _, most = past.seconds_of_pairs(design.pairs, options.run.repeats, together=together)
+    likely = " to ".join(dict.fromkeys((duration(least), duration(most))))
+    return f"{told}, about {likely} by run {past.run[-6:]}{end}"
 
 
 def planned(pairs: int, starts: str) -> tuple[str, str]:

@@ -169,6 +169,15 @@ def test_a_night_measures_its_presets(judged, replay, home):
     assert len(list(folder.glob("cells/*/result.json"))) == 1
 
 
+def test_a_night_that_this_machine_cannot_measure_is_refused_once_before_anything_starts(judged, replay, home):
+    ended = judged("--engine", replay())
+    assert (ended.code, ended.out) == (10, "")
+    assert ended.err.startswith("error: no GPUs visible; the presets tagged night need 1\n  to do: ")
+    assert "--on slurm" in ended.err
+    assert not (home / "runs").exists()
+
+
+@pytest.mark.usefixtures("presets")
 def test_a_night_that_is_not_finished_is_gone_on_with_on_any_day(invoke, replay, steady, home, tmp_path, monkeypatch):
     engine = replay("0.5.23", "other", **NATIVE | {"log": "cpu/awq_sglang.log"})
     words = ("--tag", "night", "--preset-file", steady, "--repeats", "1", "--engine", engine, "--metric", "wall")
@@ -284,6 +293,7 @@ def test_many_runs_of_a_day_are_one_night(judged, nights):
     assert "1 comparable nights before, and 5 are needed" in ended.out
 
 
+@pytest.mark.usefixtures("presets")
 def test_what_the_planner_refuses_is_a_finding(judged, replay, steady):
     odd = "hf_abcdefghijklmnop"  # a name that looks like a token, with which no cell can be run
     steady.write_text(steady.read_text() + PRESET.format(key=odd, model="owner/odd"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench.errors import Inconclusive, ThresholdMissed, UsageError
+from bench.errors import Inconclusive, PreflightFailed, ThresholdMissed, UsageError
 from bench.options import MEASURING, OUTPUT, Kind, nested, option
 from bench.run.options import Options
 from bench.task import Context, extra_arguments, task
@@ -115,12 +115,44 @@ class _Night:
         """Measure each preset, and those that are slow again: on the same host, and on another where there is one.
 
         Raises:
+            PreflightFailed: this machine has too few GPUs for every preset.
             BenchError: no cell can be planned, or the sweep was interrupted.
         """
         self._sweep(self._names[0], self.presets(), replicas=1)
         suspects = [preset for preset in self.presets() if self._is_suspect(preset)]
         if suspects and self._options.again:
             self._sweep(self._names[1], suspects, replicas=2 if self._options.on == sweep.SLURM else 1)
+
+    def _check_machine(self, planned: Sequence[str]) -> None:
+        """Raise PreflightFailed if none of these presets would be launched here: each would be refused by itself."""
+        import os
+
+        from bench import paths
+        from bench.machine import gpus, vendors
+        from bench.preflight import gpus as checks
+        from bench.preflight.state import FAIL, MachineState
+        from bench.run import plan
+
+        asked = [Options(model=preset, preset_file=self._options.run.preset_file) for preset in planned]
+        workloads = [plan.workload(options) for options in asked]
+        state = MachineState(
+            engine=None,
+            workload=None,
+            machine=gpus.visible(gpus.machine(), os.environ.get(gpus.VISIBLE)),
+            samples=(),
+            vendors=vendors.devices(),
+            environment=os.environ,
+            output=self._options.run.output_dir or paths.runs(),
+        )
+        found = [line for workload in workloads for line in checks.enough(replace(state, workload=workload))]
+        counted = [line for line in found if line.id == "gpu.count"]
+        if all(line.state == FAIL for line in counted):
+            gpus_each = [workload.preset.gpus for workload in workloads]
+            needed = " to ".join(dict.fromkeys((str(min(gpus_each)), str(max(gpus_each)))))
+            raise PreflightFailed(
+                f"{counted[0].saw.partition(',')[0]}; the presets tagged {self._options.tag} need {needed}",
+                todo="measure on a cluster (--on slurm), or presets that run here, e.g. --tag tiny",
+            )
 
     def _sweep(self, name: str, presets: Sequence[str], *, replicas: int) -> None:
         from bench.report import text
@@ -140,9 +172,11 @@ class _Night:
         folder = Folder.of(name, self._options.run.output_dir)
         pinned = {preset: self._hosts[preset] for preset in presets if preset in self._hosts}
         cells, refused = sweep.planned(measures.typed(("bench",), axes, (), self._extra), options, folder, hosts=pinned)
+        self._refused |= {one.model: one.reason for one in refused}
         if self._options.resume is not None and name == self._names[0]:
             self._check_same(folder, cells)
-        self._refused |= {one.model: one.reason for one in refused}
+        if self._options.on == sweep.LOCAL:
+            self._check_machine([preset for preset in presets if preset not in self._refused])
         typed = sweep.command("nightly", self._options.run)
         if self._options.resume is None:  # tomorrow, the same words begin another night
             typed = sweep.with_option(typed, f"--resume={self.day}")

@@ -36,6 +36,8 @@ class BenchError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+    prefix: ClassVar[str] = "error: "
+    """How its message begins."""
     is_told: bool = False
 
     def __init__(
@@ -137,9 +139,10 @@ class TimedOut(BenchError):
 
 
 class Inconclusive(BenchError):
-    """The samples do not decide the question."""
+    """The samples do not decide the question: an answer, and nobody's error."""
 
     exit_code = 9
+    prefix = ""
 
 
 class PreflightFailed(BenchError):

@@ -148,8 +148,8 @@ class GuardedTask(Task[Any]):
         """Return an error's message, with the option of this task that mends it."""
         mending = next((option for option in self.declared() if error.field and option.path[-1] == error.field), None)
         if mending is None:
-            return f"error: {error}"
-        return f"error: {error}{' ' if error.todo else chr(10) + '  to do: see '}(--{mending.name})"
+            return f"{error.prefix}{error}"
+        return f"{error.prefix}{error}{' ' if error.todo else chr(10) + '  to do: see '}(--{mending.name})"
 
 
 def task(options: type | None = None, *, example: str = "") -> Callable[[Callable[..., None]], GuardedTask]:

@@ -95,7 +95,17 @@ def missing_value(option: Option) -> UsageError:
     """Return the error for an option at the end of a line, or before another option, that takes a value."""
     allowed = f": {', '.join(option.choices)}" if option.choices else ""
     kind = {Kind.WHOLE: "a whole number", Kind.NUMBER: "a number", Kind.PERCENTAGE: "a percentage such as 1%"}
-    return UsageError(f"--{option.name} takes {kind.get(option.kind, 'a value')}{allowed}, and none was given")
+    return UsageError(
+        f"--{option.name} takes {kind.get(option.kind, 'a value')}{allowed}, and none was given",
+        todo=f"type {option.typed}: {option.help}",
+    )
+
+
+def given_twice(option: Option, first: str, second: str) -> UsageError:
+    """Return the error for an option that takes one value and was given two."""
+    return UsageError(
+        f"--{option.name} takes one value, and two were given: {first} and {second}", todo="leave one out"
+    )
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

@@ -224,8 +224,11 @@ def _read_word(self: ParseMachine, word: str) -> None:
         ParseError: the word is not a task, nor an option of this one.
     """
     verb = _verb(self)
+    flag: Any = self.flag  # declared without a type
     if self.waiting_for_flag_value or self.ignore_unknown:
         pass
+    elif _lacks_value(self) and not word.startswith("-"):
+        raise _unread(mistakes.given_twice(flag.option, flag.raw_value, word))
     elif verb is None:
         if self.context is self.initial and word not in self.contexts and word not in self.initial.flags:
             raise _unread(mistakes.unknown_task(word, self.contexts))
@@ -263,9 +266,15 @@ def _complete_flag(self: ParseMachine) -> None:
         ParseError: it takes a value and none was given.
     """
     flag: Any = self.flag  # declared without a type
-    if isinstance(flag, Declared) and flag.option.takes_value and flag.raw_value is None:
+    if _lacks_value(self):
         raise _unread(mistakes.missing_value(flag.option))
     invoke_complete_flag(self)
+
+
+def _lacks_value(machine: ParseMachine) -> bool:
+    """Tell whether the option that was read last, maybe not for the first time, still needs its value."""
+    flag: Any = machine.flag  # declared without a type
+    return isinstance(flag, Declared) and flag.option.takes_value and not machine.flag_got_value
 
 
 def _verb(machine: ParseMachine) -> Verb | None:

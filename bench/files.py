@@ -35,7 +35,7 @@ def opened(path: Path, *, todo: str | None = None, error: type[BenchError] = Usa
     except ValueError as failure:  # a NUL in the name
         raise error(f"cannot be read: {failure}", where=repr(str(path))) from failure
     except OSError as failure:
-        raise error(f"cannot be read: {failure.strerror}", where=path) from failure
+        raise error(f"cannot be read: {failure.strerror}", where=path, todo=todo) from failure
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
         raise error("cannot be read: not a regular file", where=path, todo=todo)

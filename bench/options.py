@@ -290,9 +290,10 @@ def _number(known: Option, text: str, kind: type[int | float], shown: str) -> in
         value = None
     what = "a whole number" if kind is int else "a number"
     if value is not None and value >= LARGEST:
-        raise UsageError(f"{shown} takes {what} below {LARGEST:.0e}, not {text!r}".replace("e+", "e"))
+        told = f"{shown} takes {what} below {LARGEST:.0e}, not {text!r}".replace("e+", "e")
+        raise UsageError(told, todo=LEAVE_OUT)
     if value is None or not known.least <= value:  # a NaN is not either
-        raise UsageError(f"{shown} takes {what} of at least {known.least:g}, not {text!r}")
+        raise UsageError(f"{shown} takes {what} of at least {known.least:g}, not {text!r}", todo=LEAVE_OUT)
     return value
 
 
@@ -302,7 +303,7 @@ def _share(text: str, shown: str) -> float:
     except ValueError:
         percent = 0.0
     if not 0 < percent < 100:  # noqa: PLR2004 - percent
-        raise UsageError(f"{shown} takes a percentage such as 1%, not {text!r}")
+        raise UsageError(f"{shown} takes a percentage such as 1%, not {text!r}", todo=LEAVE_OUT)
     return percent / 100
 
 

@@ -205,6 +205,10 @@ def test_what_is_asked_wrongly_is_said(invoke):
     absent = invoke("attest", "--log", LOGS / NATIVE["log"], "--dump", "nope.json")
     assert (absent.code, absent.out) == (1, "")
     assert "error: the perf dump cannot be read: No such file or directory\n  where: nope.json" in absent.err
+    assert "to do: name the perf dump that the engine wrote" in absent.err
+    alone = invoke("attest", "--dump", "nope.json")
+    assert (alone.code, alone.out) == (1, "")
+    assert "error: no such perf dump\n  where: nope.json\n  to do: name one that exists" in alone.err
     wrong = invoke("attest", "--log", LOGS / "cpu/diffusers.log", "--expect", "nativ")
     assert wrong.code == 1
     assert "did you mean native" in wrong.err
@@ -224,13 +228,13 @@ def test_the_self_test_shows_which_fault_runs_and_what_its_engine_does(invoke, r
     assert shown[:2] == [("clean", "fault 1/6", 6), ("quantised-name", "fault 2/6", 5)]
     assert [name for name, _, _ in shown] == names
     assert {place for place, block in heard if b"server_args" in block} == {1, 2, 3, 4, 5, 6}
+    assert results[0].outcome == "native"
+    history = invoke("history", "--model", "flux-tiny", "--json")
+    assert (history.code, history.out) == (0, "[]\n"), "the clean run is measured beside nothing that it could tell"
 
 
 @pytest.mark.parametrize("words", [("attest",), ("validate",), ("bench", "--resume"), ("report",)])
 def test_a_run_that_left_only_a_log_is_told_from_one_that_is_not_there(invoke, home, words):
-    assert results[0].outcome == "native"
-    history = invoke("history", "--model", "flux-tiny", "--json")
-    assert (history.code, history.out) == (0, "[]\n"), "the clean run is measured beside nothing that it could tell"
     folder = home / "runs" / "20261130T033859Z-bench-flux-tiny-a61ca2"
     folder.mkdir(parents=True)
     (folder / "engine.log").write_text("cut off\n")
@@ -286,7 +290,7 @@ def test_a_run_that_was_cut_off_is_told_and_ends_as_it_did(invoke, bench, failur
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("last",), "last reaches too far back"),
+        (("last",), "last names no run"),
         (("absent",), "no run is called 'absent'"),
         (("./absent.html",), "no such file or folder"),
         (("README.md",), "this file holds nothing to judge again"),

@@ -63,24 +63,29 @@ def ran(*words, monkeypatch):
     return given[0] if given else None
 
 
+LEAVE_OUT = "\n  to do: leave it out for the default"
+
 # --- unhappy first ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("texts", "says"),
     [
-        ({"seed": "many"}, "--seed takes a whole number of at least 0, not 'many'"),
-        ({"seed": "-1"}, "--seed takes a whole number of at least 0, not '-1'"),
-        ({"seed": "1.5"}, "--seed takes a whole number of at least 0, not '1.5'"),
-        ({"repeats": "1"}, "--repeats takes a whole number of at least 2, not '1'"),
-        ({"limit": "nan"}, "--limit takes a number of at least 0.1, not 'nan'"),
-        ({"precision": "100%"}, "--precision takes a percentage such as 1%, not '100%'"),
-        ({"precision": "some"}, "--precision takes a percentage such as 1%, not 'some'"),
+        ({"seed": "many"}, "--seed takes a whole number of at least 0, not 'many'" + LEAVE_OUT),
+        ({"seed": "-1"}, "--seed takes a whole number of at least 0, not '-1'" + LEAVE_OUT),
+        ({"seed": "1.5"}, "--seed takes a whole number of at least 0, not '1.5'" + LEAVE_OUT),
+        ({"repeats": "1"}, "--repeats takes a whole number of at least 2, not '1'" + LEAVE_OUT),
+        ({"limit": "nan"}, "--limit takes a number of at least 0.1, not 'nan'" + LEAVE_OUT),
+        ({"precision": "100%"}, "--precision takes a percentage such as 1%, not '100%'" + LEAVE_OUT),
+        ({"precision": "some"}, "--precision takes a percentage such as 1%, not 'some'" + LEAVE_OUT),
         ({"colour": "bleu"}, "--colour takes red or blue, not 'bleu'\n  to do: did you mean blue?"),
         ({"check": "a,c"}, "--check takes a or b, not 'c'"),
         ({"check": "a,b,a"}, "--check names a twice\n  to do: name it once"),
-        ({"seed": "99999999999999999999"}, "--seed takes a whole number below 1e15, not '99999999999999999999'"),
-        ({"limit": "inf"}, "--limit takes a number below 1e15, not 'inf'"),
+        (
+            {"seed": "99999999999999999999"},
+            "--seed takes a whole number below 1e15, not '99999999999999999999'" + LEAVE_OUT,
+        ),
+        ({"limit": "inf"}, "--limit takes a number below 1e15, not 'inf'" + LEAVE_OUT),
         ({"check": " , "}, "--check takes one or more names separated by commas, not ' , '"),
         (
             {"torch-compile": True, "no-torch-compile": True},

@@ -39,7 +39,7 @@ EVIDENCE = ROOT / "docs" / "evidence"
         (("--engine", "compil"), ["no built engine is called 'compil'", "built: replay; an engine is also path (the"]),
         (("--engine", "replya"), ["did you mean replay? built: replay"]),
         (("--engine", "sglang-9+0123"), ["; `invoke bisect` builds it again when a commit requires it"]),
-        (("--steps", "many"), ["--steps takes a whole number of at least 1, not 'many'"]),
+        (("--steps", "many"), ["--steps takes a whole number of at least 1, not 'many'", "leave it out"]),
         (("--steps", "0"), ["--steps takes a whole number of at least 1, not '0'"]),
         (("--timeout", "nan"), ["--timeout takes a number of at least 0.1, not 'nan'"]),
         (("--width", "4"), ["--width takes a whole number of at least 8"]),

@@ -33,6 +33,7 @@ CHUNK_BYTES = 1 << 18
 HEAD_BYTES = 4 << 20
 """How much of a log is read before the question is settled; a real one prints its arguments in the first 10 kB."""
 
+NAME_DUMP = "name the perf dump that the engine wrote in the run of this log"
 LONGEST_LINE_BYTES = 1 << 16
 LOG_TIME = r"%m-%d %H:%M:%S"
 TIME_ZONE_STEP = timedelta(minutes=15)
@@ -46,7 +47,7 @@ def _open(log: str) -> Iterator[IO[bytes]]:
         yield sys.stdin.buffer
         return
     try:
-        with files.opened(Path(log), todo="pipe it: ... | invoke attest --log -") as file:
+        with files.opened(Path(log), todo="name the engine's log, or pipe it: ... | invoke attest --log -") as file:
             magic = file.read(2)
             file.seek(0)
             if magic == b"\x1f\x8b":
@@ -129,11 +130,11 @@ def _load(dump: Path | None) -> dict[str, Any] | InvalidPerfDump | None:
     if dump is None:
         return None
     if not dump.exists():  # a slip of whoever typed it says nothing of the run
-        raise UsageError(f"the perf dump cannot be read: {os.strerror(errno.ENOENT)}", where=dump)
+        raise UsageError(f"the perf dump cannot be read: {os.strerror(errno.ENOENT)}", where=dump, todo=NAME_DUMP)
     try:
         return dumps.load(dump)
     except InvalidPerfDump as error:
-        error.todo = error.todo or "name the perf dump that the engine wrote in the run of this log"
+        error.todo = error.todo or NAME_DUMP
         return error
 
 

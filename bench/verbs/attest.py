@@ -84,6 +84,8 @@ def _without_log(dump: Path | None) -> UsageError:
         return UsageError(
             "nothing to judge was named", todo="--log FILE (- for standard input), a run such as last, or --self-test"
         )
+    if not dump.exists():
+        return UsageError("no such perf dump", where=dump, todo="name one that exists, and its run's log: --log FILE")
     return UsageError(
         "a perf dump alone is not judged: which backend ran is in the log",
         where=dump,

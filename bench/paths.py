@@ -40,6 +40,12 @@ def runs() -> Path:
     return Path(os.environ.get("BENCH_RUNS") or ROOT / "runs")
 
 
+def typed(place: Path) -> str:
+    """Return a place as one would type it: from the working directory where it lies below that."""
+    relative = os.path.relpath(place)
+    return str(place) if relative.startswith("..") else relative
+
+
 def assets() -> Path:
     """Return the folder of the presets' input images: ``BENCH_ASSETS``, else one in the user's cache."""
     return Path(os.environ.get("BENCH_ASSETS") or cache() / "assets")

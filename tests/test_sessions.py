@@ -131,6 +131,9 @@ def test_a_crash_keeps_nothing_of_a_session_that_had_not_shown_its_evidence(benc
     """Nothing else is wrong with it: without the crash it is invalid, and a crash must not make it better."""
     whole = bench("--repeats", "3", without=silenced, engine="whole")
     assert whole.code == 5, whole.err
+    log = re.search(r"^next: invoke attest --log (\S+)$", whole.out, re.MULTILINE)[1]
+    assert log == str(record_path(whole).parent / "launch-1" / "engine.log")
+    assert os.path.isfile(log)
     ended = bench("--repeats", "9", without=silenced, **{crash: 4})
     assert ended.code == 3
     record = record_of(ended)
@@ -277,7 +280,7 @@ def test_a_run_that_was_cut_off_is_neither_compared_nor_a_baseline(bench, invoke
     named = invoke("baseline.set", only_run())
     assert (compared.code, named.code) == (1, 1)
     assert f"run {only_run().name[-6:]} is incomplete or still running" in compared.err
-    assert f"`invoke bench --resume {only_run()}` goes on with it" in compared.err
+    assert f"`invoke bench --resume {only_run().name[-6:]}` goes on with it" in compared.err
     assert "`last` is the newest one whatever its verdict, and `invoke history --model flux-tiny` shows" in compared.err
     assert "cannot be a baseline" in named.err
 

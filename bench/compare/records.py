@@ -14,7 +14,7 @@ from bench.compare import metric as metrics
 from bench.errors import BenchError, InvalidPerfDump, UsageError
 from bench.fallback.verdict import INVALID
 from bench.fidelity import pairs, score
-from bench.record import baselines, comparable, disturbance, store
+from bench.record import baselines, comparable, disturbance, names, store
 from bench.run import consistency, evidence
 from bench.run.metrics import denoise_ms
 from bench.stats import comparison, unpaired
@@ -90,7 +90,7 @@ def _refuse_uncounted(record: Mapping[str, Any], path: Path) -> None:
         " those that count"
     )
     if not record["complete"] and outcome != INVALID:
-        way_on = f"`invoke bench --resume {shlex.quote(str(path))}` goes on with it; or {others}"
+        way_on = f"`invoke bench --resume {shlex.quote(names.called(path))}` goes on with it; or {others}"
         raise UsageError(
             f"run {name} is incomplete or still running",
             where=path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import os
 import re
 import tomllib
 from pathlib import Path
@@ -75,7 +74,7 @@ def records(*names: str) -> dict[str, str]:
         if len(found) == RECORDS_SHOWN:
             break
         if (name := next((name for name in names if (folder / name).exists()), None)) is not None:
-            found[_typed(folder)] = name
+            found[paths.typed(folder)] = name
     newest = {"last": "the newest"} if found else {}
     return newest | found | {label: "label" for label in map(_label, found) if label and LABEL.fullmatch(label)}
 
@@ -95,11 +94,6 @@ def _label(folder: str) -> str | None:
             continue
         return None if seen is None else seen[1].decode("utf-8", "replace")
     return None
-
-
-def _typed(folder: Path) -> str:
-    relative = os.path.relpath(folder)
-    return str(folder) if relative.startswith("..") else relative
 
 
 def finished() -> dict[str, str]:

@@ -99,7 +99,7 @@ def _refuse_unrecorded(name: str, root: Path) -> None:
             raise UsageError(
                 "this folder has no record, only the engine's log: the run ended before a request counted",
                 where=run,
-                todo=f"`invoke attest --log {shlex.quote(str(run / store.LOG))}` judges the log; measure again",
+                todo=f"`invoke attest --log {shlex.quote(paths.typed(run / store.LOG))}` judges the log; measure again",
             )
 
 
@@ -118,10 +118,11 @@ def cut_off(word: Path, holding: Sequence[str], root: Path | None = None) -> Pat
     if finished is not None and not any((place / name).exists() for name in holding):
         document = schema.read(finished)
         if not isinstance(document, dict) or document.get("complete", True):
+            look = f"`invoke validate {shlex.quote(called(finished))}` checks it"
             raise UsageError(
                 "there is nothing to resume: this is complete",
                 where=finished,
-                todo=f"leave --resume out to measure again; its record: `invoke validate {shlex.quote(str(finished))}`",
+                todo=f"leave --resume out to measure again; {look}",
             )
         failure = document.get("failure") or {"what": "it did not end as planned"}
         raise UsageError(
@@ -131,9 +132,9 @@ def cut_off(word: Path, holding: Sequence[str], root: Path | None = None) -> Pat
 
 
 def called(place: Path) -> str:
-    """Return the shortest name of a run: its six digits where they are looked up, else its place."""
+    """Return the shortest name of a run: its six digits where they are looked up, else its place as typed."""
     folder = (place if place.is_dir() else place.parent).resolve()
-    return folder.name[-6:] if folder.parent == paths.runs().resolve() else str(place)
+    return folder.name[-6:] if folder.parent == paths.runs().resolve() else paths.typed(place)
 
 
 def placed(word: str) -> str:

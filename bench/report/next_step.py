@@ -6,6 +6,7 @@ import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from bench import paths
 from bench.record import campaign, disturbance, names, store
 from bench.run.timings import PRIMARY
 from bench.stats.comparison import INCONCLUSIVE, is_disturbed
@@ -93,9 +94,11 @@ def _requests_for_precision(record: Mapping[str, Any]) -> int | None:
     return None if reached <= wanted else math.ceil(timings["requests"] * (reached / wanted) ** 2)
 
 
-def after_invalid(path: Path) -> str:
-    """Return the command that shows all that the guard saw of a run that does not count."""
-    return shlex.join(["invoke", "attest", "--log", str(path.parent / "engine.log")])
+def after_invalid(record: Mapping[str, Any], path: Path) -> str:
+    """Return the command that shows all that the guard saw of a run that does not count, in its last launch."""
+    kept = record["launches"][-1]["log"]
+    log = path.parent / (store.LOG if kept is None else kept["file"])
+    return shlex.join(["invoke", "attest", "--log", paths.typed(log)])
 
 
 def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder: Path) -> str:
@@ -267,9 +270,9 @@ def after_load(record: Mapping[str, Any], asked: LoadOptions, path: Path) -> str
     if record["failure"] is not None or any(check["exit_code"] for check in record["checks"]):
         log = path.parent / "engine.log"
         return (
-            f"invoke attest --log {shlex.quote(str(log))}"
+            f"invoke attest --log {shlex.quote(paths.typed(log))}"
             if log.is_file()
-            else shlex.join(["invoke", "validate", str(path.parent)])
+            else f"invoke validate {_called(path.parent)}"
         )
     run = asked.run
     options = {"model": run.model, "engine": run.engine, "model-path": run.model_path, "url": asked.url}

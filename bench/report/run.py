@@ -42,7 +42,7 @@ def show(record: Mapping[str, Any], path: Path, console: Console, *, with_receip
     if counts and record["requests"][0]["outputs"]:
         text.line(console, f"output: {path.parent / record['requests'][0]['outputs'][0]['file']}")
     if record["verdict"]["outcome"] == "invalid":
-        text.line(console, f"next: {next_step.after_invalid(path)}")
+        text.line(console, f"next: {next_step.after_invalid(record, path)}")
     if counts:
         text.line(console, f"next: {next_step.after_bench(record)}")
     text.line(console, f"record: {path}")

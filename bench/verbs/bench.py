@@ -357,12 +357,14 @@ def _resumed(now: Options, then: Options) -> Options:
 
 def _short(result: Result) -> BenchError:
     """Return the error of a run whose record says it all: which finding decided, and where to read more."""
+    from bench.record import names
+
     assert result.error is not None
     if result.record["complete"] and result.record["fidelity"] is not None:
         return result.error
     if result.record["requests"] and result.record["kind"] == "bench":
         done = len(result.record["requests"])
-        todo = f"`invoke bench --resume {shlex.quote(str(result.path.parent))}` goes on with what is missing"
+        todo = f"`invoke bench --resume {shlex.quote(names.called(result.path.parent))}` goes on with what is missing"
         return type(result.error)(
             f"cut off after {done} request{'' if done == 1 else 's'}: {result.error.what}", where=result.path, todo=todo
         )

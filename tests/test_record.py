@@ -137,6 +137,27 @@ def test_a_run_is_known_by_its_names(tmp_path, word, place):
     assert names.resolve(Path(word), root=tmp_path) == made[place]
 
 
+@pytest.mark.parametrize(
+    ("place", "document"),
+    [
+        ("load.json", {"label": "mine"}),
+        ("load-comparison.json", {"label": "mine"}),
+        ("accuracy.json", {"label": "mine"}),
+        ("baseline/run.json", {"label": "mine"}),
+        ("campaign.json", {"schema": "campaign", "asked": {"options": {"label": "mine"}}}),
+        ("campaign.json", {"schema": "campaign", "asked": {"options": {"run": {"label": "mine"}}}}),
+        ("campaign.json", {"schema": "campaign", "asked": {"run": {"label": "mine"}}}),
+    ],
+)
+def test_whatever_was_measured_is_known_by_its_label(tmp_path, place, document):
+    folder = tmp_path / "20261130T033859Z-load-flux-tiny-mine-a61ca2"
+    (folder / place).parent.mkdir(parents=True)
+    (folder / place).write_text(json.dumps(document))
+    assert names.resolve(Path("mine"), (place,), tmp_path) == folder
+    with pytest.raises(UsageError, match="no run is called"):
+        names.resolve(Path("tiny-mine"), (place,), tmp_path)
+
+
 @pytest.mark.parametrize("word", ["last~3", "tiny", "flux-tiny", "0000ff", "000009", "nothing", "last~", "~1"])
 def test_a_name_of_no_run_is_refused_with_the_ways_to_name_one(tmp_path, word):
     _named_runs(tmp_path)

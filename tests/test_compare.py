@@ -86,6 +86,15 @@ def test_a_side_is_called_by_its_folder_also_where_its_file_was_named(invoke):
     assert "candidate: compile, flux-full-synthetic, sglang 0.5.17" in ended.out
 
 
+@pytest.mark.parametrize("form", [(), ("--markdown",)])
+def test_an_arm_is_called_by_its_comparison(invoke, form):
+    """Its own folder is called baseline: nobody is helped by `baseline: baseline`."""
+    folder = ROOT / "docs" / "evidence" / "h200-0.5.23" / "aa"
+    told = invoke("compare", folder / "baseline", folder / "candidate", *form).out
+    assert "baseline: baseline of aa, flux-full-synthetic, sglang 0.5.23" in told
+    assert "baseline: baseline," not in told
+
+
 def test_the_times_of_two_profiles_are_compared(invoke, recorded):
     """They are those of the requests without the profiler."""
     profile = {"instrument__profiler": True, "kind": "profile"}
@@ -206,6 +215,21 @@ def test_disturbed_records_are_marked_in_the_history_and_on_its_page(invoke, rec
     assert [line.count("not claimed") for line in source.splitlines() if "| native |" in line].count(1) == 2
     both = invoke("history", "--model", "flux-tiny", "--markdown", "--json")
     assert (both.code, both.out) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("disturbed", "told"),
+    [
+        ((0, 1, 2), "All 3 records were measured under disturbance: no new level is claimed."),
+        ((1,), "1 of 3 records was measured under disturbance: no new level is claimed."),
+        ((), "No new level in 3 records."),
+    ],
+)
+def test_without_a_new_level_the_history_says_whether_one_could_have_been_seen(invoke, recorded, disturbed, told):
+    busy = [{"id": "gpu.idle", "state": "warn", "saw": "pid 4321 on GPU 0", "means": "m", "todo": "t"}]
+    for number in range(3):
+        recorded(number, preflight=busy if number in disturbed else [])
+    assert f"**{told}**" in invoke("report", "--model", "flux-tiny", "--markdown").out
 
 
 def test_the_only_record_of_a_history_is_not_counted(invoke, recorded):

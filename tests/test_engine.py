@@ -182,7 +182,7 @@ def test_a_session_makes_the_pixels_of_the_single_launch(benchmarks):
 
 def test_a_profile_goes_from_capture_to_html(profile):
     folder, shown = profile
-    assert "no GPU events" in shown
+    assert "No GPU events" in shown
     record = json.loads((folder / "run.json").read_text())
     assert schema.violations(record, "run-record") == []
     assert record["kind"] == "profile"

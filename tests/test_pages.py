@@ -12,8 +12,9 @@ from helpers import DATA, ROOT
 from sweep_support import write_sweep
 
 from bench.profiling.analysis import Context, analyse
+from bench.record import store
 from bench.report import page as forms
-from bench.report import pages
+from bench.report import pages, run_page
 from bench.report.page import Page
 from bench.report.plots import Plot
 from bench.report.profile_view import view
@@ -42,6 +43,13 @@ WIDER = """() => [...document.querySelectorAll("body, main, section, figure, .li
   .filter((element) => element.scrollWidth > element.clientWidth + 1 && getComputedStyle(element).display !== "none")
   .map((one) => `${one.tagName} ${one.id || one.className}: ${one.scrollWidth} > ${one.clientWidth}`)
   .concat(document.documentElement.scrollWidth > innerWidth ? ["the page scrolls sideways"] : [])"""
+CUT = """() => [...document.querySelectorAll(".live svg")].flatMap((svg) => {
+  const plot = svg.querySelector("path.background").getBoundingClientRect();
+  return [...svg.querySelectorAll("g.mark-symbol[clip-path] path")].map((mark) => mark.getBoundingClientRect())
+    .filter((mark) => mark.left < plot.left || mark.right > plot.right
+      || mark.top < plot.top || mark.bottom > plot.bottom)
+    .map((mark) => `${svg.closest("figure").id} cuts a mark at ${mark.left}, ${mark.top}`);
+})"""
 CONTRAST = """() => {
   const light = (text) => {
     const linear = (c) => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
@@ -157,8 +165,10 @@ def test_a_page_is_whole_in_every_view(kind, made, chromium, tmp_path):
         if script:
             for plot in tab.locator("main > figure").all():
                 plot.locator(".live svg").wait_for()
+            assert tab.evaluate(CUT) == [], where
         else:
             assert tab.locator("main > figure svg:visible").count() == count, where
+        tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
         assert tab.evaluate(MISSING) == [], where
         assert tab.evaluate(WIDER) == [], where
         assert tab.evaluate(CONTRAST) == [], where
@@ -239,6 +249,31 @@ def test_a_comparison_is_titled_as_its_effect_is_told_and_does_not_name_its_arms
     baseline, candidate = page.documents["comparison.json"]["arms"].values()
     assert page.title.endswith(f"{candidate['spec']} against {baseline['spec']}")
     assert "baseline baseline; candidate candidate" not in [value for _, value in page.facts]
+
+
+def test_the_notes_of_a_comparison_stand_below_its_facts(made):
+    page = made["comparison"]
+    assert "all 3 pairs are measured and the question is open" in page.notes
+    assert all(name and name != "note" for name, _ in page.facts)
+    html = forms.html(page)
+    assert html.index("</dl>") < html.index(f"<li>{page.notes[0]}</li>") < html.index("<figure")
+    assert f"\n- {page.notes[0]}\n" in forms.markdown(page)
+
+
+def boxes(page):
+    (plot,) = (block for block in page.blocks if getattr(block, "name", "") == "requests")
+    drawn = [layer for layer in plot.view["layer"] if layer["mark"]["type"] == "boxplot"]
+    return [{value["launch"] for value in layer["data"]["values"]} for layer in drawn], plot
+
+
+def test_a_box_is_drawn_of_several_requests_only():
+    record = store.read(EVIDENCE / "session")
+    one, two = record["requests"][0], [{**request, "launch": 2} for request in record["requests"][1:]]
+    (box,), _ = boxes(run_page.page({**record, "requests": [one, *two]}, EVIDENCE / "session"))
+    assert box == {"launch 2"}
+    drawn, plot = boxes(run_page.page({**record, "requests": [one]}, EVIDENCE / "session"))
+    assert drawn == []
+    assert "box" not in plot.caption
 
 
 def test_openmetrics_have_base_units_and_one_end(made):

@@ -75,11 +75,11 @@ def test_a_profile_shows_what_proves_the_run_and_its_times(invoke, replay, tiny,
     assert ended.out.startswith("Profile of flux-tiny on NVIDIA H200, SGLang 0.5.23, 256x256, 4 steps\n")
     record = json.loads((only_run() / "run.json").read_text())
     evidence = len(record["verdict"]["evidence"])
-    proven = f"NATIVE ({evidence} of {evidence} required pieces of evidence)"
+    proven = f"native, {evidence} of {evidence} required pieces of evidence"
     shown = " ".join(ended.out.split())
     assert f"{proven}; the profiler was on, so the traced request is not a timing" in shown
     assert "a request, median of 3; 50.00 ms a denoise step" in shown
-    assert "quality the engine's default (lossless) " in shown
+    assert "quality lossless, the engine's default " in shown
     assert "a profiler, off in every timed request" in shown
     assert "warning cpu.load: " in shown
     assert "- cpu.load: " in (only_run() / "report" / "report.md").read_text()
@@ -134,7 +134,7 @@ def test_two_cpu_profiles_have_no_diff_and_the_refusal_says_what_to_do(invoke):
 def test_two_steps_of_one_trace_are_told_apart_by_the_clock(invoke, home):
     ended = invoke("profile-diff", TRACE, "--a-steps", "4", "--b-steps", "6")
     assert ended.code == 0, ended.err
-    assert "same work, slower clock" in ended.out
+    assert "Same work, slower clock" in ended.out
     assert "next: invoke ab --metric denoise" in ended.out
 
 

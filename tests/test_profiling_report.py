@@ -166,7 +166,7 @@ def test_the_diff_in_the_terminal_and_as_markdown(flux):
 def test_a_trace_without_gpu_events_shows_operators_instead(cpu):
     shown = view(cpu)
     text = pages.markdown(shown)
-    assert text.count("no GPU events") == 1
+    assert text.count("No GPU events") == 1
     said = "no GPU events, only operators on the CPU: aten::addmm 31 %, aten::gelu 21 %, aten::native_layer_norm 7 % of"
     assert shown.answer == f"{said} their time"
     assert "fast paths" in dict(shown.facts)["left out"]
@@ -338,11 +338,11 @@ def test_a_wait_that_the_profiler_made_is_no_verdict():
     kinds = {"gemm": 77.4, "attention": 22.2}
     profiled = without_profiler(median, None)
     assert verdict(profiled, kinds, []).bound_by == "arithmetic"
-    assert verdict(profiled, kinds, []).sentence.endswith("172.9 ms a step under the profiler")
+    assert verdict(profiled, kinds, []).sentence.endswith("A step takes 172.9 ms under the profiler")
     assert actions([], profiled) == ()
     judged = without_profiler(median, Unprofiled(step_ms=138.5))
     assert verdict(judged, kinds, []).bound_by == "arithmetic"
-    assert verdict(judged, kinds, []).sentence.endswith("138.5 ms a step without the profiler")
+    assert verdict(judged, kinds, []).sentence.endswith("A step takes 138.5 ms without the profiler")
     (action,) = actions([], judged)
     assert action.saving_ms == pytest.approx(12.8)
     assert (action.arm, actions([], judged, graphs=True)[0].arm) == ("cuda-graph", None)
@@ -395,7 +395,7 @@ def test_a_saving_is_also_a_share_of_the_step_and_seconds_of_a_request():
 
 def test_a_quality_that_a_trace_does_not_tell_is_called_an_assumption():
     facts = dict(view(analyse([FLUX], Context(engine_version="0.5.17", quality="lossless"))).facts)
-    assert facts["quality"] == "not known, taken for the engine's default (lossless)"
+    assert facts["quality"] == "not known, taken for lossless, the engine's default"
     told = dict(view(analyse([FLUX], Context(engine_version="0.5.17", quality="high", about={"prompt": "p"}))).facts)
     assert told["quality"] == "high"
     assert facts["family"] == "flux"

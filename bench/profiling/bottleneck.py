@@ -123,15 +123,15 @@ def verdict(median: JudgedStep, category_ms: Mapping[str, float], floors: Sequen
     else:
         bound, why = "memory", f"{100 - share:.0f} % of the busy time moves data"
     if bound in {"arithmetic", "memory"}:
-        why += f"; host wait is {host_percent:.1f} %"
+        why += f", and host wait is {host_percent:.1f} % of the step"
     floor = next((floor for floor in floors if floor.label == "arithmetic at the ceiling"), None)
     ratio = step_ms / floor.ms if floor and floor.ms else None
-    tail = f"; {ratio:.2f} x the arithmetic floor of {floor.ms:.1f} ms" if ratio and floor else ""
-    how = " under the profiler" if median.profiled else " without the profiler"
+    tail = f": {ratio:.2f} times the arithmetic floor of {floor.ms:.1f} ms" if ratio and floor else ""
+    how = "under" if median.profiled else "without"
     return Verdict(
         bound_by=bound,
         floor_ratio=ratio,
-        sentence=f"bound by {bound}: {why}; {step_ms:.1f} ms a step{how}{tail}",
+        sentence=f"bound by {bound}: {why}. A step takes {step_ms:.1f} ms {how} the profiler{tail}",
     )
 
 

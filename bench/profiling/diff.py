@@ -353,9 +353,9 @@ def verdict(totals: Mapping[str, float], buckets: Sequence[Bucket], steps: Seque
     else:
         kind, text = "slower kernels", f"{speed:+.2f} ms a step by some kernels"
     if kind == "slower clock" or slow:
-        text += "; a slower clock is inferred: a trace holds no clock"
+        text += ". A slower clock is inferred: a trace holds no clock"
     if slow:
-        text += f"; slower throughout: {', '.join(slow)}"
+        text += f". Slower throughout: {', '.join(slow)}"
     prefix = "same work, " if same_work and kind in {"slower clock", "slower kernels", "faster kernels"} else ""
     return {"kind": kind, "same_work": same_work, "sentence": f"{prefix}{kind}: {text}"}
 

@@ -134,9 +134,11 @@ def arms_launches(document: Mapping[str, Any]) -> tuple[list[float], list[float]
 
 
 def called(record: Mapping[str, Any], place: Path) -> str:
-    """Return what a person calls a record: its label, and its six digits or its folder."""
-    folder = place if place.is_dir() else place.parent
-    name = Path(names.called(folder)).resolve().name
+    """Return what a person calls a record: its label, and its six digits or its folder; an arm by its comparison."""
+    folder = (place if place.is_dir() else place.parent).resolve()
+    if folder.name in SIDES and record["label"] is None:
+        return f"{folder.name} of {Path(names.called(folder.parent)).name}"
+    name = Path(names.called(folder)).name
     return f"{record['label']} ({name})" if record["label"] not in {None, name} else name
 
 
@@ -387,11 +389,11 @@ def _details(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
         engine, launch = record["engine"], record["launches"][0]
         source = "" if engine["source"] is None else f", commit {engine['source']['commit'][:12]}"
         devices = [device["name"] for device in record["devices"]["items"]] or [record["host"]["cpu"]]
-        weights = record["weights"]["kind"]
-        head = f"{name}: {record['id']}, sglang {engine['version']}{source}, {', '.join(devices)}, weights {weights}"
+        run = [] if record["id"] == name else [record["id"]]  # an arm of an A/B is called baseline or candidate
+        made = [*run, f"sglang {engine['version']}{source}", *devices, f"weights {record['weights']['kind']}"]
         variables = [f"{key}={shlex.quote(value)}" for key, value in launch["command"]["environment"].items()]
         command = " ".join([*variables, shlex.join(launch["command"]["argv"])])
-        lines += [escaped(head), "", *safe_text.code(command.replace("\n", " ")), ""]
+        lines += [escaped(f"{name}: {', '.join(made)}"), "", *safe_text.code(command.replace("\n", " ")), ""]
     return [*lines, "</details>"]
 
 

@@ -84,14 +84,14 @@ def page(found: Compared) -> Page:
     baseline, candidate = found.records
     same = run_page.devices(baseline) == run_page.devices(candidate)
     where = run_page.devices(baseline) if same else f"{run_page.devices(baseline)} and {run_page.devices(candidate)}"
-    sentence = words.sentence(found.comparison)
     return Page(
         kind="comparison",
         title=f"{baseline['preset']['key']} on {where}: {found.arms[1]} against {found.arms[0]}",
-        answer=sentence[0].upper() + sentence[1:] + ".",
+        answer=words.sentence(found.comparison),
         outcome=found.comparison["verdict"],
         warnings=_warnings(found),
         facts=_facts(found),
+        notes=tuple(found.notes),
         blocks=tuple(_blocks(found)),
         documents=found.documents,
         data=_data(found),
@@ -127,7 +127,7 @@ def _facts(found: Compared) -> tuple[tuple[str, str], ...]:
     heads = (head.partition(": ") for head in found.heads)
     listed = [
         *((name, told) for name, _, told in heads),
-        ("compared", found.metric),
+        ("compared", compared["metric"]),
         ("margin", f"{compared['margin_percent']:g} %: an effect inside it is called same"),
     ]
     if compared["interval"] is not None:
@@ -140,7 +140,6 @@ def _facts(found: Compared) -> tuple[tuple[str, str], ...]:
         if (value, other) == ARMS:  # what the folders of an A/B's records are called
             continue
         listed.append((name, value if value == other else f"baseline {value}; candidate {other}"))
-    listed += [("note", note) for note in found.notes]
     return tuple(listed)
 
 
@@ -183,7 +182,7 @@ def _forest(found: Compared) -> Plot:
     return Plot(
         name="effect",
         title="Effect",
-        caption=f"Change of {found.metric}; left of 0 the candidate is faster."
+        caption=f"Change of {compared['metric']}; left of 0 the candidate is faster."
         f" Shaded: the margin, ±{margin:g} %{under}.",
         alt=f"Effect {effect:+.2f} %{span}{under}, margin {margin:g} %, and {len(found.pairs)} single pairs.",
         view={
@@ -229,15 +228,17 @@ def _pairs(found: Compared) -> Plot:
     }
     across = {"field": "pair", "type": "ordinal", "title": "pair of engine starts", "axis": {"labelAngle": 0}}
     shift = {"field": "arm", "sort": list(ARMS)}
+    metric = found.comparison["metric"]
+    down = axis("value", f"{metric}, {found.unit}")
     return Plot(
         name="pairs",
         title="Every request of every pair",
         caption="Compare within a pair: what slowed the machine slowed both of its arms. The bar is the median.",
-        alt=f"{found.metric} of {len(values)} requests in {len(found.pairs)} pairs, by arm.",
+        alt=f"{metric} of {len(values)} requests in {len(found.pairs)} pairs, by arm.",
         view={
             "height": 260,
             "data": rows(values),
-            "encoding": {"x": across, "xOffset": shift, "y": axis("value", f"{found.metric}, {found.unit}")},
+            "encoding": {"x": across, "xOffset": shift, "y": down},
             "layer": [
                 {
                     "mark": {"type": "point", "opacity": 0.75},
@@ -249,7 +250,7 @@ def _pairs(found: Compared) -> Plot:
                 {
                     "mark": {"type": "tick", "thickness": 2, "color": plots.INK},
                     "encoding": {
-                        "y": {**axis("value", f"{found.metric}, {found.unit}"), "aggregate": "median"},
+                        "y": {**down, "aggregate": "median"},
                         "detail": shift,
                     },
                 },
@@ -261,7 +262,6 @@ def _pairs(found: Compared) -> Plot:
 def _numbers(found: Compared) -> Table:
     one, other = found.records
     timings = (one["timings"], other["timings"])
-    outcomes = f"{one['verdict']['outcome']} | {other['verdict']['outcome']}"
     cells = [("verdict", one["verdict"]["outcome"], other["verdict"]["outcome"], "")]
     for title, key, factor, unit in CLOCKS:
         before, after = (None if known[key] is None else factor * known[key] for known in timings)
@@ -273,7 +273,7 @@ def _numbers(found: Compared) -> Table:
     figures = figures[0].upper() + figures[1:]
     return Table(
         title="Numbers",
-        note=f"{figures} ({outcomes}). Only the compared metric is tested; the others are described.",
+        note=f"{figures}. Only the compared metric is tested; the others are described.",
         columns=columns("what | >baseline | >candidate | >change"),
         rows=tuple(cells),
     )

@@ -87,13 +87,16 @@ def disturbed(points: Sequence[Point], model: str | None = None) -> str | None:
         return None
     phrases = list(dict.fromkeys(phrase for point in found for phrase in point.disturbed))
     more = f", and {len(phrases) - NAMED} more" if len(phrases) > NAMED else ""
-    which = "the only record" if len(points) == 1 else f"{len(found)} of {len(points)} records"
-    were = "was" if len(found) == 1 else "were"
     doubt = "" if len(points) == 1 else ": no size of a change is claimed there"
-    return (
-        f"{which}{f' of {model}' if model else ''} {were} measured under disturbance"
-        f" ({'; '.join(phrases[:NAMED])}{more}){doubt}"
-    )
+    return f"{were_disturbed(points, model)} measured under disturbance ({'; '.join(phrases[:NAMED])}{more}){doubt}"
+
+
+def were_disturbed(points: Sequence[Point], model: str | None = None) -> str:
+    """Return how many points were disturbed, as the beginning of a sentence."""
+    count = sum(bool(point.disturbed) for point in points)
+    which = "the only record" if len(points) == 1 else f"{count} of {len(points)} records"
+    which = f"all {count} records" if 1 < count == len(points) else which
+    return f"{which}{f' of {model}' if model else ''} {'was' if count == 1 else 'were'}"
 
 
 def trend(points: Sequence[Point], unit: str) -> str:

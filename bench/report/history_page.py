@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bench.compare.history import jumps
 from bench.report import plots
 from bench.report.figures import number
-from bench.report.history import changes, disturbed
+from bench.report.history import changes, disturbed, were_disturbed
 from bench.report.page import Page, Sample
 from bench.report.plots import Plot, axis, counted, rows, tips
 from bench.report.tables import Table, columns
@@ -30,7 +30,7 @@ def page(histories: Mapping[str, Sequence[Point]], metric: Metric, faults: Seque
     return Page(
         kind="history",
         title=f"{', '.join(histories)}: {metric.title} over time",
-        answer=_answer(marked, len(every)),
+        answer=_answer(marked, every),
         outcome=_outcome(every),
         warnings=(
             *(told for model, points in histories.items() if (told := disturbed(points, model))),
@@ -52,14 +52,17 @@ def _outcome(points: Sequence[Point]) -> str:
     return "disturbed" if any(point.disturbed for point in points) else "native"
 
 
-def _answer(marked: Sequence[tuple[str, Point]], count: int) -> str:
+def _answer(marked: Sequence[tuple[str, Point]], every: Sequence[Point]) -> str:
+    count = len(every)
+    if not marked and any(point.disturbed for point in every):
+        return f"{were_disturbed(every)} measured under disturbance: no new level is claimed"
     if not marked:
-        return f"No new level in {count} record{'' if count == 1 else 's'}."
+        return f"No new level in {count} records" if count > 1 else "One record: no earlier level to compare it with"
     model, last = max(marked, key=lambda entry: entry[1].started)
     since = f"{last.started[:10]} ({model}, SGLang {last.engine}, run {last.id[-6:]})"
     doubt = ", which was measured under disturbance" if last.disturbed else ""
-    levels = f"{len(marked)} new level{'' if len(marked) == 1 else 's'}"
-    return f"{levels} in {count} records, the last since {since}{doubt}."
+    levels = "1 new level" if len(marked) == 1 else f"{len(marked)} new levels"
+    return f"{levels} in {count} records, {'' if len(marked) == 1 else 'the last '}since {since}{doubt}"
 
 
 def _jumping(histories: Mapping[str, Sequence[Point]], metric: Metric) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bench.report import load_comparison as words
 from bench.report import plots
 from bench.report.page import Page, Sample
-from bench.report.plots import Plot, at, axis, rows, tips
+from bench.report.plots import Plot, at, axis, counted, rows, tips
 from bench.report.tables import Table, columns
 from bench.stats.comparison import log_as_percent
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 def page(document: Document, records: Mapping[str, Document]) -> Page:
     """Return the page of a comparison of two servers; ``records`` are the load records of its starts by their place."""
-    answer, *told = words.lines(document)
+    arms, *told = words.lines(document)
     compared = document["comparison"]
     return Page(
         kind="two servers",
         title=f"{document['model']} served by two servers",
-        answer=f"Unloaded {compared['reason']}.",
+        answer=f"unloaded {compared['reason']}",
         outcome=compared["verdict"],
         warnings=() if document["failure"] is None else (f"cut off: {document['failure']['what']}",),
-        facts=(("run", document["id"]), ("arms", answer), *(("", line) for line in told[:1]), ("why", document["why"])),
+        facts=(("run", document["id"]), ("arms", arms)),
+        notes=(*told[:1], document["why"]),
         blocks=(_pairs(document), _rates(document), _starts(document)),
         documents={"load-comparison.json": document, **records},
         data=_data(document),
@@ -54,8 +55,8 @@ def _pairs(document: Document) -> Plot:
                     "params": [plots.ZOOM],
                     "mark": {"type": "point", "size": 80},
                     "encoding": {
-                        "x": axis("pair", "pair"),
-                        "y": {**axis("effect", "difference, %"), "scale": {"zero": True}},
+                        "x": counted("pair", "pair", len(document["pairs"])),
+                        "y": axis("effect", "difference, %"),
                         "color": {"field": "of", "type": "nominal", "title": None},
                         "shape": {"field": "of", "type": "nominal", "title": None},
                         "tooltip": tips(pair="pair", effect="%", of="of"),

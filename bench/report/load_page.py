@@ -61,9 +61,10 @@ def _answer(record: Record, voided: Sequence[Mapping[str, Any]]) -> str:
     loaded = [phase for phase in _measured(record) if phase["figures"]["p50_s"] is not None]
     if loaded:
         figures = loaded[-1]["figures"]
-        half, slow = load.milliseconds(figures["p50_s"]), load.milliseconds(figures["p95_s"])
-        told.append(f"at {figures['offered_hz']:.3g} a second the median latency is {half}, the 95th percentile {slow}")
-    return (told[0][0].upper() + "; ".join(told)[1:] + ".") if told else "No phase has enough answers for a figure."
+        slow = "" if figures["p95_s"] is None else f", the 95th percentile {load.milliseconds(figures['p95_s'])}"
+        half = load.milliseconds(figures["p50_s"])
+        told.append(f"at {figures['offered_hz']:.3g} a second the median latency is {half}{slow}")
+    return "; ".join(told) or "No phase has enough answers for a figure."
 
 
 def _measured(record: Record) -> list[Mapping[str, Any]]:
@@ -166,7 +167,7 @@ def _by_rate(record: Record) -> Plot:
     others = [value for value in values if value["sent"] != AT_A_RATE]
     position = {
         "x": axis("rate", "offered requests a second"),
-        "y": {**axis("latency", "latency, ms"), "scale": {"zero": True}},
+        "y": axis("latency", "latency, ms", zero=True),
     }
     known = [name for name in PERCENTILE_NAMES if any(value["percentile"] == name for value in values)]
     by_percentile = {
@@ -238,7 +239,7 @@ def _over_time(record: Record, requests: Rows) -> Plot:
             "mark": {"type": "point", "size": 30, "opacity": 0.7},
             "encoding": {
                 "x": axis("at", "seconds from the first phase"),
-                "y": {**axis("latency", "latency, ms"), "scale": {"zero": True}},
+                "y": axis("latency", "latency, ms", zero=True),
                 "color": {"field": "phase", "type": "nominal", "sort": None, "title": None},
                 "shape": {
                     "field": "answer",

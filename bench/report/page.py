@@ -105,9 +105,9 @@ Block = Plot | Table | Pictures | Commands
 class Page:
     """A report.
 
-    ``answer`` is the sentence that answers the reader's question; ``outcome`` the verdict that stands beside every
-    number. ``documents`` and the ``evidence`` that they name are embedded, by their place below the run directory, so
-    that the page can be judged again; ``data`` are the values behind it, as
+    ``answer`` answers the reader's question; ``outcome`` is the verdict that stands beside every number, and ``notes``
+    are sentences that belong below the ``facts``. ``documents`` and the ``evidence`` that they name are embedded, by
+    their place below the run directory, so that the page can be judged again; ``data`` are the values behind it, as
     columns and rows, and ``samples`` the figures for a dashboard.
     """
 
@@ -118,11 +118,17 @@ class Page:
     warnings: tuple[str, ...] = ()
     todos: tuple[Todo, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
     blocks: tuple[Block, ...] = ()
     documents: Mapping[str, Any] = field(default_factory=dict)
     evidence: Mapping[str, bytes] = field(default_factory=dict)
     data: tuple[tuple[object, ...], ...] = ()
     samples: tuple[Sample, ...] = ()
+
+    @property
+    def headline(self) -> str:
+        """Return the answer as sentences: with a capital letter first, and a full stop at the end."""
+        return f"{self.answer[:1].upper()}{self.answer[1:].removesuffix('.')}."
 
     @property
     def tone(self) -> str:
@@ -153,8 +159,9 @@ def html(page: Page) -> str:
         return markupsafe.Markup().join(parts)
 
     def breakable(text: markupsafe.Markup) -> markupsafe.Markup:
-        """Return escaped text whose long names, such as kernels', may be broken at their underscores."""
-        return trusted(LONG_NAME.sub(lambda name: name[0].replace("_", "_<wbr>"), text))
+        """Return escaped text whose long names, such as kernels', may be broken at their underscores; its dates not."""
+        broken = LONG_NAME.sub(lambda name: name[0].replace("_", "_<wbr>"), text)
+        return trusted(DATE.sub(r'<span class="whole">\g<0></span>', broken))
 
     environment.filters["prose"] = prose
     environment.filters["breakable"] = breakable
@@ -180,6 +187,7 @@ def _embedded(page: Page) -> dict[str, Any]:
 
 
 LONG_NAME = re.compile(r"\S{25,}")
+DATE = re.compile(r"\b\d{4}-\d\d-\d\d\b")
 CODE = re.compile(r"`([^`]+)`")
 KIND = re.compile(r'<p class="kind">([^<]+)</p>')
 EMBEDDED = re.compile(r'<script type="application/json" id="embedded">(.*?)</script>', re.DOTALL)
@@ -247,7 +255,7 @@ def markdown(page: Page) -> str:
 def _lines(page: Page) -> Iterator[str]:
     yield f"# {escaped(page.title)}"
     yield ""
-    yield f"**{escaped(page.answer)}**"
+    yield f"**{escaped(page.headline)}**"
     if page.todos or page.facts:
         yield ""
     for number, todo in enumerate(page.todos, 1):
@@ -256,6 +264,7 @@ def _lines(page: Page) -> Iterator[str]:
     if page.todos:
         yield ""
     yield from (f"- {name}: {escaped(value)}" for name, value in page.facts)
+    yield from (f"- {escaped(note)}" for note in page.notes)
     if page.warnings:
         yield ""
         yield "## Warnings"

@@ -30,6 +30,9 @@ SHAPES = ("circle", "diamond", "square", "triangle-up", "cross", "triangle-down"
 WIDTHS = {"wide": 860, "narrow": 318}
 """Of the two still pictures, in pixels; the page shows the one that fits the screen."""
 
+ROOM = 14
+"""Pixels between the outermost marks and the edge of the plot, which cuts what reaches over it."""
+
 ZOOM: Spec = {
     "name": "zoom",
     "select": {"type": "interval", "encodings": ["x"], "zoom": "wheel![event.shiftKey]"},
@@ -43,6 +46,7 @@ CONFIG: Spec = {
     "view": {"stroke": None},
     # the library measures text with a narrower font than most browsers draw it with
     "padding": {"left": 10, "right": 18, "top": 5, "bottom": 5},
+    "axisX": {"tickCount": {"signal": "ceil(width / 80)"}},
     "axis": {
         "labelColor": INK,
         "titleColor": DIM,
@@ -115,7 +119,7 @@ def counted(field: str, title: str, count: int) -> Spec:
     """Return the channel of numbers from 1 to ``count``."""
     few = 13
     ticks = {"values": list(range(1, count + 1))} if count < few else {"tickMinStep": 1}
-    scale = {"zero": False, "nice": False, "padding": 14}
+    scale = {"zero": False, "nice": False, "padding": ROOM}
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": {"format": "d", **ticks}}
 
 
@@ -124,9 +128,15 @@ def rows(values: Sequence[Mapping[str, Any]]) -> Spec:
     return {"values": list(values)}
 
 
-def axis(field: str, title: str, **more: Any) -> Spec:
-    """Return a quantitative channel whose scale need not begin at zero."""
-    return {"field": field, "type": "quantitative", "title": title, "scale": {"zero": False, "nice": True}, **more}
+def axis(field: str, title: str, *, zero: bool = False) -> Spec:
+    """Return a quantitative channel with room for its outermost marks; its scale holds zero only if asked to."""
+    scale = {"zero": zero, "nice": False, "padding": ROOM}
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale}
+
+
+def from_zero(channel: Spec) -> Spec:
+    """Return the channel of bars that begin at zero."""
+    return {**channel, "scale": {"zero": True, "nice": True}}
 
 
 def upto(largest: float, channel: Spec) -> Spec:

@@ -25,9 +25,9 @@ def about(captured: Captured) -> dict[str, str]:
     verdict, workload = record["verdict"], record["workload"]
     size = f"{workload['width']}x{workload['height']}, " if workload["width"] else ""
     by_default = qualities.default(record["engine"]["version"])
-    default = "the engine's default" + (f" ({by_default})" if by_default else "")
+    default = f"{by_default}, the engine's default" if by_default else "the engine's default"
     held = sum(proof["holds"] for proof in verdict["evidence"])
-    proven = f"{verdict['outcome'].upper()} ({held} of {len(verdict['evidence'])} required pieces of evidence)"
+    proven = f"{verdict['outcome']}, {held} of {len(verdict['evidence'])} required pieces of evidence"
     step = "its step is not known"
     if captured.unprofiled is not None:
         step = f"{number(captured.unprofiled.step_ms, 'ms')} a denoise step"

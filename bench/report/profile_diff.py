@@ -34,7 +34,8 @@ def view(document: Mapping[str, Any]) -> Page:
 
 def _title(document: Mapping[str, Any]) -> str:
     a, b = (
-        f"{PurePath(side['path']).name} (steps {', '.join(side['steps'])})" for side in (document["a"], document["b"])
+        f"{PurePath(side['path']).name} (step{'s' * (len(side['steps']) > 1)} {', '.join(side['steps'])})"
+        for side in (document["a"], document["b"])
     )
     return f"From {a} to {b}"
 

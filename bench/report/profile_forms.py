@@ -31,7 +31,7 @@ def show(shown: Page, console: Console, *, full: bool = False) -> None:
         for name, value in shown.facts:
             facts.add_row(Text(name, style="dim"), Text(value, overflow="fold"))
         console.print(Padding(facts, (0, 0, 1, 2), expand=False))
-    console.print(Text.assemble(("verdict  ", "bold green"), shown.answer))
+    console.print(Text.assemble(("verdict  ", "bold green"), shown.headline))
     if shown.todos:
         console.print(Text("\nwhat to do first, and what it saves in a step at most", style="bold"))
     for number, todo in enumerate(shown.todos, 1):

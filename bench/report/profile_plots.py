@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.profiling.roofline import MAKER
 from bench.report import plots
 from bench.report.figures import number
-from bench.report.plots import Plot, at, axis, counted, names, rows, tips
+from bench.report.plots import Plot, at, axis, counted, from_zero, names, rows, tips
 from bench.report.profile_tables import gap_length
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Plot, ...]:
         "mark": {"type": "bar", "color": plots.BASELINE},
         "encoding": {
             "y": names("operator"),
-            "x": axis("ms", "own ms per step"),
+            "x": from_zero(axis("ms", "own ms per step")),
             "tooltip": tips(operator="operator", shape="shape", ms="ms"),
         },
     }
@@ -174,7 +174,7 @@ def _stack(values: list[dict[str, Any]]) -> Spec:
             {
                 "mark": {"type": "bar", "stroke": plots.DIM, "strokeWidth": 0.5},
                 "encoding": {
-                    "x": axis("from", "ms"),
+                    "x": from_zero(axis("from", "ms")),
                     "x2": {"field": "to"},
                     "color": {"field": "part", "type": "nominal", "title": None, "scale": colours},
                     "tooltip": tips(bar="", part="part", ms="ms"),
@@ -183,7 +183,7 @@ def _stack(values: list[dict[str, Any]]) -> Spec:
             {
                 "transform": [{"calculate": "(datum.from + datum.to) / 2", "as": "middle"}],
                 "mark": {"type": "text", "color": "#10151b", "fontSize": 11},
-                "encoding": {"x": axis("middle", "ms"), "text": {"field": "named"}},
+                "encoding": {"x": from_zero(axis("middle", "ms")), "text": {"field": "named"}},
             },
         ],
     }
@@ -294,7 +294,7 @@ def _dots(
 def _gaps(gpu: Gpu) -> Plot:
     values: list[dict[str, Any]] = []
     for gap in gpu["gaps"]:
-        bar = f"{gap_length(gap)} us ({gap['host'] + gap['kernel']:,} gaps)"
+        bar = f"{gap_length(gap)} us"
         for part, colour in (("kernel", KERNEL_COLOUR), ("host", HOST_COLOUR)):
             values.append({"bar": bar, "part": f"{part} wait", "colour": colour, "ms": gap[f"{part}_ms"]})
     total = sum(value["ms"] for value in values)

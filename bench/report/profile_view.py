@@ -94,13 +94,13 @@ def _facts(context: Mapping[str, Any], trace: Mapping[str, Any]) -> list[tuple[s
     found = [*asked, ("family", trace["model"] or "not known")]
     found.append(("SGLang", context["engine_version"] or "version not known"))
     if (quality := context["quality"]) and "quality" not in (context["about"] or {}):
-        found.append(("quality", quality if about else f"not known, taken for the engine's default ({quality})"))
+        found.append(("quality", quality if about else f"not known, taken for {quality}, the engine's default"))
     if device:
         found.append(("device", f"{device['name']} (compute capability {device['compute_capability']})"))
     if source["rank"] is not None:
         found.append(("rank", f"{source['rank']} of {source['world_size']}"))
     if source["captured"]:
-        found.append(("captured", source["captured"]))
+        found.append(("captured", source["captured"][:19].replace("T", " ") + " UTC"))
     size = f"{source['events']:,} events, {source['file_bytes'] / 1e6:.3g} MB"
     found.append(("file", f"{source['path']} ({size})"))
     found += _gpu_facts(context, trace, gpu) if gpu else [("left out", NEED_A_GPU)]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 OF_THE_IMAGE = ("NVIDIA_", "CUDA_VERSION", "NCCL_VERSION")
 """Variables that a container's image sets and no engine reads: they are in the record, not in the command to copy."""
 
+BOX = "; the box holds the middle half, its line is the median"
+
 
 def page(record: Record, directory: Path) -> Page:
     """Return the page of a run; ``directory`` is where its outputs are."""
@@ -183,18 +185,21 @@ def _strip(record: Record) -> Plot:
         for request in record["requests"]
     ]
     known = [value["ms"] for value in values if value["ms"] is not None]
-    across, down = axis("ms", "end-to-end time, ms"), names("launch")
+    launches = Counter(value["launch"] for value in values)
+    boxed = [value for value in values if launches[value["launch"]] > 1]
+    box = {"mark": {"type": "boxplot", "extent": "min-max", "color": plots.BASELINE, "size": 30}, "data": rows(boxed)}
+    across, down = axis("ms", "end-to-end time, ms"), names("launch", scale={"domain": list(launches)})
     return Plot(
         name="requests",
         title="Every request",
-        caption=flagged(record, "One dot for each request; the box holds the middle half, its line is the median."),
+        caption=flagged(record, f"One dot for each request{BOX if boxed else ''}."),
         alt=f"End-to-end time of {len(known)} requests, {number(min(known), 'ms')} to {number(max(known), 'ms')}.",
         view={
-            "height": 56 * len(record["launches"]),
+            "height": 56 * len(launches),
             "data": rows(values),
             "encoding": {"x": across, "y": down},
             "layer": [
-                {"mark": {"type": "boxplot", "extent": "min-max", "color": plots.BASELINE, "size": 30}},
+                *([box] if boxed else []),
                 {
                     "params": [plots.ZOOM],
                     "transform": [{"calculate": "(datum.request * 0.618) % 1 - 0.5", "as": "apart"}],

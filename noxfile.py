@@ -68,8 +68,9 @@ NEWEST_PYTHON = "3.13"
 """The newest Python that the tests run on; every dependency has wheels for it."""
 
 HTA = "HolisticTraceAnalysis==0.5.0"
-AIPERF = "aiperf==0.13.0"
 """The oracle of the trace analysis. It needs jupyterlab at run time, so it gets an environment of its own."""
+AIPERF = "aiperf==0.13.0"
+"""The oracle of a load test's percentiles, in an environment of its own too."""
 
 
 def install(session: nox.Session, *requirements: str) -> None:

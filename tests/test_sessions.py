@@ -608,11 +608,15 @@ def test_two_engines_that_start_together_take_one_start_at_least_and_two_at_most
 
 
 @pytest.mark.parametrize("look", [(), ("--dry-run",)])
-def test_what_is_wrong_with_an_arm_is_said_and_not_how_long_it_would_take(ab, replay, look):
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [("engine=foo", "no built engine is called 'foo'"), ("model-path=/nowhere/to/be", "no such model folder")],
+)
+def test_what_is_wrong_with_an_arm_is_said_and_not_how_long_it_would_take(ab, replay, word, told, look):
     replay(name="old", **NATIVE)
-    ended = ab("--baseline", "old", "--candidate", "engine=foo", *look)
+    ended = ab("--baseline", "old", "--candidate", word, *look)
     assert ended.code == 1
-    assert "no built engine is called 'foo'" in ended.err + ended.out
+    assert told in ended.err + ended.out
     assert "engine starts" not in ended.err
 
 

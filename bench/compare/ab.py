@@ -35,7 +35,7 @@ from bench.stats import comparison, sequential
 from bench.stats.pairs import fresh_seed, log_ratio, plan_orders, turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from bench.record.campaign import Campaign
     from bench.run.state import Run
@@ -197,17 +197,24 @@ def check(design: Design) -> metrics.Metric:
 
 
 def measure(
-    common: Options, specs: dict[str, str], design: Design, *, display: Display, require: str | None = None
+    common: Options,
+    specs: dict[str, str],
+    design: Design,
+    *,
+    display: Display,
+    require: str | None = None,
+    begun: Callable[[], None] = lambda: None,
 ) -> Result:
     """Measure baseline and candidate and return the comparison; ``common.repeats`` requests of each start count.
 
     ``require`` is the threshold that the outputs of the arms have to meet against each other; one is looked at anyway.
+    ``begun`` is called before the first launch, when plan and machine were found in order.
 
     Raises:
         EngineFailed: not one pair was finished.
         BenchError: as `prepared`, or the verdict of a launch that ended everything before the first pair.
     """
-    with prepared(common, specs, design, display=display, require=require) as session:
+    with prepared(common, specs, design, display=display, require=require, begun=begun) as session:
         return measured(session, require)
 
 
@@ -220,10 +227,11 @@ def prepared(
     display: Display,
     require: str | None = None,
     must_run: bool = False,
+    begun: Callable[[], None] = lambda: None,
 ) -> Iterator[Session]:
     """Yield a comparison that can be measured: all that can be refused before its first pair has been.
 
-    ``must_run`` refuses it if no line that differs runs.
+    ``must_run`` refuses it if no line that differs runs; ``begun`` as `measure` has it.
 
     Raises:
         UsageError: a SPEC or the design is wrong, or a request has no value of the metric.
@@ -237,6 +245,7 @@ def prepared(
     common = replace(common, stage_sync=metric.is_stage)
     planned = {name: plans.plan(arms.options_of(spec, common), in_session=True) for name, spec in specs.items()}
     runs = {name: benchmark.begin(settled, directory=Path(name)) for name, settled in planned.items()}
+    begun()
     directory = store.new_run("ab", "-".join(filter(None, (common.model, common.label))), common.output_dir)
     asked = {
         "options": common.document(),

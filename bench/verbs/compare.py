@@ -89,14 +89,13 @@ class AbOptions:
 def ab(c: Context, options: AbOptions) -> None:
     """Measure two arms in pairs of engine starts until faster, slower or same is decided."""
     from dataclasses import replace
+    from functools import partial
 
     from bench.compare import ab as comparing
     from bench.compare import arms
     from bench.compare import metric as metrics
-    from bench.engine import find
     from bench.report import comparison as report
     from bench.report import live, text
-    from bench.run import plan
     from bench.verbs.bench import show_commands
 
     _check_form(options)
@@ -116,12 +115,12 @@ def ab(c: Context, options: AbOptions) -> None:
             show_commands(shown, as_json=options.as_json)
             text.line(messages, _length(design, options))
             return
-        for arm in asked.values():
-            plan.dry_run(arm, find.find(arm.engine))  # what is wrong with it comes before how long it takes
-        text.line(messages, _length(design, options))
         alternate = design.alternate or options.metric == metrics.LOAD
         with live.Pairs(messages, pairs=design.pairs, requests=options.run.repeats, alternate=alternate) as display:
-            result = comparing.measure(common, specs, design, display=display, require=options.run.require)
+            # what is wrong comes before how long it takes
+            length = partial(text.line, messages, _length(design, options))
+            require = options.run.require
+            result = comparing.measure(common, specs, design, display=display, require=require, begun=length)
     with interrupts.until_verdict():
         if options.as_json:
             text.write_json(result.document)

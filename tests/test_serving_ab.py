@@ -149,7 +149,7 @@ def test_under_disturbance_no_size_is_claimed(compared, monkeypatch, invoke, tmp
     for name in ("comparison", "capacity"):
         assert not result.document[name]["shows_margin"]
         assert result.document[name]["reason"].endswith(
-            "no size is claimed under disturbance: measure again when nothing else runs here"
+            "No size is claimed under disturbance: measure again when nothing else runs here"
         )
     told = " ".join(invoke("compare", tmp_path).out.split())
     assert "SLOWER (measured under disturbance: baseline, candidate): unloaded service time: observed +" in told

@@ -83,8 +83,8 @@ def test_a_winner_leads_with_the_near_end_and_has_no_planning_figure(sign):
     assert told.reason.startswith(
         f"denoise time: {word} by at least {math.floor(100 * told.at_least_percent) / 100:.2f} % (estimate "
     )
-    assert "likely too large: stopped early" in told.reason
-    assert f"shows at least 1.5 %: {'yes' if told.shows_margin else 'no'}" in told.reason
+    assert "). The estimate is likely too large: the session stopped early. " in told.reason
+    assert told.reason.endswith(f"Shows at least 1.5 %: {'yes' if told.shows_margin else 'no'}")
     assert told.planning is None
     assert told.at_least_percent < abs(told.effect_percent)
     assert schema.violations(comparison.to_document(told), "comparison") == []
@@ -95,7 +95,7 @@ def test_under_disturbance_a_verdict_claims_no_size(differences, verdict):
     told = decide(differences, Plan(is_disturbed=True, margin_percent=3)).comparison
     assert (told.verdict, told.at_least_percent, told.shows_margin) == (verdict, None, False)
     assert "at least" not in told.reason
-    assert told.reason.endswith("no size is claimed under disturbance: measure again when nothing else runs here")
+    assert told.reason.endswith("No size is claimed under disturbance: measure again when nothing else runs here")
     words = comparison.in_words(comparison.to_document(told))
     assert words.startswith(f"{verdict}: ")
     assert words.endswith(" %, under disturbance")
@@ -168,7 +168,9 @@ EFFECT = 0.0203
 def test_one_pair_alone_names_no_winner():
     told = one_pair(EFFECT, ROUNDS, Plan(), None)
     assert (told.verdict, told.exit_code) == ("inconclusive", 9)
-    assert told.reason.startswith("these two starts differ by +2.05 %")
+    first, second, _ = told.reason.split(". ")
+    assert first == "total time: observed +2.05 %, and its spread is unknown"
+    assert second.startswith("The requests of these two starts alone give a 95 % interval of +1.9")
 
 
 @pytest.mark.parametrize(("sd", "verdict"), [(0.1, "slower"), (1.0, "inconclusive")])
@@ -209,7 +211,7 @@ def test_other_days_decide_only_if_their_spread_is_known(days, verdict):
     known = Circumstances(apart="24.0 hours", days=days)
     told = compare_launches(BEFORE, [value * 1.5 for value in BEFORE], known)
     assert told.verdict == verdict
-    assert told.reason.startswith("measured apart (24.0 hours)") is (days is None)
+    assert ("The two were measured apart (24.0 hours)" in told.reason) is (days is None)
 
 
 # --- levels -----------------------------------------------------------------------------------------------------------

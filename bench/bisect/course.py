@@ -238,7 +238,7 @@ class Course:
                 else End(outcome=EQUAL, told="endpoints equal: good and bad give the same pixels")
             )
         if ends.verdict == comparison.FASTER:
-            return End(outcome=EQUAL, told=f"nothing regressed: bad is better than good ({ends.reason})")
+            return End(outcome=EQUAL, told=f"nothing regressed, bad is better than good: {ends.reason}")
         if ends.verdict == comparison.SAME:
             return End(outcome=EQUAL, told=f"endpoints equal: {ends.reason}")
         return End(outcome=INCONCLUSIVE, told=f"good against bad is not decided: {ends.reason}")
@@ -259,9 +259,10 @@ class Course:
         seen = known.reason if self.design.what == TIME else "the same pixels"
         if (part := self.compared(known)) is not None and part.interval is not None and part.interval.low_percent > 0:
             whole = next(filter(None, (self.compared(ends) for ends in self.results if ends.why == GOOD_BAD)), part)
-            return (
+            return comparison.sentences(
                 f"{name} explains {part.effect_percent:+.1f} of {whole.effect_percent:+.1f} %: more than one commit may"
-                f" share it ({known.reason})"
+                " share it",
+                known.reason or "",
             )
         if self.limited:
             return f"no commit that touches the paths did it: {name} shows the change, and so does its parent"

@@ -492,7 +492,9 @@ def _concluded(session: Session, records: Mapping[str, Mapping[str, Any]]) -> tu
     if len(session.pairs) > 1:
         compared = decision.comparison
         if session.reach is not None and (said := reach.unreached(session.reach, compared.verdict)) is not None:
-            compared = replace(compared, verdict=comparison.INCONCLUSIVE, reason=f"{said}; {compared.reason}")
+            compared = replace(
+                compared, verdict=comparison.INCONCLUSIVE, reason=comparison.sentences(said, compared.reason)
+            )
         return compared, decision.why
     rounds = [
         log_ratio([before], [after])

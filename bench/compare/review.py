@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LOWEST_CONFIDENCE = 0.95 - 1e-9
 PERCENTAGE = re.compile(r"([+-]?\d+(?:\.\d+)?)(?: to ([+-]?\d+(?:\.\d+)?))?\s*%")
-OF_EARLIER = re.compile(r"these two starts differ by .*?;|with the spread of .*? launches")
+OF_EARLIER = re.compile(r"these two starts .*? %[.;]|(?:with|holds) the spread of .*? launches")
 """What the sentence of one pair says of its requests, or of another run: its log ratio does not tell of it."""
 
 

@@ -63,9 +63,9 @@ def _end(document: Mapping[str, Any], subjects: Mapping[str, str]) -> Iterator[s
         yield "the checkout has uncommitted changes: they were left alone and not measured"
     if (about := document["about"]) is None:
         return
-    yield f"effect: {document['effect'] or 'the pixels changed'}"
+    yield f"effect: {document['effect'] or 'the pixels changed'}."
     if document.get("ends") and document["ends"] != document["effect"]:
-        yield f"good against bad: {document['ends']}"
+        yield f"good against bad: {document['ends']}."
     yield about["files"][-1].strip() if about["files"] else "no file changed"
     for title, name in (("dependency pins", "pins"), ("server arguments", "flags"), ("quality", "quality")):
         if name in about:

@@ -113,14 +113,6 @@ def cut_off(document: Mapping[str, Any], folder: Path) -> list[str]:
     return [f"CUT OFF: {told}"]
 
 
-def sentence(comparison: Mapping[str, Any]) -> str:
-    """Return why a comparison ended as it did; that of one pair of starts gives its figure once."""
-    reason: str = comparison["reason"]
-    metric, percent = comparison["metric"], comparison["effect"]["percent"]
-    again = f"; {metric}: observed {percent:+.2f} %, and its spread is unknown"
-    return f"{metric}: {reason.replace(again, '')}" if reason.startswith("these two starts differ by ") else reason
-
-
 def arms_heads(document: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line for each arm: its words, what it ran, and when."""
     specs = (document["arms"][name]["spec"] or "default" for name in SIDES)
@@ -361,7 +353,7 @@ def of_records(
         heads=[*heads, *([f"{also}: {'; '.join(other)}"] if other else [])],
         verdict=comparison["verdict"].upper(),
         disturbed=", ".join(disturbed),
-        reason=sentence(comparison),
+        reason=comparison["reason"],
         warning=quality.warning(found),
         columns=("", *(view["arm"] or name for name, view in zip(SIDES, shown, strict=True)), "change"),
         rows=_rows(shown[0], shown[1], comparison, found, launches),

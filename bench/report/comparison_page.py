@@ -87,7 +87,7 @@ def page(found: Compared) -> Page:
     return Page(
         kind="comparison",
         title=f"{baseline['preset']['key']} on {where}: {found.arms[1]} against {found.arms[0]}",
-        answer=words.sentence(found.comparison),
+        answer=found.comparison["reason"],
         outcome=found.comparison["verdict"],
         warnings=_warnings(found),
         facts=_facts(found),

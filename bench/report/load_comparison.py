@@ -50,7 +50,7 @@ def show_records(
     disturbed = disturbance.between([records[0]], [records[1]])
     for head in heads(records, (Path(document["baseline"]), Path(document["candidate"]))):
         text.line(console, f"{head}, one start")
-    text.line(console, f"{_verdict(document, disturbed)}: {document['comparison']['reason']}")
+    text.line(console, f"{_verdict(document, disturbed)}: {document['comparison']['reason']}.")
     for note in (*_disturbed(disturbed), *(f"differs: {note}" for note in notes)):
         text.line(console, note)
     if not phases:
@@ -74,9 +74,9 @@ def lines(document: Document) -> Iterator[str]:
     if document["differences"]:
         yield f"differs: {'; '.join(document['differences'])}"
     disturbed = document.get("disturbed", {})
-    yield f"{_verdict(document, disturbed)}: unloaded {document['comparison']['reason']}"
+    yield f"{_verdict(document, disturbed)}: unloaded {document['comparison']['reason']}."
     yield from _disturbed(disturbed)
-    yield document["capacity"]["reason"]
+    yield f"{document['capacity']['reason']}."
     yield document["why"]
     yield f"highest rate within the SLO of {milliseconds(document['slo_s'])}: {highest_rate(document)}"
     yield _pictures(document["pictures"])

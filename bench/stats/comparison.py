@@ -166,8 +166,9 @@ def conclude(
 ) -> Comparison:
     """Return the comparison that an effect (a log ratio) and its interval mean.
 
-    ``caution`` stands first in the reason and allows no verdict. ``early`` says that the session stopped before its
-    last look. A planning figure stays only where the question is open.
+    The reason is sentences: first what is compared with its size and interval, then what that rests on. ``caution``
+    allows no verdict. ``early`` says that the session stopped before its last look. A planning figure stays only where
+    the question is open.
     """
     verdict = INCONCLUSIVE if caution is not None else classify(inside, basis.margin_percent)
     ratio = math.exp(effect)
@@ -176,21 +177,23 @@ def conclude(
     nearer = None if inside is None or not won else inside.high if verdict == FASTER else inside.low
     at_least = None if nearer is None else abs(percent(math.exp(nearer)))
     beyond = at_least is not None and at_least >= basis.margin_percent
-    clauses = [_sentence(basis, verdict, ratio, interval, early=early), *remarks]
+    told = [_sentence(basis, verdict, ratio, interval), *([] if caution is None else [caution]), *remarks]
+    if won and early:
+        told.append("the estimate is likely too large: the session stopped early")
     if won:
-        clauses.append(f"shows at least {basis.margin_percent:g} %: {'yes' if beyond else 'no'}")
+        told.append(f"shows at least {basis.margin_percent:g} %: {'yes' if beyond else 'no'}")
     if basis.is_disturbed:
-        clauses.append(UNCLAIMED)
+        told.append(UNCLAIMED)
     open_question = verdict == INCONCLUSIVE
     if open_question and planning is not None and not basis.is_disturbed:  # else the noise is not this machine's own
-        clauses.append(_planned(planning, basis))
+        told += _planned(planning, basis)
     return Comparison(
         metric=basis.metric,
         method=basis.method,
         unit=basis.unit,
         units=basis.units,
         verdict=verdict,
-        reason="; ".join([*([] if caution is None else [caution]), *clauses]),
+        reason=sentences(*told),
         ratio=ratio,
         interval=interval,
         margin_percent=basis.margin_percent,
@@ -201,6 +204,11 @@ def conclude(
         baseline_launches=basis.baseline_launches,
         candidate_launches=basis.candidate_launches,
     )
+
+
+def sentences(first: str, *others: str) -> str:
+    """Return what is said one after the other; the last sentence has no full stop, as a text may go on there."""
+    return ". ".join([first, *(f"{other[0].upper()}{other[1:]}" for other in others)])
 
 
 def _effect_interval(inside: LogInterval | None) -> EffectInterval | None:
@@ -216,7 +224,7 @@ def _effect_interval(inside: LogInterval | None) -> EffectInterval | None:
     )
 
 
-def _sentence(basis: Basis, verdict: str, ratio: float, interval: EffectInterval | None, *, early: bool) -> str:
+def _sentence(basis: Basis, verdict: str, ratio: float, interval: EffectInterval | None) -> str:
     seen = f"{basis.metric}: observed {percent(ratio):+.2f} %"
     if interval is None:
         return f"{seen}, and its spread is unknown"
@@ -230,10 +238,7 @@ def _sentence(basis: Basis, verdict: str, ratio: float, interval: EffectInterval
         if verdict == FASTER
         else _outwards(interval.low_percent, math.floor)
     )
-    likely = ", likely too large: stopped early" if early else ""
-    return (
-        f"{basis.metric}: {verdict} by at least {near[1:]} % (estimate {abs(percent(ratio)):.2f} %{likely}; {between})"
-    )
+    return f"{basis.metric}: {verdict} by at least {near[1:]} % (estimate {abs(percent(ratio)):.2f} %; {between})"
 
 
 def limits(low_percent: float, high_percent: float) -> str:
@@ -250,19 +255,21 @@ def _outwards(value: float, away: Callable[[float], int]) -> str:
     return f"{away(round(exact * 10**digits, 6)) / 10**digits + 0.0:+.{digits}f}"
 
 
-def _planned(planning: Planning, basis: Basis) -> str:
+def _planned(planning: Planning, basis: Basis) -> list[str]:
     unit = {"pair": "pairs", "launch": "launches of each arm"}[basis.unit]
 
     def number(value: int | None) -> str:
         return "over 2000" if value is None else str(value)
 
     if planning.low is None:
-        return f"with this noise an effect of {basis.margin_percent:g} % takes over 2000 {unit}"
-    return (
-        f"about {number(planning.likely)} {unit} ({number(planning.low)} to {number(planning.high)}; so few samples"
-        f" give a rough estimate) show an effect of {basis.margin_percent:g} % in 8 of 10 sessions,"
-        f" and {number(planning.for_same)} show that nothing differs"
-    )
+        return [f"with this noise an effect of {basis.margin_percent:g} % takes over 2000 {unit}"]
+    about = "" if planning.likely is None else "about "
+    rough = f"{number(planning.low)} to {number(planning.high)}: so few samples give a rough estimate"
+    shows = f"show an effect of {basis.margin_percent:g} % in 8 of 10 sessions ({rough})"
+    return [
+        f"{about}{number(planning.likely)} {unit} {shows}",
+        f"to show that nothing differs takes {number(planning.for_same)} {unit}",
+    ]
 
 
 def to_document(comparison: Comparison) -> dict[str, Any]:
@@ -279,7 +286,7 @@ def to_document(comparison: Comparison) -> dict[str, Any]:
 
 def is_disturbed(document: Mapping[str, Any]) -> bool:
     """Tell whether such a document claims no size of its effect, because a side was measured under disturbance."""
-    return UNCLAIMED in document["reason"]
+    return UNCLAIMED in str(document["reason"]).lower()
 
 
 def in_words(document: Mapping[str, Any]) -> str:

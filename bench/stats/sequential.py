@@ -208,22 +208,13 @@ def one_pair(effect: float, rounds: Sequence[float], plan: Plan, noise: LaunchNo
     within = 0.0 if alone is None else (alone.high - alone.low) / 2
     basis = _basis("one-pair", 1, plan)
     if noise is None or alone is None:
-        ends = (
-            ""
-            if alone is None
-            else f", {outcome.log_as_percent(effect - within):+.2f} to {outcome.log_as_percent(effect + within):+.2f} %"
-        )
-        known = "one pair of starts has no spread between starts"
-        return outcome.conclude(
-            basis,
-            effect,
-            None,
-            caution=f"these two starts differ by {outcome.log_as_percent(effect):+.2f} %{ends}; {known}"
-            " (`invoke calibrate` measures it, or more pairs)",
-        )
+        low, high = (outcome.log_as_percent(end) for end in (effect - within, effect + within))
+        ends = f"the requests of these two starts alone give a 95 % interval of {low:+.2f} to {high:+.2f} %"
+        known = "one pair of starts has no spread between starts: `invoke calibrate` measures it, or more pairs do"
+        return outcome.conclude(basis, effect, None, remarks=(known,) if alone is None else (ends, known))
     reach = float(special.stdtrit(noise.freedom, 1 - outcome.ALPHA / 2)) * noise.sd_of_launch(values.size)
     half = math.hypot(within, math.sqrt(2) * reach)
-    known = f"with the spread of {noise.sd_percent:.2g} % between {noise.launches} earlier launches"
+    known = f"the interval holds the spread of {noise.sd_percent:.2g} % between {noise.launches} earlier launches"
     caution = (
         "the rounds of this pair depend on each other, so their spread is too small" if dependent(values) else None
     )

@@ -78,14 +78,14 @@ def compare_launches(
             f"{known_starts} how much starts differ: `invoke ab` measures pairs, `invoke calibrate` that difference"
         )
     elif method == "calibrated" and known.noise is not None:
-        remarks.append(f"rests on the spread of {known.noise.sd_percent:.2g} % between {known.noise.launches} launches")
+        spread = f"{known.noise.sd_percent:.2g} % between {known.noise.launches} launches"
+        remarks.append(f"the interval rests on the spread of {spread}")
     if known.apart is not None and known.days is None:
-        caution = f"measured apart ({known.apart}), and the spread between days and hosts is unknown"
+        caution = f"the two were measured apart ({known.apart}), and the spread between days and hosts is unknown"
     elif known.apart is not None and known.days is not None and inside is not None:
         inside = _widened(inside, known.days)
-        remarks.append(
-            f"holds the spread of {known.days.sd_percent:.2g} % between {known.days.records} earlier records"
-        )
+        spread = f"{known.days.sd_percent:.2g} % between {known.days.records} earlier records"
+        remarks.append(f"the interval holds the spread of {spread}")
     basis = outcome.Basis(
         metric=known.metric,
         method=method,

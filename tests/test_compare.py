@@ -229,7 +229,7 @@ def test_without_a_new_level_the_history_says_whether_one_could_have_been_seen(i
     busy = [{"id": "gpu.idle", "state": "warn", "saw": "pid 4321 on GPU 0", "means": "m", "todo": "t"}]
     for number in range(3):
         recorded(number, preflight=busy if number in disturbed else [])
-    assert f"**{told}**" in invoke("report", "--model", "flux-tiny", "--markdown").out
+    assert f"**: {told}\n" in invoke("report", "--model", "flux-tiny", "--markdown").out
 
 
 def test_the_only_record_of_a_history_is_not_counted(invoke, recorded):

@@ -703,7 +703,7 @@ def test_the_page_of_a_sweep_has_every_cell_and_names_the_host_that_is_unlike_th
     write_sweep(place, of_hosts(1.2), failed=["broken"], waiting=["later"])
     ended = invoke("report", "--sweep", place, "--markdown")
     assert ended.code == 0, ended.err
-    assert "**16 done, 1 waiting, 1 failed of 18 cells.**" in ended.out
+    assert "**FAILED**: 16 done, 1 waiting, 1 failed of 18 cells." in ended.out
     assert re.search(r"outlier: cells are 20 % slower on b than on the median host", ended.out)
     assert "broken: failed: it fell back" in ended.out
     rows = [line for line in ended.out.splitlines() if line.startswith("| 0000")]

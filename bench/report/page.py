@@ -255,7 +255,7 @@ def markdown(page: Page) -> str:
 def _lines(page: Page) -> Iterator[str]:
     yield f"# {escaped(page.title)}"
     yield ""
-    yield f"**{escaped(page.headline)}**"
+    yield f"**{escaped(page.outcome.upper())}**: {escaped(page.headline)}"
     if page.todos or page.facts:
         yield ""
     for number, todo in enumerate(page.todos, 1):

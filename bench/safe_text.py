@@ -19,8 +19,8 @@ UNSAFE = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of text
     "\u2028\u2029\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
-MARKDOWN = re.compile(r"[\\`*\[\]<>#!|~&$@]|(?<!\w)_|_(?!\w)|:(?=//|[A-Za-z]\w*:)|^(?:[-+=]|\d+[.)])")
-"""What is markup on GitHub, where it would be: an underscore in a word is not, nor are the brackets of a sentence."""
+MARKDOWN = re.compile(r"[\\`*\[\]<>#!|~&$@]|(?<!\w)_|_(?!\w)|:(?=//|[A-Za-z]\w*:)|^[-=](?=[-= ]*$)|^(?:[-+]|\d+[.)])(?=\s|$)")
+"""What is markup on GitHub, where it would be: an underscore in a word is not, nor is the point of a number."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """How a cell begins that a spreadsheet computes, full-width signs included (OWASP, CSV injection)."""

@@ -19,7 +19,9 @@ UNSAFE = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of text
     "\u2028\u2029\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
-MARKDOWN = re.compile(r"[\\`*\[\]<>#!|~&$@]|(?<!\w)_|_(?!\w)|:(?=//|[A-Za-z]\w*:)|^[-=](?=[-= ]*$)|^(?:[-+]|\d+[.)])(?=\s|$)")
+MARKDOWN = re.compile(
+    r"[\\`*\[\]<>#!|~&$@]|(?<!\w)_|_(?!\w)|:(?=//|[A-Za-z]\w*:)|^[-=](?=[-= ]*$)|^(?:[-+]|\d+[.)])(?=\s|$)"
+)
 """What is markup on GitHub, where it would be: an underscore in a word is not, nor is the point of a number."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")

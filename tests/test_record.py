@@ -158,6 +158,62 @@ def test_whatever_was_measured_is_known_by_its_label(tmp_path, place, document):
         names.resolve(Path("tiny-mine"), (place,), tmp_path)
 
 
+def _campaign(kind):
+    asked = {"options": {"label": "mine"}}
+    return {"schema": "campaign", "schema_version": 1, "kind": kind, "id": "x", "asked": asked, "finished": []}
+
+
+@pytest.mark.parametrize("word", ["a61ca2", "mine"])
+@pytest.mark.parametrize(
+    ("held", "document", "says", "todo"),
+    [
+        ("campaign.json", _campaign("ab"), "an A/B that was cut off", "`invoke ab --resume a61ca2` goes on with it"),
+        (
+            "campaign.json",
+            _campaign("batch"),
+            "a batch of several presets that was cut off",
+            "`invoke bench --resume a61ca2` goes",
+        ),
+        ("comparison.json", {"label": "mine"}, "an A/B", "`invoke compare a61ca2` shows what it came to; its arms are"),
+        ("load.json", {"label": "mine"}, "a load test", "`invoke report a61ca2` writes its page"),
+        (
+            "matrix.json",
+            {"cells": [{"name": "lossless-eager", "record": "x"}]},
+            "a matrix",
+            "mine-a61ca2/lossless-eager",
+        ),
+        (
+            "summary.json",
+            {"rows": [{"record": "x/2-bench-0000ff/run.json"}]},
+            "a batch of several presets",
+            "2-bench-0000ff",
+        ),
+        ("probe.json", {}, "a probe of a device", "`invoke validate a61ca2` checks it"),
+    ],
+)
+def test_a_name_of_another_kind_of_record_says_which_and_what_takes_it(home, word, held, document, says, todo):
+    folder = home / "runs" / "20261130T033859Z-x-flux-tiny-mine-a61ca2"
+    (folder / "arm").mkdir(parents=True)
+    (folder / held).write_text(json.dumps(document))
+    if held != "campaign.json":
+        (folder / "arm" / "run.json").write_text(json.dumps({"label": "mine"}))
+    for called in (word, str(folder)):
+        with pytest.raises(UsageError) as error:
+            names.resolve(Path(called), ("run.json",))
+        assert error.value.what == f"this is {says}"
+        assert todo in error.value.todo
+        assert error.value.where == str(folder)
+
+
+def test_a_run_inside_a_sweep_is_known_by_its_six_digits(tmp_path):
+    run = tmp_path / "sweep-mine" / "cells" / "f00" / "1" / "runs" / "20261130T033859Z-bench-flux-tiny-a61ca2"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    assert names.resolve(Path("a61ca2"), root=tmp_path) == run
+    with pytest.raises(UsageError, match="no run is called"):
+        names.resolve(Path("a61ca3"), root=tmp_path)
+
+
 @pytest.mark.parametrize("word", ["last~3", "tiny", "flux-tiny", "0000ff", "000009", "nothing", "last~", "~1"])
 def test_a_name_of_no_run_is_refused_with_the_ways_to_name_one(tmp_path, word):
     _named_runs(tmp_path)

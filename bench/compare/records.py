@@ -102,7 +102,7 @@ def _refuse_uncounted(record: Mapping[str, Any], path: Path) -> None:
 
 def _is_record(path: Path) -> bool:
     if not path.is_file():
-        raise UsageError("no such file", where=path)
+        raise UsageError("no such file or folder", where=path, todo=names.KNOWN)
     document = schema.read(path)
     return isinstance(document, dict) and document.get("schema") == "run-record"
 

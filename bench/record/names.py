@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 from contextlib import suppress
@@ -15,7 +16,7 @@ from bench.options import LABEL
 from bench.record import campaign, store
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
 LAST = re.compile(r"last(?:~(?P<before>\d+))?")
 ENDING = re.compile(r"[0-9a-f]{6}")
@@ -26,11 +27,36 @@ FIRST_BYTES = 4096
 GZIP = b"\x1f\x8b"
 UNTIMED = frozenset({"profile", "reach", "accuracy"})
 """Kinds of runs whose times are compared with nothing."""
+MATRIX, BATCH, ANALYSIS = "matrix.json", "summary.json", "report/report.json"
 FINISHED = (
     *(store.RECORD, store.LOAD_RECORD, store.ARMS, store.SERVERS),
-    *("matrix.json", "bisect.json", "summary.json"),
+    *(MATRIX, "bisect.json", BATCH),
 )
 """What a run, a load test or a campaign leaves at its end."""
+UNFINISHED = {
+    "ab": "an A/B",
+    "load": "a load test",
+    "load-ab": "an A/B of two servers",
+    "bisect": "a bisection",
+    "matrix": "a matrix",
+    "batch": "a batch of several presets",
+}
+"""What is unfinished where the state of such a campaign is left."""
+OTHERS = {
+    campaign.STATE: ("", ""),  # says itself what it is
+    store.ARMS: ("an A/B", "`invoke compare {name}` shows what it came to; its arms are {runs}"),
+    store.SERVERS: ("an A/B of two servers", "`invoke compare {name}` shows what it came to"),
+    store.LOAD_RECORD: ("a load test", "`invoke report {name}` writes its page"),
+    MATRIX: ("a matrix", "name one of its cells: {runs}"),
+    BATCH: ("a batch of several presets", "name one of its runs: {runs}"),
+    "bisect.json": ("a bisection", "`invoke validate {name}` checks it"),
+    "probe.json": ("a probe of a device", "`invoke validate {name}` checks it"),
+    "accuracy.json": ("an accuracy report", "`invoke report {name}` writes its page"),
+    "reach.json": ("a trace of the lines that run", "`invoke validate {name}` checks it"),
+    ANALYSIS: ("the analysis of a trace", "`invoke report {name}` writes its page"),
+    **dict.fromkeys(RECORDS, ("a single run", "`invoke report {name}` writes its page")),
+}
+"""What else a folder may hold: in words, and what to do with it."""
 LABELLED = (*RECORDS, store.LOAD_RECORD, store.SERVERS, "accuracy.json")
 KNOWN = (
     "a run is called last (the newest that the verb takes), last~1 (the one before), by its label, by the last six"
@@ -47,25 +73,28 @@ def resolve(
     passes over runs of the kinds of ``passing``, such as profile: they have to be named.
 
     Raises:
-        UsageError: no run is called so, or it is a file that is not JSON.
+        UsageError: no run is called so, it is another kind of record, or a file that is not JSON.
     """
     name = str(word)
     if "/" in name or word.suffix[1:].isalpha() or _holds_record(word, holding):
-        return _place(word)
+        return _place(word, holding)
     runs = _runs(root or paths.runs(), holding)
     if (last := LAST.fullmatch(name)) is not None:
         counted = [run for run in runs if run.name.split("-")[1] not in passing]
         return _last(counted, int(last["before"] or 0), name, root or paths.runs())
-    label = redact.text(name)  # as the record has it
-    ending = f"-{store.safe(label)}-"
-    for run in runs:
-        if run.name == name or (ENDING.fullmatch(name) and run.name.endswith(f"-{name}")):
-            return run
-        if run.name[: -len("000000")].endswith(ending) and _label(run) == label:
-            return run
+    if (found := next((run for run in runs if _has_id(run, name) or _has_label(run, name)), None)) is not None:
+        return found
     if word.exists():
-        return _place(word)
+        return _place(word, holding)
+    below = [run for run in _below(root or paths.runs()) if _has_id(run, name)]
+    if (found := next((run for run in below if _holds(run, holding)), None)) is not None:
+        return found
     _refuse_unrecorded(name, root or paths.runs())
+    others = (
+        run for run in (*_runs(root or paths.runs(), OTHERS), *below) if _has_id(run, name) or _has_label(run, name)
+    )
+    if (error := next(filter(None, map(other_kind, others)), None)) is not None:
+        raise error
     labels = {label for run in _runs(root or paths.runs(), holding) if LABEL.fullmatch(label := _label(run) or "")}
     close = difflib.get_close_matches(name, labels, n=1)
     raise UsageError(
@@ -75,17 +104,69 @@ def resolve(
     )
 
 
+def other_kind(folder: Path) -> UsageError | None:
+    """Return the error for a folder that a verb does not take: what it is and what can be done with it.
+
+    None if nothing was measured there.
+    """
+    name = shlex.quote(called(folder))
+    if (folder / campaign.STATE).is_file():
+        state = campaign.read(folder, *campaign.KINDS)
+        verb, going_on = campaign.KINDS[state["kind"]][0], campaign.is_going_on(folder)
+        return UsageError(
+            f"this is {UNFINISHED[state['kind']]} that {'is going on' if going_on else 'was cut off'}",
+            where=folder,
+            todo="wait for its end" if going_on else f"`invoke {verb} --resume {name}` goes on with it",
+        )
+    held = next((held for held in OTHERS if (folder / held).is_file()), None)
+    if held is None:
+        return None
+    what, todo = OTHERS[held]
+    return UsageError(
+        f"this is {what}", where=folder, todo=todo.format(name=name, runs=", ".join(_parts(folder, held)))
+    )
+
+
+def _parts(folder: Path, held: str) -> list[str]:
+    """Return the names of the runs that a folder with several consists of, none where its document is broken."""
+    with suppress(BenchError, KeyError, TypeError):
+        if held == store.ARMS:
+            return [paths.typed(folder / arm) for arm in ("baseline", "candidate")]
+        if held == MATRIX:
+            return [
+                paths.typed(folder / cell["name"]) for cell in schema.read(folder / held)["cells"] if cell["record"]
+            ]
+        if held == BATCH:
+            return [called(Path(row["record"])) for row in schema.read(folder / held)["rows"] if row["record"]]
+    return []
+
+
+def _holds(folder: Path, holding: Iterable[str]) -> bool:
+    return any((folder / name).exists() for name in holding)
+
+
+def _has_id(run: Path, name: str) -> bool:
+    return run.name == name or (ENDING.fullmatch(name) is not None and run.name.endswith(f"-{name}"))
+
+
+def _has_label(run: Path, name: str) -> bool:
+    label = redact.text(name)  # as the record has it
+    return run.name[: -len("000000")].endswith(f"-{store.safe(label)}-") and _label(run) == label
+
+
 def _holds_record(word: Path, holding: Sequence[str]) -> bool:
     """Tell whether a word is a file or folder of a record here, and not one that only has the name of a label."""
-    return _may_be_document(word) if word.is_file() else any((word / name).exists() for name in holding)
+    return _may_be_document(word) if word.is_file() else _holds(word, holding)
 
 
-def _place(word: Path) -> Path:
+def _place(word: Path, holding: Sequence[str]) -> Path:
     """Return a word as the place that it is.
 
     Raises:
-        UsageError: it is a file that is not JSON.
+        UsageError: it is a file that is not JSON, or the folder of another kind of record.
     """
+    if word.is_dir() and not _holds(word, holding) and (error := other_kind(word)) is not None:
+        raise error
     if word.is_file() and word.suffix not in WRITTEN and not _may_be_document(word):
         raise UsageError("this file is not JSON, as a record is", where=word, todo=KNOWN)
     return word
@@ -94,8 +175,7 @@ def _place(word: Path) -> Path:
 def _refuse_unrecorded(name: str, root: Path) -> None:
     """Raise UsageError if a run is called so that was cut off before anything counted: only its log is there."""
     for run in _runs(root, (store.LOG,)):
-        is_meant = run.name == name or (ENDING.fullmatch(name) and run.name.endswith(f"-{name}"))
-        if is_meant and not any((run / held).exists() for held in (*RECORDS, *FINISHED)):
+        if _has_id(run, name) and not _holds(run, (*RECORDS, *FINISHED)):
             raise UsageError(
                 "this folder has no record, only the engine's log: the run ended before a request counted",
                 where=run,
@@ -112,10 +192,10 @@ def cut_off(word: Path, holding: Sequence[str], root: Path | None = None) -> Pat
     place = None
     with suppress(UsageError):
         place = resolve(word, holding, root)
-    if place is None or not any((place / name).exists() for name in holding):
-        place = resolve(word, FINISHED, root)
+    if place is None or not _holds(place, holding):
+        place = resolve(word, (*FINISHED, store.PARTIAL), root)
     finished = next((place / name for name in FINISHED if (place / name).is_file()), None)
-    if finished is not None and not any((place / name).exists() for name in holding):
+    if finished is not None and not _holds(place, holding):
         document = schema.read(finished)
         if not isinstance(document, dict) or document.get("complete", True):
             look = f"`invoke validate {shlex.quote(called(finished))}` checks it"
@@ -153,14 +233,18 @@ def _may_be_document(path: Path) -> bool:
     return begin.startswith(GZIP) or b"\0" in begin or begin.lstrip().startswith((b"{", b"["))
 
 
-def _runs(root: Path, holding: Sequence[str]) -> Iterator[Path]:
+def _runs(root: Path, holding: Iterable[str]) -> Iterator[Path]:
     """Yield the run directories that have one of these files, the newest first."""
     folders = sorted(root.iterdir(), key=lambda folder: folder.name, reverse=True) if root.is_dir() else []
-    return (
-        folder
-        for folder in folders
-        if store.RUN.match(folder.name) and any((folder / name).exists() for name in holding)
-    )
+    return (folder for folder in folders if store.RUN.match(folder.name) and _holds(folder, holding))
+
+
+def _below(root: Path) -> Iterator[Path]:
+    """Yield the run directories inside other folders: of a sweep's cells, a bisection, a tour."""
+    for place, folders, files_there in os.walk(root):
+        if not {*RECORDS, store.LOAD_RECORD}.isdisjoint(files_there):
+            folders.clear()  # a run's own folder
+        yield from (Path(place, name) for name in folders if store.RUN.match(name))
 
 
 def _last(runs: Sequence[Path], before: int, name: str, root: Path) -> Path:

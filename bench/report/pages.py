@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from bench.report.page import Page
 
 ARMS, SERVERS, LOAD, ACCURACY = store.ARMS, store.SERVERS, store.LOAD_RECORD, "accuracy.json"
-PROFILE = "report/report.json"
+PROFILE = names.ANALYSIS
 PAGE = "report.html"
-HOLDING = (*names.RECORDS, ARMS, SERVERS, LOAD, ACCURACY)
+HOLDING = (*names.RECORDS, ARMS, SERVERS, LOAD, ACCURACY, PROFILE)
 """What a folder that has a page may hold."""
 
 

@@ -362,7 +362,7 @@ def _named(words: Sequence[Path]) -> list[Path]:
         return [place.parent if place.name in (ARMS, SERVERS) else place]
 
     def placed(word: Path, counted: Sequence[str]) -> Path:
-        holding = counted if names.LAST.fullmatch(str(word)) else (*sides, ARMS, SERVERS)
+        holding = counted if names.LAST.fullmatch(str(word)) else sides
         return names.resolve(word, holding, passing=names.UNTIMED | {"ab"})
 
     first = placed(Path("last") if names.LAST.fullmatch(str(words[0])) else words[0], sides)

@@ -293,7 +293,8 @@ def _number(known: Option, text: str, kind: type[int | float], shown: str) -> in
         told = f"{shown} takes {what} below {LARGEST:.0e}, not {text!r}".replace("e+", "e")
         raise UsageError(told, todo=LEAVE_OUT)
     if value is None or not known.least <= value:  # a NaN is not either
-        raise UsageError(f"{shown} takes {what} of at least {known.least:g}, not {text!r}", todo=LEAVE_OUT)
+        bound = "above 0" if 0 < known.least < 1e-3 else f"of at least {known.least:g}"  # noqa: PLR2004 - as good as 0
+        raise UsageError(f"{shown} takes {what} {bound}, not {text!r}", todo=LEAVE_OUT)
     return value
 
 

@@ -138,7 +138,7 @@ def test_a_dry_run_that_is_refused_stops_no_other(batch):
     assert ended.code == 1
     assert "# refused: one\n#   sglang 0.5.17 does not know --component-residency; sglang 0.5.18" in ended.out
     assert "--model-path=owner/two" in ended.out
-    assert "1 of 2 runs are refused" in ended.err
+    assert "1 of 2 runs refused" in ended.err
 
 
 def test_an_interrupt_leaves_a_summary_that_says_what_did_not_run(batch, replay, home, tmp_path):

@@ -82,7 +82,7 @@ def test_what_is_going_on_is_not_resumed_beside_it(arms, invoke, cut_off):
         task, folder = going_on
         ended = invoke("ab", "--resume", folder)
         assert ended.code == 1
-        assert f"this run is going on in process {task.pid}" in ended.err
+        assert f"this run is still in progress (process {task.pid})" in ended.err
 
     folder, *_ = cut_off(signal.SIGKILL, 2, *arms, hanging="new", meanwhile=try_to_resume)
     assert len(state_of(folder)["finished"]) == 2

@@ -85,7 +85,7 @@ def test_what_is_going_on_or_has_changed_is_not_resumed(server, words, cut_off, 
 
     def going_on(task, folder):
         folders.append(folder)
-        refused(f"this run is going on in process {task.pid}")
+        refused(f"this run is still in progress (process {task.pid})")
 
     folders = []
     cut_off(signal.SIGKILL, server(1), *words, meanwhile=going_on)

@@ -102,7 +102,7 @@ def test_a_server_that_still_warms_up_when_it_counts_is_said_to(loadtest):
     record, _, _ = loadtest(options=options, fault=lambda number, _: {"slow_s": 1.0} if number in {3, 4} else None)
     warm_up = next(check for check in record["checks"] if check["id"] == "warm-up")
     assert warm_up["held"] is False
-    assert warm_up["says"] == "the first 2 that count were still slower than the later ones"
+    assert warm_up["says"] == "the first 2 counted requests were still slower than the later ones"
 
 
 @pytest.mark.parametrize(

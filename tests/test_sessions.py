@@ -101,7 +101,7 @@ def test_a_session_killed_with_9_after_its_5th_request_resumes_to_ten(invoke, re
     for word in (only_run(), only_run().name[-6:], "last"):
         again = invoke("bench", "--resume", word)
         assert again.code == 1
-        assert "nothing to resume: this is complete" in again.err
+        assert "nothing to resume: this run is complete" in again.err
         assert f"where: {only_run() / 'run.json'}" in again.err
     assert "no run is called 'nothing'" in invoke("bench", "--resume", "nothing").err
 

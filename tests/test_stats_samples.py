@@ -52,7 +52,7 @@ def test_one_sample_has_a_middle_and_nothing_else():
     assert (found.n, found.median, found.mean, found.minimum, found.maximum) == (1, 230, 230, 230, 230)
     unknown = (found.interval, found.p95, found.sd, found.mad, found.iqr, found.drift, found.warm_up)
     assert unknown == (None,) * 7
-    assert found.interval_note == "a 95% interval of the median takes 6 samples; there are 1"
+    assert found.interval_note == "a median's 95 % interval needs 6 samples; there are 1"
 
 
 def test_equal_samples_fall_back_to_ranks_and_say_so():

@@ -777,7 +777,7 @@ def test_cells_become_jobs_that_the_schema_of_kubernetes_accepts(invoke, file, p
         (container,) = job["spec"]["template"]["spec"]["containers"]
         subprocess.run([sys.executable, *container["command"][1:]], cwd=ROOT, check=True, timeout=120)
     assert seeds_measured(place) == [1, 2]
-    assert "cancelled: nothing ran; " in invoke("sweep-cancel", place).out
+    assert "nothing to cancel: nothing of this sweep runs; " in invoke("sweep-cancel", place).out
     ended = invoke("sweep", path, "--emit", "k8s", "--image", "lab/workbench:1", "--volume-claim", "runs")
     assert "kubectl delete jobs -l sweep=sweep-mine\n" in ended.err
     assert json.loads(ended.out)["items"][0]["metadata"]["labels"]["sweep"] == "sweep-mine"
@@ -807,7 +807,7 @@ def test_a_cell_on_kubernetes_is_followed_begun_again_if_killed_and_ended_by_can
     replay(name="quick", **NATIVE)
     ended = invoke("sweep", write_file(path, "quick", model(), seeds=1))
     assert ended.code == 0, ended.err
-    assert "cancelled: nothing ran; " in invoke("sweep-cancel", place).out
+    assert "nothing to cancel: nothing of this sweep runs; " in invoke("sweep-cancel", place).out
     ended = invoke("sweep", path, "--emit", "k8s", "--image", "lab/workbench:1", "--volume-claim", "runs")
     assert "kubectl delete jobs -l sweep=sweep-mine\n" in ended.err
     assert json.loads(ended.out)["items"][0]["metadata"]["labels"]["sweep"] == "sweep-mine"

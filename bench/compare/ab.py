@@ -503,7 +503,7 @@ def _concluded(session: Session, records: Mapping[str, Mapping[str, Any]]) -> tu
     known = calibration.noise(records[BASELINE], session.metric.name)
     plan = session.plan(is_disturbed=is_disturbed)
     compared = sequential.one_pair(session.pairs[0].log_ratio, rounds, plan, known)
-    return compared, f"one pair of {session.design.pairs} is measured"
+    return compared, "the pair is measured" if session.design.pairs == 1 else f"1 of {session.design.pairs} pairs"
 
 
 def _finish(session: Session, error: BenchError | None, require: str | None) -> Result:

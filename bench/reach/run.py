@@ -79,7 +79,7 @@ def of_checkout(options: Options, diff: str | None) -> Question:
     if engine.source is None:
         raise UsageError(
             "reach needs an engine that runs from a checkout of SGLang",
-            todo="--engine source:PATH, or source:PATH@CONFIGURATION",
+            todo="name one: source:PATH or source:PATH@CONFIGURATION",
             field="engine",
         )
     folder = source.top(engine.source.python_path)

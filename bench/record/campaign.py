@@ -175,7 +175,7 @@ def hold(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
-                f"this run is going on in {_holder(descriptor)}",
+                f"this run is still in progress ({_holder(descriptor)})",
                 where=folder,
                 todo="wait for its end, or stop it (kill -TERM) and resume then",
             ) from error

@@ -200,7 +200,7 @@ def cut_off(word: Path, holding: Sequence[str], root: Path | None = None) -> Pat
         if not isinstance(document, dict) or document.get("complete", True):
             look = f"`invoke validate {shlex.quote(called(finished))}` checks it"
             raise UsageError(
-                "there is nothing to resume: this is complete",
+                "there is nothing to resume: this run is complete",
                 where=finished,
                 todo=f"leave --resume out to measure again; {look}",
             )

@@ -194,7 +194,9 @@ def _wall_s(records: Sequence[Mapping[str, Any]]) -> float:
 
 def _how(document: Mapping[str, Any]) -> str:
     started = "both engines at once" if document["together"] else "one engine after the other"
-    return f"{started}, {document['requests_per_start']} requests per start, order drawn with seed {document['seed']}"
+    each = document["requests_per_start"]
+    requests = "1 request" if each == 1 else f"{each} requests"
+    return f"{started}, {requests} per start, order drawn with seed {document['seed']}"
 
 
 def show(told: Told, console: Console, *, as_source: bool = False) -> None:

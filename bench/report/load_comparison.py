@@ -54,7 +54,9 @@ def show_records(
     for note in (*_disturbed(disturbed), *(f"differs: {note}" for note in notes)):
         text.line(console, note)
     if not phases:
-        text.line(console, "no latency under load is compared: the two sent at other times (--rate, --arrival-seed)")
+        text.line(
+            console, "no latency under load is compared: the two differ in arrival times (--rate, --arrival-seed)"
+        )
         return
     table = text.table("arm", *PHASES, right=PHASES[1:-1])
     for pair in phases:

@@ -55,7 +55,7 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
     """Return the tables of a trace without GPU events."""
     modules = listing(
         "Modules",
-        "with everything inside them, so they do not add up; ms per step",
+        "with all inside them: do not add up; ms per step",
         cpu["modules"][:SHOWN_ROWS],
         {
             "module": itemgetter("module"),
@@ -74,7 +74,7 @@ def _operators(operators: Sequence[Mapping[str, Any]]) -> Table:
     others = [_together(f"{len(rest)} others", rest)] if rest else []
     return listing(
         "Operators",
-        "by the time of their own; ms per step",
+        "sorted by self time; ms per step",
         [*shown, *others, total] if operators else (),
         {
             "operator": itemgetter("operator"),

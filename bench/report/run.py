@@ -147,13 +147,15 @@ def interval(summary: Mapping[str, Any], unit: str) -> str:
 
 
 def _without_interval(record: Mapping[str, Any]) -> list[str]:
-    """Return which medians have no interval and what one takes, each reason once."""
+    """Return which medians have no interval and what one needs, each reason once."""
     lacking: dict[str, list[str]] = {}
     for metric in metrics.shown(record["workload"]["steps"]):
         summary = record["timings"]["summary"].get(metric.key)
         if summary and summary["interval"] is None:
             reason = VALUES.sub(r"\1", summary["interval_note"])
             lacking.setdefault(reason, []).append(metric.title)
+    if len(lacking) == 1:
+        return [f"no intervals: {reason}" for reason in lacking]
     return [f"no interval for {'; '.join(titles)}: {reason}" for reason, titles in lacking.items()]
 
 

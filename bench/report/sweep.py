@@ -80,7 +80,7 @@ class Progress:
 
 
 def _line(row: Row) -> str:
-    where = f" on {row.where}" if row.where else ""
+    where = f" {row.where}" if row.where == "here" else f" on {row.where}" if row.where else ""
     figure = f", {number(row.total_ms, 'ms')}" if row.total_ms is not None else ""
     why = f": {row.why}" if row.why else ""
     return f"{row.id} {row.label}: {row.says}{where}{figure}{why}"

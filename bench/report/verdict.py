@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group
 from rich.padding import Padding
 from rich.text import Text
 
@@ -83,13 +84,13 @@ def _place(finding: Mapping[str, Any]) -> str:
 
 
 def _finding(finding: Mapping[str, Any]) -> RenderableType:
-    shown = Text()
-    shown.append(f"{finding['id']}: ", style="bold")
-    shown.append(_meaning(finding))
     times = f" ({finding['count']} times)" if finding["count"] > 1 else ""
-    shown.append(f"\n  {_place(finding)}{times}: {finding['text']}", style="dim")
-    shown.append(f"\n  to do: {finding['todo']}")
-    return shown
+    below = (0, 0, 0, 2)
+    return Group(
+        Text.assemble((f"{finding['id']}: ", "bold"), _meaning(finding)),
+        Padding(Text(f"{_place(finding)}{times}: {finding['text']}", style="dim"), below),
+        Padding(Text(f"to do: {finding['todo']}"), below),
+    )
 
 
 def _evidence(verdict: Mapping[str, Any]) -> RenderableType:

@@ -158,7 +158,7 @@ def _identity(facts: Facts) -> Outcome:
     held = identity.run_id == attested.run_id and identity.listener_is_ours
     if held and identity.version not in (None, attested.version):
         return Outcome(held=False, says=f"version {identity.version}, not {attested.version}", exit_code=f.FALLBACK)
-    says = f"{identity.run_id}, listener below this process: {identity.listener_is_ours}"
+    says = f"{identity.run_id}; {'its' if identity.listener_is_ours else 'not its'} process listens on the port"
     return Outcome(held=held, says=says, exit_code=f.FALLBACK if held is False else f.EVIDENCE_MISSING)
 
 
@@ -223,7 +223,7 @@ def _outputs(facts: Facts) -> Outcome:
     against = "each other, by request"
     if facts.golden_answers:
         against = f"the offline run's ({facts.golden_answers} pictures), or {against}"
-    return Outcome(held=True, says=f"every picture decodes, has its size and equals {against}{batched}")
+    return Outcome(held=True, says=f"all pictures decode, have their size and equal {against}{batched}")
 
 
 def _alone(facts: Facts) -> Outcome:
@@ -250,7 +250,9 @@ def _open_loop(facts: Facts) -> Outcome:
     opened = [measured.level.lateness_p99_s or 0 for measured in facts.loads if measured.phase.arrivals.kind != CLOSED]
     if not opened:
         return Outcome(held=None, says="closed loop only")
-    return Outcome(held=True, says=f"traces drawn and hashed before; lateness p99 at most {max(opened) * 1e3:.1f} ms")
+    return Outcome(
+        held=True, says=f"send times drawn and hashed beforehand; lateness p99 at most {max(opened) * 1e3:.1f} ms"
+    )
 
 
 def _warm_up(facts: Facts) -> Outcome:
@@ -263,7 +265,8 @@ def _warm_up(facts: Facts) -> Outcome:
         is_first = phases.is_warm_up(before.phase.name) and phases.is_load(measured.phase.name)
         seen = trend.warm_up(services) if services and is_first else None
         if seen is not None and seen.still_falling:
-            says = f"the first {seen.falling} that count were still slower than the later ones"
+            first = "first counted request was" if seen.falling == 1 else f"first {seen.falling} counted requests were"
+            says = f"the {first} still slower than the later ones"
             return Outcome(held=False, says=says)
     return Outcome(held=True, says=f"{sum(warm)} requests before the first that counts, no trend after")
 
@@ -286,7 +289,7 @@ def _earned(facts: Facts) -> Outcome:
     most = max((measured.level.answered for measured in facts.loads), default=0)
     earned = [f"p{rank}" for rank, needed in queueing.EARNED.items() if most >= needed]
     held = None if not earned else True
-    return Outcome(held=held, says=f"{', '.join(earned) or 'none'} from {most} answers at most")
+    return Outcome(held=held, says=f"{', '.join(earned) or 'none'}: the largest phase has {most} answers")
 
 
 def _saturation(facts: Facts) -> Outcome:
@@ -348,7 +351,7 @@ CHECKS: tuple[tuple[str, str, Callable[[Facts], Outcome]], ...] = (
     ("alone", "nobody else sent anything", _alone),
     ("open-loop", "requests left when they were due", _open_loop),
     ("warm-up", "the server was warm", _warm_up),
-    ("failures", "nothing left the denominator", _failures),
+    ("failures", "failed requests count as misses", _failures),
     ("percentiles", "percentiles were earned", _earned),
     ("saturation", "the server kept up", _saturation),
     ("consistency", "arrivals and service times explain the latencies", _consistency),

@@ -156,7 +156,8 @@ def decide(differences: Sequence[float], plan: Plan) -> Decision:
             return Decision(stop=True, why=f"decided after {count} of {plan.max_pairs} pairs", comparison=comparison)
     comparison = _compare(values, at.get(values.size), plan, early=False)
     if values.size == plan.max_pairs:
-        why = f"all {plan.max_pairs} pairs measured, still undecided"
+        measured = "the pair is measured" if plan.max_pairs == 1 else f"all {plan.max_pairs} pairs are measured"
+        why = f"{measured}, still undecided"
         return Decision(stop=True, why=why, comparison=comparison)
     bound, first = ("at most ", f" (first decision after {FIRST_LOOK})") if plan.max_pairs > FIRST_LOOK else ("", "")
     why = f"{values.size} of {bound}{plan.max_pairs} pairs{first if values.size < FIRST_LOOK else ''}"

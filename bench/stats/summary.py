@@ -120,7 +120,7 @@ def median_interval(samples: Samples) -> tuple[Interval | None, str | None]:
     ranks = rank_interval(array)
     if ranks is None:
         least = math.ceil(1 + math.log2(1 / (1 - CONFIDENCE)))
-        return None, f"a {CONFIDENCE:.0%} interval of the median takes {least} samples; there are {array.size}"
+        return None, f"a median's {100 * CONFIDENCE:.0f} % interval needs {least} samples; there are {array.size}"
     if array.size > BCA_LIMIT:
         note = f"by ranks: more than {BCA_LIMIT} samples"
     elif np.ptp(array) == 0:
@@ -205,7 +205,7 @@ def launch_interval(medians: Sequence[float]) -> tuple[Interval | None, str | No
     """Return the t interval over the logs of launch medians and None, or None and why it is missing."""
     if len(medians) < FEWEST_LAUNCHES:
         shown = " and ".join(f"{median:.6g}" for median in medians)
-        return None, f"an interval over launches takes {FEWEST_LAUNCHES}; there are {len(medians)}: {shown}"
+        return None, f"an interval over launches needs {FEWEST_LAUNCHES}; there are {len(medians)}: {shown}"
     if np.ptp(medians) == 0:
         return None, "all launches have the same median: the clock is too coarse to show a spread"
     from scipy import stats  # noqa: PLC0415 - a second that other tasks need not pay

@@ -19,7 +19,7 @@ CONTROLLER_SECONDS = 180.0
 
 
 def everything(folder: Folder) -> str:
-    """Stop all that runs of a sweep and return what that was, in words.
+    """Stop all that runs of a sweep and return what that was, in words; empty if nothing ran.
 
     Its attempts and its controller see the mark within a second or two; the jobs of Slurm are cancelled besides.
 
@@ -43,7 +43,7 @@ def everything(folder: Folder) -> str:
     parts = [f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"] if on_slurm else []
     parts += ["its controller"] if had_controller else []
     parts += ["its Jobs on Kubernetes, which end when they see it"] if on_kubernetes else []
-    return " and ".join(parts) or "nothing ran"
+    return " and ".join(parts)
 
 
 def _wait_for_controller(folder: Folder) -> bool:

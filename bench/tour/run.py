@@ -19,6 +19,7 @@ from bench.engine import find
 from bench.errors import BY_EXIT_CODE, BenchError, UsageError
 from bench.record import store
 from bench.report import text
+from bench.report.figures import duration
 from bench.tour import shell
 from bench.tour.steps import HERE, ON_A_GPU, PLACEHOLDER, STEPS, Step
 
@@ -76,8 +77,8 @@ def take(steps: Sequence[Step], settings: Settings) -> None:
         for what, command in ON_A_GPU:
             console.print(Text(f"{what}:"), Padding(Text(command, style="bold"), (0, 0, 0, 4)))
     elapsed = time.monotonic() - begun
-    done = f"all {len(steps)} steps as expected" if len(steps) > 1 else "the step as expected"
-    console.print(f"\n{done}, in {elapsed / 60:.1f} minutes")
+    done = f"all {len(steps)} steps went as expected" if len(steps) > 1 else "the step went as expected"
+    console.print(f"\n{done} ({duration(elapsed)})")
     console.print(f"what each printed: {shown(folder)}", soft_wrap=True)
 
 

@@ -559,7 +559,7 @@ def show_commands(asked: Mapping[str, Options], backend: str = NATIVE, *, as_jso
         for why, names in refused.items():
             text.write(f"# refused: {', '.join(names)}\n#   {why}")
     if count := sum(map(len, refused.values())):
-        raise UsageError(f"{count} of {len(asked)} runs are refused", todo="see the reasons above")
+        raise UsageError(f"{count} of {len(asked)} runs refused", todo="see the reasons above")
 
 
 def engine_to_spell_for(spec: str | None) -> Engine:

@@ -92,7 +92,7 @@ class SweepOptions:
     replicate_hosts: int = option(
         1, kind=Kind.WHOLE, group=MEASURING, help="run each cell on this many hosts, to see the spread between them"
     )
-    retry_failed: bool = option(False, group=MEASURING, help="measure cells again that ended with an error")
+    retry_failed: bool = option(False, group=MEASURING, help="measure the cells that failed again")
     engine_setup: str | None = option(
         None, group=MEASURING, help="shell command that provides the engine on each node, before the cell"
     )
@@ -543,7 +543,8 @@ def sweep_cancel(c: Context, options: PlaceOptions) -> None:
 
     folder = found(options)
     stopped = cancel.everything(folder)
-    text.line(text.stdout(), f"cancelled: {stopped}; finished cells are kept")
+    told = f"cancelled: {stopped}" if stopped else "nothing to cancel: nothing of this sweep runs"
+    text.line(text.stdout(), f"{told}; finished cells are kept")
     text.line(text.stdout(), f"sweep: {folder.path}")
 
 

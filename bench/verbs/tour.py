@@ -71,9 +71,7 @@ class CompletionOptions:
     """What `invoke completion` takes."""
 
     shell: str = option(choices=SHELLS, help="bash, zsh or fish")
-    line: str | None = option(
-        None, help="print what may stand at the end of this command line, as the script asks at a TAB"
-    )
+    line: str | None = option(None, help="print the completions of this command line; the shell's script asks for them")
 
 
 @task(CompletionOptions, example="completion bash")

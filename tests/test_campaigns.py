@@ -96,7 +96,7 @@ def test_a_run_that_is_going_on_is_not_resumed_beside_it(home, replay, presets, 
     before = partial.read_bytes()
     ended = invoke("bench", "--resume", partial.parent)
     assert ended.code == 1
-    assert f"going on in process {task.pid}" in ended.err
+    assert f"still in progress (process {task.pid})" in ended.err
     assert partial.read_bytes() == before
     assert not list(partial.parent.glob("*cut-off*"))
     task.kill()

@@ -515,7 +515,7 @@ def test_a_killed_controller_takes_its_cells_along_and_the_next_goes_on(invoke, 
     wait_for_task(task, lambda: results(place), "no cell has ended")
     refused = invoke("sweep", path)
     assert refused.code == 1
-    assert f"going on in process {task.pid}" in refused.err
+    assert f"still in progress (process {task.pid})" in refused.err
     task.kill()
     task.communicate()
     wait_until(lambda: not processes_like("invoke", home / "runs"), "a cell outlives its controller")

@@ -78,7 +78,7 @@ def test_twelve_cells_a_lost_node_and_a_controller_killed_twice(slurm, invoke, f
     wait_for_task(second, lambda: len(results(place)) >= 4, "no further cell has ended", MINUTES)
     refused = invoke("sweep", path, "--on", "slurm")
     assert refused.code == 1
-    assert f"going on in process {second.pid}" in refused.err
+    assert f"still in progress (process {second.pid})" in refused.err
     second.kill()
     second.communicate()
     ended = invoke("sweep", path, "--on", "slurm")

@@ -32,6 +32,7 @@ class BenchError(Exception):
     """What went wrong (one sentence), where, and what to do about it.
 
     ``field`` names the field of the options that mends it; the verb knows how that option is typed and says so.
+    ``instead`` is what that option does, said only by a verb that has it.
     ``is_told`` says that the report on the terminal has said all of it: only the exit code is left.
     """
 
@@ -41,9 +42,16 @@ class BenchError(Exception):
     is_told: bool = False
 
     def __init__(
-        self, what: str, *, where: str | Path | None = None, todo: str | None = None, field: str | None = None
+        self,
+        what: str,
+        *,
+        where: str | Path | None = None,
+        todo: str | None = None,
+        field: str | None = None,
+        instead: str = "",
     ) -> None:
         self.field = field
+        self.instead = instead
         self.what = what
         self.where = None if where is None else str(where)
         self.todo = todo

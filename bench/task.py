@@ -149,7 +149,9 @@ class GuardedTask(Task[Any]):
         mending = next((option for option in self.declared() if error.field and option.path[-1] == error.field), None)
         if mending is None:
             return f"{error.prefix}{error}"
-        return f"{error.prefix}{error}{' ' if error.todo else chr(10) + '  to do: see '}(--{mending.name})"
+        return (
+            f"{error.prefix}{error}{error.instead}{' ' if error.todo else chr(10) + '  to do: see '}(--{mending.name})"
+        )
 
 
 def task(options: type | None = None, *, example: str = "") -> Callable[[Callable[..., None]], GuardedTask]:

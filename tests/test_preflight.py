@@ -247,7 +247,11 @@ def test_bench_runs_the_same_checks_and_starts_nothing(invoke, replay, model, ma
     ended = invoke(*command, env=machine({"processes": [4242]}))
     assert ended.code == 10
     assert "gpu.idle: GPU 0: in use by process 4242" in ended.err
-    assert "--no-preflight" in ended.err
+    assert "the run can be launched anyway (--no-preflight)" in ended.err
+    arms = ("--candidate", "steps=2", "--baseline", f"model-path={command[-1]}")
+    ended = invoke("ab", *command[1:-2], *arms, env=machine({"processes": [4242]}))
+    assert ended.code == 10
+    assert "launched anyway" not in ended.err, "ab cannot"
     assert not (home / "runs").exists()
 
 

@@ -99,6 +99,13 @@ def test_a_threshold_without_anything_to_compare_with_is_refused_before_anything
 def test_another_configurations_baseline_is_nothing_to_compare_with(bench, baseline):
     baseline()
     ended, record = bench("--require", "lossless", "--steps", "5")
+    assert (ended.code, record) == (1, None), "refused before anything runs"
+    assert "with a golden or the baseline of this workload, and there is neither" in ended.err
+
+
+def test_another_configurations_golden_is_nothing_to_compare_with(bench):
+    assert bench("--update-golden", "first")[0].code == 0
+    ended, record = bench("--require", "lossless", "--steps", "5")
     assert ended.code == 7
     assert "nothing to compare with: golden: none for this configuration; baseline: no baseline is named" in ended.err
     assert record["complete"]

@@ -260,6 +260,8 @@ def test_a_dry_run_needs_no_engine_and_says_so(invoke, verb, program):
 
 
 def test_a_dry_run_for_an_engine_that_is_not_built_is_refused(invoke):
+    by_variable = invoke("bench", "--model", "flux-tiny", "--dry-run", env={"BENCH_ENGINE": "sglang-9"})
+    assert (by_variable.code, by_variable.out) == (1, "")
     ended = invoke("bench", "--model", "flux-tiny", "--engine", "sglang-9", "--dry-run")
     assert ended.code == 1
     assert "no built engine is called 'sglang-9'" in ended.err

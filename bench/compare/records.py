@@ -6,6 +6,7 @@ import shlex
 import statistics
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import paths, schema
@@ -13,18 +14,19 @@ from bench.compare import calibration
 from bench.compare import metric as metrics
 from bench.errors import BenchError, InvalidPerfDump, UsageError
 from bench.fallback.verdict import INVALID
-from bench.fidelity import pairs, score
+from bench.fidelity import goldens, pairs, score
 from bench.record import baselines, comparable, disturbance, names, store
 from bench.run import consistency, evidence
+from bench.run import document as recording
 from bench.run.metrics import denoise_ms
 from bench.stats import comparison, unpaired
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from bench.fidelity.pairs import Between
     from bench.run.evidence import Reviewed
+    from bench.run.plan import Plan
     from bench.run.state import Run
 
 
@@ -231,6 +233,23 @@ def between(baseline: tuple[Mapping[str, Any], Path], candidate: tuple[Mapping[s
         pairs.Side(name="the baseline", directory=baseline[1], requests=baseline[0]["requests"]),
         pairs.Side(name="the candidate", directory=candidate[1], requests=candidate[0]["requests"]),
     )
+
+
+def refuse_unscorable(planned: Plan) -> None:
+    """Raise UsageError if outputs must be similar to something and nothing is kept that they could be compared with.
+
+    Whether a golden is of this configuration only the launch tells: one of the model is enough here.
+    """
+    options = planned.options
+    if options.require is None or options.update_golden is not None:
+        return
+    if goldens.are_kept(Path(planned.workload.model_path).name):
+        return
+    if recording.family(planned) not in baselines.baselines(paths.runs()):
+        raise UsageError(
+            "--require compares outputs with a golden or the baseline of this workload, and there is neither",
+            todo="run once without it, then `invoke baseline.set last`; or keep a golden: --update-golden REASON",
+        )
 
 
 def scored(run: Run, record: Mapping[str, Any]) -> tuple[dict[str, Any], BenchError | None]:

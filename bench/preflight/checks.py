@@ -88,6 +88,7 @@ def refuse_failed(results: Sequence[CheckResult]) -> None:
         more = "".join(f"\n  also: {result.saw} ({result.todo})" for result in others)
         raise PreflightFailed(
             f"{first.id}: {first.saw}",
-            todo=f"{first.todo}{more}\n  `invoke doctor` shows all checks; the run can be launched anyway",
+            todo=f"{first.todo}{more}\n  `invoke doctor` shows all checks",
             field="preflight",
+            instead="; the run can be launched anyway",
         )

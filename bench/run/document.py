@@ -96,6 +96,21 @@ def origin(run: Run) -> dict[str, Any]:
     }
 
 
+def family(planned: Plan) -> str:
+    """Return the family that the record of a run will be of, before anything is launched."""
+    known = {
+        "preset": {"sha256": planned.preset.sha256},
+        "workload": _workload(planned),
+        "devices": gpus.as_document(planned.machine),
+        "host": _host(),
+        "instrument": _instrument(
+            stage_sync=commands.synchronises_stages(planned.workload), profiler=planned.expectation.profile
+        ),
+        "methodology": store.METHODOLOGY,
+    }
+    return comparable.family(redact.document(known))
+
+
 def launch(launched: Launched, directory: Path) -> Launch:
     """Return a launch as a record holds it."""
     ended, facts, rejected, dump = launched.ended, launched.facts, launched.rejected, launched.rejected_dump

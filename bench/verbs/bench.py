@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -242,7 +243,7 @@ def run_one(
     Raises:
         BenchError: the run does not count (its record is written and shown first), or it could not be made.
     """
-    from bench.compare.records import scored
+    from bench.compare.records import refuse_unscorable, scored
     from bench.models import hub
     from bench.record import store
     from bench.report import run, text
@@ -257,6 +258,7 @@ def run_one(
     planned = plan.plan(options, backend=backend)
     if resume is None:
         _check_reachable(options, planned.preset.sha256)
+        refuse_unscorable(planned)
     if planned.made_checkpoint is not None:
         text.line(messages, f"made a synthetic checkpoint: {planned.made_checkpoint}")
     with (
@@ -574,7 +576,7 @@ def engine_to_spell_for(spec: str | None) -> Engine:
     try:
         return find.find(spec)
     except UsageError:
-        if spec is not None:
+        if spec is not None or os.environ.get(find.VARIABLE):
             raise
     engine = find.unasked()
     built = find.build_command(engine.name)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -348,7 +349,7 @@ def test_a_golden_is_made_with_a_reason_then_met_bit_by_bit(accuracy, home):
         (["--torch-compile"], "torch_compile False, here True"),
     ],
 )
-def test_another_configuration_has_no_golden_and_is_not_compared(accuracy, arguments, differs):
+def test_another_configuration_has_no_golden_and_is_not_compared(accuracy, invoke, home, arguments, differs):
     accuracy("--check", "golden", "--update-golden", "first")
     compiled = "Compiling transformer with mode: default\n" if "--torch-compile" in arguments else ""
     ended, report = accuracy("--check", "golden", *arguments, again=True, scenario={"native": {"before": compiled}})
@@ -357,6 +358,11 @@ def test_another_configuration_has_no_golden_and_is_not_compared(accuracy, argum
     assert report["golden"]["picture"] is None
     assert report["golden"]["differs"] == [differs]
     assert "no golden for this configuration" in ended.out
+    typed = " ".join(arguments)
+    assert re.search(f"next: invoke accuracy .*{typed}.* --update-golden 'looked at'", ended.out)
+    assert "to do: look at the picture, then keep it with the reason (--update-golden)" in ended.err
+    shown = invoke("report", home / "runs" / report["id"], "--markdown")
+    assert re.search(r"\| no golden for this configuration.* \| none \|", shown.out), shown.out
 
 
 def test_another_version_of_the_engine_has_no_golden(accuracy):

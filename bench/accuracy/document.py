@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 PASSED, FAILED, VOID, NOT_NATIVE, INVALID = "passed", "failed", "void", "not native", "invalid"
+NO_GOLDEN = "no golden for this configuration, and no other check"
+"""Why a run is void that checked only its golden."""
 
 
 def outcome(planned: Plan, found: Findings, verdict: Verdict) -> tuple[str, list[str]]:
@@ -42,7 +44,7 @@ def outcome(planned: Plan, found: Findings, verdict: Verdict) -> tuple[str, list
     ]
     only_golden = planned.options.checks == (GOLDEN,) and planned.options.update_golden is None
     if only_golden and found.golden is not None and found.golden.status == goldens.NONE:
-        void.append("no golden for this configuration, and no other check")
+        void.append(NO_GOLDEN)
     if not verdict.counts:
         return INVALID, [finding.means for finding in verdict.reasons()] + missed
     for name, because in ((NOT_NATIVE, missed), (FAILED, failed), (VOID, void)):

@@ -212,6 +212,9 @@ def _error(outcome: str, because: list[str], verdict: Verdict, path: Path) -> Be
         return None
     if outcome == document.INVALID:
         return verdict.error(path)
+    if because[0] == document.NO_GOLDEN:
+        todo = "look at the picture, then keep it with the reason"
+        return Inconclusive(f"{outcome}: {because[0]}", where=path, todo=todo, field="update_golden")
     kind: type[BenchError] = {
         document.NOT_NATIVE: FallbackDetected,
         document.FAILED: ThresholdMissed,

@@ -88,8 +88,9 @@ def _blocks(report: Mapping[str, Any], arrays: tuple[Path, Path]) -> Iterator[Pl
             pictures=pictures.side_by_side(shown),
         )
     if report["golden"] is not None:
-        state = "pass" if report["golden"]["passed"] else "FAIL"
-        cells = ((quality.golden_line(report["golden"]), state),)
+        golden = report["golden"]
+        state = "FAIL" if not golden["passed"] else "none" if golden["status"] == "none" else "pass"
+        cells = ((quality.golden(golden), state),)
         yield Table(title="Golden", note="", columns=columns("golden | result"), rows=cells)
 
 

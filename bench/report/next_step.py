@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from bench import paths
+from bench.accuracy.options import CHECKS, GOLDEN
 from bench.record import campaign, disturbance, names, store
 from bench.run.timings import PRIMARY
 from bench.stats.comparison import INCONCLUSIVE, is_disturbed
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from bench.accuracy.options import Options as AccuracyOptions
     from bench.run.options import Options
     from bench.serving.options import LoadOptions
 
@@ -99,6 +101,18 @@ def after_invalid(record: Mapping[str, Any], path: Path) -> str:
     kept = record["launches"][-1]["log"]
     log = path.parent / (store.LOG if kept is None else kept["file"])
     return shlex.join(["invoke", "attest", "--log", paths.typed(log)])
+
+
+def after_accuracy(report: Mapping[str, Any], asked: AccuracyOptions, log: Path) -> str:
+    """Return the command after an accuracy check: keep its picture where nothing speaks against it, else its log."""
+    lacks_golden = report["outcome"] == "void" and report["checks"] == [GOLDEN]
+    if report["outcome"] != "passed" and not lacks_golden:
+        return shlex.join(["invoke", "attest", "--log", paths.typed(log)])
+    options = {"model": asked.model} | {name.replace("_", "-"): getattr(asked, name, None) for name in TYPED}
+    options["dtype"] = None if asked.dtype == "fp32" else asked.dtype
+    options["check"] = ",".join(asked.checks) if GOLDEN in asked.checks and set(asked.checks) != set(CHECKS) else None
+    switches = ["--torch-compile"] if asked.torch_compile else []
+    return shlex.join(["invoke", "accuracy", *_words(options), *switches, "--update-golden", "looked at"])
 
 
 def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder: Path) -> str:

@@ -81,13 +81,10 @@ def _check(options: Options, place: str, *, as_json: bool) -> Result:
 
     ``place`` says which of several models it is.
     """
-    import shlex
-
-    from bench import paths
     from bench.accuracy import plan, run
     from bench.record import store
     from bench.report import accuracy as report
-    from bench.report import accuracy_page, live, text
+    from bench.report import accuracy_page, live, next_step, text
 
     messages = text.stderr()
     planned = plan.plan(options)
@@ -104,8 +101,7 @@ def _check(options: Options, place: str, *, as_json: bool) -> Result:
     page = accuracy_page.write(result.record, folder, arrays)
     if not as_json:
         report.show(result.record, text.stdout())
-        again = f'invoke accuracy --model {options.model} --update-golden "looked at"'
-        step = again if result.error is None else f"invoke attest --log {shlex.quote(paths.typed(folder / store.LOG))}"
+        step = next_step.after_accuracy(result.record, options, folder / store.LOG)
         for name, told in (("next", step), ("page", page), ("report", result.path)):
             text.line(text.stdout(), f"{name}: {told}")
     return result

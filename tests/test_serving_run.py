@@ -206,3 +206,18 @@ def test_a_trace_with_a_size_that_a_server_would_change_is_refused(loadtest, tmp
     path.write_text('{"at_s": 0}\n{"at_s": 1, "width": 100}\n')
     with pytest.raises(UsageError, match="not a multiple of 16"):
         loadtest(options={"rate_hz": None, "trace": path})
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "told"),
+    [
+        ("http://127.0.0.1:1", 3, "no server answers at http://127.0.0.1:1: connection refused\n  to do: start it, or"),
+        ("127.0.0.1:1", 1, "'127.0.0.1:1' is not a server's address\n  to do: write http://HOST:PORT (--url)"),
+        ("http://:1", 1, "'http://:1' is not a server's address"),
+    ],
+)
+def test_where_no_server_answers_nothing_is_loaded(invoke, home, url, code, told):
+    ended = invoke("loadtest", "--model", "flux-tiny", "--url", url)
+    assert ended.code == code
+    assert told in ended.err
+    assert not list(home.glob("runs/*"))

@@ -30,7 +30,7 @@ from bench.serving.checks import Attested
 from bench.serving.options import LoadOptions
 from bench.serving.request import ImageRequest, VideoRequest, refuse
 from bench.serving.run import Finished, Remote
-from bench.serving.server import Server
+from bench.serving.server import Server, refuse_silent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -296,8 +296,10 @@ def loadtest_elsewhere(url: str, request: ImageRequest, options: LoadOptions) ->
 
     Raises:
         UsageError: the workload is one that a server would change, or nothing can be written.
+        EngineFailed: no server answers there.
     """
     golden = _golden(options, request, None)
+    refuse_silent(url)
     directory = store.new_run(KIND, options.run.label or "elsewhere", options.run.output_dir)
     target = Remote(url=url.rstrip("/"))
     going = Campaign(options=options, workload=request, started=store.now(), directory=directory, golden=golden)

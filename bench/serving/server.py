@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 import psutil
 
 from bench.engine import launch
-from bench.errors import EngineFailed, EvidenceMissing, FallbackDetected, TimedOut
+from bench.errors import EngineFailed, EvidenceMissing, FallbackDetected, TimedOut, UsageError
 from bench.record import store
 from bench.serving import joins
 from bench.serving.command import REQUEST_LOG
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from bench.serving.command import ServerCommand
     from bench.serving.joins import Counters, Served
 
+PORTS = {"http": 80, "https": 443}
 POLL_S = 0.25
 ANSWER_S = 10.0
 STOP_S = 10.0
@@ -55,6 +58,25 @@ async def _get(url: str) -> str | None:
             return text if response.status == HTTPStatus.OK else None
     except (aiohttp.ClientError, OSError, TimeoutError):
         return None
+
+
+def refuse_silent(url: str) -> None:
+    """Return where something listens at ``url``.
+
+    Raises:
+        UsageError: it is not the address of a server.
+        EngineFailed: nothing listens there.
+    """
+    at = urlsplit(url)
+    if at.scheme not in PORTS or at.hostname is None:
+        raise UsageError(f"{url!r} is not a server's address", todo="write http://HOST:PORT", field="url")
+    try:
+        socket.create_connection((at.hostname, at.port or PORTS[at.scheme]), ANSWER_S).close()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise EngineFailed(
+            f"no server answers at {url}: {reason}", todo="start it, or name another", field="url"
+        ) from error
 
 
 def counters(url: str) -> Counters | None:

@@ -367,6 +367,8 @@ def test_a_page_is_judged_again_by_its_own_evidence(invoke, ab_page):
     assert ended.code == 0, ended.err
     assert "baseline: native" in ended.out
     assert "comparison: " in ended.out
+    assert "; outputs are not in the page and were not checked" in ended.out
+    assert "gone" not in ended.out
 
 
 @pytest.mark.parametrize("name", ["baseline/launch-1/engine.log", "candidate/launch-1/request-002/perf.json"])

@@ -28,8 +28,8 @@ OF_EARLIER = re.compile(r"these two starts .*? %[.;]|(?:with|holds) the spread o
 """What the sentence of one pair says of its requests, or of another run: its log ratio does not tell of it."""
 
 
-def folder(place: Path) -> list[str]:
-    """Return what was judged, one line each.
+def folder(place: Path, *, of_page: bool = False) -> list[str]:
+    """Return what was judged, one line each; ``of_page``: the folder has what a page held.
 
     Raises:
         RecordEdited: something in the folder was edited.
@@ -42,15 +42,17 @@ def folder(place: Path) -> list[str]:
         ratios = [pairs.log_ratio(pair[ab.BASELINE], pair[ab.CANDIDATE]) for pair in document["pairs"]]
         evidence.refuse(wrong(document["comparison"], ratios), place / ab.DOCUMENT)
         verdict = document["comparison"]["verdict"]
-        arms = [_told(arm, known) for arm, known in zip((ab.BASELINE, ab.CANDIDATE), reviewed, strict=True)]
+        arms = [
+            _told(arm, known, of_page=of_page) for arm, known in zip((ab.BASELINE, ab.CANDIDATE), reviewed, strict=True)
+        ]
         return [*arms, f"comparison: {verdict}, {len(document['pairs'])} pairs"]
     if any((place / name).is_file() for name in names.RECORDS):
-        return [_told("run", evidence.read(place))]
+        return [_told("run", evidence.read(place), of_page=of_page)]
     raise UsageError("this folder holds neither a run nor a comparison", where=place)
 
 
-def _told(name: str, reviewed: Reviewed) -> str:
-    note = reviewed.note()
+def _told(name: str, reviewed: Reviewed, *, of_page: bool) -> str:
+    note = reviewed.note(of_page=of_page)
     return f"{name}: {reviewed.record['verdict']['outcome']}{'' if note is None else f'; {note}'}"
 
 

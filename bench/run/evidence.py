@@ -48,8 +48,10 @@ class Reviewed:
     rests_on_itself: bool = False
     """Whether a log or perf dump is gone, or none was ever named."""
 
-    def note(self) -> str | None:
-        """Return what a reader has to know, None if all evidence is there."""
+    def note(self, *, of_page: bool = False) -> str | None:
+        """Return what a reader has to know, None if all evidence is there; a page never has the outputs."""
+        if of_page and self.gone and not self.rests_on_itself:
+            return "outputs are not in the page and were not checked"
         if not self.gone:
             return f"{ALONE}: a record of version 1 does not list its evidence" if self.rests_on_itself else None
         more = f" and {len(self.gone) - SHOWN} more" if len(self.gone) > SHOWN else ""

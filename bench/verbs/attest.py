@@ -151,7 +151,7 @@ def _judge_each(words: Sequence[Path]) -> None:
         if word.is_file() and word.suffix != ".json":
             with tempfile.TemporaryDirectory() as folder:
                 page.unpack(word, Path(folder))
-                lines, document = _review(Path(folder))
+                lines, document = _review(Path(folder), of_page=True)
             called = str(word)
         else:
             place = _record_folder(word)
@@ -195,7 +195,7 @@ def _record_folder(word: Path) -> Path:
     return place.parent
 
 
-def _review(folder: Path) -> tuple[list[str], Mapping[str, Any]]:
+def _review(folder: Path, *, of_page: bool = False) -> tuple[list[str], Mapping[str, Any]]:
     """Judge again what a folder says was measured; return what was judged, one line each, and the document it is in.
 
     Raises:
@@ -219,7 +219,7 @@ def _review(folder: Path) -> tuple[list[str], Mapping[str, Any]]:
         note = reviewed.note()
         told = "unattested" if verdict is None else verdict["outcome"]
         return [f"load test: {told}{'' if note is None else f'; {note}'}"], reviewed.record
-    lines = review.folder(folder)
+    lines = review.folder(folder, of_page=of_page)
     of_arms = folder / arms.DOCUMENT
     return lines, schema.read(of_arms) if of_arms.is_file() else store.read(folder)
 

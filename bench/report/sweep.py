@@ -12,7 +12,7 @@ from rich.text import Text
 
 from bench.record.sweep import DONE, FAILED, LOST, RUNNING, STATES, STOPPED, WAITING
 from bench.report import text
-from bench.report.figures import number
+from bench.report.figures import duration, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -127,7 +127,7 @@ def _cells(count: int) -> str:
 
 def planned_line(name: str, label: str, gpus: int, minutes: float | None, *, is_finished: bool) -> str:
     """Return one line of a dry run: the cell, its GPUs, and about how long it takes."""
-    about = "finished" if is_finished else "unknown length" if minutes is None else f"about {minutes:.3g} min"
+    about = "finished" if is_finished else "unknown length" if minutes is None else f"about {duration(60 * minutes)}"
     return f"{name}  {label}  {gpus} GPU{'' if gpus == 1 else 's'}, {about}"
 
 
@@ -137,4 +137,5 @@ def planned(count: int, minutes: float, unknown: int, gpu_hours: float, finished
     if count == unknown:
         return f"{told}; how long they take is unknown: this machine has no runs of their presets yet"
     rest = f", and {unknown} cells of unknown length" if unknown else ""
-    return f"{told}; about {minutes:.3g} minutes one after the other, {gpu_hours:.3g} GPU hours, by history{rest}"
+    on_gpus = f", {gpu_hours:.2g} GPU hours" if gpu_hours else ""
+    return f"{told}; about {duration(60 * minutes)} one after the other{on_gpus}, by history{rest}"

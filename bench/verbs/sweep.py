@@ -193,6 +193,7 @@ def planned(
     ``hosts`` are those that presets have to run on.
     """
     from bench import paths
+    from bench.machine import gpus
     from bench.report import sweep as report
     from bench.report import text
     from bench.sweep.cells import Planner, Refused, Wanted
@@ -209,6 +210,7 @@ def planned(
     cells: list[Cell] = []
     refused: list[Refused] = []
     minutes = gpu_hours = 0.0
+    on_cpu = options.on == LOCAL and gpus.machine().kind == "cpu"
     count = unknown = finished = 0
     for made in Planner(wanted).cells(asked):
         if isinstance(made, Refused):
@@ -219,10 +221,11 @@ def planned(
         else:
             took = None if made.estimate_s is None else made.estimate_s / 60
             count, unknown = count + 1, unknown + (took is None)
-            minutes, gpu_hours = minutes + (took or 0), gpu_hours + (took or 0) * made.gpus / 60
+            gpus_used = 0 if on_cpu else made.gpus
+            minutes, gpu_hours = minutes + (took or 0), gpu_hours + (took or 0) * gpus_used / 60
             is_finished = (folder.of_cell(made.id) / "result.json").exists()
             finished += is_finished
-            text.write(report.planned_line(made.id, made.label, made.gpus, took, is_finished=is_finished))
+            text.write(report.planned_line(made.id, made.label, gpus_used, took, is_finished=is_finished))
     if listed:
         text.write(report.planned(count, minutes, unknown, gpu_hours, finished))
     return cells, refused

@@ -58,8 +58,12 @@ def _answer(record: Record, voided: Sequence[Mapping[str, Any]]) -> str:
         )
     if (capacity := record["capacity_hz"]) is not None:
         told.append(f"the server's capacity is {capacity['value']:.3g} requests a second")
-    loaded = [phase for phase in _measured(record) if phase["figures"]["p50_s"] is not None]
-    if loaded:
+    asked = [phase for phase in _measured(record) if phase["name"] != "closed-1"] or _measured(record)
+    loaded = [phase for phase in asked if phase["figures"]["p50_s"] is not None]
+    if asked and not loaded:
+        rate = asked[-1]["figures"]["offered_hz"]
+        told.append(f"at {rate:.3g} a second too few requests were answered for a median")
+    elif loaded:
         figures = loaded[-1]["figures"]
         slow = "" if figures["p95_s"] is None else f", the 95th percentile {load.milliseconds(figures['p95_s'])}"
         half = load.milliseconds(figures["p50_s"])
@@ -161,12 +165,12 @@ def _points(record: Record) -> list[dict[str, Any]]:
 
 def _by_rate(record: Record) -> Plot:
     values = _points(record)
-    slo = [] if record["slo_s"] is None else [at(1e3 * record["slo_s"], "SLO", channel="y")]
+    slo = [] if record["slo_s"] is None else [at(1e3 * record["slo_s"], "SLO", channel="y", below=True)]
     rates = [value["rate"] for value in values]
     at_a_rate = [value for value in values if value["sent"] == AT_A_RATE]
     others = [value for value in values if value["sent"] != AT_A_RATE]
     position = {
-        "x": axis("rate", "offered requests a second"),
+        "x": axis("rate", "offered requests a second", zero=True),
         "y": axis("latency", "latency, ms", zero=True),
     }
     known = [name for name in PERCENTILE_NAMES if any(value["percentile"] == name for value in values)]

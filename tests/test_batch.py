@@ -58,7 +58,9 @@ def test_all_native_is_exit_code_0_and_one_table(batch, home):
     assert schema.violations(summary, "batch-summary") == []
     assert [(row["preset"], row["outcome"]) for row in summary["rows"]] == [("one", "native"), ("two", "native")]
     assert "2 of 2 native" in ended.out
-    assert "next: invoke history --model one" in ended.out
+    # a machine that others use is proposed the run again
+    again = "when nothing else runs here: invoke bench --model"
+    assert re.search(f"next: (?:invoke history --model one|{again} )", ended.out)
     assert ended.out.splitlines()[-1].startswith("summary: ")
     for row in summary["rows"]:
         assert json.loads(Path(row["record"]).read_text())["timings"]["metrics"]["denoise_ms"] == row["denoise_ms"]

@@ -727,6 +727,9 @@ def test_a_run_that_was_disturbed_is_proposed_again_when_nothing_else_runs(recor
     assert told.endswith(wanted)
 
 
+QUIET_LOAD = {"preflight": [], "verdict": None, "checks": []}
+
+
 @pytest.mark.parametrize(
     ("proposed", "told"),
     [
@@ -736,7 +739,11 @@ def test_a_run_that_was_disturbed_is_proposed_again_when_nothing_else_runs(recor
 )
 def test_after_a_served_profile_both_servers_are_what_was_asked_for(proposed, told):
     asked = Options(model="flux", torch_compile=True, extra=("--vae-tiling=true",))
-    assert next_step.after_served_profile(asked, proposed) == f"invoke loadtest --model flux {told}"
+    assert next_step.after_served_profile(QUIET_LOAD, asked, proposed) == f"invoke loadtest --model flux {told}"
+    shared = {"held": False, "id": "machine", "says": "others used up to 40 % of the processors"}
+    disturbed = QUIET_LOAD | {"checks": [shared]}
+    told = f"when nothing else runs here: invoke loadtest --model flux {told}"
+    assert next_step.after_served_profile(disturbed, asked, proposed) == told
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["one log", "two streams"])

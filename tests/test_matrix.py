@@ -3,12 +3,16 @@
 CUDA graphs need a GPU: here a simulated NVML has one, and a replay engine emits the lines of the engine's sources.
 """
 
+import io
 import json
 
 import pytest
 from helpers import NATIVE, ROOT
+from rich.console import Console
 
 from bench import schema
+from bench.record import store
+from bench.report import matrix as report
 
 STEADY = NATIVE | {"between": 0.003, "within": 0.002}
 
@@ -96,7 +100,7 @@ def test_graphs_that_were_captured_and_are_not_used_have_no_number(matrix):
     assert told["against_eager"]["effect"]["percent"] == pytest.approx(-20, abs=1.5)
     assert "3 of 8 cells do not count" in ended.err
     assert ended.out.splitlines()[-1].startswith("record: ")
-    assert ended.out.splitlines()[-2].startswith("next: invoke ab --model ")
+    assert " invoke ab --model " in ended.out.splitlines()[-2]
 
 
 def test_other_pixels_under_graphs_are_a_fault_and_exit_7(matrix):
@@ -186,3 +190,43 @@ def test_graphs_without_a_gpu_are_refused_before_any_cell_is_measured(invoke, re
     assert "CUDA graphs need a GPU, and none is visible here" in ended.err
     assert "to do: vary the quality only (--matrix)" in ended.err
     assert not (home / "runs").exists()
+
+
+@pytest.fixture
+def measured():
+    """A matrix that was measured on a GPU, its records by cell, and what is printed of the two."""
+    folder = ROOT / "docs" / "evidence" / "h200-0.5.23" / "quality"
+    document = json.loads((folder / "matrix.json").read_text())
+    records = {cell["name"]: store.read(folder / cell["record"]) for cell in document["cells"]}
+
+    def shown():
+        console = Console(file=io.StringIO(), width=200)
+        report.show(document, records, folder / "matrix.json", console)
+        return console.file.getvalue()
+
+    return document, records, shown
+
+
+def test_pictures_of_one_request_are_compared_too(measured):
+    document, _, shown = measured
+    for cell in document["cells"]:
+        cell["outputs_identical"] = None
+    rows = [line.split() for line in shown().partition("pictures")[2].splitlines() if "lossless-eager" in line]
+    assert [row[:4] for row in rows[:2]] == [
+        [name, "one", "request", "lossless-eager"] for name in ("exact-eager", "high-eager")
+    ]
+    for cell in document["cells"]:
+        cell["reference"] = None
+    document["cells"][1:] = []
+    assert "pictures: not compared, only exact-eager has any" in shown()
+
+
+def test_a_quality_that_did_not_engage_is_not_proposed(measured):
+    document, records, shown = measured
+    assert "quality=high" in shown().partition("next: ")[2]
+    document["cells"][2] |= {"outcome": "degraded", "reason": "receipt.quality: the engine did not use a fusion"}
+    assert "quality=high" not in shown().partition("next: ")[2]
+    records["high-eager"]["preflight"] = [
+        {"id": "gpu.idle", "state": "warn", "saw": "pid 1", "means": "m", "todo": "t"}
+    ]
+    assert "next: when nothing else runs here: invoke " in shown()

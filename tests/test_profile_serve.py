@@ -125,7 +125,7 @@ def test_a_request_under_load_becomes_a_profile(profile, invoke):
     assert "; 50.00 ms a denoise step" in shown
     assert "one request of a server; others in flight: " in shown
     assert "what to do first" in shown
-    assert "next: invoke loadtest --model flux-tiny --engine served --preset-file " in ended.err
+    assert "invoke loadtest --model flux-tiny --engine served --preset-file " in ended.err.split("next: ")[1]
     record = json.loads(path.read_text())
     assert schema.violations(record, "load-record") == []
     assert record["instrument"] == record["launches"][0]["instrument"] == {"stage_sync": False, "profiler": True}

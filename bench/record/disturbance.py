@@ -26,6 +26,16 @@ def of(record: Record) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*before, *_during(record, are_limits=False)]))
 
 
+def of_load(record: Record) -> tuple[str, ...]:
+    """Return what disturbed a load test, likewise."""
+    return (*of(record), *shared(record))
+
+
+def shared(record: Record) -> tuple[str, ...]:
+    """Return what others used of the processors in a phase of a load test, if that was too much."""
+    return tuple(check["says"] for check in record["checks"] if check["id"] == "machine" and check["held"] is False)
+
+
 def limits(record: Record) -> tuple[str, ...]:
     """Return how the card's own limits moved its clocks, one phrase each; this does not count as disturbance."""
     return tuple(dict.fromkeys(_during(record, are_limits=True)))

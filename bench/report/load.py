@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bench.record import phases
-from bench.report import text
+from bench.record import disturbance, phases
+from bench.report import run, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,11 +20,14 @@ HELD = {True: "held", False: "NOT HELD", None: "unknown"}
 def show(record: Mapping[str, Any], path: Path, console: Console, next_step: str) -> None:
     """Print a load record and what one would type next; no figure is printed of one that does not count."""
     verdict = record["verdict"]
-    text.line(console, f"verdict  {'UNATTESTED' if verdict is None else verdict['outcome'].upper()}")
+    under = " (measured under disturbance)" if disturbance.of_load(record) else ""
+    text.line(console, f"verdict  {'UNATTESTED' if verdict is None else verdict['outcome'].upper()}{under}")
     if record["server"] is not None and record["server"]["ready_s"] is not None:
         text.line(
             console, f"server   sglang {record['engine']['version']}, ready after {record['server']['ready_s']:.0f} s"
         )
+    for line in warnings(record):
+        text.line(console, line)
     voided = [check for check in record["checks"] if check["exit_code"]]
     if not voided and record["failure"] is None:
         _figures(record, console)
@@ -32,6 +35,12 @@ def show(record: Mapping[str, Any], path: Path, console: Console, next_step: str
     console.print(_checks(record))
     text.line(console, f"next: {next_step}")
     text.line(console, f"record: {path}")
+
+
+def warnings(record: Mapping[str, Any]) -> list[str]:
+    """Return what is said of the machine: by the checks before, the watch meanwhile, and the check of each phase."""
+    during = disturbance.shared(record)
+    return [*(run.warnings(record) if record["verdict"] else ()), *(f"warning: machine: {says}" for says in during)]
 
 
 def _figures(record: Mapping[str, Any], console: Console) -> None:
@@ -68,7 +77,7 @@ def batching_rows(batching: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [(f"up to {batching['most']}", batching["receipt"] or "the log cannot be seen")]
     if batching["sizes"] is not None:
         sizes = ", ".join(f"{count} of {size}" for size, count in batching["sizes"].items())
-        merged = f"{batching['merged_share']:.0%} of the bursts' requests" + (f", batches: {sizes}" if sizes else "")
+        merged = f"{share(batching['merged_share'])} of the bursts' requests" + (f", batches: {sizes}" if sizes else "")
         rows.append(("merged", merged))
     batched, unbatched = batching["batched"], batching["unbatched"]
     if batched is not None and unbatched is not None:
@@ -93,7 +102,8 @@ def batching_rows(batching: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _change(before: float, after: float) -> str:
-    return f"{after / before - 1:+.0%}"
+    changed = round(100 * (after / before - 1))
+    return f"{changed:+d} %" if changed else "0 %"
 
 
 PHASES = ("phase", "offered/s", "achieved/s", "utilisation", "p50", "p95", "p99", "queue", "goodput", "failed", "flag")
@@ -107,10 +117,10 @@ def phase_cells(phase: Mapping[str, Any]) -> tuple[str, ...]:
         phase["name"],
         _number(figures["offered_hz"]),
         _number(figures["achieved_hz"]),
-        _share(figures["utilisation"]),
+        share(figures["utilisation"]),
         *(milliseconds(figures[name]) for name in ("p50_s", "p95_s", "p99_s")),
-        _share(figures["queue_share"]),
-        _share(figures["goodput"]),
+        share(figures["queue_share"]),
+        share(figures["goodput"]),
         str(figures["offered"] - figures["answered"]),
         ", ".join(figures["flags"]),
     )
@@ -140,5 +150,6 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.0%}"
+def share(value: float | None) -> str:
+    """Return a share as a whole percentage, a dash for an unknown one."""
+    return "-" if value is None else f"{100 * value:.0f} %"

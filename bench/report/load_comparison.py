@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.record import disturbance
 from bench.report import text
 from bench.report.comparison import heads
-from bench.report.load import PHASES, milliseconds, phase_cells
+from bench.report.load import PHASES, milliseconds, phase_cells, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -126,12 +126,11 @@ def rate_cells(document: Document) -> Iterator[tuple[str, ...]]:
     for rate in document["rates"]:
         cells = [f"{rate['rate_hz']:.3g}"]
         for name in ARMS:
-            goodput = rate["goodput"][name]
             cells += [
                 f"{rate['held'][name]} of {rate['known'][name]}",
                 milliseconds(rate["p50_s"][name]),
                 milliseconds(rate["p95_s"][name]),
-                "-" if goodput is None else f"{goodput:.0%}",
+                share(rate["goodput"][name]),
             ]
         yield tuple(cells)
 

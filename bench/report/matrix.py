@@ -24,8 +24,8 @@ def show(document: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]], 
     """Print a matrix (``records`` by cell) and what to type next; the last line is its path."""
     rows = document["cells"]
     console.print(_numbers(rows))
-    if any(row["reference"] or row["same_pixels_as_eager"] is not None for row in rows):
-        console.print(Text("\npictures"), style="dim")
+    console.print(Text(f"\npictures{_not_compared(rows)}"), style="dim")
+    if not _not_compared(rows):
         console.print(_pictures(rows))
     reasons: dict[tuple[str, str | None], list[str]] = {}
     for row in rows:
@@ -48,6 +48,14 @@ def show(document: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]], 
             text.line(console, f"disturbed, {name}: {'; '.join(phrases)}")
     text.line(console, f"next: {next_step.after_matrix(document, records)}")
     text.line(console, f"record: {path}")
+
+
+def _not_compared(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return why no cell's pictures are compared; empty where some are."""
+    if any(row["reference"] or row["same_pixels_as_eager"] is not None for row in rows):
+        return ""
+    made = [row["name"] for row in rows if row["requests"]]
+    return f": not compared, {f'only {made[0]}' if made else 'no cell'} has any"
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -75,6 +83,8 @@ def _pictures(rows: Sequence[Mapping[str, Any]]) -> Table:
             pixels = "as eager" if row["same_pixels_as_eager"] else "NOT as eager"
         elif row["outputs_identical"] is not None:
             pixels = "all requests alike" if row["outputs_identical"] else "differ between requests"
+        elif row["reference"] is not None:
+            pixels = "one request"
         else:
             continue
         psnr = ssim = ""

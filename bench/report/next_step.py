@@ -50,7 +50,7 @@ def after_bench(record: Mapping[str, Any]) -> str:
     asked = record["asked"]
     if not record["complete"] and record["kind"] != store.REFERENCE:
         return f"invoke bench --resume {record['id'][-6:]}"
-    quiet = WHEN_QUIET if disturbance.of(record) else ""
+    quiet = _quiet(record)
     counts = _more_to_measure(record)
     if counts is None and not quiet:
         return f"invoke history --model {record['preset']['key']}"
@@ -60,6 +60,11 @@ def after_bench(record: Mapping[str, Any]) -> str:
     # a run is called by its digits in the default folder only
     compared = record["kind"] == store.REFERENCE and not asked["output_dir"]
     return f"{quiet}{again} && invoke compare {record['id'][-6:]} last" if compared else f"{quiet}{again}"
+
+
+def _quiet(*records: Mapping[str, Any]) -> str:
+    """Return what stands before a command that measures again where one of these records was disturbed."""
+    return WHEN_QUIET if any(map(disturbance.of, records)) else ""
 
 
 def _more_to_measure(record: Mapping[str, Any]) -> dict[str, object] | None:
@@ -175,15 +180,17 @@ def _pairs(document: Mapping[str, Any], baseline: Mapping[str, Any], pairs: int)
 
 
 def after_batch(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the command after a batch: its first failure alone, else the history of its first preset.
+    """Return the command after a batch: its first failure alone, else what was disturbed again, else its history.
 
     ``records`` has those of the presets that were launched; each says on which engine.
     """
     failed = next((row for row in rows if row["exit_code"] != 0), None)
     if failed is None:
-        return f"invoke history --model {rows[0]['preset']}"
+        disturbed = next((record for record in records.values() if disturbance.of(record)), None)
+        history = f"invoke history --model {rows[0]['preset']}"
+        return history if disturbed is None else f"{WHEN_QUIET}{_bench(disturbed)}"
     if failed["preset"] in records:
-        return _bench(records[failed["preset"]])
+        return f"{_quiet(records[failed['preset']])}{_bench(records[failed['preset']])}"
     if failed["outcome"] == "refused":
         return f"invoke doctor --model {failed['preset']}"
     return f"invoke bench --model {failed['preset']}"
@@ -192,20 +199,22 @@ def after_batch(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping
 def after_matrix(document: Mapping[str, Any], records: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the command after a matrix: the fastest cell against the default, decided by pairs of starts.
 
-    ``records`` has those of its cells, which say on which engine and workload.
+    A cell that was not of its quality is not proposed. ``records`` has those of its cells, which say on which engine
+    and workload.
     """
-    eager = [cell for cell in document["cells"] if cell["denoise_ms"] is not None]
-    fastest = min(eager, key=lambda cell: float(cell["denoise_ms"]), default=None)
+    measured = [cell for cell in document["cells"] if cell["denoise_ms"] is not None]
+    engaged = [cell for cell in measured if not str(cell["reason"]).startswith("receipt.quality: ")]
+    fastest = min(engaged or measured, key=lambda cell: float(cell["denoise_ms"]), default=None)
     if fastest is None:
         return f"invoke doctor --model {document['model']}"
-    record = records[fastest["name"]]
+    record, quiet = records[fastest["name"]], _quiet(*records.values())
     workload = _arm(record["asked"])
-    quality = [f"quality={fastest['quality']}"] if fastest["quality"] and fastest["reference"] else []
+    quality = [f"quality={fastest['quality']}"] if engaged and fastest["quality"] and fastest["reference"] else []
     changed = [*quality, *(["cuda-graph"] if fastest["cuda_graph"] else [])]
     if not changed:
-        return shlex.join(["invoke", "profile", *_words(_common(record))])
+        return f"{quiet}{shlex.join(['invoke', 'profile', *_words(_common(record))])}"
     arms = {"baseline": shlex.join(workload) or None, "candidate": shlex.join([*workload, *changed])}
-    return shlex.join(["invoke", "ab", *_words(_common(record) | {"metric": "denoise"} | arms)])
+    return f"{quiet}{shlex.join(['invoke', 'ab', *_words(_common(record) | {'metric': 'denoise'} | arms)])}"
 
 
 def after_profile(record: Mapping[str, Any], proposed: str | None) -> str:
@@ -213,27 +222,28 @@ def after_profile(record: Mapping[str, Any], proposed: str | None) -> str:
 
     A CPU's profile proposes nothing; the next thing to know is the time without the profiler.
     """
-    asked = record["asked"]
+    asked, quiet = record["asked"], _quiet(record)
     if record["devices"]["kind"] == "cpu":
-        return _bench(record, repeats=MANY_REQUESTS)
+        return f"{quiet}{_bench(record, repeats=MANY_REQUESTS)}"
     if proposed is None and asked["torch_compile"]:
         return "invoke profile-diff last~1 last"
     workload = _arm(asked)
     candidate = [*workload, *shlex.split(proposed or "compile")]
     arms = {"baseline": shlex.join(workload) or None, "candidate": shlex.join(candidate)}
-    return shlex.join(["invoke", "ab", *_words(_common(record) | {"metric": "denoise"} | arms)])
+    return f"{quiet}{shlex.join(['invoke', 'ab', *_words(_common(record) | {'metric': 'denoise'} | arms)])}"
 
 
-def after_served_profile(asked: Options, proposed: str | None) -> str:
+def after_served_profile(record: Mapping[str, Any], asked: Options, proposed: str | None) -> str:
     """Return the command after the profile of a server: two servers, the other with the arm that it proposes."""
+    quiet = WHEN_QUIET if disturbance.of_load(record) else ""
     options: dict[str, object] = {"model": asked.model, "engine": asked.engine, "preset-file": asked.preset_file}
     if proposed is None:
         switches = ["--torch-compile"] if asked.torch_compile else []
         extra = ["--", *asked.extra] if asked.extra else []
-        return shlex.join(["invoke", "loadtest", *_words(options), *switches, *extra])
+        return f"{quiet}{shlex.join(['invoke', 'loadtest', *_words(options), *switches, *extra])}"
     workload = _arm_of_record(asked.document())
     arms = {"baseline": shlex.join(workload) or None, "candidate": shlex.join([*workload, *shlex.split(proposed)])}
-    return shlex.join(["invoke", "loadtest", *_words(options | arms)])
+    return f"{quiet}{shlex.join(['invoke', 'loadtest', *_words(options | arms)])}"
 
 
 def after_records(
@@ -288,15 +298,15 @@ def after_load(record: Mapping[str, Any], asked: LoadOptions, path: Path) -> str
             if log.is_file()
             else f"invoke validate {_called(path.parent)}"
         )
-    run = asked.run
+    run, quiet = asked.run, WHEN_QUIET if disturbance.of_load(record) else ""
     options = {"model": run.model, "engine": run.engine, "model-path": run.model_path, "url": asked.url}
     if record["slo_s"] is None and alone is not None:
         options["slo"] = f"{2 * alone:.2g}"
     elif record["slo_s"] is not None:
-        options["slo"] = f"{record['slo_s']:g}"
+        options["slo"] = f"{record['slo_s']:.3g}" if asked.slo_s is None else f"{asked.slo_s:g}"
     if record["highest_rate"] is not None or "slo" not in options:
-        return f"invoke profile --model {run.model}"
-    return shlex.join(["invoke", "loadtest", *_words(options), "--find-max"])
+        return f"{quiet}invoke profile --model {run.model}"
+    return f"{quiet}{shlex.join(['invoke', 'loadtest', *_words(options), '--find-max'])}"
 
 
 def after_servers(document: Mapping[str, Any], asked: LoadOptions, folder: Path) -> str:
@@ -309,7 +319,8 @@ def after_servers(document: Mapping[str, Any], asked: LoadOptions, folder: Path)
     options = {"model": asked.run.model, "engine": asked.run.engine, **specs}
     options |= {"rate": asked.rate_hz, "slo": asked.slo_s, "duration": f"{2 * asked.duration_s:g}"}
     same = [] if any(specs.values()) else ["--same"]
-    return shlex.join(["invoke", "loadtest", *_words(options), *same])
+    quiet = WHEN_QUIET if is_disturbed(document["comparison"]) else ""
+    return f"{quiet}{shlex.join(['invoke', 'loadtest', *_words(options), *same])}"
 
 
 def after_history(asked: Options) -> str:

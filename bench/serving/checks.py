@@ -340,7 +340,9 @@ def _machine(facts: Facts) -> Outcome:
     shares = [m.others_share for m in facts.loads if m.others_share is not None]
     if not shares:
         return Outcome(held=None, says="others' share of the processors is unknown")
-    return Outcome(held=max(shares) <= OTHERS_SHARE, says=f"others used up to {max(shares):.0%} of the processors")
+    return Outcome(
+        held=max(shares) <= OTHERS_SHARE, says=f"others used up to {100 * max(shares):.0f} % of the processors"
+    )
 
 
 CHECKS: tuple[tuple[str, str, Callable[[Facts], Outcome]], ...] = (

@@ -216,7 +216,7 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
         action = tried.first_flag(report)
         proposed = None if action is None else action["arm"]
         then = (
-            next_step.after_served_profile(asked, proposed)
+            next_step.after_served_profile(record, asked, proposed)
             if options.serve
             else next_step.after_profile(record, proposed)
         )

@@ -248,7 +248,7 @@ def test_bench_runs_the_same_checks_and_starts_nothing(invoke, replay, model, ma
     assert ended.code == 10
     assert "gpu.idle: GPU 0: in use by process 4242" in ended.err
     assert "the run can be launched anyway (--no-preflight)" in ended.err
-    arms = ("--candidate", "steps=2", "--baseline", f"model-path={command[-1]}")
+    arms = ("--candidate", f"model-path={command[-1]} steps=2", "--baseline", f"model-path={command[-1]}")
     ended = invoke("ab", *command[1:-2], *arms, env=machine({"processes": [4242]}))
     assert ended.code == 10
     assert "launched anyway" not in ended.err, "ab cannot"

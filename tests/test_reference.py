@@ -62,6 +62,18 @@ def test_compare_calls_it_a_reference(invoke, both):
     assert "| verdict | diffusers | native | |" in ended.out
 
 
+def test_what_is_left_open_is_measured_again_with_the_verb_of_each_side(invoke, both):
+    ended = invoke("compare", both[0].parent, both[1].parent)
+    assert ended.code == 9
+    assert "how much starts differ: three launches of each side do" in " ".join(ended.out.split())
+    (told,) = [line for line in ended.out.splitlines() if line.startswith("next: ")]
+    again = "--repeats 3 --launches 3"
+    assert re.fullmatch(
+        rf"next: (when .*: )?invoke reference --model flux-tiny .*{again}.* && invoke bench --model .*{again}.*",
+        told,
+    )
+
+
 def test_it_is_never_a_baseline_and_never_in_the_history(invoke, both):
     refused = invoke("baseline.set", both[0].parent)
     assert (refused.code, "cannot be a baseline" in refused.err) == (1, True)

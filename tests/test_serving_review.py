@@ -197,6 +197,9 @@ def test_one_start_of_each_decides_nothing_and_says_what_does(invoke, runs):
     assert "unloaded service time" in ended.out
     assert "sglang 0.5.17 against 0.5.23" in ended.out
     assert "inconclusive" in ended.err
+    assert re.search(
+        r"^next: .*invoke loadtest --model flux-tiny --baseline \S+ --candidate \S+$", ended.out, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("metric", ["service", "capacity"])

@@ -169,6 +169,9 @@ def compare(
     name = baseline.metric.name
     # what is calibrated is the native engine's noise: it says nothing of diffusers
     is_native = not baseline.is_dump and store.REFERENCE not in (baseline.document["kind"], candidate.document["kind"])
+    way = {} if is_native or baseline.is_dump else {"shown_by": "three launches of each side do"}
+    if baseline.metric.is_served:
+        way = {"shown_by": "`invoke loadtest` of a baseline and a candidate measures pairs"}
     known = unpaired.Circumstances(
         metric=baseline.metric.title,
         noise=calibration.noise(baseline.document, name) if is_native else None,
@@ -176,6 +179,7 @@ def compare(
         days=calibration.days(baseline.document, name) if is_native else None,
         requests=(baseline.requests, candidate.requests),
         is_disturbed=not baseline.is_dump and bool(disturbance.between([baseline.document], [candidate.document])),
+        **way,
     )
     return unpaired.compare_launches(baseline.launches, candidate.launches, known, margin_percent)
 

@@ -276,10 +276,31 @@ def _both_again(records: tuple[Mapping[str, Any], Mapping[str, Any]], comparison
     # measured apart or under disturbance, neither side can be kept
     lacking = [place for place in (0, 1) if quiet or "measured apart" in comparison["reason"] or counts[place] < wanted]
     lacking = lacking or [0, 1]
-    again = [_bench(records[place], repeats=repeats, launches=wanted) for place in lacking]
+    verbs = ["reference" if record["kind"] == store.REFERENCE else "bench" for record in records]
+    again = [_bench(records[place], verbs[place], repeats=repeats, launches=wanted) for place in lacking]
     if len(again) == 1:
         return f"the {sides[lacking[0]]} again: {again[0]}"
+    if verbs[0] != verbs[1]:
+        return f"{quiet}{' && '.join(again)}"
     return f"once for each side, {quiet or 'within an hour: '}{again[0]}"
+
+
+def after_loads(
+    baseline: Mapping[str, Any], candidate: tuple[Path, Mapping[str, Any]], comparison: Mapping[str, Any]
+) -> str:
+    """Return the command after a comparison of two load tests: both arms in pairs if it is open, else a page."""
+    if comparison["verdict"] != INCONCLUSIVE:
+        return f"invoke report {_called(candidate[0])}"
+    quiet = WHEN_QUIET if is_disturbed(comparison) else ""
+    arms = []
+    for record in (baseline, candidate[1]):
+        workload = record["workload"]
+        switches = [word for word, on in (("compile", "torch_compile"), ("cuda-graph", "cuda_graph")) if workload[on]]
+        engine = record["asked"]["engine"] or record["engine"]["name"]
+        arms.append(shlex.join([engine, *switches, *workload["extra"]]))
+    options = {"model": baseline["preset"]["key"], "baseline": arms[0]}
+    words = ["--same"] if arms[0] == arms[1] else ["--candidate", arms[1]]
+    return f"{quiet}{shlex.join(['invoke', 'loadtest', *_words(options), *words])}"
 
 
 def after_load(record: Mapping[str, Any], asked: LoadOptions, path: Path) -> str:
@@ -348,14 +369,14 @@ def _called(place: Path) -> str:
     return shlex.quote(names.called(place))
 
 
-def _bench(record: Mapping[str, Any], **counts: object) -> str:
+def _bench(record: Mapping[str, Any], verb: str = "bench", **counts: object) -> str:
     """Return the command that measures again what a record did, with other counts of requests or launches."""
     asked = record["asked"]
     options = {"model": record["preset"]["key"]} | {name: asked.get(name) for name in TYPED} | counts
     words = _words({name.replace("_", "-"): value for name, value in options.items()})
     switches = [typed for name, (value, typed) in SWITCHES.items() if asked.get(name) is value]
     extra = ["--", *asked["extra"]] if asked["extra"] else []
-    return shlex.join(["invoke", "bench", *words, *switches, *extra])
+    return shlex.join(["invoke", verb, *words, *switches, *extra])
 
 
 def _common(record: Mapping[str, Any]) -> dict[str, object]:

@@ -41,7 +41,8 @@ class Circumstances:
 
     ``apart`` says why the two may differ beside the arm ("other days"), None where they were measured on one host
     within the hour. ``requests`` are those of each launch, on either side. ``is_disturbed`` says that a side was
-    measured under disturbance: a winner is named, and no size of the effect is claimed.
+    measured under disturbance: a winner is named, and no size of the effect is claimed. ``shown_by`` says what shows
+    how much launches differ.
     """
 
     metric: str = "total time"
@@ -50,6 +51,7 @@ class Circumstances:
     days: DayNoise | None = None
     requests: tuple[int, int] = (1, 1)
     is_disturbed: bool = False
+    shown_by: str = "`invoke ab` measures pairs, `invoke calibrate` that difference"
 
 
 def compare_launches(
@@ -74,9 +76,7 @@ def compare_launches(
             if sizes == (1, 1)
             else f"{sizes[0]} against {sizes[1]} engine starts do not show"
         )
-        remarks.append(
-            f"{known_starts} how much starts differ: `invoke ab` measures pairs, `invoke calibrate` that difference"
-        )
+        remarks.append(f"{known_starts} how much starts differ: {known.shown_by}")
     elif method == "calibrated" and known.noise is not None:
         spread = f"{known.noise.sd_percent:.2g} % between {known.noise.launches} launches"
         remarks.append(f"the interval rests on the spread of {spread}")

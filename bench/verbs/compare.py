@@ -380,7 +380,7 @@ def _compare_loads(files: Sequence[Path], options: CompareOptions) -> None:
     """
     from bench.compare import records
     from bench.report import load_comparison as report
-    from bench.report import text
+    from bench.report import next_step, text
     from bench.serving import records as loads
     from bench.stats import comparison as statistics
 
@@ -410,6 +410,8 @@ def _compare_loads(files: Sequence[Path], options: CompareOptions) -> None:
             phases = loads.same_phases(*shown)
             with interrupts.until_verdict():
                 report.show_records(documents[-1], shown, phases, notes, text.stdout())
+                step = next_step.after_loads(shown[0], (Path(candidate.name), shown[1]), compared)
+                text.line(text.stdout(), f"next: {step}")
     if options.as_json:
         with interrupts.until_verdict():
             text.write_json(documents)

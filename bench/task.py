@@ -105,6 +105,7 @@ class GuardedTask(Task[Any]):
         signal.signal(signal.SIGINT, interrupts.heard)
         try:
             given = () if self.options is None else (declarations.build(self.options, self._texts(kwargs)),)
+            self._refuse_own(args[0])
             ended = super().__call__(*args, *given)
             interrupts.refuse_unread()
             sys.stdout.flush()  # a closed pipe is noticed here, not when the interpreter has ended
@@ -132,6 +133,18 @@ class GuardedTask(Task[Any]):
                 sys.stdout.flush()
             except OSError:  # how the task ended stands, whoever read on
                 _discard_output()
+
+    def _refuse_own(self, context: Context) -> None:
+        """Raise UsageError for an option of this task behind ``--``, where only the engine's flags are."""
+        from bench.catalog import flags  # noqa: PLC0415 - few command lines have a --
+
+        own = {f"--{option.name}" for option in self.declared()}
+        typed = (word.partition("=")[0] for word in context.remainder.split())
+        if misplaced := next((word for word in typed if word in own and not flags.versions_of(word)), None):
+            raise UsageError(
+                f"{misplaced} is an option of this task, and what follows -- goes to the engine",
+                todo=f"use {misplaced} of this task, before --",
+            )
 
     def _texts(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return option name -> what was typed, the arguments of a list of words as one list."""

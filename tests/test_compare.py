@@ -69,14 +69,23 @@ def recorded(bench, home):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"instrument__stage_sync": True}, "instrument: synchronised stages: False against True"),
-        ({"instrument__profiler": True, "kind": "profile"}, "instrument: profiler: False against True"),
+        ({"instrument__stage_sync": True}, "synchronised stages: off against on"),
+        ({"instrument__profiler": True, "kind": "profile"}, "profiler: off against on"),
     ],
 )
 def test_times_taken_under_different_instruments_are_not_compared(invoke, recorded, change, named):
     ended = invoke("compare", recorded(1), recorded(2, **change))
     assert ended.code == 1
     assert named in ended.err
+
+
+def test_two_presets_are_named_and_not_their_hashes(invoke, recorded):
+    one, other = recorded(1), recorded(2, preset__key="sd3-tiny", preset__sha256="0" * 64)
+    ended = invoke("compare", one, other)
+    assert "not comparable: preset: flux-tiny against sd3-tiny" in ended.err
+    assert "to do: name two runs of one preset" in ended.err
+    ended = invoke("compare", one, recorded(3, preset__sha256="0" * 64))
+    assert "preset: flux-tiny against flux-tiny (its content differs)" in ended.err
 
 
 def test_a_side_is_called_by_its_folder_also_where_its_file_was_named(invoke):

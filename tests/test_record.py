@@ -65,8 +65,8 @@ def changed(record, place, value):
     ("place", "value", "told"),
     [
         ("methodology", 2, "methodology: 1 against 2"),
-        ("instrument.stage_sync", False, "instrument: synchronised stages: True against False"),
-        ("instrument.profiler", True, "instrument: profiler: False against True"),
+        ("instrument.stage_sync", False, "synchronised stages: on against off"),
+        ("instrument.profiler", True, "profiler: off against on"),
         ("workload.quality_meaning", "exact", "meaning of the quality: None against 'exact'"),
         ("workload.steps", 3, "steps"),
     ],

@@ -61,6 +61,8 @@ EVIDENCE = ROOT / "docs" / "evidence"
         (("--model", "qqqq"), ["`invoke models` lists the 84"]),
         (("--", "--backend=diffusers"), ["--backend cannot be passed to the engine: the workbench pins it"]),
         (("--", "--log-level=warning"), ["--log-level cannot be passed to the engine"]),
+        (("--", "--steps=3"), ["--steps is an option of this task", "use --steps of this task, before --"]),
+        (("--", "--vae-tiling=true", "--dry-run"), ["use --dry-run of this task, before --"]),
         (("--", "--not-a-flag=1"), ["sglang 0.5.23 does not know --not-a-flag"]),
         (("--", "--warmup-res=1x1"), ["sglang 0.5.23 does not know --warmup-res", "--warmup-res"]),
         (("--", "--foo-path=x"), ["sglang 0.5.23 does not know --foo-path"]),

@@ -132,7 +132,9 @@ def refuse_unlike(baseline: Side, candidate: Side) -> None:
         raise UsageError(
             f"not comparable: {'; '.join(unlike)}",
             where=f"{baseline.name}, {candidate.name}",
-            todo="measure both on one workload and machine: `invoke ab`",
+            todo="name two dumps of one workload"
+            if baseline.is_dump
+            else comparable.way_on(baseline.document, candidate.document),
         )
 
 

@@ -19,8 +19,8 @@ MEANING = "workload.quality_meaning"
 
 FIELDS = (
     ("methodology", "methodology"),
-    ("instrument: synchronised stages", "instrument.stage_sync"),
-    ("instrument: profiler", "instrument.profiler"),
+    ("synchronised stages", "instrument.stage_sync"),
+    ("profiler", "instrument.profiler"),
     ("preset", "preset.sha256"),
     ("weights", "weights.kind"),
     ("device kind", "devices.kind"),
@@ -74,7 +74,8 @@ def at(record: Record, place: str) -> Any:
 def differences(baseline: Record, candidate: Record) -> list[str]:
     """Return one line for each field in which two records differ and must not; empty: they are comparable."""
     lines = [
-        f"{name}: {at(baseline, place)!r} against {at(candidate, place)!r}{_why(place, baseline, candidate)}"
+        f"{name}: {' against '.join(_in_words(place, side) for side in (baseline, candidate))}"
+        f"{_why(place, baseline, candidate)}"
         for name, place in FIELDS
         if at(baseline, place) != at(candidate, place)
     ]
@@ -88,6 +89,15 @@ def differences(baseline: Record, candidate: Record) -> list[str]:
     elif not baseline["devices"]["items"] and baseline["host"]["cores"] != candidate["host"]["cores"]:
         lines.append(f"CPU cores: {baseline['host']['cores']} against {candidate['host']['cores']}")
     return lines
+
+
+def way_on(baseline: Record, candidate: Record) -> str:
+    """Return what to do about two records that are not comparable."""
+    if baseline["instrument"]["profiler"] != candidate["instrument"]["profiler"]:
+        return "name two benchmarks or two profiles: a profile is not a timing"
+    if baseline["preset"]["key"] != candidate["preset"]["key"]:
+        return "name two runs of one preset: `invoke history` shows those of each"
+    return "measure both on one workload and machine: `invoke ab`"
 
 
 def same_weights(first: Mapping[str, str | None], second: Mapping[str, str | None]) -> bool:
@@ -133,8 +143,17 @@ def _set(value: str | None) -> str:
     return "not set" if value is None else repr(value)
 
 
+def _in_words(place: str, record: Record) -> str:
+    if place == "preset.sha256":
+        return str(record["preset"]["key"])
+    value = at(record, place)
+    return ("off", "on")[value] if isinstance(value, bool) else repr(value)
+
+
 def _why(place: str, baseline: Record, candidate: Record) -> str:
     """Return what explains a difference that nobody asked for, as the rest of its line."""
+    if place == "preset.sha256" and baseline["preset"]["key"] == candidate["preset"]["key"]:
+        return " (its content differs)"
     quality = baseline["workload"]["quality"]
     if place != MEANING or quality != candidate["workload"]["quality"]:
         return ""

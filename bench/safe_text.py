@@ -19,10 +19,17 @@ UNSAFE = re.compile(
     "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of text
     "\u2028\u2029\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
+OWN_COMMAND = r"(?<!`)`(?:invoke|nox) [\w .,=~%/\"'()-]*`(?!`)"
+"""A command in a sentence, which Markdown shows as code; nothing in it can end the code or a table's cell."""
+
 MARKDOWN = re.compile(
+    rf"{OWN_COMMAND}|"
     r"[\\`*\[\]<>#!|~&$@]|(?<!\w)_|_(?!\w)|:(?=//|[A-Za-z]\w*:)|^[-=](?=[-= ]*$)|^(?:[-+]|\d+[.)])(?=\s|$)"
 )
-"""What is markup on GitHub, where it would be: an underscore in a word is not, nor is the point of a number."""
+"""A command, and what is markup on GitHub, where it would be: no underscore in a word, no point of a number."""
+
+LOCAL_PATH = re.compile(r"(?<![\w./~])/(?:[^\s'\"/:,;`]+/)+")
+"""The folders of an absolute path, but not of an address."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """How a cell begins that a spreadsheet computes, full-width signs included (OWASP, CSV injection)."""
@@ -52,6 +59,11 @@ def markdown(text: str) -> str:
     return re.sub(r"(?i)\b(www)\.", r"\1\\.", MARKDOWN.sub(lambda match: _backslashed(match[0]), line))
 
 
+def masked(markdown: str) -> str:
+    """Return a text without the folders of this machine: of a local path only the last part is left."""
+    return LOCAL_PATH.sub(".../", markdown)
+
+
 def code(lines: str, language: str = "sh") -> list[str]:
     """Return lines as a Markdown block of code that nothing in them can end."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", lines)), default=0))
@@ -59,8 +71,8 @@ def code(lines: str, language: str = "sh") -> list[str]:
 
 
 def _backslashed(markup: str) -> str:
-    """Return markup with a backslash before its last character, which is punctuation."""
-    return f"{markup[:-1]}\\{markup[-1]}"
+    """Return markup with a backslash before its last character, which is punctuation; a command as it is."""
+    return markup if len(markup) > 1 and markup[0] == "`" else f"{markup[:-1]}\\{markup[-1]}"
 
 
 def json(text: str) -> str:

@@ -89,3 +89,31 @@ def test_no_cell_is_a_formula(text):
     (row,) = csv.reader(io.StringIO(file.getvalue(), newline=""))
     assert row == ["'" + text]
     assert safe_text.csv_cell("void f<int>(x = 1)") == "void f<int>(x = 1)"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("`invoke ab` measures pairs", "`invoke ab` measures pairs"),
+        ("`invoke compare A --metric denoise`, twice", "`invoke compare A --metric denoise`, twice"),
+        ("`invoke <b>` and `rm -rf`", r"\`invoke \<b\>\` and \`rm -rf\`"),
+        ("``invoke ab``", r"\`\`invoke ab\`\`"),
+    ],
+)
+def test_a_command_of_a_sentence_is_code_and_no_other_backtick(text, told):
+    assert safe_text.markdown(text) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("LD_LIBRARY_PATH=/home/x/lib:/home/x/lib64", "LD_LIBRARY_PATH=.../lib:.../lib64"),
+        ("--model-path=/srv/models/tiny", "--model-path=.../tiny"),
+        (
+            "http://host/a/b https://host:30000/v1/c file name/of/it",
+            "http://host/a/b https://host:30000/v1/c file name/of/it",
+        ),
+    ],
+)
+def test_the_folders_of_every_local_path_are_masked_and_of_no_address(text, told):
+    assert safe_text.masked(text) == told

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import statistics
 from dataclasses import dataclass
@@ -57,9 +56,6 @@ TITLES = {row: metric for metric, row in ROWS.items()}
 
 SHORTEST_STAGE_MS = 1.0
 """Shorter stages are one row together: their changes are the clock's."""
-
-LOCAL_PATH = re.compile(r"(?<![\w.:/~])/(?:[^\s'\"/:,;`]+/)+")
-"""The folders of an absolute path, but not of an address."""
 
 SIDES = ("baseline", "candidate")
 
@@ -202,7 +198,7 @@ def _how(document: Mapping[str, Any]) -> str:
 def show(told: Told, console: Console, *, as_source: bool = False) -> None:
     """Print a comparison, laid out for the terminal or as the source of Markdown."""
     if as_source:
-        text.write(masked(_markdown(told)))
+        text.write(safe_text.masked(_markdown(told)))
         return
     for head in told.heads:
         text.line(console, head)
@@ -239,11 +235,6 @@ def _markdown(told: Told) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     return f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|"
-
-
-def masked(markdown: str) -> str:
-    """Return a text without the folders of this machine: of a local path only the last part is left."""
-    return LOCAL_PATH.sub(".../", markdown)
 
 
 def show_noise(noise: LaunchNoise, pairs: Mapping[int, Planning | None], console: Console) -> None:

@@ -7,10 +7,10 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from bench.report import quality
-from bench.report.comparison import arms_launches, masked
+from bench.report.comparison import arms_launches
 from bench.report.figures import NOT_CLAIMED, number
 from bench.report.run_page import devices
-from bench.safe_text import code
+from bench.safe_text import code, masked
 from bench.safe_text import markdown as escaped
 from bench.stats.comparison import is_disturbed
 from bench.stats.comparison import limits as printed

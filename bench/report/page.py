@@ -22,7 +22,7 @@ from bench.errors import UsageError
 from bench.report import plots
 from bench.report.plots import Plot
 from bench.report.tables import Table
-from bench.safe_text import code, csv_cell
+from bench.safe_text import code, csv_cell, masked
 from bench.safe_text import markdown as escaped
 
 if TYPE_CHECKING:
@@ -248,8 +248,8 @@ def _json(document: Mapping[str, Any]) -> str:
 
 
 def markdown(page: Page) -> str:
-    """Return a page as Markdown; plots are left out, their numbers are in the tables."""
-    return "\n".join(_lines(page)) + "\n"
+    """Return a page as Markdown without this machine's folders; plots are left out, the tables have their numbers."""
+    return masked("\n".join(_lines(page)) + "\n")
 
 
 def _lines(page: Page) -> Iterator[str]:

@@ -106,8 +106,7 @@ def test_a_line_joins_open_loop_rates_only(made):
 
 def test_the_command_that_measures_an_arm_again_has_its_variables():
     html = forms.html(pages.of(EVIDENCE / "h200-0.5.23-served" / "compile"))
-    again = "SGLANG_TORCH_COMPILE_MODE=default invoke bench --model flux-full-synthetic --engine path --steps 20"
-    assert again in html
+    assert re.search(r"invoke ab --model flux-full-synthetic .*SGLANG_TORCH_COMPILE_MODE=default", html)
 
 
 def test_code_in_a_text_is_code_on_the_page_and_its_markup_is_text(made):
@@ -347,6 +346,13 @@ def test_what_has_no_page_is_refused_with_what_has_one(place, says, invoke):
     assert ended.code == 1
     assert says in ended.err
     assert "a run is called last" in ended.err
+
+
+def test_the_page_of_an_ab_has_the_command_that_makes_its_number():
+    text = forms.markdown(pages.of(DATA / "ab"))
+    assert "both: with this workbench" in text
+    assert re.search(r"^invoke ab --model flux-tiny .*--repeats 4 .*--pairs 3", text, re.MULTILINE), text
+    assert "invoke bench" not in text
 
 
 # --- pages are judged again -------------------------------------------------------------------------------------------

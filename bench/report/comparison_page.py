@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.report import comparison as words
-from bench.report import pictures, plots, quality, run_page
+from bench.report import next_step, pictures, plots, quality, run_page
 from bench.report.page import Page, Pictures, Sample
 from bench.report.plots import Plot, at, axis, names, rows, tips
 from bench.report.tables import Table, columns
@@ -53,12 +53,16 @@ class Compared:
     documents: Mapping[str, Any]
     cut_off: Sequence[str] = ()
     """A line where pairs are missing."""
+    again: str | None = None
+    """The command that measures both sides together."""
 
 
 def of_arms(document: Mapping[str, Any], records: tuple[Record, Record], folder: Path) -> Page:
     """Return the page of what `invoke ab` left in a folder."""
     notes = [document["why"], *words.arms_notes(document, records)]
     notes += [f"differs: {line}" for line in document["differences"]]
+    count, asked = len(document["pairs"]), {**records[0]["asked"], "output_dir": None}
+    pairs = count if count == 1 else max(count, next_step.FEWEST_PAIRS)
     files = {f"{arm}/run.json": record for arm, record in zip(ARMS, records, strict=True)}
     return page(
         Compared(
@@ -75,6 +79,7 @@ def of_arms(document: Mapping[str, Any], records: tuple[Record, Record], folder:
             pairs=document["pairs"],
             documents={"comparison.json": document, **files},
             cut_off=words.cut_off(document, folder),
+            again=next_step.ab(document, {**records[0], "asked": asked}, pairs),
         )
     )
 
@@ -156,7 +161,7 @@ def _blocks(found: Compared) -> Iterator[Block]:
     said = "; ".join(quality.notes(found.fidelity))
     note = said if shown else f"Not shown: the files are not here. {said}"
     yield Pictures(title="Outputs", note=note, pictures=pictures.side_by_side(shown))
-    yield run_page.commands(dict(zip(ARMS, found.records, strict=True)))
+    yield run_page.commands(dict(zip(ARMS, found.records, strict=True)), found.again)
 
 
 def _percent(log: float) -> float:

@@ -342,8 +342,8 @@ def _evidence(verdict: Mapping[str, Any]) -> Table:
     return Table(title="Evidence", note=note, columns=columns("evidence | state | >log line"), rows=cells)
 
 
-def commands(records: Mapping[str, Record]) -> Commands:
-    """Return the commands of launches by the name of their run."""
+def commands(records: Mapping[str, Record], together: str | None = None) -> Commands:
+    """Return the commands of launches by the name of their run; ``together`` is one that measures all of them."""
     listed = []
     for name, record in records.items():
         for launch in record["launches"][:1]:
@@ -354,7 +354,10 @@ def commands(records: Mapping[str, Record]) -> Commands:
             )
             argv = shlex.join(launch["command"]["argv"])
             listed.append(Command(title=name, text=f"{environment} {argv}".strip()))
-        listed.append(Command(title=f"{name}: with this workbench", text=_again(record)))
+        if together is None:
+            listed.append(Command(title=f"{name}: with this workbench", text=_again(record)))
+    if together is not None:
+        listed.append(Command(title="both: with this workbench", text=together))
     return Commands(title="Commands", commands=tuple(listed))
 
 

@@ -724,6 +724,26 @@ def test_a_precision_that_too_few_requests_cannot_reach_is_asked_for_with_more(r
 
 
 @pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (0.02, "--precision 2% --max-repeats 50"),
+        (0.04, "--precision 4% --max-repeats 13"),
+        (0.045, "--precision 4.5% --max-repeats 10"),
+        (0.0001, "nothing to run: 0.01 % takes over 1000 requests here, which reach about 0.45 %; FEWER"),
+    ],
+)
+def test_a_precision_is_proposed_only_where_it_may_be_reached(recorded, wanted, told):
+    record = json.loads(recorded(1).read_text())
+    record["asked"] |= {"precision": wanted, "max_repeats": 8}
+    median = record["timings"]["metrics"]["total_ms"]
+    record["timings"] |= {
+        "requests": 8,
+        "summary": {"total_ms": {"interval": {"low": 0.95 * median, "high": 1.05 * median}}},
+    }
+    assert next_step.after_bench(record).endswith(told.replace("FEWER", "a quieter machine would need fewer"))
+
+
+@pytest.mark.parametrize(
     ("repeats", "launches", "wanted"),
     [(1, 1, "--repeats 10"), (10, 1, "--repeats 10 --launches 3"), (10, 3, "--repeats 10 --launches 3")],
 )

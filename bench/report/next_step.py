@@ -10,7 +10,7 @@ from bench import paths
 from bench.accuracy.options import CHECKS, GOLDEN
 from bench.record import campaign, disturbance, names, store
 from bench.run.timings import PRIMARY
-from bench.stats.comparison import INCONCLUSIVE, is_disturbed
+from bench.stats.comparison import DEFAULT_MARGIN_PERCENT, INCONCLUSIVE, is_disturbed
 from bench.stats.summary import PRECISION_MINIMUM
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 FEWEST_PAIRS, MOST_PAIRS = 3, 60
 """Of starts: fewer decide nothing, more are not proposed."""
-FEWEST_REQUESTS, MANY_REQUESTS = 6, 10
-"""Fewer give a median no interval; so many are proposed where it has none."""
+FEWEST_REQUESTS, MANY_REQUESTS, MOST_REQUESTS = 6, 10, 1000
+"""Fewer give a median no interval; so many are proposed where it has none; more are not proposed."""
 
 TYPED = (
     *("engine", "preset_file", "model_path", "steps", "seed", "width", "height", "attention_backend", "quality"),
@@ -50,7 +50,9 @@ def after_bench(record: Mapping[str, Any]) -> str:
     asked = record["asked"]
     if not record["complete"] and record["kind"] != store.REFERENCE:
         return f"invoke bench --resume {record['id'][-6:]}"
-    quiet = _quiet(record)
+    quiet, needed = _quiet(record), _requests_for_precision(record)
+    if needed is not None and needed > MOST_REQUESTS and not quiet:
+        return _out_of_reach(record)
     counts = _more_to_measure(record)
     if counts is None and not quiet:
         return f"invoke history --model {record['preset']['key']}"
@@ -74,7 +76,8 @@ def _more_to_measure(record: Mapping[str, Any]) -> dict[str, object] | None:
     if record["kind"] == store.REFERENCE:
         return {name: count for name, count in (("repeats", repeats), ("launches", launches)) if count > 1}
     if (more := _requests_for_precision(record)) is not None:
-        return {"precision": f"{100 * asked['precision']:g}%", "max_repeats": more}
+        most = asked["max_repeats"] if more > MOST_REQUESTS else more
+        return {"precision": f"{100 * asked['precision']:g}%", "max_repeats": most}
     if asked["precision"] is not None:
         repeats = record["timings"]["requests"]
     if launches == 1 and repeats < FEWEST_REQUESTS:
@@ -88,17 +91,34 @@ def _requests_for_precision(record: Mapping[str, Any]) -> int | None:
 
     Fewer than the rule's least number know nothing, however close they lie.
     """
-    wanted, timings = record["asked"]["precision"], record["timings"]
-    summary = None if timings["summary"] is None else timings["summary"][PRIMARY]
+    wanted, requests, reached = record["asked"]["precision"], record["timings"]["requests"], _precision(record)
     if wanted is None:
         return None
-    if timings["requests"] < PRECISION_MINIMUM:
-        return PRECISION_MINIMUM
+    least = PRECISION_MINIMUM if requests < PRECISION_MINIMUM else None
+    return (
+        least
+        if reached is None or reached <= wanted
+        else max(least or 0, math.ceil(requests * (reached / wanted) ** 2))
+    )
+
+
+def _precision(record: Mapping[str, Any]) -> float | None:
+    """Return half the width of the median's interval over the median, None where there is no interval."""
+    timings = record["timings"]
+    summary = None if timings["summary"] is None else timings["summary"][PRIMARY]
     if summary is None or summary["interval"] is None:
         return None
-    interval = summary["interval"]
-    reached = (interval["high"] - interval["low"]) / 2 / timings["metrics"][PRIMARY]
-    return None if reached <= wanted else math.ceil(timings["requests"] * (reached / wanted) ** 2)
+    width: float = summary["interval"]["high"] - summary["interval"]["low"]
+    return width / 2 / float(timings["metrics"][PRIMARY])
+
+
+def _out_of_reach(record: Mapping[str, Any]) -> str:
+    """Return that this machine does not reach the precision that was asked for, and which it would."""
+    percent = 100 * (_precision(record) or 0) * math.sqrt(record["timings"]["requests"] / MOST_REQUESTS)
+    return (
+        f"nothing to run: {100 * record['asked']['precision']:g} % takes over {MOST_REQUESTS} requests here, which"
+        f" reach about {percent:.2g} %; a quieter machine would need fewer"
+    )
 
 
 def after_invalid(record: Mapping[str, Any], path: Path) -> str:
@@ -133,14 +153,14 @@ def after_arms(document: Mapping[str, Any], baseline: Mapping[str, Any], folder:
     if comparison["verdict"] != INCONCLUSIVE:
         return f"invoke compare {_called(folder)} --markdown"
     if is_disturbed(comparison):  # its noise is not this machine's own
-        return f"{WHEN_QUIET}{_pairs(document, baseline, max(measured, FEWEST_PAIRS))}"
+        return f"{WHEN_QUIET}{ab(document, baseline, max(measured, FEWEST_PAIRS))}"
     if document.get("reach") and comparison["reason"].startswith(document["reach"]["means"]):
         return "nothing to run: this workload reaches no changed line; one that does would decide it"
     planning = comparison["planning"]
     likely = 0 if planning is None else planning["likely"]
     if likely is None or likely > MOST_PAIRS or measured >= MOST_PAIRS:
         return _undecidable(comparison, likely, measured, "pairs")
-    return _pairs(document, baseline, min(MOST_PAIRS, max(likely, 2 * measured, FEWEST_PAIRS)))
+    return ab(document, baseline, min(MOST_PAIRS, max(likely, 2 * measured, FEWEST_PAIRS)))
 
 
 def _undecidable(comparison: Mapping[str, Any], likely: int | None, measured: int, unit: str) -> str:
@@ -159,8 +179,9 @@ def _undecidable(comparison: Mapping[str, Any], likely: int | None, measured: in
     )
 
 
-def _pairs(document: Mapping[str, Any], baseline: Mapping[str, Any], pairs: int) -> str:
+def ab(document: Mapping[str, Any], baseline: Mapping[str, Any], pairs: int) -> str:
     """Return the command that measures two arms again, in so many pairs at most."""
+    margin = document["comparison"]["margin_percent"]
     specs = {name: document["arms"][name]["spec"] for name in ("baseline", "candidate")}
     asked = baseline["asked"]
     engine = asked["engine"] if asked["engine"] and asked["engine"] not in specs["baseline"] else None
@@ -172,6 +193,7 @@ def _pairs(document: Mapping[str, Any], baseline: Mapping[str, Any], pairs: int)
         "metric": None if document["metric"] == "total" else document["metric"],
         "repeats": document["requests_per_start"],
         "output-dir": asked["output_dir"],
+        "margin": None if margin == DEFAULT_MARGIN_PERCENT else f"{margin:g}%",
         "pairs": pairs,
     }
     switches = [] if document["together"] else ["--alternate"]

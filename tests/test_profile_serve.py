@@ -119,7 +119,7 @@ def test_a_request_under_load_becomes_a_profile(profile, invoke):
     assert ended.code == 0, ended.out + ended.err
     assert ended.out.startswith("Profile of flux-tiny on NVIDIA H200, SGLang 0.5.23, 256x256, 4 steps\n")
     shown = " ".join(ended.out.split())
-    assert "NATIVE (" in shown
+    assert "verdict of the run native, 8 of 8 required pieces of evidence" in shown
     assert "the profiler was on, so the traced request is not a timing" in shown
     assert " a request without load, median of " in shown
     assert "; 50.00 ms a denoise step" in shown

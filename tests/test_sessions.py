@@ -843,7 +843,7 @@ def test_two_bare_dumps_are_told_what_one_sample_shows(invoke, home):
     ended = invoke("compare", dump(home, "a"), dump(home, "b", denoise=345.0))
     assert ended.code == 9
     assert "+50.0 %" in ended.out
-    assert "one engine start against one does not show how much starts differ" in " ".join(ended.out.split())
+    assert "One engine start against one does not show how much starts differ" in " ".join(ended.out.split())
     assert "unchanged" not in ended.out
 
 

@@ -20,6 +20,12 @@ DOCUMENT_BYTES = 64 << 20
 SETTINGS_BYTES = 1 << 20
 """The largest file that a person writes by hand."""
 
+MENDING = {
+    errno.ENOENT: "name a file that exists",
+    errno.ENOTDIR: "name a file that exists",
+    errno.EACCES: "let your user read it",
+}
+"""What to do about a file that cannot be opened, by the system's error."""
 LINKED = {errno.ELOOP: "it is a symbolic link, and nothing is written through one"}
 
 
@@ -35,7 +41,9 @@ def opened(path: Path, *, todo: str | None = None, error: type[BenchError] = Usa
     except ValueError as failure:  # a NUL in the name
         raise error(f"cannot be read: {failure}", where=repr(str(path))) from failure
     except OSError as failure:
-        raise error(f"cannot be read: {failure.strerror}", where=path, todo=todo) from failure
+        raise error(
+            f"cannot be read: {failure.strerror}", where=path, todo=todo or MENDING.get(failure.errno or 0)
+        ) from failure
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         file.close()
         raise error("cannot be read: not a regular file", where=path, todo=todo)

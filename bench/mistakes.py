@@ -28,6 +28,17 @@ ELSEWHERE = {
     "--open": ("", "`invoke report last` writes a page and names it: open that in a browser"),
     "--quiet": ("", "progress goes to stderr and results to stdout: 2>/dev/null leaves the results"),
     "--version": ("", "`invoke doctor` names the versions of workbench and engine"),
+    **dict.fromkeys(
+        ("--csv", "--html", "--svg"),
+        (
+            "plot",
+            "--json prints the points, --plot writes a page; `invoke report --model NAME --csv` prints the values",
+        ),
+    ),
+    **dict.fromkeys(
+        ("--warmups", "--warmup-requests"),
+        ("repeats", "leave it out: each engine start serves one request that does not count before those that do"),
+    ),
     "--yes": ("", "leave it out: this task asks no questions"),
 }
 """Options that other tools have: the option that a task has if the answer is for it (empty: any task), the answer."""
@@ -56,9 +67,9 @@ def unknown_option(verb: Verb, word: str) -> UsageError:
         return UsageError(f"{verb.name} no longer has {word}", todo=now)
     names = {option.name for option in verb.options}
     todo = f"`invoke {verb.name} --help` lists its options"
-    if word in ELSEWHERE:
-        needed, answer = ELSEWHERE[word]
-        todo = answer if not needed or needed in names else todo
+    needed, answer = ELSEWHERE.get(word, ("", ""))
+    if answer and (not needed or needed in names):
+        todo = answer
     elif close := _abbreviated(word, verb) or closest(word.lstrip("-"), names):
         todo = f"did you mean --{close}?"
     return UsageError(f"{verb.name} has no option {word}", todo=todo)

@@ -310,7 +310,8 @@ def _share(text: str, shown: str) -> float:
 
 def _chosen(known: Option, text: str, shown: str) -> str:
     if known.choices and text not in known.choices:
-        close = difflib.get_close_matches(text, known.choices, n=1)
+        begun = [name for name in known.choices if name and text.startswith(name)]
+        close = sorted(begun, key=len)[-1:] or difflib.get_close_matches(text, known.choices, n=1)
         todo = f"did you mean {close[0]}?" if close else None
         raise UsageError(f"{shown} takes {_listed(list(known.choices))}, not {text!r}", todo=todo)
     return text

@@ -81,7 +81,7 @@ def test_a_broken_environment_does_not_break_a_tab(complete, home):
     folder = home / "environments" / "engine-half"
     folder.mkdir(parents=True)
     (folder / "engine.json").write_text("{ half")
-    assert complete("invoke bench --engine ") == ["path", "source:"]
+    assert complete("invoke bench --engine ") == ["source:"]
 
 
 # --- what is offered --------------------------------------------------------------------------------------------------
@@ -126,7 +126,7 @@ def test_every_preset_is_offered(complete, invoke):
 
 def test_engines_are_those_that_were_built(complete, replay):
     replay(name="one", version="0.5.23")
-    assert complete("invoke bench --engine ") == ["one", "path", "source:"]
+    assert complete("invoke bench --engine ") == ["one", "source:"]
     assert complete("invoke signals --check-engine ") == ["one"]
     assert complete("invoke ab --candidate o") == ["one"]
 

@@ -44,11 +44,13 @@ def test_a_bad_dump_is_refused_with_value_rule_and_file(path):
     assert f"where: {path}" in message
 
 
-def test_validate_takes_many_files_and_stops_at_the_first_bad_one(invoke):
+def test_validate_takes_many_files_and_says_which_are_bad(invoke):
     ended = invoke("validate", GOOD[0], BAD[0], GOOD[1])
     assert ended.code == 1
     assert f"{GOOD[0]}: valid" in ended.out
+    assert f"{GOOD[1]}: valid" in ended.out
     assert str(BAD[0]) in ended.err
+    assert "error: 1 of 3 are not valid" in ended.err
 
 
 @pytest.mark.parametrize(

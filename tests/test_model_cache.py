@@ -181,7 +181,8 @@ def test_the_users_token_keeps_working(bench, tmp_path):
     assert "hf_mine" not in ended.out
 
 
-def test_cleanup_without_a_root_is_a_mistake(bench):
-    ended = bench("--cleanup-model-cache")
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_cleanup_without_a_root_is_a_mistake(bench, more):
+    ended = bench("--cleanup-model-cache", *more)
     assert ended.code == 1
     assert "--model-cache-root" in ended.err

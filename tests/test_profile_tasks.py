@@ -57,6 +57,8 @@ def test_what_would_be_ignored_is_refused(invoke, home, words, says):
 def test_a_trace_becomes_every_report(invoke, only_run):
     ended = invoke("profile", "--trace", TRACE, "--engine-version", "0.5.17")
     assert ended.code == 0, ended.err
+    assert invoke("validate", only_run()).out == f"{only_run()}: valid profile-report\n"
+    assert invoke("report", only_run().name[-6:]).code == 0
     report = only_run() / "report"
     assert set(os.listdir(report)) == {
         "report.json", "report.md", "report.html", "events.csv.gz", "step.trace.json.gz",

@@ -876,8 +876,12 @@ def test_one_record_is_compared_with_its_baseline(invoke, measured, monkeypatch)
     alone = invoke("compare", after)
     assert alone.code == 1
     assert "no baseline is named" in alone.err
-    assert invoke("baseline.set", before).code == 0
+    assert invoke("baseline.set", before).out == f"baseline: {before.parent.name}\n"
+    assert invoke("baseline.set", before).out == f"baseline: {before.parent.name}\n"
     assert invoke("compare", after).code == 7
+    name = before.parent.name
+    assert invoke("baseline.set", after).out == f"baseline: {after.parent.name}, instead of {name}\n"
+    assert invoke("baseline.set", before).code == 0
     assert before.parent.name in invoke("baseline.show").out
     shown = invoke("history", "--model", "flux-tiny", "--metric", "denoise").out
     assert "baseline" in shown

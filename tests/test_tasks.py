@@ -45,7 +45,8 @@ EVIDENCE = ROOT / "docs" / "evidence"
         (("--width", "4"), ["--width takes a whole number of at least 8"]),
         (("--torch-compile", "--no-torch-compile"), ["exclude each other"]),
         (("--model-path", "/no/such/folder"), ["no such model folder", "/no/such/folder"]),
-        (("--preset-file", "/no/such/file.toml"), ["cannot be read", "/no/such/file.toml"]),
+        (("--preset-file", "/no/such/file.toml"), ["cannot be read", "/no/such/file.toml", "name a file that exists"]),
+        (("--warmups", "2"), ["bench has no option --warmups", "each engine start serves one request that does not"]),
         (("--zzzz",), ["bench has no option --zzzz", "`invoke bench --help` lists its options"]),
         (("--modle", "x"), ["bench has no option --modle", "did you mean --model?"]),
         (("--repeat", "3"), ["bench has no option --repeat", "did you mean --repeats?"]),
@@ -500,3 +501,24 @@ def test_secrets_do_not_reach_the_record(bench, only_run):
     environment = record_of(ended)["launches"][0]["command"]["environment"]
     assert environment["HF_TOKEN"] == "<set, not shown>"
     assert environment["CUDA_MODULE_LOADING"] == "LAZY"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("checkpoint", "--model", "flux-tiny", "--out", "x"), "did you mean flux?"),
+        (("evidence",), "evidence needs --base, the revision to measure against, or --from"),
+        (("evidence", "--base", "main", "--source", "/nope"), "error: no such folder\n  where: /nope"),
+        (("history", "--csv"), "--json prints the points, --plot writes a page"),
+        (("history", "--since", "yesterday"), "to do: write year, month and day"),
+        (("evidence-check", "nope.zip"), "to do: name the one that `invoke evidence` wrote"),
+        (("compare", "runs/BEFORE", "runs/AFTER"), "to do: a run is called last"),
+        (("sweep", "nope.toml"), "to do: name a file that exists"),
+        (("bench", "--model", "flux-tiny", "--tag", "tiny"), "to do: leave all but one out"),
+    ],
+    ids=lambda value: "_".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_mistake_ends_with_what_to_do(invoke, words, says):
+    ended = invoke(*words)
+    assert ended.code == 1
+    assert says in ended.err

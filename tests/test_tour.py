@@ -51,7 +51,7 @@ def test_what_cannot_be_taken_is_refused_at_once(invoke, home, arguments, says):
 def test_a_step_whose_forerunners_were_never_run_names_them(invoke, replay):
     ended = invoke("tour", "--step", "validate", "--engine", replay(**NATIVE))
     assert ended.code == 1
-    assert "did not reach: bench, fallback, repeats, ab" in ended.err
+    assert "no tour was taken here yet: it needs bench, fallback, repeats, ab" in ended.err
     assert "`invoke tour --engine replay`" in ended.err
 
 
@@ -102,6 +102,8 @@ def test_the_list_has_every_step(invoke):
     for number, step in enumerate(steps.STEPS, 1):
         assert f"{number}" in ended.out
         assert f" {step.name} " in ended.out
+    (line,) = invoke("tour", "--step", "bench", "--list").out.splitlines()[1:]
+    assert line.split()[:2] == ["3", "bench"]
 
 
 def test_a_step_shows_what_is_typed_why_and_how_to_read_it(invoke, replay, came_to, home):

@@ -144,7 +144,9 @@ def unpack(path: Path, folder: Path) -> None:
                     place.write_bytes(archive.read(entry))
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         told = getattr(error, "strerror", None) or error  # without the number of the system's error
-        raise UsageError(f"not an archive that can be read: {told}", where=path) from error
+        raise UsageError(
+            f"not an archive that can be read: {told}", where=path, todo="name the one that `invoke evidence` wrote"
+        ) from error
 
 
 def judge(folder: Path) -> tuple[list[str], list[BenchError]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,8 @@ def built_engines() -> dict[str, str]:
 
 def engines() -> dict[str, str]:
     """Return what `--engine` takes: what is built, and how the others begin."""
-    return {**built_engines(), "path": "the sglang on PATH", "source:": "a checkout of SGLang: source:PATH"}
+    on_path = {"path": "the sglang on PATH"} if shutil.which("sglang") else {}
+    return {**built_engines(), **on_path, "source:": "a checkout of SGLang: source:PATH"}
 
 
 def arms() -> dict[str, str]:

@@ -89,7 +89,7 @@ def read(folder: Path) -> Source:
         raise UsageError(
             "no sglang package in this folder",
             where=folder,
-            todo="give the checkout of SGLang, or its python/ folder: --engine source:PATH",
+            todo="name the checkout of SGLang, or its python/ folder",
         )
     commit = _git(python_path, "rev-parse", "HEAD")
     if commit is None:

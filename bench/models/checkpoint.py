@@ -203,7 +203,11 @@ def inspect(folder: Path) -> None:
         )
     try:
         if not index.exists():
-            raise UsageError("no model_index.json: not a pipeline in diffusers layout", where=folder)
+            raise UsageError(
+                "no model_index.json: not a pipeline in diffusers layout",
+                where=folder,
+                todo="name a folder that has one; `invoke checkpoint` makes one with random weights",
+            )
         content = schema.read(index)
         components = {name: value for name, value in content.items() if isinstance(value, list) and value[0]}
     except (InvalidDocument, AttributeError, IndexError) as error:

@@ -37,15 +37,21 @@ def is_baseline_of(root: Path, preset_sha256: str) -> bool:
     return False
 
 
-def name_baseline(root: Path, path: Path) -> str:
-    """Make a record the baseline of its workload and devices, and return its place below ``root``.
+def name_baseline(root: Path, path: Path) -> tuple[str, str | None]:
+    """Make a record the baseline of its workload and devices.
+
+    Return its place below ``root``, and that of the baseline that it replaces, None if there was no other.
 
     Raises:
         UsageError: the record lies elsewhere, or does not count.
     """
     document = store.read(path)
     if document["timings"] is None or not document["complete"]:
-        raise UsageError("an invalid or incomplete run cannot be a baseline", where=path)
+        raise UsageError(
+            "an invalid or incomplete run cannot be a baseline",
+            where=path,
+            todo=f"name one that counts: `invoke history --model {document['preset']['key']}` shows them",
+        )
     if document["instrument"]["profiler"]:
         raise UsageError(
             "a profile is not a timing, so it cannot be a baseline", where=path, todo="name an `invoke bench` run"
@@ -60,9 +66,10 @@ def name_baseline(root: Path, path: Path) -> str:
     if not folder.is_relative_to(root.resolve()):
         raise UsageError("only a run below the runs folder can be a baseline", where=folder, todo=f"runs are in {root}")
     place = str(folder.relative_to(root.resolve()))
-    named = baselines(root) | {family(document): place}
-    files.write_text(root / BASELINES, json.dumps(named, indent=2) + "\n", replace=True)
-    return place
+    named = baselines(root)
+    before = named.get(family(document))
+    files.write_text(root / BASELINES, json.dumps(named | {family(document): place}, indent=2) + "\n", replace=True)
+    return place, None if before == place else before
 
 
 def unname_baseline(root: Path, word: Path) -> str:

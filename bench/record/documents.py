@@ -54,14 +54,10 @@ def validate(path: Path) -> str:
         InvalidPerfDump: likewise for a perf dump.
     """
     if path.is_dir():
-        # a directory has one of these, by what made it
-        other = next((path / name for name in IN_DIRECTORIES if (path / name).is_file()), None)
-        if other is None:
-            if not any((path / name).is_file() for name in (store.RECORD, store.PARTIAL)):
-                raise UsageError("this folder has no record", where=path, todo="name a run's own folder, or last")
+        path = _in_directory(path)
+        if path.name in (store.RECORD, store.PARTIAL):
             store.read(path)
             return "run-record"
-        path = other
     if not path.exists():
         raise UsageError("no such file", where=path)
     if path.suffix == ".toml":
@@ -82,6 +78,19 @@ def validate(path: Path) -> str:
             schema.check(document, told, path, InvalidPerfDump if told == "perf-dump" else InvalidDocument)
             return told
     raise InvalidDocument("neither a perf dump nor a document of this tool", where=path)
+
+
+def _in_directory(folder: Path) -> Path:
+    """Return the document in a directory, which has one by what made it.
+
+    Raises:
+        UsageError: it has none.
+    """
+    known = (*IN_DIRECTORIES, store.PARTIAL, store.RECORD, store.ANALYSIS)
+    found = next((folder / name for name in known if (folder / name).is_file()), None)
+    if found is None:
+        raise UsageError("this folder has no record", where=folder, todo="name a run's own folder, or last")
+    return found
 
 
 def arms(folder: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ FIRST_BYTES = 4096
 GZIP = b"\x1f\x8b"
 UNTIMED = frozenset({"profile", "reach", "accuracy"})
 """Kinds of runs whose times are compared with nothing."""
-MATRIX, BATCH, ANALYSIS = "matrix.json", "summary.json", "report/report.json"
+MATRIX, BATCH = "matrix.json", "summary.json"
 FINISHED = (
     *(store.RECORD, store.LOAD_RECORD, store.ARMS, store.SERVERS),
     *(MATRIX, "bisect.json", BATCH),
@@ -53,7 +53,7 @@ OTHERS = {
     "probe.json": ("a probe of a device", "`invoke validate {name}` checks it"),
     "accuracy.json": ("an accuracy report", "`invoke report {name}` writes its page"),
     "reach.json": ("a trace of the lines that run", "`invoke validate {name}` checks it"),
-    ANALYSIS: ("the analysis of a trace", "`invoke report {name}` writes its page"),
+    store.ANALYSIS: ("the analysis of a trace", "`invoke report {name}` writes its page"),
     **dict.fromkeys(RECORDS, ("a single run", "`invoke report {name}` writes its page")),
 }
 """What else a folder may hold: in words, and what to do with it."""

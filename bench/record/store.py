@@ -43,6 +43,9 @@ LOAD_RECORD = "load.json"
 ARMS, SERVERS = "comparison.json", "load-comparison.json"
 """The comparison of two arms, and that of two servers."""
 
+ANALYSIS = "report/report.json"
+"""All that `invoke profile --trace` leaves in its folder; other profiles have a record too."""
+
 RUN = re.compile(r"\d{8}T\d{6}Z-")
 """How the id of a run begins that is a run by itself; arms of a comparison and cells of a matrix have other names."""
 

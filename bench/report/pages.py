@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.report.page import Page
 
 ARMS, SERVERS, LOAD, ACCURACY = store.ARMS, store.SERVERS, store.LOAD_RECORD, "accuracy.json"
-PROFILE = names.ANALYSIS
+PROFILE = store.ANALYSIS
 PAGE = "report.html"
 HOLDING = (*names.RECORDS, ARMS, SERVERS, LOAD, ACCURACY, PROFILE)
 """What a folder that has a page may hold."""

@@ -78,21 +78,7 @@ def plan(options: Options, *, in_session: bool | None = None, backend: str = NAT
         EngineFailed: the engine does not work.
     """
     preset = presets.get(options.model, options.preset_file)
-    if options.model_cache_root is None and (options.cleanup_model_cache or options.seed_model_cache_root):
-        raise UsageError(
-            "only a run's private model cache can be seeded or removed",
-            todo="name a folder for it",
-            field="model_cache_root",
-        )
-    if options.stages and preset.config:
-        raise UsageError(
-            "this preset's request has a file of its own, so its stages cannot be measured in a session",
-            where=f"preset {preset.key}",
-            todo="leave the stage table out",
-        )
-    if options.update_golden is not None and not options.update_golden.strip():
-        raise UsageError("updating a golden needs a reason", todo='e.g. "new kernel, looked at"', field="update_golden")
-    _check_image(options)
+    _check_options(options, preset)
     engine = find.find(options.engine)
     made = None
     if options.model_path is None and preset.checkpoint is not None:
@@ -115,6 +101,25 @@ def plan(options: Options, *, in_session: bool | None = None, backend: str = NAT
         made_checkpoint=made,
         resolved=resolved,
     )
+
+
+def _check_options(options: Options, preset: Preset) -> None:
+    """Raise UsageError for options that contradict each other or the preset, or an image that is none."""
+    if options.model_cache_root is None and (options.cleanup_model_cache or options.seed_model_cache_root):
+        raise UsageError(
+            "only a run's private model cache can be seeded or removed",
+            todo="name a folder for it",
+            field="model_cache_root",
+        )
+    if options.stages and preset.config:
+        raise UsageError(
+            "this preset's request has a file of its own, so its stages cannot be measured in a session",
+            where=f"preset {preset.key}",
+            todo="leave the stage table out",
+        )
+    if options.update_golden is not None and not options.update_golden.strip():
+        raise UsageError("updating a golden needs a reason", todo='e.g. "new kernel, looked at"', field="update_golden")
+    _check_image(options)
 
 
 def _machine(preset: Preset) -> Machine:
@@ -282,7 +287,7 @@ def dry_run(options: Options, engine: Engine, backend: str = NATIVE) -> Command:
     Raises:
         what `plan` and `commands.build` raise.
     """
-    _check_image(options)
+    _check_options(options, presets.get(options.model, options.preset_file))
     build = commands.build_session if options.in_session else commands.build
     return build(engine, _on(backend, workload(options)), Path("RUN_DIRECTORY").absolute())
 

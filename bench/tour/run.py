@@ -42,14 +42,15 @@ class Settings:
     output_dir: Path | None
 
 
-def show_steps() -> None:
-    """Print the steps with what each takes."""
+def show_steps(steps: Sequence[Step]) -> None:
+    """Print steps with what each takes."""
     table = text.table("", "step", "about", "", right=("about",))
-    for number, step in enumerate(STEPS, 1):
-        table.add_row(str(number), step.name, f"{step.seconds} s", step.title)
+    for step in steps:
+        table.add_row(str(STEPS.index(step) + 1), step.name, f"{step.seconds} s", step.title)
     console = text.stdout()
     console.print(table)
-    console.print(f"{sum(step.seconds for step in STEPS) / 60:.0f} minutes on two cores, without the reading")
+    if len(steps) > 1:
+        console.print(f"{sum(step.seconds for step in steps) / 60:.0f} minutes on two cores, without the reading")
 
 
 def take(steps: Sequence[Step], settings: Settings) -> None:
@@ -114,9 +115,10 @@ def _folder(steps: Sequence[Step], settings: Settings) -> Path:
                 return tour
     if not missing:
         return store.new_run(KIND, "flux-tiny", settings.output_dir)
-    lacking = [name for name in missing if not tours or _made(tours[0], name) is None]
+    lacking = ", ".join(name for name in missing if not tours or _made(tours[0], name) is None)
+    why = f"the last tour did not reach: {lacking}" if tours else f"no tour was taken here yet: it needs {lacking}"
     raise UsageError(
-        f"step {steps[0].name} uses what other steps make, and the last tour did not reach: {', '.join(lacking)}",
+        f"step {steps[0].name} uses what other steps make, and {why}",
         where=tours[0] if tours else root,
         todo=f"`invoke tour{_engine_text(settings)}` takes the tour from its start",
     )

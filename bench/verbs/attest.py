@@ -360,18 +360,39 @@ class ValidateOptions:
 @task(ValidateOptions, example="validate runs/RUN/run.json")
 def validate(c: Context, options: ValidateOptions) -> None:
     """Check documents against their schemas, and records against their evidence: invoke validate FILE [FILE ...]."""
+    from bench.report import text
+
+    ended: list[BenchError] = []
+    for word in options.files:
+        try:
+            _validate(word)
+        except BenchError as error:
+            if len(options.files) == 1:
+                raise
+            text.line(text.stderr(), f"{word}: {error}")
+            ended.append(error)
+    if ended:
+        kind = worst(error.exit_code for error in ended)
+        raise kind(f"{len(ended)} of {len(options.files)} are not valid", todo="see above why")
+
+
+def _validate(word: Path) -> None:
+    """Check what a word names, and print what it is.
+
+    Raises:
+        BenchError: it is not valid, or nothing is called so.
+    """
     from bench import schema
     from bench.compare import ab
-    from bench.record import documents, names
+    from bench.record import documents, names, store
     from bench.report import text
     from bench.run import evidence
 
-    for word in options.files:
-        path = names.resolve(word, (*names.RECORDS, *documents.IN_DIRECTORIES))
-        kind = documents.validate(path)
-        note = evidence.read(path).note() if kind == "run-record" else None
-        if kind == "ab-record" and path.is_dir() and schema.read(path / ab.DOCUMENT)["schema_version"] != 1:
-            _review(path)
-        if kind in ("load-record", "load-comparison"):
-            _review(path if path.is_dir() else path.parent)
-        text.write(f"{path}: valid {kind}{'' if note is None else f'; {note}'}")
+    path = names.resolve(word, (*names.RECORDS, *documents.IN_DIRECTORIES, store.ANALYSIS))
+    kind = documents.validate(path)
+    note = evidence.read(path).note() if kind == "run-record" else None
+    if kind == "ab-record" and path.is_dir() and schema.read(path / ab.DOCUMENT)["schema_version"] != 1:
+        _review(path)
+    if kind in ("load-record", "load-comparison"):
+        _review(path if path.is_dir() else path.parent)
+    text.write(f"{path}: valid {kind}{'' if note is None else f'; {note}'}")

@@ -182,9 +182,9 @@ def _check_choice(options: BenchOptions) -> None:
             todo="add --precision 1%; --repeats N for a fixed number of requests",
         )
     if options.all and options.tag:
-        raise UsageError("--all and --tag exclude each other")
+        raise UsageError("--all and --tag exclude each other", todo="leave one out")
     if (options.all or options.tag) and options.models != DEFAULT_MODELS:
-        raise UsageError("--model, --tag and --all exclude each other")
+        raise UsageError("--model, --tag and --all exclude each other", todo="leave all but one out")
 
 
 def _check_require(asked: Options, keys: Sequence[str], *, resumed: bool) -> None:

@@ -619,6 +619,7 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
 
     from bench.compare import calibration
     from bench.compare import metric as metrics
+    from bench.record import names
     from bench.report import comparison as report
     from bench.report import next_step, text
     from bench.verbs.bench import run_one
@@ -628,7 +629,7 @@ def calibrate(c: Context, options: CalibrateOptions) -> None:
         report.show_kept(shown, text.stdout(), forgotten=options.forget is not None)
         return
     if options.hosts:
-        path, known = calibration.store_days(options.hosts, options.metric)
+        path, known = calibration.store_days([names.resolve(word) for word in options.hosts], options.metric)
         report.show_days(known, text.stdout())
         text.line(text.stdout(), f"kept: {path}")
         return
@@ -669,7 +670,8 @@ def baseline_set(c: Context, options: BaselineOptions) -> None:
 
     place = names.resolve(options.record, passing=names.UNTIMED)
     _note({str(place): evidence.read(place).note()})
-    text.line(text.stdout(), f"baseline: {history.name_baseline(paths.runs(), place)}")
+    named, before = history.name_baseline(paths.runs(), place)
+    text.line(text.stdout(), f"baseline: {named}{'' if before is None else f', instead of {before}'}")
 
 
 @task(BaselineOptions, example="baseline.unset runs/RUN")
@@ -728,7 +730,9 @@ def history(c: Context, options: HistoryOptions) -> None:
     root = options.run.output_dir or paths.runs()
     metric = metrics.named(options.metric)
     if options.since is not None and not _is_day(options.since):
-        raise UsageError(f"--since takes a day such as 2026-11-24, not {options.since!r}")
+        raise UsageError(
+            f"--since takes a day such as 2026-11-24, not {options.since!r}", todo="write year, month and day"
+        )
     found, faults = records.read(root, options.run.model, metric)
     for fault in faults:
         text.line(text.stderr(), f"left out: {fault}")

@@ -93,8 +93,15 @@ def _refuse_contradictions(options: EvidenceOptions) -> None:
     from bench.compare import ab
     from bench.stats import sequential
 
-    if bool(options.runs) == (options.base is not None):
-        raise UsageError("--base and --from exclude each other, and one is needed", todo="--base main --head .")
+    if options.runs and options.base is not None:
+        raise UsageError("--base and --from exclude each other", todo="leave one out")
+    if not options.runs and options.base is None:
+        raise UsageError(
+            "evidence needs --base, the revision to measure against, or --from, an A/B that was measured",
+            todo="--base main --head . --source ../sglang",
+        )
+    if not options.source.is_dir():
+        raise UsageError("no such folder", where=options.source, todo="name the checkout of SGLang", field="source")
     ignored = [name for name in changed(options) if name not in ("--from", "--output", "--output-dir")]
     if options.runs and ignored:
         raise UsageError(f"--from measures nothing, so {', '.join(ignored)} would be ignored", todo="leave it out")

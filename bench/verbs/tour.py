@@ -56,7 +56,7 @@ def tour(c: Context, options: TourOptions) -> None:
         raise UsageError("--step and --from exclude each other")
     wanted = steps.chosen(options.step, options.from_step)
     if options.list:
-        run.show_steps()
+        run.show_steps(wanted)
         return
     settings = run.Settings(
         engine=options.run.engine,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bench.accuracy.options import GOLDEN
+from bench.accuracy.gates import GOLDEN
 from bench.engine import variables
 from bench.fidelity import goldens
 from bench.machine import gpus, host

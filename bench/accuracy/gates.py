@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bench.fidelity.similarity import Distance
 
+COMPONENT, TRAJECTORY, GOLDEN = "component", "trajectory", "golden"
+CHECKS = {COMPONENT: "each component", TRAJECTORY: "latents by step", GOLDEN: "the stored picture"}
+
 SCHEDULE_TOLERANCE = 1e-3
 """Time steps of 0 to 1000 that are computed in float32 in another order differ by up to 6e-5."""
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.accuracy.gates import CHECKS
 from bench.options import EVERYDAY, FIDELITY, Kind, option
 from bench.run.options import RunOptions
 
-COMPONENT, TRAJECTORY, GOLDEN = "component", "trajectory", "golden"
-CHECKS = {COMPONENT: "each component", TRAJECTORY: "latents by step", GOLDEN: "the stored picture"}
 DTYPES = {"fp32": "sharp gates, the default", "bf16": "smoke gates: rounding hides small errors"}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import schema
 from bench.accuracy import controls
-from bench.accuracy.options import COMPONENT, GOLDEN, TRAJECTORY, Options
+from bench.accuracy.gates import COMPONENT, GOLDEN, TRAJECTORY
 from bench.catalog import families, presets
 from bench.engine import command as commands
 from bench.engine import find
@@ -20,6 +20,7 @@ from bench.models import checkpoint
 
 if TYPE_CHECKING:
     from bench.accuracy.controls import Controls
+    from bench.accuracy.options import Options
     from bench.catalog.families import Family
     from bench.catalog.presets import Preset
     from bench.engine.find import Engine

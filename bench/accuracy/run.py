@@ -10,7 +10,7 @@ import numpy as np
 
 from bench import redact, schema
 from bench.accuracy import document, judge, plan, reasons
-from bench.accuracy.options import COMPONENT, GOLDEN, TRAJECTORY
+from bench.accuracy.gates import COMPONENT, GOLDEN, TRAJECTORY
 from bench.engine import code, interpreter, launch
 from bench.engine import command as commands
 from bench.errors import (

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from bench import paths
-from bench.accuracy.options import CHECKS, GOLDEN
+from bench.accuracy.gates import CHECKS, GOLDEN
 from bench.record import campaign, disturbance, names, store
 from bench.run.timings import PRIMARY
 from bench.stats.comparison import DEFAULT_MARGIN_PERCENT, INCONCLUSIVE, is_disturbed

@@ -444,11 +444,15 @@ def test_a_run_that_proves_nothing_has_its_own_exit_code(bench, scenario, code, 
     assert ended.err.rstrip().endswith("run.json")
 
 
-def test_a_run_over_its_time_is_stopped_and_says_so(bench, only_run, home):
+def test_a_run_over_its_time_is_stopped_and_says_so(bench, invoke, only_run, home):
     ended = bench("--timeout", "2", scenario=NATIVE | {"children": 2, "linger_s": 600})
     assert ended.code == 8
     assert not processes_like(MARKER, home / "runs")
     assert record_of(ended)["verdict"]["findings"][0]["id"] == "process.timeout"
+    assert re.search(r"^next: invoke bench --model flux-tiny .*--timeout 4$", ended.out, re.MULTILINE)
+    page = invoke("report", only_run(), "--markdown").out
+    (todo,) = re.findall(r"To do: .*", page)
+    assert todo == "To do: give it more time with --timeout SECONDS"
 
 
 def test_a_limit_on_file_size_is_an_error_without_a_record(bench, only_run):

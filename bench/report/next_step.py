@@ -40,6 +40,9 @@ SWITCHES = {
 }
 """The options of a run that choose what it measures, those with a value and those without one."""
 
+TIMED_OUT = "process.timeout"
+"""The finding of a launch that its time limit ended."""
+
 WHEN_QUIET = "when nothing else runs here: "
 WHEN_ENDED = "when it has ended: "
 """Stand before a command, so that it ends its line and can be copied as it is."""
@@ -49,7 +52,9 @@ def after_bench(record: Mapping[str, Any]) -> str:
     """Return the command after a run that counts: to measure it again where other work disturbed it."""
     asked = record["asked"]
     if not record["complete"] and record["kind"] != store.REFERENCE:
-        return f"invoke bench --resume {record['id'][-6:]}"
+        timed_out = any(finding["id"] == TIMED_OUT for finding in record["verdict"]["findings"])
+        longer = f" --timeout {_longer(record)}" if timed_out else ""
+        return f"invoke bench --resume {record['id'][-6:]}{longer}"
     quiet, needed = _quiet(record), _requests_for_precision(record)
     if needed is not None and needed > MOST_REQUESTS and not quiet:
         return _out_of_reach(record)
@@ -62,6 +67,11 @@ def after_bench(record: Mapping[str, Any]) -> str:
     # a run is called by its digits in the default folder only
     compared = record["kind"] == store.REFERENCE and not asked["output_dir"]
     return f"{quiet}{again} && invoke compare {record['id'][-6:]} last" if compared else f"{quiet}{again}"
+
+
+def _longer(record: Mapping[str, Any]) -> str:
+    """Return twice the time limit of a run's launches, in seconds as it is typed."""
+    return f"{2 * record['asked']['timeout_s']:g}"
 
 
 def _quiet(*records: Mapping[str, Any]) -> str:
@@ -122,7 +132,14 @@ def _out_of_reach(record: Mapping[str, Any]) -> str:
 
 
 def after_invalid(record: Mapping[str, Any], path: Path) -> str:
-    """Return the command that shows all that the guard saw of a run that does not count, in its last launch."""
+    """Return the command after a run that does not count: with more time if it had too little, else its log.
+
+    That shows all that the guard saw of its last launch.
+    """
+    asked = record["asked"]
+    if record["verdict"]["findings"][0]["id"] == TIMED_OUT:
+        counts = {name: asked[name] for name in ("repeats", "launches") if asked[name] > 1}
+        return _bench(record, **counts, timeout=_longer(record))
     kept = record["launches"][-1]["log"]
     log = path.parent / (store.LOG if kept is None else kept["file"])
     return shlex.join(["invoke", "attest", "--log", paths.typed(log)])

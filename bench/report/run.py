@@ -81,7 +81,7 @@ def _parts(record: Mapping[str, Any], *, with_receipts: bool) -> list[Renderable
 
 def _stopped_by(launch: Mapping[str, Any]) -> str:
     """Return at what a launch was stopped: its time limit, or the decisive line of its log."""
-    timed_out = any(finding["id"] == "process.timeout" for finding in launch["verdict"]["findings"])
+    timed_out = any(finding["id"] == next_step.TIMED_OUT for finding in launch["verdict"]["findings"])
     return "at its time limit (--timeout)" if timed_out else "at that line"
 
 

@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from bench.report import pictures, plots, quality, run
+from bench.report import next_step, pictures, plots, quality, run
 from bench.report.figures import number
 from bench.report.page import Command, Commands, Page, Pictures, Sample
 from bench.report.plots import Plot, at, axis, counted, names, rows, tips, upto
@@ -80,11 +80,15 @@ def _answer(record: Record) -> str:
 
 
 def warnings(record: Record) -> tuple[str, ...]:
-    """Return everything that stands between a reader and the numbers of a record: degradations first."""
+    """Return everything that stands between a reader and the numbers of a record: degradations first.
+
+    What a launch could not show because its time was over is not listed.
+    """
+    timed_out = any(finding["id"] == next_step.TIMED_OUT for finding in record["verdict"]["findings"])
     found = [
         f"{finding['severity']}: {finding['means']} ({finding['id']}). To do: {finding['todo']}"
         for finding in record["verdict"]["findings"]
-        if finding["severity"] != "info"
+        if finding["severity"] != "info" and not (timed_out and finding["id"].startswith("evidence."))
     ]
     if record["failure"] is not None:
         found.append(f"not complete: {record['failure']['what']}")

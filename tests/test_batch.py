@@ -128,6 +128,13 @@ def test_a_mistake_is_said_before_anything_runs(batch, home, arguments, says):
     assert not (home / "runs").exists()
 
 
+def test_an_engine_that_is_not_there_is_refused_once(invoke, home):
+    ended = invoke("bench", "--all", "--engine", "nosuch")
+    assert ended.code == 1
+    assert ended.err.count("no built engine is called 'nosuch'") == 1
+    assert not (home / "runs").exists()
+
+
 def test_a_dry_run_of_many_prints_each_command(batch, home):
     ended = batch("--tag", "mine", "--dry-run")
     assert ended.code == 0

@@ -381,11 +381,13 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     """Run the presets and show how each ended.
 
     Raises:
-        BenchError: not all of them count.
+        BenchError: there is no such engine, or not all of them count.
     """
+    from bench.engine import find
     from bench.report import live, text
     from bench.sweep import batch
 
+    find.find(options.engine)  # refused once, not preset by preset
     shown = titled(text.stderr(), live.Series("preset", len(keys)), options)
     _show_batch(batch.run(options, keys, name, shown), as_json=as_json)
 

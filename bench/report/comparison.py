@@ -318,6 +318,7 @@ def _of(record: Mapping[str, Any]) -> dict[str, Any]:
         "arm": store.REFERENCE if record["kind"] == store.REFERENCE else None,
         "timings": timings["metrics"] | clocks,
         "stages_ms": times,
+        "of_stages": ", synchronised" if stages else "",
         "steps": record["workload"]["steps"],
         "outcome": record["verdict"]["outcome"],
         "instrument": instrument(record),
@@ -396,11 +397,22 @@ def _rows(
     clocks = [*CLOCKS, *((metric.title, metric.key, metric.unit) for metric in metrics.shown(baseline.get("steps")))]
     known = [(title, one[key], other.get(key), unit) for title, key, unit in clocks if key in one]
     known = [row for row in known if row[1:3] != (None, None)]
-    known += _stages(baseline["stages_ms"], candidate["stages_ms"])
     rows += [changed(*row, comparison, launches) for row in known]
-    pixels = [quality.short(pixels) for pixels in found["between"]["pixels_sha256"]]
-    same = {True: "equal", False: "not equal", None: "not known"}[found["between"]["identical"]]
-    return [*rows, ("pixels", *pixels, same)]
+    # of a launch of its own, whose stages do not add up to the total time of the others
+    synchronised = baseline.get("of_stages") or candidate.get("of_stages") or ""
+    for stage in _stages(baseline["stages_ms"], candidate["stages_ms"]):
+        title, *cells = changed(*stage, comparison, launches)
+        rows.append((f"{title}{synchronised}", *cells))
+    return [*rows, ("pixels", *map(quality.short, found["between"]["pixels_sha256"]), _same(found["between"]))]
+
+
+def _same(between: Mapping[str, Any]) -> str:
+    """Return whether the pixels of both sides are equal; of files that are gone the hashes tell, but prove nothing."""
+    one, other = between["pixels_sha256"]
+    by_hash = between["identical"] is None and between["pairs"] == 1 and one is not None and one == other
+    return {True: "equal", False: "not equal", None: "equal (by hash)" if by_hash else "not known"}[
+        between["identical"]
+    ]
 
 
 def changed(

@@ -181,6 +181,24 @@ def test_records_of_two_meanings_are_not_compared(invoke, recorded):
     assert MEANING in ended.err
 
 
+def test_the_history_keeps_workloads_apart(invoke, recorded):
+    recorded(1, workload__steps=4)
+    recorded(2, factor=0.5, workload__steps=2)
+    ended = invoke("history", "--model", "flux-tiny")
+    trends = [line for line in ended.out.splitlines() if "steps, total time: " in line]
+    assert [line.partition(" steps")[0] for line in trends] == ["flux-tiny, 4", "flux-tiny, 2"], ended.out
+    assert all(low == high for low, high in (line.rpartition("  ")[2].split(" to ") for line in trends)), trends
+    assert "workload" in ended.out
+
+
+def test_of_files_that_are_gone_the_hashes_tell_and_stages_are_told_from_the_total(invoke):
+    evidence = ROOT / "docs" / "evidence" / "h200-0.5.23"
+    ended = invoke("compare", evidence / "bench", evidence / "again")
+    assert re.search(r"pixels .*equal \(by hash\)", ended.out), ended.out
+    assert "DenoisingStage, synchronised" in ended.out
+    assert invoke("compare", evidence / "bench", evidence / "again", "--require", "lossless").code != 0
+
+
 def test_a_slower_version_is_a_new_level_in_the_history(invoke, recorded):
     noise = np.random.default_rng(1).normal(0, 0.005, 16)
     for number in range(16):

@@ -37,13 +37,27 @@ def show(model: str, points: Sequence[Point], metric: Metric, console: Console) 
     if earlier > 0:
         told = f"{len(points):,} records: the last {SHOWN_RECORDS}, earlier baselines and new levels; --json has all"
         text.line(console, told)
-    text.line(console, f"{model}, {metric.title}: {trend(points[-SHOWN_RECORDS:], metric.unit)}")
+    workloads = _workloads(points[-SHOWN_RECORDS:])
+    for family, words in workloads.items():
+        of_it = [point for point in points[-SHOWN_RECORDS:] if point.family == family]
+        text.line(console, f"{model}{f', {words}' if words else ''}, {metric.title}: {trend(of_it, metric.unit)}")
     if doubt := disturbed(points):
         text.line(console, doubt)
     for jumping in jumps(points).values():
         low, high = (number(level, metric.unit) for level in (jumping.low, jumping.high))
         console.print(f"two levels: {jumping.low_count} records at {low}, {jumping.high_count} at {high}")
-    titles = ("started", "engine", "verdict", "n", metric.name, "change", "marks", "run")
+    several = len(workloads) > 1
+    titles = (
+        "started",
+        "engine",
+        *(("workload",) if several else ()),
+        "verdict",
+        "n",
+        metric.name,
+        "change",
+        "marks",
+        "run",
+    )
     table = text.table(*titles, right=("n", metric.name, "change"))
     engine = points[0].engine
     for place, (point, since) in enumerate(zip(points, changes(points), strict=True)):
@@ -58,11 +72,19 @@ def show(model: str, points: Sequence[Point], metric: Metric, console: Console) 
         if place < earlier and not (point.changed or point.is_baseline):
             continue
         outcome = Text(point.outcome, style=STYLES[point.outcome])
-        row = (point.started[:16].replace("T", " "), point.engine, outcome, str(point.requests))
+        workload = (workloads.get(point.family, point.workload),) if several else ()
+        row = (point.started[:16].replace("T", " "), point.engine, *workload, outcome, str(point.requests))
         table.add_row(*row, number(point.value, metric.unit), since, ", ".join(marks), point.path.parent.name[-6:])
     console.print(table)
     if any(count > 1 for count in Counter(point.family for point in points).values()):
         text.line(console, CHANGE)
+
+
+def _workloads(points: Sequence[Point]) -> dict[str, str]:
+    """Return what tells each workload of a preset from its others, by family; empty words for the only one."""
+    parts = {point.family: point.workload.split(", ") for point in points}
+    common = set.intersection(*map(set, parts.values()))
+    return {family: ", ".join(part for part in own if part not in common) for family, own in parts.items()}
 
 
 def changes(points: Sequence[Point]) -> list[str]:

@@ -164,10 +164,10 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     timings, primary = record["timings"], record["timings"]["summary"][PRIMARY]
     lines = _served(record)
     if (spread := timings["spread"]) is not None:
-        within, between = spread["within_percent"], spread["between_percent"]
-        several = f"{percent(between)}{f' ({note})' if (note := spread['note']) else ''}"
+        within = spread["within_percent"]
+        several = f"{percent(spread.get('sd_percent'))}{f' ({note})' if (note := spread['note']) else ''}"
         told = "unknown from one launch; add --launches 3" if spread["launches"] == 1 else several
-        lines.append(f"spread of the end-to-end time: within a launch {percent(within)}, between launches {told}")
+        lines.append(f"spread of the end-to-end time: within a launch {percent(within)}, from launch to launch {told}")
         if (jumping := levels.two_levels(spread["medians"])) is not None:
             low, high = number(jumping.low, "ms"), number(jumping.high, "ms")
             lines.append(f"two levels: {jumping.low_count} launches at {low}, {jumping.high_count} at {high}")

@@ -98,7 +98,9 @@ def _evidence(verdict: Mapping[str, Any]) -> RenderableType:
     for proof in verdict["evidence"]:
         style = "" if proof["holds"] else "red"
         line = "-" if proof["line"] is None else str(proof["line"])
-        table.add_row(proof["proves"], f"{proof['seen']} of {proof['needed']}", line, style=style)
+        seen, needed = proof["seen"], proof["needed"]
+        told = f"{seen} of {needed}" if seen <= needed else f"{seen} ({needed} needed)"
+        table.add_row(proof["proves"], told, line, style=style)
     return table
 
 

@@ -72,7 +72,10 @@ def _of_steps(attribution: Attribution, gpu: Mapping[str, Any]) -> Iterator[str]
     if 0 < len(steps) < FEW_STEPS:
         yield f"{len(steps)} step(s): too few for a median of steps 2..n-1; all are counted"
     if outliers := [step["label"] for step in steps if step["outlier"]]:
-        yield f"outlier steps (busy more than 5 % off the median): {', '.join(outliers)}"
+        named = (
+            f"step {outliers[0]} is an outlier" if len(outliers) == 1 else f"steps {', '.join(outliers)} are outliers"
+        )
+        yield f"{named}: busy more than 5 % off the median"
     if gpu["median_step"]["synchronisations"]:
         yield (
             f"{gpu['median_step']['synchronisations']:g} device synchronisations in each step drain the queue "

@@ -90,6 +90,13 @@ def test_a_profile_shows_what_proves_the_run_and_its_times(invoke, replay, tiny,
     assert record["profiled"]["steps"] == 3  # the first of four warms the profiler up
 
 
+def test_a_cpu_has_no_flag_to_try_and_is_not_traced_for_one(invoke, home):
+    ended = invoke("profile", "--model", "flux-tiny", "--try")
+    assert ended.code == 10
+    assert "no action of a CPU's profile is a flag to try\n  to do: leave it out (--try)" in ended.err
+    assert not list(home.glob("runs/*"))
+
+
 def test_a_cpu_is_proposed_a_timing(invoke, replay, tiny, home):
     engine = replay(**NATIVE, trace=str(DATA / "traces" / "cpu.trace.json.gz"))
     words = ("--model", "flux-tiny", "--preset-file", tiny, "--engine", engine)

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, PreflightFailed, UsageError
 from bench.options import MEASURING, OUTPUT, Kind, changed, nested, option
 from bench.run.options import COMMON, Options
 from bench.task import Context, extra_arguments, task
@@ -189,15 +189,19 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
     """Capture a trace of a preset, analyse it and show the report.
 
     Raises:
+        PreflightFailed: a flag is to be tried, and there is no GPU.
         BenchError: the run does not count, or the trace cannot be read.
     """
     from bench.catalog import qualities
     from bench.compare import tried
+    from bench.machine import gpus
     from bench.profiling import analysis
     from bench.report import next_step, run_page, text
     from bench.report import profile as reports
 
     messages = text.stderr()
+    if options.attempt and gpus.machine().kind == "cpu":
+        raise PreflightFailed("no action of a CPU's profile is a flag to try", todo="leave it out", field="attempt")
     captured = _capture(asked, options)
     record = captured.record
     context = analysis.Context(

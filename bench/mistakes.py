@@ -36,7 +36,7 @@ ELSEWHERE = {
         ),
     ),
     **dict.fromkeys(
-        ("--warmups", "--warmup-requests"),
+        ("--warmup", "--warmups", "--warmup-requests"),
         ("repeats", "leave it out: each engine start serves one request that does not count before those that do"),
     ),
     "--yes": ("", "leave it out: this task asks no questions"),

@@ -87,7 +87,7 @@ def read(folder: Path) -> Source:
             break
     else:
         raise UsageError(
-            "no sglang package in this folder",
+            "no sglang package in this folder" if folder.is_dir() else "no such folder",
             where=folder,
             todo="name the checkout of SGLang, or its python/ folder",
         )
@@ -158,7 +158,8 @@ def top(folder: Path) -> Path:
     """
     found = _git(folder, "rev-parse", "--show-toplevel")
     if found is None:
-        raise UsageError("not a git checkout", where=folder, todo="name a clone of SGLang")
+        what = "not a git checkout" if folder.is_dir() else "no such folder"
+        raise UsageError(what, where=folder, todo="name a clone of SGLang")
     return Path(found.strip())
 
 

@@ -44,7 +44,7 @@ UNFINISHED = {
 """What is unfinished where the state of such a campaign is left."""
 OTHERS = {
     campaign.STATE: ("", ""),  # says itself what it is
-    store.ARMS: ("an A/B", "`invoke compare {name}` shows what it came to; its arms are {runs}"),
+    store.ARMS: ("an A/B", "`invoke compare {name}` alone shows what it came to; or name an arm: {runs}"),
     store.SERVERS: ("an A/B of two servers", "`invoke compare {name}` shows what it came to"),
     store.LOAD_RECORD: ("a load test", "`invoke report {name}` writes its page"),
     MATRIX: ("a matrix", "name one of its cells: {runs}"),
@@ -165,7 +165,8 @@ def _place(word: Path, holding: Sequence[str]) -> Path:
     Raises:
         UsageError: it is a file that is not JSON, or the folder of another kind of record.
     """
-    if word.is_dir() and not _holds(word, holding) and (error := other_kind(word)) is not None:
+    is_other = not _holds(word, holding) if word.is_dir() else word.name in OTHERS.keys() - {*holding, campaign.STATE}
+    if word.exists() and is_other and (error := other_kind(word if word.is_dir() else word.parent)) is not None:
         raise error
     if word.is_file() and word.suffix not in WRITTEN and not _may_be_document(word):
         raise UsageError("this file is not JSON, as a record is", where=word, todo=KNOWN)

@@ -105,12 +105,6 @@ def plan(options: Options, *, in_session: bool | None = None, backend: str = NAT
 
 def _check_options(options: Options, preset: Preset) -> None:
     """Raise UsageError for options that contradict each other or the preset, or an image that is none."""
-    if options.model_cache_root is None and (options.cleanup_model_cache or options.seed_model_cache_root):
-        raise UsageError(
-            "only a run's private model cache can be seeded or removed",
-            todo="name a folder for it",
-            field="model_cache_root",
-        )
     if options.stages and preset.config:
         raise UsageError(
             "this preset's request has a file of its own, so its stages cannot be measured in a session",
@@ -177,6 +171,12 @@ def workload_of(options: Options, preset: Preset, model_path: str) -> Workload:
     Raises:
         UsageError: a wrong value, or the preset cannot be run so.
     """
+    if options.model_cache_root is None and (options.cleanup_model_cache or options.seed_model_cache_root):
+        raise UsageError(
+            "only a run's private model cache can be seeded or removed",
+            todo="name a folder for it",
+            field="model_cache_root",
+        )
     if options.torch_compile and preset.force_eager:
         raise UsageError(
             "this preset is never compiled: compiling changes the model's output",

@@ -157,6 +157,16 @@ def test_another_verb_is_named(arms, cut_off, invoke):
     assert "nothing to resume" in invoke("ab", "--resume", folder / "baseline").err
 
 
+def test_what_was_cut_off_is_said_and_goes_on_by_its_label(arms, cut_off, invoke):
+    folder, *_ = cut_off(signal.SIGKILL, 2, *arms, "--label", "mine", hanging="new")
+    for word in (folder.name[-6:], "mine"):
+        for verb in ("report", "attest", "compare"):
+            ended = invoke(verb, word)
+            assert "this is an A/B that was cut off" in ended.err, ended.err
+            assert f"`invoke ab --resume {folder.name[-6:]}` goes on with it" in ended.err
+    assert invoke("ab", "--resume", "mine").code in (0, 7, 9)
+
+
 def test_an_arm_with_a_secret_has_to_be_given_again(replay, presets, cut_off, invoke):
     replay(name="old", **STEADY)
     replay(name="new", **STEADY, **HANGS, seed=7)

@@ -1,13 +1,17 @@
 """What Slurm's queue says of a sweep's cells, and what the controller makes of it: programs that print it."""
 
+import io
 import re
 
 import pytest
 import slurm_cluster
 from helpers import NATIVE, check_golden
+from rich.console import Console
 from sweep_support import FIRST_CELL, results, sweep_of_one
 
 from bench.machine import slurm as machine
+from bench.record.sweep import RUNNING, Row
+from bench.report import sweep as report
 from bench.sweep import controller, slurm
 from bench.sweep.executor import Task
 from bench.sweep.folder import status, write_status
@@ -240,3 +244,12 @@ def test_without_slurm_its_tests_are_skipped_except_in_ci(tmp_path, monkeypatch,
     monkeypatch.setattr(slurm_cluster, "SBIN", ())
     with pytest.raises(ends, match="apt-get install slurm-wlm munge"):
         slurm_cluster.Cluster()
+
+
+def test_a_sweep_in_a_pipe_says_every_half_a_minute_how_far_it_is():
+    console, now = Console(file=io.StringIO(), width=200), [0.0]
+    with report.Progress(console, clock=lambda: now[0]) as progress:
+        for now[0] in (0.0, 20.0, 31.0, 45.0, 62.0):
+            progress.update([Row(id="abc", label="flux-tiny", state=RUNNING)], None)
+    lines = console.file.getvalue().splitlines()
+    assert lines == ["[   0.0 s] abc flux-tiny: running", "[  31.0 s] 1 running", "[  62.0 s] 1 running"]

@@ -13,6 +13,7 @@ from rich.text import Text
 from bench.record.sweep import DONE, FAILED, LOST, RUNNING, STATES, STOPPED, WAITING
 from bench.report import text
 from bench.report.figures import duration, number
+from bench.report.live import BEAT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 SHOWN = 15
 """Cells that a live table lists; the others are counted."""
-BEAT_S = 60.0
 STYLES = {DONE: "green", FAILED: "red", RUNNING: "cyan", STOPPED: "yellow", LOST: "yellow"}
 FIRST_SHOWN = (FAILED, STOPPED, LOST, RUNNING, WAITING, DONE)
 

@@ -196,6 +196,8 @@ def test_one_start_of_each_decides_nothing_and_says_what_does(invoke, runs):
     assert verdict.startswith("INCONCLUSIVE")
     assert "unloaded service time" in ended.out
     assert "sglang 0.5.17 against 0.5.23" in ended.out
+    for of_one_run in ("SGLANG_PERF_LOG_DIR", "--port=", "--served-model-name", "--log-requests-target"):
+        assert of_one_run not in ended.out
     assert "inconclusive" in ended.err
     assert re.search(
         r"^next: .*invoke loadtest --model flux-tiny --baseline \S+ --candidate \S+$", ended.out, re.MULTILINE

@@ -126,16 +126,18 @@ def _delivered(baseline: Record, candidate: Record) -> list[str]:
     ]
 
 
-OF_THE_ENGINE = frozenset({"SGLANG_GIT_COMMIT", "PYTHONPATH"})
-"""Variables that only repeat which engine it is."""
+TOLD_ELSEWHERE = frozenset(
+    {"SGLANG_GIT_COMMIT", "PYTHONPATH", "SGLANG_PERF_LOG_DIR", "SGLANG_DIFFUSION_TORCH_PROFILER_DIR"}
+)
+"""Variables that only repeat which engine it is, or where the files of one run go."""
 
 
 def unlike_variables(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
-    """Return in words the variables that two environments do not share, without those that name the engine."""
+    """Return in words the variables that two environments do not share, without those that are told elsewhere."""
     return [
         f"{name}: {_set(first.get(name))} against {_set(second.get(name))}"
         for name in sorted(first.keys() | second.keys())
-        if first.get(name) != second.get(name) and name not in OF_THE_ENGINE
+        if first.get(name) != second.get(name) and name not in TOLD_ELSEWHERE
     ]
 
 
@@ -178,7 +180,10 @@ CIRCUMSTANCES = (
 )
 """What two comparable records may differ in beside their arms, by name and place."""
 
-OF_ONE_RUN = ("--master-port", "--scheduler-port", "--output-path", "--output-file-name", "--perf-dump-path")
+OF_ONE_RUN = (
+    *("--master-port", "--scheduler-port", "--port", "--served-model-name"),
+    *("--output-path", "--output-file-name", "--perf-dump-path", "--log-requests-target"),
+)
 """Arguments that are different in every launch."""
 
 OWN_CLOCKS = 0.98

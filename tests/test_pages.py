@@ -13,8 +13,8 @@ from sweep_support import write_sweep
 
 from bench.profiling.analysis import Context, analyse
 from bench.record import store
+from bench.report import load_page, pages, run_page
 from bench.report import page as forms
-from bench.report import pages, run_page
 from bench.report.page import Page
 from bench.report.plots import Plot
 from bench.report.profile_view import view
@@ -102,6 +102,23 @@ def test_a_line_joins_open_loop_rates_only(made):
     assert {value["sent"] for value in line["data"]["values"]} == {"open loop"}
     assert {value["phase"] for value in others["data"]["values"]} == {"closed-1"}
     assert others["mark"]["filled"] is False
+
+
+def test_a_load_page_answers_with_the_rate_that_was_asked_for(made):
+    record = made["load"].documents["load.json"]
+    phases = [{**phase, "figures": {**phase["figures"], "p50_s": None}} for phase in record["phases"]]
+    alone = next(phase for phase in record["phases"] if phase["name"] == "closed-1")
+    few = load_page.page({**record, "phases": [alone, *(phase for phase in phases if phase["name"] != "closed-1")]}, [])
+    assert few.answer.endswith(" a second too few requests were answered for a median")
+
+
+def test_a_command_to_copy_has_no_variable_of_the_image(made):
+    record = made["load"].documents["load.json"]
+    launch = record["launches"][0]
+    command = {**launch["command"], "environment": {"NVIDIA_REQUIRE_CUDA": "x", "OMP_NUM_THREADS": "1"}}
+    page = load_page.page({**record, "launches": [{**launch, "command": command}]}, [])
+    (server,) = (command for block in page.blocks for command in getattr(block, "commands", ()))
+    assert server.text.startswith("OMP_NUM_THREADS=1 ")
 
 
 def test_the_command_that_measures_an_arm_again_has_its_variables():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench import safe_text
 from bench.record import campaign, comparable, disturbance, names, store
-from bench.report import figures, next_step, quality, text
+from bench.report import figures, next_step, quality, run, text
 from bench.report.figures import NOT_CLAIMED, duration, number
-from bench.report.run import instrument
 from bench.report.verdict import reasons
 from bench.run import metrics
 from bench.safe_text import markdown as escaped
@@ -321,7 +319,7 @@ def _of(record: Mapping[str, Any]) -> dict[str, Any]:
         "of_stages": ", synchronised" if stages else "",
         "steps": record["workload"]["steps"],
         "outcome": record["verdict"]["outcome"],
-        "instrument": instrument(record),
+        "instrument": run.instrument(record),
     }
 
 
@@ -375,10 +373,9 @@ def _details(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
         engine, launch = record["engine"], record["launches"][0]
         source = "" if engine["source"] is None else f", commit {engine['source']['commit'][:12]}"
         devices = [device["name"] for device in record["devices"]["items"]] or [record["host"]["cpu"]]
-        run = [] if record["id"] == name else [record["id"]]  # an arm of an A/B is called baseline or candidate
-        made = [*run, f"sglang {engine['version']}{source}", *devices, f"weights {record['weights']['kind']}"]
-        variables = [f"{key}={shlex.quote(value)}" for key, value in launch["command"]["environment"].items()]
-        command = " ".join([*variables, shlex.join(launch["command"]["argv"])])
+        identity = [] if record["id"] == name else [record["id"]]  # an arm of an A/B is called baseline or candidate
+        made = [*identity, f"sglang {engine['version']}{source}", *devices, f"weights {record['weights']['kind']}"]
+        command = run.command(launch)
         lines += [escaped(f"{name}: {', '.join(made)}"), "", *safe_text.code(command.replace("\n", " ")), ""]
     return [*lines, "</details>"]
 

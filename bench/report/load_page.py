@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from bench.record import phases
-from bench.report import load, plots
+from bench.report import load, plots, run
 from bench.report.page import Command, Commands, Page, Sample
 from bench.report.plots import Plot, at, axis, rows, tips
 from bench.report.tables import Table, columns
@@ -135,10 +134,7 @@ def _blocks(record: Record, requests: Rows, *, counts: bool) -> Iterator[Plot | 
         ),
     )
     for launch in record["launches"]:
-        command = launch["command"]
-        variables = " ".join(f"{key}={shlex.quote(value)}" for key, value in command["environment"].items())
-        text = f"{variables} {shlex.join(command['argv'])}".strip()
-        yield Commands(title="Commands", commands=(Command(title="server", text=text),))
+        yield Commands(title="Commands", commands=(Command(title="server", text=run.command(launch)),))
 
 
 def _sent(phase: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
@@ -28,6 +29,9 @@ SENSIBLE_DRIFT_PERCENT = 50
 TWICE_PERCENT = 100
 """From here on a factor says more than a percentage."""
 
+OF_THE_IMAGE = ("NVIDIA_", "CUDA_VERSION", "NCCL_VERSION")
+"""Variables that a container's image sets and no engine reads: they are in the record, not in the command to copy."""
+
 VALUES = re.compile(r"(; there are \d+): .*")
 """The medians of the launches at the end of a note: without a unit, and others for each metric."""
 
@@ -46,6 +50,17 @@ def show(record: Mapping[str, Any], path: Path, console: Console, *, with_receip
     if counts:
         text.line(console, f"next: {next_step.after_bench(record)}")
     text.line(console, f"record: {path}")
+
+
+def command(launch: Mapping[str, Any]) -> str:
+    """Return the command of a launch with its variables, as one would type it."""
+    known = launch["command"]
+    variables = [
+        f"{name}={shlex.quote(value)}"
+        for name, value in known["environment"].items()
+        if not name.startswith(OF_THE_IMAGE)
+    ]
+    return " ".join([*variables, shlex.join(known["argv"])])
 
 
 def warnings(record: Mapping[str, Any]) -> list[str]:

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     Record = Mapping[str, Any]
 
 
-OF_THE_IMAGE = ("NVIDIA_", "CUDA_VERSION", "NCCL_VERSION")
-"""Variables that a container's image sets and no engine reads: they are in the record, not in the command to copy."""
-
 BOX = "; the box holds the middle half, its line is the median"
 
 
@@ -350,14 +347,7 @@ def commands(records: Mapping[str, Record], together: str | None = None) -> Comm
     """Return the commands of launches by the name of their run; ``together`` is one that measures all of them."""
     listed = []
     for name, record in records.items():
-        for launch in record["launches"][:1]:
-            environment = " ".join(
-                f"{key}={shlex.quote(value)}"
-                for key, value in launch["command"]["environment"].items()
-                if not key.startswith(OF_THE_IMAGE)
-            )
-            argv = shlex.join(launch["command"]["argv"])
-            listed.append(Command(title=name, text=f"{environment} {argv}".strip()))
+        listed += [Command(title=name, text=run.command(launch)) for launch in record["launches"][:1]]
         if together is None:
             listed.append(Command(title=f"{name}: with this workbench", text=_again(record)))
     if together is not None:

@@ -221,11 +221,11 @@ def planned(
         else:
             took = None if made.estimate_s is None else made.estimate_s / 60
             count, unknown = count + 1, unknown + (took is None)
-            gpus_used = 0 if on_cpu else made.gpus
-            minutes, gpu_hours = minutes + (took or 0), gpu_hours + (took or 0) * gpus_used / 60
+            minutes += took or 0
+            gpu_hours += 0 if on_cpu else (took or 0) * made.gpus / 60
             is_finished = (folder.of_cell(made.id) / "result.json").exists()
             finished += is_finished
-            text.write(report.planned_line(made.id, made.label, gpus_used, took, is_finished=is_finished))
+            text.write(report.planned_line(made.id, made.label, made.gpus, took, is_finished=is_finished))
     if listed:
         text.write(report.planned(count, minutes, unknown, gpu_hours, finished))
     return cells, refused

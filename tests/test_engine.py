@@ -200,7 +200,7 @@ def test_the_tour_comes_to_its_end(tour):
     """Every verb once, as a newcomer meets them, each with the exit code that it has to have."""
     ended, own = tour
     assert ended.code == 0, ended.out[-4000:] + ended.err
-    assert f"all {len(steps.STEPS)} steps as expected" in ended.out
+    assert f"all {len(steps.STEPS)} steps went as expected" in ended.out
     assert ended.out.count(", as expected, after") == len(steps.STEPS)
     for _, command in steps.ON_A_GPU:
         assert command in " ".join(ended.out.split())

@@ -67,9 +67,9 @@ def unknown_option(verb: Verb, word: str) -> UsageError:
         return UsageError(f"{verb.name} no longer has {word}", todo=now)
     names = {option.name for option in verb.options}
     todo = f"`invoke {verb.name} --help` lists its options"
-    needed, answer = ELSEWHERE.get(word, ("", ""))
-    if answer and (not needed or needed in names):
-        todo = answer
+    if word in ELSEWHERE:
+        needed, answer = ELSEWHERE[word]
+        todo = answer if not needed or needed in names else todo
     elif close := _abbreviated(word, verb) or closest(word.lstrip("-"), names):
         todo = f"did you mean --{close}?"
     return UsageError(f"{verb.name} has no option {word}", todo=todo)

@@ -139,7 +139,7 @@ class GuardedTask(Task[Any]):
         from bench.catalog import flags  # noqa: PLC0415 - few command lines have a --
 
         own = {f"--{option.name}" for option in self.declared()}
-        typed = (word.partition("=")[0] for word in context.remainder.split())
+        typed = (word.partition("=")[0] for word in extra_arguments(context))
         if misplaced := next((word for word in typed if word in own and not flags.versions_of(word)), None):
             raise UsageError(
                 f"{misplaced} is an option of this task, and what follows -- goes to the engine",

@@ -738,7 +738,7 @@ def test_a_precision_that_too_few_requests_cannot_reach_is_asked_for_with_more(r
     record = json.loads(recorded(1).read_text())
     record["asked"] |= {"precision": 0.5, "max_repeats": 7}
     record["timings"]["requests"] = 7
-    assert next_step.after_bench(record).endswith("--precision 50% --max-repeats 10")
+    assert next_step.after_bench(record, Path()).endswith("--precision 50% --max-repeats 10")
 
 
 @pytest.mark.parametrize(
@@ -747,7 +747,7 @@ def test_a_precision_that_too_few_requests_cannot_reach_is_asked_for_with_more(r
         (0.02, "--precision 2% --max-repeats 50"),
         (0.04, "--precision 4% --max-repeats 13"),
         (0.045, "--precision 4.5% --max-repeats 10"),
-        (0.0001, "nothing to run: 0.01 % takes over 1000 requests here, which reach about 0.45 %; FEWER"),
+        (0.0001, "nothing to run: 0.01 % takes over 1000 requests here; 1000 reach about 0.45 %; FEWER"),
     ],
 )
 def test_a_precision_is_proposed_only_where_it_may_be_reached(recorded, wanted, told):
@@ -758,7 +758,7 @@ def test_a_precision_is_proposed_only_where_it_may_be_reached(recorded, wanted, 
         "requests": 8,
         "summary": {"total_ms": {"interval": {"low": 0.95 * median, "high": 1.05 * median}}},
     }
-    assert next_step.after_bench(record).endswith(told.replace("FEWER", "a quieter machine would need fewer"))
+    assert next_step.after_bench(record, Path()).endswith(told.replace("FEWER", "a quieter machine would need fewer"))
 
 
 @pytest.mark.parametrize(
@@ -769,7 +769,7 @@ def test_a_run_that_was_disturbed_is_proposed_again_when_nothing_else_runs(recor
     busy = [{"id": "gpu.idle", "state": "warn", "saw": "pid 4321 on GPU 0", "means": "m", "todo": "t"}]
     record = json.loads(recorded(1, preflight=busy).read_text())
     record["asked"] |= {"repeats": repeats, "launches": launches}
-    told = next_step.after_bench(record)
+    told = next_step.after_bench(record, Path())
     assert told.startswith("when nothing else runs here: invoke bench --model flux-tiny ")
     assert told.endswith(wanted)
 

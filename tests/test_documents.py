@@ -50,7 +50,7 @@ def test_validate_takes_many_files_and_says_which_are_bad(invoke):
     assert f"{GOOD[0]}: valid" in ended.out
     assert f"{GOOD[1]}: valid" in ended.out
     assert str(BAD[0]) in ended.err
-    assert "error: 1 of 3 are not valid" in ended.err
+    assert "error: 1 of 3 is not valid" in ended.err
 
 
 @pytest.mark.parametrize(

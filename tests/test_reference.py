@@ -37,6 +37,12 @@ def test_a_native_run_is_no_reference(reference):
     assert record["verdict"]["findings"][0]["id"] == "native.instead"
 
 
+def test_a_reference_that_ran_out_of_time_is_proposed_as_one(reference):
+    ended = reference("--timeout", "2", scenario=DIFFUSERS | {"linger_s": 600})
+    assert ended.code == 8
+    assert re.search(r"^next: invoke reference --model flux-tiny .*--timeout 4\b", ended.out, re.MULTILINE)
+
+
 def test_a_diffusers_dump_alone_does_not_prove_it(reference):
     ended = reference(scenario=DIFFUSERS | {"dump": NATIVE["dump"]})
     assert ended.code == 4

@@ -208,12 +208,15 @@ def test_a_trace_with_a_size_that_a_server_would_change_is_refused(loadtest, tmp
         loadtest(options={"rate_hz": None, "trace": path})
 
 
+NO_ADDRESSES = ("http://:1", "http://127.0.0.1:99999", "http://h:abc", "http://[::1", "http://bad..host/", "ftp://h")
+
+
 @pytest.mark.parametrize(
     ("url", "code", "told"),
     [
         ("http://127.0.0.1:1", 3, "no server answers at http://127.0.0.1:1: connection refused\n  to do: start it, or"),
         ("127.0.0.1:1", 1, "'127.0.0.1:1' is not a server's address\n  to do: write http://HOST:PORT (--url)"),
-        ("http://:1", 1, "'http://:1' is not a server's address"),
+        *((url, 1, f"{url!r} is not a server's address") for url in NO_ADDRESSES),
     ],
 )
 def test_where_no_server_answers_nothing_is_loaded(invoke, home, url, code, told):

@@ -470,6 +470,15 @@ def children(process):
     return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
+def test_a_cell_that_decides_nothing_says_why(invoke, file, place):
+    path = file(seeds=1)
+    path.write_text(path.read_text().replace("options = {", 'options = { precision = "1%", max-repeats = 5,'))
+    ended = invoke("sweep", path)
+    assert ended.code == 9, ended.err
+    (result,) = results(place).values()
+    assert result["reason"].startswith("the median "), result
+
+
 def test_a_cell_whose_verb_is_killed_is_begun_again(file, place):
     task = started("sweep", file(seeds=1, scenario=NATIVE | {"linger_s": 300}))
     wait_for_task(task, lambda: list(place.glob("cells/*/1/status.json")), "no cell has begun")

@@ -452,7 +452,7 @@ def test_a_run_over_its_time_is_stopped_and_says_so(bench, invoke, only_run, hom
     assert re.search(r"^next: invoke bench --model flux-tiny .*--timeout 4$", ended.out, re.MULTILINE)
     page = invoke("report", only_run(), "--markdown").out
     (todo,) = re.findall(r"To do: .*", page)
-    assert todo == "To do: give it more time with --timeout SECONDS"
+    assert todo == "To do: give it a longer time limit"
 
 
 def test_a_limit_on_file_size_is_an_error_without_a_record(bench, only_run):

@@ -194,7 +194,7 @@ def _process(ended: Ended | None, last_words: str | None) -> list[Finding]:
                 "timeout",
                 "stopped at the time limit",
                 "the launch did not finish within its time limit",
-                "give it more time with --timeout SECONDS",
+                "give it a longer time limit",
                 f.TIMED_OUT,
             )
         ]

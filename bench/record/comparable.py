@@ -97,7 +97,8 @@ def way_on(baseline: Record, candidate: Record) -> str:
         return "name two benchmarks or two profiles: a profile is not a timing"
     if baseline["preset"]["key"] != candidate["preset"]["key"]:
         return "name two runs of one preset: `invoke history` shows those of each"
-    return "measure both on one workload and machine: `invoke ab`"
+    verb = "loadtest" if baseline["schema"] == "load-record" else "ab"
+    return f"measure both on one workload and machine: `invoke {verb}`"
 
 
 def same_weights(first: Mapping[str, str | None], second: Mapping[str, str | None]) -> bool:

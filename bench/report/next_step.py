@@ -48,13 +48,13 @@ WHEN_ENDED = "when it has ended: "
 """Stand before a command, so that it ends its line and can be copied as it is."""
 
 
-def after_bench(record: Mapping[str, Any]) -> str:
+def after_bench(record: Mapping[str, Any], folder: Path) -> str:
     """Return the command after a run that counts: to measure it again where other work disturbed it."""
     asked = record["asked"]
     if not record["complete"] and record["kind"] != store.REFERENCE:
         timed_out = any(finding["id"] == TIMED_OUT for finding in record["verdict"]["findings"])
         longer = f" --timeout {_longer(record)}" if timed_out else ""
-        return f"invoke bench --resume {record['id'][-6:]}{longer}"
+        return f"invoke bench --resume {_called(folder)}{longer}"
     quiet, needed = _quiet(record), _requests_for_precision(record)
     if needed is not None and needed > MOST_REQUESTS and not quiet:
         return _out_of_reach(record)
@@ -84,7 +84,7 @@ def _more_to_measure(record: Mapping[str, Any]) -> dict[str, object] | None:
     asked = record["asked"]
     repeats, launches = asked["repeats"], asked["launches"]
     if record["kind"] == store.REFERENCE:
-        return {name: count for name, count in (("repeats", repeats), ("launches", launches)) if count > 1}
+        return _counts(asked)
     if (more := _requests_for_precision(record)) is not None:
         most = asked["max_repeats"] if more > MOST_REQUESTS else more
         return {"precision": f"{100 * asked['precision']:g}%", "max_repeats": most}
@@ -126,8 +126,8 @@ def _out_of_reach(record: Mapping[str, Any]) -> str:
     """Return that this machine does not reach the precision that was asked for, and which it would."""
     percent = 100 * (_precision(record) or 0) * math.sqrt(record["timings"]["requests"] / MOST_REQUESTS)
     return (
-        f"nothing to run: {100 * record['asked']['precision']:g} % takes over {MOST_REQUESTS} requests here, which"
-        f" reach about {percent:.2g} %; a quieter machine would need fewer"
+        f"nothing to run: {100 * record['asked']['precision']:g} % takes over {MOST_REQUESTS} requests here;"
+        f" {MOST_REQUESTS} reach about {percent:.2g} %; a quieter machine would need fewer"
     )
 
 
@@ -138,8 +138,7 @@ def after_invalid(record: Mapping[str, Any], path: Path) -> str:
     """
     asked = record["asked"]
     if record["verdict"]["findings"][0]["id"] == TIMED_OUT:
-        counts = {name: asked[name] for name in ("repeats", "launches") if asked[name] > 1}
-        return _bench(record, **counts, timeout=_longer(record))
+        return _bench(record, _verb(record), **_counts(asked), timeout=_longer(record))
     kept = record["launches"][-1]["log"]
     log = path.parent / (store.LOG if kept is None else kept["file"])
     return shlex.join(["invoke", "attest", "--log", paths.typed(log)])
@@ -227,9 +226,9 @@ def after_batch(rows: Sequence[Mapping[str, Any]], records: Mapping[str, Mapping
     if failed is None:
         disturbed = next((record for record in records.values() if disturbance.of(record)), None)
         history = f"invoke history --model {rows[0]['preset']}"
-        return history if disturbed is None else f"{WHEN_QUIET}{_bench(disturbed)}"
-    if failed["preset"] in records:
-        return f"{_quiet(records[failed['preset']])}{_bench(records[failed['preset']])}"
+        return history if disturbed is None else f"{WHEN_QUIET}{_bench(disturbed, **_counts(disturbed['asked']))}"
+    if (record := records.get(failed["preset"])) is not None:
+        return f"{_quiet(record)}{_bench(record, **_counts(record['asked']))}"
     if failed["outcome"] == "refused":
         return f"invoke doctor --model {failed['preset']}"
     return f"invoke bench --model {failed['preset']}"
@@ -315,7 +314,7 @@ def _both_again(records: tuple[Mapping[str, Any], Mapping[str, Any]], comparison
     # measured apart or under disturbance, neither side can be kept
     lacking = [place for place in (0, 1) if quiet or "measured apart" in comparison["reason"] or counts[place] < wanted]
     lacking = lacking or [0, 1]
-    verbs = ["reference" if record["kind"] == store.REFERENCE else "bench" for record in records]
+    verbs = [_verb(record) for record in records]
     again = [_bench(records[place], verbs[place], repeats=repeats, launches=wanted) for place in lacking]
     if len(again) == 1:
         return f"the {sides[lacking[0]]} again: {again[0]}"
@@ -416,6 +415,19 @@ def _bench(record: Mapping[str, Any], verb: str = "bench", **counts: object) -> 
     switches = [typed for name, (value, typed) in SWITCHES.items() if asked.get(name) is value]
     extra = ["--", *asked["extra"]] if asked["extra"] else []
     return shlex.join(["invoke", verb, *words, *switches, *extra])
+
+
+def _verb(record: Mapping[str, Any]) -> str:
+    """Return the verb that made a record."""
+    return "reference" if record["kind"] == store.REFERENCE else "bench"
+
+
+def _counts(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how much a run was to measure, where it was not one request."""
+    counts: dict[str, Any] = {name: asked[name] for name in ("repeats", "launches") if asked[name] > 1}
+    if asked["precision"] is not None:
+        counts |= {"precision": f"{100 * asked['precision']:g}%", "max_repeats": asked["max_repeats"]}
+    return counts
 
 
 def _common(record: Mapping[str, Any]) -> dict[str, object]:

@@ -48,7 +48,7 @@ def _table(document: Mapping[str, Any], specified: Mapping[str, float]) -> Table
     ]
     return Table(
         title="Rates",
-        note="rate of the median run, range of single runs; the maker's figure is dense, where published",
+        note="rate of the median run, range of single runs; the maker's, where published, is of dense arithmetic",
         columns=columns("what | >rate | unit | >maker's | >of it | >runs | >median ms | >range ms"),
         rows=tuple(rows),
     )

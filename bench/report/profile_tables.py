@@ -55,7 +55,7 @@ def of_cpu(cpu: Mapping[str, Any]) -> tuple[Table, ...]:
     """Return the tables of a trace without GPU events."""
     modules = listing(
         "Modules",
-        "with all inside them: do not add up; ms per step",
+        "a row includes the modules inside it, so rows do not add up; ms per step",
         cpu["modules"][:SHOWN_ROWS],
         {
             "module": itemgetter("module"),

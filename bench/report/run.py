@@ -48,7 +48,7 @@ def show(record: Mapping[str, Any], path: Path, console: Console, *, with_receip
     if record["verdict"]["outcome"] == "invalid":
         text.line(console, f"next: {next_step.after_invalid(record, path)}")
     if counts:
-        text.line(console, f"next: {next_step.after_bench(record)}")
+        text.line(console, f"next: {next_step.after_bench(record, path.parent)}")
     text.line(console, f"record: {path}")
 
 

@@ -67,11 +67,15 @@ def refuse_silent(url: str) -> None:
         UsageError: it is not the address of a server.
         EngineFailed: nothing listens there.
     """
-    at = urlsplit(url)
-    if at.scheme not in PORTS or at.hostname is None:
+    try:
+        at = urlsplit(url)
+        host, port = (at.hostname or "").encode("idna"), at.port or PORTS[at.scheme]
+    except (ValueError, KeyError):
+        host, port = b"", 0
+    if not host:
         raise UsageError(f"{url!r} is not a server's address", todo="write http://HOST:PORT", field="url")
     try:
-        socket.create_connection((at.hostname, at.port or PORTS[at.scheme]), ANSWER_S).close()
+        socket.create_connection((host.decode(), port), ANSWER_S).close()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise EngineFailed(

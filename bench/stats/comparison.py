@@ -268,7 +268,7 @@ def _planned(planning: Planning, basis: Basis) -> list[str]:
     shows = f"show an effect of {basis.margin_percent:g} % in 8 of 10 sessions ({rough})"
     return [
         f"{about}{number(planning.likely)} {unit} {shows}",
-        f"to show that nothing differs takes {number(planning.for_same)} {unit}",
+        f"showing that nothing differs takes {number(planning.for_same)} {unit}",
     ]
 
 

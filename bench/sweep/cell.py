@@ -138,8 +138,11 @@ def _invoke(cell: Mapping[str, Any], own: Path) -> dict[str, Any]:
 
 
 def last_words(log: Path) -> str | None:
-    """Return the error that a program ended with by its log, None if it printed nothing."""
-    lines = log.read_text("utf-8", "replace").splitlines()
+    """Return the error that a program ended with by its log, None if it printed nothing.
+
+    An inconclusive answer has no prefix; the place and what to do stand below it, indented.
+    """
+    lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.lstrip() == line != ""]
     errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
     return next(reversed(errors or lines), None)
 

@@ -373,7 +373,8 @@ def validate(c: Context, options: ValidateOptions) -> None:
             ended.append(error)
     if ended:
         kind = worst(error.exit_code for error in ended)
-        raise kind(f"{len(ended)} of {len(options.files)} are not valid", todo="see above why")
+        are = "is" if len(ended) == 1 else "are"
+        raise kind(f"{len(ended)} of {len(options.files)} {are} not valid", todo="see above why")
 
 
 def _validate(word: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -359,14 +358,14 @@ def _resumed(now: Options, then: Options) -> Options:
 
 def _short(result: Result) -> BenchError:
     """Return the error of a run whose record says it all: which finding decided, and where to read more."""
-    from bench.record import names
+    from bench.report import next_step
 
     assert result.error is not None
     if result.record["complete"] and result.record["fidelity"] is not None:
         return result.error
     if result.record["requests"] and result.record["kind"] == "bench":
         done = len(result.record["requests"])
-        todo = f"`invoke bench --resume {shlex.quote(names.called(result.path.parent))}` goes on with what is missing"
+        todo = f"`{next_step.after_bench(result.record, result.path.parent)}` goes on with what is missing"
         return type(result.error)(
             f"cut off after {done} request{'' if done == 1 else 's'}: {result.error.what}", where=result.path, todo=todo
         )

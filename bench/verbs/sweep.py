@@ -92,7 +92,7 @@ class SweepOptions:
     replicate_hosts: int = option(
         1, kind=Kind.WHOLE, group=MEASURING, help="run each cell on this many hosts, to see the spread between them"
     )
-    retry_failed: bool = option(False, group=MEASURING, help="measure the cells that failed again")
+    retry_failed: bool = option(False, group=MEASURING, help="measure failed cells again")
     engine_setup: str | None = option(
         None, group=MEASURING, help="shell command that provides the engine on each node, before the cell"
     )

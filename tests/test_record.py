@@ -174,7 +174,7 @@ def _campaign(kind):
             "a batch of several presets that was cut off",
             "`invoke bench --resume a61ca2` goes",
         ),
-        ("comparison.json", {"label": "mine"}, "an A/B", "`invoke compare a61ca2` alone shows what it came to"),
+        ("comparison.json", {"label": "mine"}, "an A/B", "`invoke compare a61ca2` alone shows its verdict"),
         ("load.json", {"label": "mine"}, "a load test", "`invoke report a61ca2` writes its page"),
         (
             "matrix.json",

@@ -51,7 +51,7 @@ def test_what_cannot_be_taken_is_refused_at_once(invoke, home, arguments, says):
 def test_a_step_whose_forerunners_were_never_run_names_them(invoke, replay):
     ended = invoke("tour", "--step", "validate", "--engine", replay(**NATIVE))
     assert ended.code == 1
-    assert "no tour was taken here yet: it needs bench, fallback, repeats, ab" in ended.err
+    assert "these steps make: bench, fallback, repeats, ab; no tour has been taken here yet" in ended.err
     assert "`invoke tour --engine replay`" in ended.err
 
 

@@ -44,8 +44,8 @@ UNFINISHED = {
 """What is unfinished where the state of such a campaign is left."""
 OTHERS = {
     campaign.STATE: ("", ""),  # says itself what it is
-    store.ARMS: ("an A/B", "`invoke compare {name}` alone shows what it came to; or name an arm: {runs}"),
-    store.SERVERS: ("an A/B of two servers", "`invoke compare {name}` shows what it came to"),
+    store.ARMS: ("an A/B", "`invoke compare {name}` alone shows its verdict; or name an arm: {runs}"),
+    store.SERVERS: ("an A/B of two servers", "`invoke compare {name}` shows its verdict"),
     store.LOAD_RECORD: ("a load test", "`invoke report {name}` writes its page"),
     MATRIX: ("a matrix", "name one of its cells: {runs}"),
     BATCH: ("a batch of several presets", "name one of its runs: {runs}"),

@@ -116,9 +116,9 @@ def _folder(steps: Sequence[Step], settings: Settings) -> Path:
     if not missing:
         return store.new_run(KIND, "flux-tiny", settings.output_dir)
     lacking = ", ".join(name for name in missing if not tours or _made(tours[0], name) is None)
-    why = f"the last tour did not reach: {lacking}" if tours else f"no tour was taken here yet: it needs {lacking}"
+    why = "the last tour did not reach them" if tours else "no tour has been taken here yet"
     raise UsageError(
-        f"step {steps[0].name} uses what other steps make, and {why}",
+        f"step {steps[0].name} uses what these steps make: {lacking}; {why}",
         where=tours[0] if tours else root,
         todo=f"`invoke tour{_engine_text(settings)}` takes the tour from its start",
     )

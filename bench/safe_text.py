@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
 
-from bench import redact
+from bench import paths, redact
 
 SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI: colours, the cursor
@@ -28,8 +30,12 @@ MARKDOWN = re.compile(
 )
 """A command, and what is markup on GitHub, where it would be: no underscore in a word, no point of a number."""
 
-LOCAL_PATH = re.compile(r"(?<![\w./~])/(?:[^\s'\"/:,;`]+/)+")
-"""The folders of an absolute path, but not of an address."""
+FOLDER = r"(?:[^\s'\"/:,;`]|[':,;](?=[\w\\-]))+/"
+LOCAL_PATH = re.compile(
+    r"(?P<kept>\w[\w+.-]{0,20}\\?://[^/\s'\"`<>](?:[^\s'\"`<>:,;]|[:,;](?!/\w))*)"  # an address: it names a host
+    rf"|(?P<before>\\?://|(?<![\w-])-[A-Za-z]*|(?<![\w./~)\]}}*?+#$%-]))/(?:{FOLDER})+"
+)
+"""An address, or an absolute path's folders: its slash ends no name, but a scheme without a host or a short option."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """How a cell begins that a spreadsheet computes, full-width signs included (OWASP, CSV injection)."""
@@ -59,9 +65,16 @@ def markdown(text: str) -> str:
     return re.sub(r"(?i)\b(www)\.", r"\1\\.", MARKDOWN.sub(lambda match: _backslashed(match[0]), line))
 
 
-def masked(markdown: str) -> str:
-    """Return a text without the folders of this machine: of a local path only the last part is left."""
-    return LOCAL_PATH.sub(".../", markdown)
+def masked(page: str) -> str:
+    """Return a text without the folders of this machine: of a local path only the last part is left.
+
+    The machine's own roots go first, as a path with a blank cannot be told from a sentence.
+    """
+    for root in sorted({Path.home(), paths.ROOT, Path(tempfile.gettempdir())}, reverse=True):
+        if len(root.parts) > 2:  # noqa: PLR2004 - one folder, as /tmp, names nobody
+            told = "|".join(re.escape(way) for way in (str(root), markdown(str(root))))
+            page = re.sub(rf"(?:{told})(?![\w-])", "/...", page)
+    return LOCAL_PATH.sub(lambda match: match["kept"] or f"{match['before']}.../", page)
 
 
 def code(lines: str, language: str = "sh") -> list[str]:

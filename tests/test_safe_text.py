@@ -109,11 +109,52 @@ def test_a_command_of_a_sentence_is_code_and_no_other_backtick(text, told):
     [
         ("LD_LIBRARY_PATH=/home/x/lib:/home/x/lib64", "LD_LIBRARY_PATH=.../lib:.../lib64"),
         ("--model-path=/srv/models/tiny", "--model-path=.../tiny"),
-        (
-            "http://host/a/b https://host:30000/v1/c file name/of/it",
-            "http://host/a/b https://host:30000/v1/c file name/of/it",
-        ),
+        ("file:///home/ann/x/y.log", "file://.../y.log"),
+        ("git+file:///home/ann/x", "git+file://.../x"),
+        ("-L/home/ann/lib/x -I/home/ann/inc -isystem/home/ann/inc", "-L.../x -I.../inc -isystem.../inc"),
+        ("/data/a,b/ann/x/y", ".../y"),
+        ("/home/o'brien/x,/srv/ann/y '/a/b/c'", ".../x,.../y '.../c'"),
+        ("-v /home/ann/x:/data/y 2>/home/ann/log", "-v .../x:.../y 2>.../log"),
+        ("<https://e.co/x>,/home/ann/y https://e.co/x,/home/ann/y", "<https://e.co/x>,.../y https://e.co/x,.../y"),
     ],
 )
-def test_the_folders_of_every_local_path_are_masked_and_of_no_address(text, told):
+def test_the_folders_of_every_local_path_are_masked(text, told):
     assert safe_text.masked(text) == told
+    assert safe_text.masked(safe_text.markdown(text)).replace("\\", "") == told
+
+
+NOT_LOCAL = (
+    "http://host/a/b", "https://host:30000/v1/c", "https://e.co/view?p=/a/b/c", "https://e.co/w(x)/y/z",
+    "s3://bucket/a/b", "name/of/it", "./a/b/c", "../a/b/c", "~/a/b/c", "$HOME/a/b", "${X}/a/b", "(a)/(b)/c",
+    "*.py/**/a/b", "urn:x:2#/properties/a/b", "c++/12/bits/x", ".../y", "and/or", "1/2/3", "/etc",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NOT_LOCAL)
+def test_what_is_no_local_path_stays_whole(text):
+    assert safe_text.masked(text) == text
+    assert safe_text.masked(safe_text.markdown(text)).replace("\\", "") == text
+
+
+@given(
+    st.lists(st.sampled_from(NOT_LOCAL)),
+    st.sampled_from(
+        ["", "file://", "-L", "-I", "A=", "--x=", "(", "[", "{", "<", ">", "'", '"', "`", "a:", "a,", "a;", "|", "@"]
+    ),
+    st.lists(
+        st.from_regex(r"[\w.@+~()*#$-]{0,3}([,:;'][\w-])?", fullmatch=True).map(lambda name: f"ann{name}"), min_size=1
+    ),
+)
+def test_whatever_stands_around_it_no_folder_of_a_path_is_left(others, before, folders):
+    text = " ".join([*others, f"{before}/{'/'.join(folders)}/last", *others])
+    told = " ".join([*others, f"{before}.../last", *others])
+    assert safe_text.masked(text) == told
+    assert "ann" not in safe_text.masked(safe_text.markdown(text))
+
+
+@pytest.mark.parametrize("home", ["/home/john doe", "/home/_j* doe"])
+def test_a_home_folder_with_a_blank_is_masked_too(monkeypatch, home):
+    monkeypatch.setenv("HOME", home)
+    text = f"see {home}/models/x.log and {home}, not {home}-2"
+    for page in (text, safe_text.markdown(text)):
+        assert safe_text.masked(page).startswith("see .../x.log and /..., not .../")

@@ -180,7 +180,7 @@ def _session(record: Mapping[str, Any]) -> list[str]:
     lines = _served(record)
     if (spread := timings["spread"]) is not None:
         within = spread["within_percent"]
-        several = f"{percent(spread.get('sd_percent'))}{f' ({note})' if (note := spread['note']) else ''}"
+        several = f"{percent(spread['sd_percent'])}{f' ({note})' if (note := spread['note']) else ''}"
         told = "unknown from one launch; add --launches 3" if spread["launches"] == 1 else several
         lines.append(f"spread of the end-to-end time: within a launch {percent(within)}, from launch to launch {told}")
         if (jumping := levels.two_levels(spread["medians"])) is not None:

@@ -14,7 +14,7 @@ import pytest
 from helpers import LOGS, NATIVE, ROOT, invoke_command, record_of, record_path
 from rich.console import Console
 
-from bench import schema
+from bench import safe_text, schema
 from bench.compare import calibration
 from bench.fidelity import pairs, score
 from bench.options import declared
@@ -189,6 +189,46 @@ def test_the_history_keeps_workloads_apart(invoke, recorded):
     assert [line.partition(" steps")[0] for line in trends] == ["flux-tiny, 4", "flux-tiny, 2"], ended.out
     assert all(low == high for low, high in (line.rpartition("  ")[2].split(" to ") for line in trends)), trends
     assert "workload" in ended.out
+
+
+UNLIKE = (
+    ({"workload__seed": 7}, "seed 7", "seed 42"),
+    ({"workload__warmup": "off"}, "warm-up off", "warm-up request"),
+    ({"workload__attention_backend": "fa"}, "attention backend fa", "attention backend default"),
+    ({"workload__torch_compile": True}, "torch.compile", "eager"),
+    ({"workload__extra": ["--a", "--b"]}, "--a --b", "no flags"),
+    ({"workload__prompt": "a cat, " * 9}, "prompt 234293", "prompt "),
+    ({"workload__image": {"name": "a.png", "sha256": "0" * 64}}, "image ", "image default"),
+    ({"preset__sha256": "0" * 64}, "preset ", "preset "),
+    ({"methodology": 1}, "methodology 1", "methodology 2"),
+)
+
+
+def test_the_history_names_all_in_which_workloads_differ(invoke, recorded):
+    recorded(0)
+    for number, (changes, _, _) in enumerate(UNLIKE, 1):
+        recorded(number, **changes)
+    told = [point["workload"] for point in json.loads(invoke("history", "--model", "flux-tiny", "--json").out)]
+    assert len(set(told)) == len(UNLIKE) + 1
+    for words, (_, own, others) in zip(told[1:], UNLIKE, strict=True):
+        assert own in words
+        assert others in told[0]
+    ended = invoke("history", "--model", "flux-tiny", env={"COLUMNS": "999"})
+    heads = [line.partition(", total time: ")[0] for line in ended.out.splitlines() if ", total time: " in line]
+    assert len(set(heads)) == len(UNLIKE) + 1
+    rows = [line for line in ended.out.splitlines() if " native " in line]
+    assert all(head.partition(", ")[2] in row for head, row in zip(heads, rows, strict=True))
+    page = invoke("history", "--model", "flux-tiny", "--markdown").out
+    assert all(safe_text.markdown(words) in page for words in told)
+
+
+@pytest.mark.parametrize(("changes", "own", "others"), UNLIKE[:5])
+def test_of_two_workloads_each_is_named_by_what_differs(invoke, recorded, changes, own, others):
+    recorded(1)
+    recorded(2, **changes)
+    ended = invoke("history", "--model", "flux-tiny")
+    heads = [line.partition(", total time: ")[0] for line in ended.out.splitlines() if ", total time: " in line]
+    assert heads == [f"flux-tiny, {others}", f"flux-tiny, {own}"]
 
 
 def test_of_files_that_are_gone_the_hashes_tell_and_stages_are_told_from_the_total(invoke):

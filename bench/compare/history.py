@@ -5,6 +5,10 @@ Records are the truth; `record.index` spares reading those again that have not c
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +27,9 @@ if TYPE_CHECKING:
     from bench.stats.levels import TwoLevels
 
 SHOWN_CHARACTERS = 6
-"""Of a host's hash."""
+"""Of a hash: a host's, or a long value's."""
+WORD = re.compile(r"[\w.@/-]{1,24}")
+"""A value that is shown as it is."""
 
 __all__ = [
     "Point", "baseline_of", "baselines", "is_baseline_of", "jumps", "name_baseline", "read", "unname_baseline",
@@ -62,7 +68,9 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
     arms and cells.
     """
     named = baselines(root)
-    known, faults = _answers(root, metric)
+    answers, faults = _answers(root, metric)
+    known = [(path, said) for path, said in answers if said["preset"] == model]
+    workloads = _told({said["family"]: said["workload"] for _, said in known})
     points = [
         Point(
             id=said["id"],
@@ -74,14 +82,13 @@ def read(root: Path, model: str, metric: metrics.Metric) -> tuple[list[Point], l
             requests=said["requests"],
             value=said["value"],
             interval=None if said["interval"] is None else tuple(said["interval"]),
-            workload=said["workload"],
+            workload=workloads[said["family"]],
             host=said["host"],
             label=said["label"],
             disturbed=tuple(said["disturbed"]),
             is_baseline=named.get(said["family"]) == str(path.parent.relative_to(root)),
         )
         for path, said in known
-        if said["preset"] == model
     ]
     points.sort(key=lambda point: point.started)
     return _marked(points), [f"{path}: {why}" for path, why in faults]
@@ -98,7 +105,7 @@ def _answers(root: Path, metric: metrics.Metric) -> tuple[list[tuple[Path, Any]]
     return index.answers(root, name, f"{QUESTION} {metric.name}", lambda path: ask(path, metric))
 
 
-QUESTION = "history 5"
+QUESTION = "history 6"
 """Names what `_asked` returns; another one for each change of that."""
 
 
@@ -171,19 +178,51 @@ def _is_part(document: object) -> bool:
     return isinstance(name, str) and store.RUN.match(name) is None
 
 
-def _workload(document: Mapping[str, Any]) -> str:
-    """Return in words what tells the families of a preset apart."""
-    workload, items = document["workload"], document["devices"]["items"]
-    size = f"{workload['width']}x{workload['height']}" if workload["width"] else "default size"
-    modes = {
-        "torch.compile": workload["torch_compile"],
-        "CUDA graphs": workload["cuda_graph"],
-        "synchronised stages": document["instrument"]["stage_sync"],
-        f"quality {workload['quality']}": workload["quality"],
-    }
+def _workload(document: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
+    """Return all that makes a family, by name, in words; and whether these are told of a single family too."""
+    workload, instrument = document["workload"], document["instrument"]
+    sides = [workload[name] for name in ("width", "height")]
+    size = "x".join(str(side or "default") for side in sides) if any(sides) else "default size"
     steps = f"{workload['steps']} steps" if workload["steps"] else "default steps"
-    device = items[0]["name"] if items else document["host"]["cpu"]
-    return ", ".join([device, size, steps, *(mode for mode, on in modes.items() if on), *workload["extra"]])
+    on = {
+        "torch_compile": ("torch.compile", "eager"),
+        "cuda_graph": ("CUDA graphs", "no CUDA graphs"),
+        "stage_sync": ("synchronised stages", "unsynchronised stages"),
+        "quality": (f"quality {workload.get('quality')}", "default quality"),
+        "extra": (shlex.join(workload.get("extra", ())), "no flags"),
+    }
+    asked = workload | instrument
+    usual = {"device": " and ".join(dict.fromkeys(comparable.device_names(document))), "size": size, "steps": steps}
+    rest = asked | {"preset": document["preset"]["sha256"][:SHOWN_CHARACTERS], "methodology": document["methodology"]}
+    told = {name: (words, True) for name, words in usual.items()}
+    told |= {name: (words[not asked.get(name)], bool(asked.get(name))) for name, words in on.items()}
+    unnamed = rest.keys() - told - {"width", "height", *comparable.VERSION_OF_THE_ENGINE}
+    return told | {name: (f"{_name(name)} {_in_words(rest[name])}", False) for name in sorted(unnamed)}
+
+
+def _name(field: str) -> str:
+    return "warm-up" if field == "warmup" else field.replace("_", " ")
+
+
+def _in_words(value: object) -> str:
+    """Return a value of a workload in a word or two; the start of its hash for what is longer."""
+    if value is None or isinstance(value, bool):
+        return {None: "default", True: "on", False: "off"}[value]
+    if isinstance(value, int | float) or (isinstance(value, str) and WORD.fullmatch(value)):
+        return str(value)
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:SHOWN_CHARACTERS]
+
+
+def _told(workloads: Mapping[str, Mapping[str, tuple[str, bool]]]) -> dict[str, str]:
+    """Return each family's workload in words, with all in which it differs from another one."""
+    names = dict.fromkeys(name for words in workloads.values() for name in words)
+    lacking = {name: (f"{_name(name)} unknown", False) for name in names}
+    known = {family: lacking | dict(words) for family, words in workloads.items()}
+    unlike = {name for name in names if len({words[name][0] for words in known.values()}) > 1}
+    return {
+        family: ", ".join(words[name][0] for name in names if name in unlike or words[name][1])
+        for family, words in known.items()
+    }
 
 
 def _engine(document: Mapping[str, Any]) -> str:

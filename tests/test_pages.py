@@ -13,7 +13,7 @@ from sweep_support import write_sweep
 
 from bench.profiling.analysis import Context, analyse
 from bench.record import store
-from bench.report import load_page, pages, run_page
+from bench.report import load_page, next_step, pages, run_page
 from bench.report import page as forms
 from bench.report.page import Page
 from bench.report.plots import Plot
@@ -370,6 +370,18 @@ def test_the_page_of_an_ab_has_the_command_that_makes_its_number():
     assert "both: with this workbench" in text
     assert re.search(r"^invoke ab --model flux-tiny .*--repeats 4 .*--pairs 3", text, re.MULTILINE), text
     assert "invoke bench" not in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "spec", "named"),
+    [(None, "", True), ("path", "model-path=x", True), ("path", "engine=path steps=2", False), ("path", "path", False)],
+)
+def test_the_command_of_an_ab_names_the_engine_unless_its_baseline_does(asked, spec, named):
+    document = json.loads((DATA / "ab" / "comparison.json").read_text())
+    document["arms"]["baseline"]["spec"] = spec
+    record = json.loads((DATA / "ab" / "baseline" / "run.json").read_text())
+    record["asked"]["engine"], record["engine"]["name"] = asked, "path"
+    assert (" --engine path " in next_step.ab(document, record, 3)) is named
 
 
 # --- pages are judged again -------------------------------------------------------------------------------------------

@@ -3,18 +3,25 @@
 import gzip
 import json
 import re
+import shlex
 import shutil
 from dataclasses import replace
+from functools import reduce
+from operator import getitem
+from pathlib import Path
 
 import pytest
 from helpers import DATA, ROOT, record_path
 
 from bench import schema
+from bench.compare import arms
 from bench.compare import metric as metrics
+from bench.engine import find
 from bench.errors import FallbackDetected, RecordEdited, UsageError
 from bench.record import store
+from bench.report import next_step, pages
 from bench.report import page as forms
-from bench.report import pages
+from bench.run.options import Options
 from bench.serving import records, review
 
 LOADS = DATA / "serving" / "loads"
@@ -200,8 +207,81 @@ def test_one_start_of_each_decides_nothing_and_says_what_does(invoke, runs):
         assert of_one_run not in ended.out
     assert "inconclusive" in ended.err
     assert re.search(
-        r"^next: .*invoke loadtest --model flux-tiny --baseline \S+ --candidate \S+$", ended.out, re.MULTILINE
+        r"^next: .*invoke loadtest --model flux-tiny --baseline '.*' --candidate '.*' --duration 40$",
+        ended.out,
+        re.MULTILINE,
     )
+
+
+FLAGS = ["--vae-tiling", "true", "--fast"]
+SHARED = "steps=4 seed=42 width=256 height=256"
+
+
+def loads(changes):
+    """Return a load test and another one like it with these changes."""
+    one = json.loads((LOADS / NEW / "load.json").read_text())
+    other = json.loads(json.dumps(one))
+    for place, value in changes.items():
+        for document in (one, other)[place.startswith("candidate.") :]:
+            *above, last = place.removeprefix("candidate.").split(".")
+            reduce(getitem, above, document)[last] = value
+    other["launches"][0]["command"]["environment"] |= other.pop("variables", {})
+    one.pop("variables", None)
+    return one, other
+
+
+@pytest.mark.parametrize(
+    ("changes", "own", "differ"),
+    [
+        ({}, "", False),
+        ({"candidate.workload.attention_backend": "fa"}, "attention-backend=fa", True),
+        ({"candidate.variables": {"SGLANG_X": "a b"}}, "SGLANG_X=a b", True),
+        ({"candidate.workload.quality": "high"}, "quality=high", True),
+        ({"candidate.workload.extra": FLAGS}, "--vae-tiling=true --fast", True),
+        ({"candidate.weights.model": "a/b"}, "model-path=a/b", True),
+        (
+            {"asked.rate_hz": 0.5, "asked.slo_s": 3.0, "asked.duration_s": 9.0},
+            "--rate 0.5 --slo 3.0 --duration 9",
+            False,
+        ),
+    ],
+)
+def test_after_two_load_tests_each_arm_serves_what_its_side_did(monkeypatch, changes, own, differ):
+    one, other = loads(changes)
+    comparison = {"verdict": "inconclusive", "reason": ""}
+    words = shlex.split(next_step.after_loads(one, (Path(), other), comparison))
+    monkeypatch.setattr(find, "built", lambda: ["sglang-0.5.23"])
+    specs = [words[words.index(f"--{side}") + 1] for side in ("baseline", "candidate")]
+    baseline, candidate = (arms.options_of(spec, Options(model="flux-tiny")) for spec in specs)
+    assert ("--same" in words, specs[0] != specs[1], baseline != candidate) == (not differ, differ, differ)
+    assert all(spec.startswith("sglang-0.5.23 ") and set(SHARED.split()) <= set(spec.split()) for spec in specs)
+    assert own in " ".join(shlex.split(specs[1]) if differ else words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"asked.batching": 4, "workload.extra": FLAGS},
+            "once for each side, within an hour: {load} --batching 4 {last} -- --vae-tiling true --fast",
+        ),
+        (
+            {"asked.batching": 4, "candidate.workload.attention_backend": "fa"},
+            "{load} --batching 4 {last} && {load} --batching 4 {last} --attention-backend fa",
+        ),
+        (
+            {"candidate.engine.version": "0.5.24"},
+            "once for each side, within an hour: {load} --batching 1 {last}",
+        ),
+    ],
+    ids=["merging", "merging and another backend", "another version under one name"],
+)
+def test_what_two_arms_cannot_differ_in_is_loaded_once_for_each_side(changes, told):
+    one, other = loads(changes)
+    load = "invoke loadtest --model flux-tiny --engine sglang-0.5.23 --duration 40"
+    last = "--arrival-seed 1 --steps 4 --seed 42 --width 256 --height 256"
+    step = next_step.after_loads(one, (Path(), other), {"verdict": "inconclusive", "reason": ""})
+    assert step == told.format(load=load, last=last)
 
 
 @pytest.mark.parametrize("metric", ["service", "capacity"])

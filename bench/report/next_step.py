@@ -6,9 +6,9 @@ import math
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from bench import paths
+from bench import paths, redact
 from bench.accuracy.gates import CHECKS, GOLDEN
-from bench.record import campaign, disturbance, names, store
+from bench.record import campaign, comparable, disturbance, names, store
 from bench.run.timings import PRIMARY
 from bench.stats.comparison import DEFAULT_MARGIN_PERCENT, INCONCLUSIVE, is_disturbed
 from bench.stats.summary import PRECISION_MINIMUM
@@ -200,10 +200,11 @@ def ab(document: Mapping[str, Any], baseline: Mapping[str, Any], pairs: int) -> 
     margin = document["comparison"]["margin_percent"]
     specs = {name: document["arms"][name]["spec"] for name in ("baseline", "candidate")}
     asked = baseline["asked"]
-    engine = asked["engine"] if asked["engine"] and asked["engine"] not in specs["baseline"] else None
+    engine = asked["engine"] or baseline["engine"]["name"]
+    named = {engine, f"engine={engine}"} & {*shlex.split(specs["baseline"])}
     options = {
         "model": baseline["preset"]["key"],
-        "engine": engine,
+        "engine": None if named else engine,
         "preset-file": asked["preset_file"],
         **{name: spec or None for name, spec in specs.items()},
         "metric": None if document["metric"] == "total" else document["metric"],
@@ -330,15 +331,44 @@ def after_loads(
     if comparison["verdict"] != INCONCLUSIVE:
         return f"invoke report {_called(candidate[0])}"
     quiet = WHEN_QUIET if is_disturbed(comparison) else ""
-    arms = []
-    for record in (baseline, candidate[1]):
-        workload = record["workload"]
-        switches = [word for word, on in (("compile", "torch_compile"), ("cuda-graph", "cuda_graph")) if workload[on]]
-        engine = record["asked"]["engine"] or record["engine"]["name"]
-        arms.append(shlex.join([engine, *switches, *workload["extra"]]))
-    options = {"model": baseline["preset"]["key"], "baseline": arms[0]}
-    words = ["--same"] if arms[0] == arms[1] else ["--candidate", arms[1]]
-    return f"{quiet}{shlex.join(['invoke', 'loadtest', *_words(options), *words])}"
+    sides, asked = (baseline, candidate[1]), baseline["asked"]
+    arms = [shlex.join(_arm_of_load(*both)) for both in (sides, sides[::-1])]
+    alike = arms[0] == arms[1]
+    if asked["batching"] > 1 or (alike and comparable.circumstances(*sides)):  # not what two arms can differ in
+        again = [_loadtest(side) for side in sides]
+        return (
+            f"once for each side, {quiet or 'within an hour: '}{again[0]}" if alike else f"{quiet}{' && '.join(again)}"
+        )
+    options = {"model": baseline["preset"]["key"], "baseline": arms[0], "candidate": arms[1]}
+    options |= {"rate": asked["rate_hz"], "slo": asked["slo_s"], "duration": f"{asked['duration_s']:g}"}
+    return f"{quiet}{shlex.join(['invoke', 'loadtest', *_words(options), *(['--same'] if alike else [])])}"
+
+
+def _arm_of_load(record: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the words of an arm that serves what a load test served, with the variables that the other one lacks."""
+    model = record["weights"]["model"]
+    own, others = (side["launches"][0]["command"]["environment"] for side in (record, other))
+    variables = [
+        (name, value)
+        for name, value in own.items()
+        if value != others.get(name) and name not in comparable.TOLD_ELSEWHERE and redact.HIDDEN not in value
+    ]
+    path = None if model == record["preset"]["document"]["model"] else model
+    words = _arm_of_record(record["workload"] | {"model_path": path, "environment": variables})
+    return [record["asked"]["engine"] or record["engine"]["name"], *words]
+
+
+def _loadtest(record: Mapping[str, Any]) -> str:
+    """Return the command that loads a server as a load test did."""
+    asked, workload = record["asked"], record["workload"]
+    options = {"model": record["preset"]["key"], "engine": asked["engine"] or record["engine"]["name"]}
+    options |= {"rate": asked["rate_hz"], "slo": asked["slo_s"], "duration": f"{asked['duration_s']:g}"}
+    options |= {name: asked[name.replace("-", "_")] for name in ("concurrency", "trace", "batching", "arrival-seed")}
+    options |= {name: workload[name] for name in ("steps", "seed", "width", "height")}
+    options["attention-backend"] = workload["attention_backend"]
+    on = {"--find-max": asked["find_max"], "--torch-compile": workload["torch_compile"]}
+    extra = ["--", *workload["extra"]] if workload["extra"] else []
+    return shlex.join(["invoke", "loadtest", *_words(options), *(name for name in on if on[name]), *extra])
 
 
 def after_load(record: Mapping[str, Any], asked: LoadOptions, path: Path) -> str:
@@ -449,7 +479,18 @@ def _arm_of_record(asked: Mapping[str, Any]) -> list[str]:
     quality = [f"quality={asked['quality']}"] if asked["quality"] else []
     graphs = ["cuda-graph"] if asked["cuda_graph"] else []
     variables = [f"{name}={value}" for name, value in asked["environment"]]
-    return [*_arm(asked), *quality, *graphs, *variables, *asked["extra"]]
+    return [*_arm(asked), *quality, *graphs, *variables, *_flags(asked["extra"])]
+
+
+def _flags(extra: Sequence[str]) -> list[str]:
+    """Return the engine's flags as words of an arm: each in one word with its value."""
+    flags: list[str] = []
+    for word in extra:
+        if word.startswith("--") or not flags or "=" in flags[-1]:
+            flags.append(word)
+        else:
+            flags[-1] += f"={word}"
+    return flags
 
 
 def _words(options: Mapping[str, object]) -> list[str]:

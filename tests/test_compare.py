@@ -187,7 +187,7 @@ def test_the_history_keeps_workloads_apart(invoke, recorded):
     ended = invoke("history", "--model", "flux-tiny")
     trends = [line for line in ended.out.splitlines() if "steps, total time: " in line]
     assert [line.partition(" steps")[0] for line in trends] == ["flux-tiny, 4", "flux-tiny, 2"], ended.out
-    assert all(low == high for low, high in (line.rpartition("  ")[2].split(" to ") for line in trends)), trends
+    assert all(re.search(r" total time: [\d,.]+ ms$", line) for line in trends), "one point has no trend"
     assert "workload" in ended.out
 
 

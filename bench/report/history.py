@@ -117,12 +117,18 @@ def were_disturbed(points: Sequence[Point], model: str | None = None) -> str:
     """Return how many points were disturbed, as the beginning of a sentence."""
     count = sum(bool(point.disturbed) for point in points)
     which = "the only record" if len(points) == 1 else f"{count} of {len(points)} records"
-    which = f"all {count} records" if 1 < count == len(points) else which
+    if 1 < count == len(points):
+        which = "both records" if count == 2 else f"all {count} records"  # noqa: PLR2004
     return f"{which}{f' of {model}' if model else ''} {'was' if count == 1 else 'were'}"
 
 
 def trend(points: Sequence[Point], unit: str) -> str:
-    """Return one bar for each point between the fastest and the slowest, with ``|`` where a new level begins."""
+    """Return one bar for each point between the fastest and the slowest, with ``|`` where a new level begins.
+
+    One point has no trend: its value alone.
+    """
+    if len(points) == 1:
+        return number(points[0].value, unit)
     values = [point.value for point in points]
     low, high = min(values), max(values)
     bars = ""

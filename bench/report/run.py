@@ -182,7 +182,8 @@ def _session(record: Mapping[str, Any]) -> list[str]:
         within = spread["within_percent"]
         several = f"{percent(spread['sd_percent'])}{f' ({note})' if (note := spread['note']) else ''}"
         told = "unknown from one launch; add --launches 3" if spread["launches"] == 1 else several
-        lines.append(f"spread of the end-to-end time: within a launch {percent(within)}, from launch to launch {told}")
+        spread_of = "standard deviation of the end-to-end time"
+        lines.append(f"{spread_of}: within a launch {percent(within)}, from launch to launch {told}")
         if (jumping := levels.two_levels(spread["medians"])) is not None:
             low, high = number(jumping.low, "ms"), number(jumping.high, "ms")
             lines.append(f"two levels: {jumping.low_count} launches at {low}, {jumping.high_count} at {high}")

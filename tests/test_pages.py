@@ -292,6 +292,13 @@ def test_a_box_is_drawn_of_several_requests_only():
     assert "box" not in plot.caption
 
 
+def test_the_page_of_a_run_that_was_cut_off_says_so_first(tmp_path):
+    record = store.read(EVIDENCE / "session" / "run.json") | {"complete": False}
+    shown = run_page.page(record, tmp_path)
+    assert shown.answer.startswith("The run was cut off. Until then a request takes ")
+    assert any(warning.startswith("not complete: it was cut off") for warning in shown.warnings)
+
+
 def test_openmetrics_have_base_units_and_one_end(made):
     lines = forms.openmetrics(made["run"]).splitlines()
     (total,) = [line for line in lines if line.startswith("sglang_diffusion_total_seconds{")]

@@ -444,6 +444,15 @@ def test_a_run_that_proves_nothing_has_its_own_exit_code(bench, scenario, code, 
     assert ended.err.rstrip().endswith("run.json")
 
 
+def test_weights_of_full_size_are_not_made_where_no_gpu_would_run_them(invoke, replay, home, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    ended = invoke("bench", "--model", "flux-full-synthetic", "--engine", replay(**NATIVE))
+    assert ended.code == 10
+    assert "no GPU is visible here, and the weights of flux-full-synthetic are of full size" in ended.err
+    assert "to do: run it where a GPU is" in ended.err
+    assert not list((home / "cache").rglob("FLUX*"))
+
+
 def test_a_run_over_its_time_is_stopped_and_says_so(bench, invoke, only_run, home):
     ended = bench("--timeout", "2", scenario=NATIVE | {"children": 2, "linger_s": 600})
     assert ended.code == 8

@@ -128,6 +128,11 @@ def cached_path(wanted: Checkpoint, name: str) -> Path:
     return files.below(paths.cache() / "checkpoints" / key, [name])
 
 
+def is_cached(wanted: Checkpoint, name: str) -> bool:
+    """Tell whether the user's cache has such a checkpoint."""
+    return (cached_path(wanted, name) / MANIFEST).is_file()
+
+
 def cached(engine: Engine, wanted: Checkpoint, name: str) -> tuple[Path, bool]:
     """Return the user's cached checkpoint in a folder called ``name``, and whether it was made just now.
 

@@ -73,7 +73,8 @@ def _answer(record: Record) -> str:
     if interval:
         low, high = number(interval["low"], "ms"), number(interval["high"], "ms")
         known = f"{of}, {100 * interval['confidence']:.0f} % interval {low} to {high}"
-    return f"A request takes {number(timings['metrics'][PRIMARY], 'ms')} from end to end ({known})."
+    takes = f"request takes {number(timings['metrics'][PRIMARY], 'ms')} from end to end ({known})."
+    return f"A {takes}" if record["complete"] else f"The run was cut off. Until then a {takes}"
 
 
 def warnings(record: Record) -> tuple[str, ...]:
@@ -89,6 +90,8 @@ def warnings(record: Record) -> tuple[str, ...]:
     ]
     if record["failure"] is not None:
         found.append(f"not complete: {record['failure']['what']}")
+    elif not record["complete"]:
+        found.append("not complete: it was cut off; `invoke bench --resume` goes on with it")
     return (*dict.fromkeys(found), *(line.removeprefix("warning: ") for line in run.warnings(record)))
 
 

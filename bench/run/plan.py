@@ -15,7 +15,7 @@ from bench.engine.workload import Workload, of_preset
 from bench.errors import PreflightFailed, UsageError
 from bench.fallback import receipts
 from bench.fallback.expectation import COMMAND_LINE, DIFFUSERS, NATIVE, SESSION, Expectation
-from bench.machine import gpus
+from bench.machine import gpus, vendors
 from bench.models import checkpoint, identity, images, private_cache
 
 if TYPE_CHECKING:
@@ -79,14 +79,14 @@ def plan(options: Options, *, in_session: bool | None = None, backend: str = NAT
     """
     preset = presets.get(options.model, options.preset_file)
     _check_options(options, preset)
-    engine = find.find(options.engine)
+    engine, machine = find.find(options.engine), _machine(preset)
     made = None
     if options.model_path is None and preset.checkpoint is not None:
+        _refuse_to_make(options, preset, machine)
         folder, is_new = checkpoint.cached(engine, preset.checkpoint, preset.model)
         made = folder if is_new else None
     workload = _on(backend, workload_of(options, preset, _model(options, preset)))
     resolved = _resolved(engine, workload)  # whatever is wrong with it is said before anything is made
-    machine = _machine(preset)
     if workload.cuda_graph and machine.kind == "cpu":
         raise PreflightFailed(NO_GPU, todo="leave CUDA graphs out, or run where a GPU is", field="cuda_graph")
     return Plan(
@@ -126,6 +126,19 @@ def refused_here(options: Options) -> str | None:
     """Return why this machine would refuse a run whose command can be shown, None if it would not."""
     lacks_gpu = options.cuda_graph and _machine(presets.get(options.model, options.preset_file)).kind == "cpu"
     return NO_GPU if lacks_gpu else None
+
+
+def _refuse_to_make(options: Options, preset: Preset, machine: Machine) -> None:
+    """Raise PreflightFailed for weights of full size where no GPU would run them: tens of GB, made in memory."""
+    wanted = preset.checkpoint
+    if wanted is None or wanted.size == "tiny" or not options.preflight or machine.kind != "cpu":
+        return
+    if checkpoint.is_cached(wanted, preset.model) or any(vendor.count for vendor in vendors.devices()):
+        return
+    raise PreflightFailed(
+        f"no GPU is visible here, and the weights of {preset.key} are of full size",
+        todo="run it where a GPU is, or a tiny model: `invoke models --tag tiny`",
+    )
 
 
 def _on(backend: str, workload: Workload) -> Workload:

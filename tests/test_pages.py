@@ -299,6 +299,13 @@ def test_the_page_of_a_run_that_was_cut_off_says_so_first(tmp_path):
     assert any(warning.startswith("not complete: it was cut off") for warning in shown.warnings)
 
 
+@pytest.mark.parametrize(("steps", "there"), [(4, False), (20, True)])
+def test_a_95th_percentile_is_of_twenty_steps_and_more(tmp_path, steps, there):
+    record = store.read(EVIDENCE / "session" / "run.json")
+    record["workload"]["steps"] = steps
+    assert any("p95" in sample.name for sample in run_page.page(record, tmp_path).samples) == there
+
+
 def test_openmetrics_have_base_units_and_one_end(made):
     lines = forms.openmetrics(made["run"]).splitlines()
     (total,) = [line for line in lines if line.startswith("sglang_diffusion_total_seconds{")]

@@ -271,7 +271,7 @@ def _numbers(found: Compared) -> Table:
     for title, key, factor, unit in CLOCKS:
         before, after = (None if known[key] is None else factor * known[key] for known in timings)
         cells.append(words.changed(title, before, after, unit, found.comparison, found.launches))
-    for metric in metrics.METRICS:
+    for metric in metrics.shown(one["workload"]["steps"]):
         before, after = (known["metrics"][metric.key] for known in timings)
         cells.append(words.changed(metric.title, before, after, metric.unit, found.comparison, found.launches))
     figures = next(iter(words.averaged(found.comparison, found.launches)), "medians over all requests")

@@ -399,7 +399,7 @@ def samples(record: Record) -> tuple[Sample, ...]:
         "run": record["id"],
     }
     found = []
-    for metric in metrics.METRICS:
+    for metric in metrics.shown(record["workload"]["steps"]):
         value = record["timings"]["metrics"][metric.key]
         if value is not None:
             base, unit, factor = (metric.key.removesuffix("_ms"), "seconds", 1e-3)

@@ -285,6 +285,14 @@ def test_a_run_that_was_cut_off_is_neither_compared_nor_a_baseline(bench, invoke
     assert "cannot be a baseline" in named.err
 
 
+def test_a_run_that_goes_on_takes_no_other_counts(bench, invoke, only_run):
+    bench("--repeats", "3", fail_at=3)
+    ended = invoke("bench", "--resume", only_run(), "--repeats", "40")
+    assert ended.code == 1
+    assert "this run began with 3, and goes on so: it cannot take 40" in ended.err
+    assert "(--repeats)" in ended.err
+
+
 def test_a_dump_that_was_changed_is_not_resumed_over(bench, invoke, only_run):
     bench("--repeats", "4", die_at=4)
     (only_run() / "launch-1" / "request-001" / "perf.json").write_text("{}")

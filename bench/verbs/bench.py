@@ -342,11 +342,26 @@ def _check_precision(result: Result, wanted: float) -> None:
     )
 
 
+COUNTS = ("repeats", "launches", "precision", "max_repeats", "steps", "seed", "width", "height")
+"""What a run that goes on cannot change."""
+
+
 def _resumed(now: Options, then: Options) -> Options:
     """Return the options of a resumed run: those it began with, scored if either asks for it.
 
     Variables come from this shell alone: those in a record may be somebody else's, and `resumable` tells which differ.
+
+    Raises:
+        UsageError: something else is asked for than what the run began with.
     """
+    for name in COUNTS:
+        typed, begun = getattr(now, name), getattr(then, name)
+        if typed not in (Options.__dataclass_fields__[name].default, begun):
+            raise UsageError(
+                f"this run began with {'none' if begun is None else begun}, and goes on so: it cannot take {typed}",
+                todo="leave it out, or leave --resume out to measure anew",
+                field=name,
+            )
     return replace(
         then,
         environment=now.environment,

@@ -289,7 +289,7 @@ def test_a_run_that_goes_on_takes_no_other_counts(bench, invoke, only_run):
     bench("--repeats", "3", fail_at=3)
     ended = invoke("bench", "--resume", only_run(), "--repeats", "40")
     assert ended.code == 1
-    assert "this run began with 3, and goes on so: it cannot take 40" in ended.err
+    assert "a run that is resumed keeps its options: it began with 3, not 40" in ended.err
     assert "(--repeats)" in ended.err
 
 
@@ -585,7 +585,7 @@ def test_a_dry_run_of_two_versions_shows_the_engine_of_each_and_what_a_quality_m
 
 
 def test_how_long_pairs_take_is_known_from_an_earlier_run(invoke, replay, tiny, only_run, home, monkeypatch):
-    """Not from one that was disturbed, unless there is no other."""
+    """A run that was disturbed is the last resort."""
     monkeypatch.setattr("bench.record.disturbance.of", lambda record: ("busy",) * record["id"].startswith("2999"))
     replay(name="old", **NATIVE)
     common = ("--model", "flux-tiny", "--preset-file", tiny, "--engine", "old")

@@ -448,7 +448,7 @@ def test_weights_of_full_size_are_not_made_where_no_gpu_would_run_them(invoke, r
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     ended = invoke("bench", "--model", "flux-full-synthetic", "--engine", replay(**NATIVE))
     assert ended.code == 10
-    assert "no GPU is visible here, and the weights of flux-full-synthetic are of full size" in ended.err
+    assert "flux-full-synthetic has weights of full size, and no GPU is visible here" in ended.err
     assert "to do: run it where a GPU is" in ended.err
     assert not list((home / "cache").rglob("FLUX*"))
 

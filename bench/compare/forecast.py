@@ -60,7 +60,7 @@ class Past:
 
 
 def past(root: Path, preset_sha256: str) -> Past | None:
-    """Return the newest run of a preset on this machine that counts, None if there is none among the newest runs.
+    """Return the newest run of a preset on this machine that counts, None if none of the newest runs does.
 
     One that was measured under disturbance is returned only where all of them were.
     """

@@ -40,7 +40,7 @@ def is_baseline_of(root: Path, preset_sha256: str) -> bool:
 def name_baseline(root: Path, path: Path) -> tuple[str, str | None]:
     """Make a record the baseline of its workload and devices.
 
-    Return its place below ``root``, and that of the baseline that it replaces, None if there was no other.
+    Return its place below ``root``, and that of the baseline that it replaces, None if it replaces no other.
 
     Raises:
         UsageError: the record lies elsewhere, or does not count.

@@ -253,7 +253,7 @@ def _last(runs: Sequence[Path], before: int, name: str, root: Path) -> Path:
         return runs[before]
     if not runs:
         raise UsageError(
-            f"{name} names no run: there is none of this kind",
+            f"{name} names no run: no run of this kind was found",
             where=root,
             todo="name a run by its place, or make one: `invoke bench --model flux-tiny`",
         )

@@ -113,7 +113,7 @@ def _requests_for_precision(record: Mapping[str, Any]) -> int | None:
 
 
 def _precision(record: Mapping[str, Any]) -> float | None:
-    """Return half the width of the median's interval over the median, None where there is no interval."""
+    """Return half the width of the median's interval over the median, None without an interval."""
     timings = record["timings"]
     summary = None if timings["summary"] is None else timings["summary"][PRIMARY]
     if summary is None or summary["interval"] is None:

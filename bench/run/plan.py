@@ -104,7 +104,7 @@ def plan(options: Options, *, in_session: bool | None = None, backend: str = NAT
 
 
 def _check_options(options: Options, preset: Preset) -> None:
-    """Raise UsageError for options that contradict each other or the preset, or an image that is none."""
+    """Raise UsageError for options that contradict each other or the preset, or a file that is not an image."""
     if options.stages and preset.config:
         raise UsageError(
             "this preset's request has a file of its own, so its stages cannot be measured in a session",
@@ -136,7 +136,7 @@ def _refuse_to_make(options: Options, preset: Preset, machine: Machine) -> None:
     if checkpoint.is_cached(wanted, preset.model) or any(vendor.count for vendor in vendors.devices()):
         return
     raise PreflightFailed(
-        f"no GPU is visible here, and the weights of {preset.key} are of full size",
+        f"{preset.key} has weights of full size, and no GPU is visible here",
         todo="run it where a GPU is, or a tiny model: `invoke models --tag tiny`",
     )
 

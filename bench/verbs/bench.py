@@ -342,7 +342,7 @@ def _check_precision(result: Result, wanted: float) -> None:
     )
 
 
-COUNTS = ("repeats", "launches", "precision", "max_repeats", "steps", "seed", "width", "height")
+BEGUN_WITH = ("repeats", "launches", "precision", "max_repeats", "steps", "seed", "width", "height")
 """What a run that goes on cannot change."""
 
 
@@ -354,11 +354,11 @@ def _resumed(now: Options, then: Options) -> Options:
     Raises:
         UsageError: something else is asked for than what the run began with.
     """
-    for name in COUNTS:
+    for name in BEGUN_WITH:
         typed, begun = getattr(now, name), getattr(then, name)
         if typed not in (Options.__dataclass_fields__[name].default, begun):
             raise UsageError(
-                f"this run began with {'none' if begun is None else begun}, and goes on so: it cannot take {typed}",
+                f"a run that is resumed keeps its options: it began with {begun or 'the default'}, not {typed}",
                 todo="leave it out, or leave --resume out to measure anew",
                 field=name,
             )
@@ -395,7 +395,7 @@ def _run_presets(options: Options, keys: Sequence[str], name: str, *, as_json: b
     """Run the presets and show how each ended.
 
     Raises:
-        BenchError: there is no such engine, or not all of them count.
+        BenchError: the engine does not exist, or not all of them count.
     """
     from bench.engine import find
     from bench.report import live, text

@@ -189,7 +189,7 @@ def _captured(asked: Options, options: ProfileOptions) -> None:
     """Capture a trace of a preset, analyse it and show the report.
 
     Raises:
-        PreflightFailed: a flag is to be tried, and there is no GPU.
+        PreflightFailed: --try needs a GPU, and none is visible.
         BenchError: the run does not count, or the trace cannot be read.
     """
     from bench.catalog import qualities
